@@ -1,0 +1,76 @@
+"""Argument checks: one form of message (argument, what is allowed, what was given)."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """Returns `value` as a float in [0, 1)."""
+    number = _number(name, value)
+    if not 0.0 <= number < 1.0:  # also false for NaN
+        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}.")
+    return number
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Returns `value` as a finite float above 0."""
+    number = _number(name, value)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"`{name}` must be a finite number above 0. Received: {name}={value!r}.")
+    return number
+
+
+def check_count(name: str, value: Any, minimum: int = 1) -> int:
+    """Returns `value` as an int of at least `minimum`."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"`{name}` must be an integer. Received: {name}={value!r}.") from None
+    if number < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value!r}.")
+    return number
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """Returns `value`, which must be one of `allowed`."""
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}.")
+    return value
+
+
+def check_prior(prior: Any) -> np.ndarray | None:
+    """Returns `prior` as a float64 vector that sums to 1, or None for the uniform prior."""
+    if prior is None:
+        return None
+    try:
+        vector = np.asarray(prior, dtype="float64")
+    except (TypeError, ValueError):
+        raise ValueError(f"`prior` must be a vector of numbers. Received: prior={prior!r}.") from None
+    if vector.ndim != 1 or vector.size == 0:
+        raise ValueError(f"`prior` must be a vector, one number a class. Received shape: {vector.shape}.")
+    total = vector.sum()
+    if not (np.all(vector >= 0) and 0 < total < np.inf):
+        raise ValueError(
+            f"`prior` must be finite, non-negative and not all zero. Received: prior={np.array2string(vector, threshold=8)}."
+        )
+    return vector / total
+
+
+def check_prior_length(prior: np.ndarray | None, num_classes: int | None) -> None:
+    """Refuses a prior whose length is not the number of classes."""
+    if prior is not None and num_classes is not None and len(prior) != num_classes:
+        raise ValueError(f"`prior` must have one entry a class ({num_classes}). Received: {len(prior)} entries.")
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be a number. Received: {name}={value!r}.") from None

@@ -1,0 +1,41 @@
+"""Package metadata of keras_ls; build and tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_ls" / "_version.py").read_text(), re.M)
+assert VERSION is not None
+
+PLOTS = ["matplotlib>=3.7"]
+DEMOS = [*PLOTS, "pillow>=10", "scikit-learn>=1.3"]
+
+setup(
+    name="keras-ls",
+    version=VERSION.group(1),
+    description="Label smoothing, calibration and what they do to a Keras classifier",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["keras_ls", "keras_ls.*"]),
+    package_data={"keras_ls": ["py.typed"]},
+    install_requires=["keras>=3.8", "numpy>=1.24", "tensorboard>=2.16", "tensorflow>=2.16"],
+    extras_require={
+        "plots": PLOTS,
+        "demos": DEMOS,
+        "speech": [*PLOTS, "jiwer>=3", "librosa>=0.10", "soundfile>=0.12", "tensorflow-io>=0.37; python_version<'3.13'"],
+        "tests": [*DEMOS, "pytest>=8", "scipy>=1.10"],
+        "peers": ["jax>=0.4.30", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
+        "lint": ["mypy>=1.10", "ruff>=0.6"],
+    },
+    keywords=["keras", "tensorflow", "label smoothing", "calibration", "knowledge distillation"],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
