@@ -1,6 +1,7 @@
 """The few questions that each Keras backend answers in its own way."""
 
 import keras
+from keras import ops
 
 
 def is_concrete(x) -> bool:
@@ -17,3 +18,21 @@ def is_concrete(x) -> bool:
 
         return not (torch.compiler.is_compiling() or x.device.type == "meta")
     return True
+
+
+def set_mask(x, mask) -> None:
+    """Marks positions of `x` as counting (True) or not, as Keras's own losses mark ignored classes."""
+    from keras.src.backend import set_keras_mask
+
+    set_keras_mask(x, mask=mask)
+
+
+def softmax_given_log_total(logits, log_total):
+    """(N, K) logits to their softmax, where log Σ exp(z − max z) is known already (N,).
+
+    A compiler fuses the exponential with what follows and needs no second sum; elsewhere the backend's own softmax
+    is one kernel, where the formula would be three.
+    """
+    if keras.backend.backend() == "jax":
+        return ops.exp(logits - ops.max(logits, axis=-1, keepdims=True) - ops.expand_dims(log_total, -1))
+    return ops.softmax(logits, axis=-1)

@@ -37,6 +37,11 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
     return number
 
 
+def check_ignore_class(value: Any) -> int | None:
+    """Returns `value` as an int, or None where no class is ignored."""
+    return None if value is None else check_count("ignore_class", value, minimum=-(2**31))
+
+
 def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
     """Returns `value`, which must be one of `allowed`."""
     if value not in allowed:
@@ -57,9 +62,8 @@ def check_prior(prior: Any) -> np.ndarray | None:
         raise ValueError(f"`prior` must be a vector, one number a class. Received shape: {vector.shape}.")
     total = vector.sum()
     if not (np.all(vector >= 0) and 0 < total < np.inf):
-        raise ValueError(
-            f"`prior` must be finite, non-negative and not all zero. Received: prior={np.array2string(vector, threshold=8)}."
-        )
+        shown = np.array2string(vector, threshold=8)
+        raise ValueError(f"`prior` must be finite, non-negative and not all zero. Received: prior={shown}.")
     return vector / total
 
 

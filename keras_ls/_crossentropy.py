@@ -1,0 +1,78 @@
+"""Cross-entropy of (N, K) rows under smoothed integer labels, with no K-wide target."""
+
+import keras
+from keras import ops
+
+from keras_ls._backend import softmax_given_log_total
+
+
+def loss_of_logits(logits, ids, alpha, prior, kept):
+    """(N, K) logits and (N,) ids to (N,) losses, with the gradient in closed form."""
+
+    @ops.custom_gradient
+    def loss(logits):
+        wide = widened(logits)
+        shifted = wide - ops.max(wide, axis=-1, keepdims=True)  # differences stay exact, exp cannot overflow
+        log_total = ops.log(ops.sum(ops.exp(shifted), axis=-1))
+        losses = log_total - (1.0 - alpha) * _picked(shifted, ids) - _prior_term(alpha, prior, shifted)
+        if kept is not None:
+            losses = ops.where(kept, losses, 0.0)
+
+        def gradient(*args, upstream=None):
+            upstream = args[-1] if upstream is None else upstream  # only PyTorch passes it by name
+            rows = softmax_given_log_total(widened(logits), log_total)
+            if alpha:
+                rows = rows - _prior_weights(alpha, prior, rows)
+            at_label = ops.stack([ops.arange(ops.shape(ids)[0], dtype="int32"), ids], axis=-1)
+            rows = ops.scatter_update(rows, at_label, _picked(rows, ids) - (1.0 - alpha))
+            rows = rows * ops.expand_dims(ops.cast(upstream, rows.dtype), -1)
+            if kept is not None:
+                rows = ops.where(ops.expand_dims(kept, -1), rows, 0.0)
+            return ops.cast(rows, logits.dtype)
+
+        return ops.cast(losses, logits.dtype), gradient
+
+    return loss(logits)
+
+
+def loss_of_probabilities(probabilities, ids, alpha, prior, kept):
+    """(N, K) probabilities and (N,) ids to (N,) losses; normalised and clipped as in Keras."""
+    rows = widened(probabilities)
+    if kept is not None:
+        rows = ops.where(ops.expand_dims(kept, -1), rows, 1.0)
+    rows = rows / ops.sum(rows, axis=-1, keepdims=True)
+    epsilon = keras.config.epsilon()
+    log_rows = ops.log(ops.clip(rows, epsilon, 1.0 - epsilon))
+    losses = -(1.0 - alpha) * _picked(log_rows, ids) - _prior_term(alpha, prior, log_rows)
+    if kept is not None:
+        losses = ops.where(kept, losses, 0.0)
+    return ops.cast(losses, probabilities.dtype)
+
+
+def _prior_term(alpha, prior, rows):
+    """(N, K) to (N,): α·Σ_k u_k·row_k, where classes of prior 0 have no part, be they −inf."""
+    if alpha == 0.0:
+        return 0.0
+    if prior is None:
+        return alpha * ops.mean(rows, axis=-1)
+    if not prior.all():
+        rows = ops.where(ops.convert_to_tensor(prior > 0), rows, 0.0)
+    return ops.sum(rows * _prior_weights(alpha, prior, rows), axis=-1)
+
+
+def _prior_weights(alpha, prior, rows):
+    """α·u in the dtype of (N, K) rows: a number for the uniform prior, else (K,)."""
+    if prior is None:
+        return alpha / ops.cast(ops.shape(rows)[-1], rows.dtype)
+    return ops.convert_to_tensor(alpha * prior, dtype=rows.dtype)
+
+
+def _picked(rows, ids):
+    """(N, K) and (N,) to (N,): each row's entry at its id."""
+    return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(ids, -1), axis=-1), axis=-1)
+
+
+def widened(x):
+    """`x` in float32 where it is half precision, else as it is."""
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    return ops.cast(x, "float32") if half else x

@@ -1,0 +1,323 @@
+"""Cross-entropy with smoothed labels, for one-hot and for integer targets.
+
+With K classes, smoothing α and prior u, the target of an example of class y is (1 − α)·onehot(y) + α·u, and its
+loss is the cross-entropy of the prediction under that target. For logits z and integer labels that is
+``logsumexp(z) − (1 − α)·z_y − α·Σ_k u_k z_k``, which needs no K-wide target, and its gradient is
+``softmax(z) − (1 − α)·onehot(y) − α·u``.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ls._backend import set_mask
+from keras_ls._checks import check_fraction, check_ignore_class, check_prior, check_prior_length
+from keras_ls._crossentropy import loss_of_logits, loss_of_probabilities, widened
+from keras_ls._labels import class_ids, match_label_shape
+
+
+def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
+    """Mixes targets with a prior: ``(1 − α)·y_true + α·u``.
+
+    Args:
+        y_true: Targets (…, K, …), usually one-hot; integers are taken as floats.
+        label_smoothing: α, in [0, 1). 0 returns the targets unchanged.
+        prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.
+        axis: The class axis.
+
+    Returns:
+        Smoothed targets of `y_true`'s shape. A row that sums to s comes back with the sum (1 − α)·s + α.
+
+    Raises:
+        ValueError: where α is outside [0, 1), or the prior is negative, all zero or not K long.
+
+    Reference:
+        Müller et al. 2019, section 1.1; a non-uniform u is the unigram smoothing of Pereyra et al. 2017.
+
+    Example:
+
+    >>> import numpy as np, keras_ls
+    >>> smoothed = keras_ls.smooth_labels(np.array([[0.0, 1.0, 0.0, 0.0]]), 0.1)
+    >>> [round(float(p), 3) for p in smoothed[0]]
+    [0.025, 0.925, 0.025, 0.025]
+    """
+    alpha = check_fraction("label_smoothing", label_smoothing)
+    y_true = ops.convert_to_tensor(y_true)
+    if "float" not in keras.backend.standardize_dtype(y_true.dtype):
+        y_true = ops.cast(y_true, keras.config.floatx())
+    axis = _checked_axis(axis, y_true, "y_true")
+    prior = check_prior(prior)
+    check_prior_length(prior, y_true.shape[axis])
+    if alpha == 0.0:
+        return y_true
+    if prior is None:
+        return (1.0 - alpha) * y_true + alpha / ops.cast(ops.shape(y_true)[axis], y_true.dtype)
+    shape = [-1 if i == axis else 1 for i in range(len(y_true.shape))]
+    return (1.0 - alpha) * y_true + ops.convert_to_tensor((alpha * prior).reshape(shape), dtype=y_true.dtype)
+
+
+def smoothed_categorical_crossentropy(
+    y_true, y_pred, label_smoothing: float = 0.1, prior=None, from_logits: bool = False, axis: int = -1
+):
+    """Cross-entropy ``−Σ_k t_k log p_k`` against smoothed one-hot (or soft) targets t.
+
+    With ``prior=None`` this is ``keras.losses.CategoricalCrossentropy(label_smoothing=α)``, and targets that do not
+    sum to 1 are treated as that loss treats them on the same backend. (Keras takes K from the last axis whatever
+    `axis` is; here it is the size of `axis`.)
+
+    Args:
+        y_true: Targets (…, K, …) of `y_pred`'s shape.
+        y_pred: Probabilities, or logits with ``from_logits=True``. Logits are exact; probabilities are normalised
+            and clipped to Keras's epsilon (1e-7), so that a hopeless prediction costs no more than 16 nats.
+        label_smoothing: α, in [0, 1).
+        prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.
+        from_logits: Whether `y_pred` holds logits.
+        axis: The class axis.
+
+    Returns:
+        One loss a sample, in nats: `y_pred`'s shape less `axis`, in its dtype (computed in float32 or wider).
+
+    Raises:
+        ValueError: for bad α or prior, or shapes that differ.
+
+    Reference:
+        Müller et al. 2019, section 1.1.
+
+    Example:
+
+    >>> import numpy as np, keras_ls
+    >>> loss = keras_ls.smoothed_categorical_crossentropy(
+    ...     np.array([[0.0, 1.0]]), np.array([[0.0, 2.0]], "float32"), label_smoothing=0.1, from_logits=True)
+    >>> round(float(loss[0]), 4)
+    0.2269
+    """
+    y_pred = _as_float(y_pred)
+    axis = _checked_axis(axis, y_pred, "y_pred")
+    y_true = ops.convert_to_tensor(y_true)
+    _check_same_shape(y_true, y_pred)
+    dtype = keras.backend.standardize_dtype(y_pred.dtype)
+    y_pred = widened(y_pred)
+    targets = smooth_labels(ops.cast(y_true, y_pred.dtype), label_smoothing, prior, axis)
+    return ops.cast(ops.categorical_crossentropy(targets, y_pred, from_logits=from_logits, axis=axis), dtype)
+
+
+def smoothed_sparse_categorical_crossentropy(
+    y_true,
+    y_pred,
+    label_smoothing: float = 0.1,
+    prior=None,
+    from_logits: bool = False,
+    ignore_class: int | None = None,
+    axis: int = -1,
+):
+    """Cross-entropy against smoothed targets, for integer labels: ``logsumexp(z) − (1 − α)·z_y − α·Σ_k u_k z_k``.
+
+    No K-wide target is built. For logits the gradient is the closed form ``softmax(z) − (1 − α)·onehot(y) − α·u``;
+    under float16 and bfloat16 everything is computed in float32.
+
+    Args:
+        y_true: Class ids in [0, K), integers or floats that hold integers: `y_pred`'s shape less `axis`, or that
+            with a trailing 1.
+        y_pred: Probabilities, or logits with ``from_logits=True``. Logits are exact; probabilities are normalised
+            and clipped to Keras's epsilon (1e-7). A class whose logit is −inf may only have a prior of 0.
+        label_smoothing: α, in [0, 1).
+        prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.
+        from_logits: Whether `y_pred` holds logits.
+        ignore_class: A label, in [0, K) or not, whose positions have loss 0 and gradient 0 and are left out of
+            the mean that the loss class takes (``_keras_mask`` is set as Keras's own sparse loss sets it).
+        axis: The class axis.
+
+    Returns:
+        One loss a sample, in nats: `y_pred`'s shape less `axis`, in its dtype.
+
+    Raises:
+        ValueError: for bad α or prior, shapes that cannot match, and, where values can be read (eagerly), a label
+            that is neither in [0, K) nor `ignore_class`. In a compiled graph such a label's loss and gradient are
+            NaN.
+
+    Reference:
+        Müller et al. 2019, section 1.1.
+
+    Example:
+
+    >>> import numpy as np, keras_ls
+    >>> loss = keras_ls.smoothed_sparse_categorical_crossentropy(
+    ...     np.array([1, -1]), np.array([[0.0, 2.0], [5.0, 0.0]], "float32"),
+    ...     label_smoothing=0.1, from_logits=True, ignore_class=-1)
+    >>> [round(float(value), 4) for value in loss]
+    [0.2269, 0.0]
+    """
+    alpha = check_fraction("label_smoothing", label_smoothing)
+    prior = check_prior(prior)
+    y_pred = _as_float(y_pred)
+    axis = _checked_axis(axis, y_pred, "y_pred")
+    labels = match_label_shape(ops.convert_to_tensor(y_true), y_pred, axis)
+    check_prior_length(prior, y_pred.shape[axis])
+
+    classes_last = ops.moveaxis(y_pred, axis, -1)
+    num_classes = ops.shape(classes_last)[-1]
+    shape = ops.shape(classes_last)[:-1]
+    ids, kept, valid = class_ids(ops.reshape(labels, (-1,)), num_classes, ignore_class)
+    rows = ops.reshape(classes_last, (-1, num_classes))
+    losses = (loss_of_logits if from_logits else loss_of_probabilities)(rows, ids, alpha, prior, kept)
+    if valid is not None:
+        losses = losses * ops.where(valid, ops.cast(1.0, losses.dtype), np.nan)  # NaN in the gradient, too
+    losses = ops.reshape(losses, shape)
+    if kept is not None:
+        set_mask(losses, ops.reshape(kept, shape))
+    return losses
+
+
+def _as_float(y_pred):
+    y_pred = ops.convert_to_tensor(y_pred)
+    if "float" in keras.backend.standardize_dtype(y_pred.dtype):
+        return y_pred
+    return ops.cast(y_pred, keras.config.floatx())
+
+
+def _checked_axis(axis, x, name):
+    rank = len(x.shape)
+    if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
+        raise ValueError(f"`axis` must be a dimension of `{name}`. Received: axis={axis!r}, {name}.shape={tuple(x.shape)}.")
+    return axis
+
+
+def _check_same_shape(y_true, y_pred):
+    given, wanted = tuple(y_true.shape), tuple(y_pred.shape)
+    if len(given) != len(wanted) or any(
+        a is not None and b is not None and a != b for a, b in zip(given, wanted, strict=True)
+    ):
+        raise ValueError(
+            "`y_true` must have the shape of `y_pred` (for integer labels there is the sparse loss). "
+            f"Received: y_true.shape={given}, y_pred.shape={wanted}."
+        )
+
+
+class _SmoothedLoss(keras.losses.Loss):
+    """What both loss classes share: checked options, a complete config, and float32 under half precision."""
+
+    def __init__(self, label_smoothing, prior, from_logits, axis, reduction, name, dtype):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
+        self.prior = check_prior(prior)
+        self.from_logits = bool(from_logits)
+        self.axis = axis
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Loss of a batch, reduced and weighted as `keras.losses.Loss` does it, in the loss's dtype."""
+        return ops.cast(super().__call__(y_true, y_pred, sample_weight), self._dtype_policy.compute_dtype)
+
+    @property
+    def dtype(self):
+        """Dtype that inputs are cast to: the loss's own, or float32 where that is a half precision.
+
+        Keras casts labels with the predictions: half precision would round class ids above 256, and lose the small
+        differences that a loss is made of.
+        """
+        dtype = self._dtype_policy.compute_dtype
+        return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+    def get_config(self):
+        """Every constructor argument, as plain JSON values."""
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "prior": None if self.prior is None else self.prior.tolist(),
+            "from_logits": self.from_logits,
+            "axis": self.axis,
+            "dtype": self._dtype_policy.name,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class SmoothedCategoricalCrossentropy(_SmoothedLoss):
+    """Cross-entropy against smoothed one-hot (or soft) targets; see `smoothed_categorical_crossentropy`.
+
+    Args:
+        label_smoothing: α, in [0, 1).
+        prior: K non-negative numbers, normalised here; None is the uniform prior.
+        from_logits: Whether predictions are logits (exact) rather than probabilities (clipped).
+        axis: The class axis.
+        reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean_with_sample_weight" or None.
+        name: Name of the loss.
+        dtype: Dtype of the result; None is Keras's floatx. The computation is in float32 or wider.
+
+    Raises:
+        ValueError: for bad arguments, here; for shapes that differ, at the first call.
+
+    Example:
+
+    >>> import keras, keras_ls
+    >>> model = keras.Sequential([keras.layers.Dense(3)])
+    >>> model.compile(loss=keras_ls.SmoothedCategoricalCrossentropy(0.1, from_logits=True))
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.1,
+        prior=None,
+        from_logits: bool = False,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smoothed_categorical_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(label_smoothing, prior, from_logits, axis, reduction, name, dtype)
+
+    def call(self, y_true, y_pred):
+        """One loss a sample."""
+        return smoothed_categorical_crossentropy(
+            y_true, y_pred, self.label_smoothing, self.prior, self.from_logits, self.axis
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
+    """Cross-entropy against smoothed targets, for integer labels; see `smoothed_sparse_categorical_crossentropy`.
+
+    Args:
+        label_smoothing: α, in [0, 1).
+        prior: K non-negative numbers, normalised here; None is the uniform prior.
+        from_logits: Whether predictions are logits (exact) rather than probabilities (clipped).
+        ignore_class: A label whose positions cost nothing and do not count in the mean.
+        axis: The class axis.
+        reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean_with_sample_weight" or None.
+        name: Name of the loss.
+        dtype: Dtype of the result; None is Keras's floatx. The computation is in float32 or wider, so that class
+            ids above 256 survive a bfloat16 loss.
+
+    Raises:
+        ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
+
+    Example:
+
+    >>> import keras, keras_ls
+    >>> model = keras.Sequential([keras.layers.Dense(3)])
+    >>> model.compile(loss=keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True))
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.1,
+        prior=None,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smoothed_sparse_categorical_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(label_smoothing, prior, from_logits, axis, reduction, name, dtype)
+        self.ignore_class = check_ignore_class(ignore_class)
+
+    def call(self, y_true, y_pred):
+        """One loss a sample."""
+        return smoothed_sparse_categorical_crossentropy(
+            y_true, y_pred, self.label_smoothing, self.prior, self.from_logits, self.ignore_class, self.axis
+        )
+
+    def get_config(self):
+        """Every constructor argument, as plain JSON values."""
+        return {**super().get_config(), "ignore_class": self.ignore_class}
