@@ -1,0 +1,62 @@
+"""What the command lines of the demos share: arguments checked as they are read, errors of one line."""
+
+import argparse
+import importlib
+import math
+
+
+class MissingExtra(ImportError):
+    """An optional package that a demo needs is not installed."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage in front."""
+
+    def error(self, message):
+        """Prints `message` as one line and exits with status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def optional(module: str, purpose: str):
+    """Imports `module`, or raises a `MissingExtra` that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(
+            f'{purpose} needs {module.partition(".")[0]}: pip install "keras-ls[demos]" ({error})'
+        ) from error
+
+
+def count(text: str) -> int:
+    """An integer of at least 1."""
+    return _checked(int, text, lambda n: n >= 1, "must be an integer of at least 1")
+
+
+def seed(text: str) -> int:
+    """An integer in [0, 2**32), what NumPy takes as a seed."""
+    return _checked(int, text, lambda n: 0 <= n < 2**32, "must be an integer in [0, 2**32)")
+
+
+def fraction(text: str) -> float:
+    """A number in [0, 1)."""
+    return _checked(float, text, lambda x: 0 <= x < 1, "must be in [0, 1)")
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    return _checked(float, text, lambda x: 0 < x < math.inf, "must be a finite number above 0")
+
+
+def not_negative(text: str) -> float:
+    """A finite number of at least 0."""
+    return _checked(float, text, lambda x: 0 <= x < math.inf, "must be a finite number of at least 0")
+
+
+def _checked(convert, text, allowed, rule):
+    try:
+        value = convert(text)
+        if not allowed(value):  # also so for NaN
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{rule}. Received: {text!r}") from None
+    return value

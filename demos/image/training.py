@@ -1,0 +1,300 @@
+"""Training that can be killed and continued: the paper's settings, the optimizer, checkpoints, the training loop."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_ls
+from demos.image import models
+from demos.image.augment import Batches
+from demos.image.datasets import ImageData
+
+# Steps between two checkpoints where a pass over the data is shorter: a checkpoint costs as much as ten small steps.
+SHORTEST_EPOCH = 100
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Diverged(RuntimeError):
+    """The training loss is no longer a finite number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The defaults are what the networks have in common.
+
+    Attributes:
+        steps: updates of the weights.
+        batch_size: images an update.
+        learning_rate: at the first step, ...
+        decay_at: ... divided by 10 after each of these fractions of the steps; () falls linearly to 0 instead.
+        head_rate: factor on the learning rate of the last layer.
+        momentum: of SGD; 0 has none.
+        nesterov: whether the momentum is Nesterov's.
+        weight_decay: of the ½·weight_decay·‖w‖² in the loss.
+        clipnorm: bound on the norm of the whole gradient; None has none.
+        loss_scale: factor on the cross-entropy.
+        augment: whether training images are cropped and flipped at random.
+        depth: of the ResNet.
+        hidden: widths of the MLP's hidden layers.
+    """
+
+    steps: int
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    decay_at: tuple[float, ...] = ()
+    head_rate: float = 1.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clipnorm: float | None = None
+    loss_scale: float = 1.0
+    augment: bool = False
+    depth: int = 56
+    hidden: tuple[int, ...] = (1200, 1200)
+
+
+def paper_recipe(model: str, dataset: str, steps: int | None = None) -> Recipe:
+    """The settings of the paper's appendix A for `model`, with its schedule scaled to `steps`.
+
+    Where the paper has none (the digits; how long to train on two cores), these are the demo's own.
+    """
+    if model == "alexnet":
+        recipe = Recipe(20_000, decay_at=(1 / 3, 2 / 3), weight_decay=0.04, augment=True)
+    elif model == "resnet":
+        recipe = Recipe(
+            64_000,
+            decay_at=(1 / 2, 3 / 4),
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=1e-4,
+            clipnorm=1.0,
+            augment=True,
+        )
+    else:
+        # The paper's rate is 1 with averaged momentum, m ← 0.9·m + 0.1·g, which is 0.1 with Keras's m ← 0.9·m + g.
+        recipe = Recipe(10_000, momentum=0.9, head_rate=0.1)
+    if dataset.startswith("cifar"):
+        recipe = dataclasses.replace(recipe, loss_scale=3.0)
+    if dataset == "digits":
+        recipe = dataclasses.replace(recipe, steps=1_000, batch_size=50, augment=False, hidden=(200, 200))
+    return recipe if steps is None else dataclasses.replace(recipe, steps=steps)
+
+
+def epoch_length(steps: int, pass_length: int, multiple: int = 1) -> tuple[int, int]:
+    """How many steps lie between two checkpoints, and how many of those epochs there are.
+
+    An epoch is about a pass over the data, divides `steps` and is a multiple of `multiple`. Where no length between
+    half a pass and two passes is both, it is just a multiple, and the last epoch goes beyond `steps`.
+
+    Args:
+        steps: of the training.
+        pass_length: batches in the training data.
+        multiple: steps that run in one call (`steps_per_execution`).
+
+    Returns:
+        (steps an epoch, epochs).
+    """
+    target = min(steps, max(pass_length, SHORTEST_EPOCH))
+    lengths = range(multiple, 2 * target + 1, multiple)
+    fitting = [n for n in lengths if steps % n == 0 and 2 * n >= target]
+    if fitting:
+        length = min(fitting, key=lambda n: abs(n - target))
+    else:
+        length = max(target // multiple, 1) * multiple
+    return length, math.ceil(steps / length)
+
+
+@keras.saving.register_keras_serializable(package="keras_ls.demos")
+class HeadRateSGD(keras.optimizers.SGD):
+    """SGD with another learning rate for the layer called "logits".
+
+    The factor is on that layer's gradient, which for SGD, momentum included, is the same thing.
+    """
+
+    def __init__(self, *args, head_rate=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.head_rate = head_rate
+        self._factors: list[float] = []
+
+    def build(self, variables):
+        """Notes which of the variables are the last layer's."""
+        super().build(variables)
+        self._factors = [self.head_rate if "logits" in v.path.split("/") else 1.0 for v in variables]
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates the variables, which must be those of `build`."""
+        grads = [g if f == 1 else g * f for g, f in zip(grads, self._factors, strict=True)]
+        return super().apply(grads, trainable_variables)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "head_rate": self.head_rate}
+
+
+def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    """SGD as the recipe says."""
+    schedules = keras.optimizers.schedules
+    if recipe.decay_at:
+        boundaries = [round(fraction * recipe.steps) for fraction in recipe.decay_at]
+        rates = [recipe.learning_rate * 0.1**i for i in range(len(boundaries) + 1)]
+        schedule = schedules.PiecewiseConstantDecay(boundaries, rates)
+    else:
+        schedule = schedules.PolynomialDecay(recipe.learning_rate, recipe.steps, end_learning_rate=0.0)
+    return HeadRateSGD(
+        schedule,
+        head_rate=recipe.head_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        global_clipnorm=recipe.clipnorm,
+    )
+
+
+def make_model(
+    name: str,
+    data: ImageData,
+    recipe: Recipe,
+    label_smoothing: float,
+    precision: str = "float32",
+    steps_per_execution: int = 1,
+    jit_compile: bool | str = "auto",
+) -> keras.Model:
+    """Builds and compiles the network for training on hard (0) or smoothed targets."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = models.build(name, data.x_train, data.num_classes, recipe.depth, recipe.hidden, recipe.weight_decay)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    model.compile(
+        optimizer=make_optimizer(recipe),
+        loss=keras_ls.SmoothedSparseCategoricalCrossentropy(label_smoothing, from_logits=True),
+        loss_weights=recipe.loss_scale,
+        metrics=["accuracy"],
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def train(
+    model: keras.Model,
+    data: ImageData,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: pathlib.Path,
+    steps_per_execution: int = 1,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+    label: str = "",
+) -> list[dict[str, Any]]:
+    """Trains a compiled model, going on from `checkpoint` where that file exists.
+
+    Args:
+        model: from `make_model`.
+        data: whose training part is used.
+        recipe: steps, batches and augmentation.
+        seed: of the order and the augmentation of the images.
+        checkpoint: written after each epoch, as a whole or not at all.
+        steps_per_execution: as in the model.
+        callbacks: run before the checkpoint is written, so that what they add to the logs is in the history.
+        label: in front of each line of progress.
+
+    Returns:
+        The history: a dict of numbers an epoch.
+    """
+    pass_length = len(data.x_train) // recipe.batch_size
+    length, epochs = epoch_length(recipe.steps, pass_length, steps_per_execution)
+    epoch, history = restore(checkpoint, model) if checkpoint.exists() else (0, [])
+    batches = Batches(data.x_train, data.y_train, recipe.batch_size, seed, recipe.augment, first=epoch * length)
+    if epoch < epochs:
+        model.fit(
+            batches,
+            initial_epoch=epoch,
+            epochs=epochs,
+            steps_per_epoch=length,
+            shuffle=False,
+            verbose=0,
+            callbacks=[*callbacks, Progress(label, length, epochs), Checkpoint(checkpoint, history)],
+        )
+    return history
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the history and saves all that is needed to go on, after each epoch."""
+
+    def __init__(self, path: pathlib.Path, history: list[dict[str, Any]]):
+        super().__init__()
+        self.path, self.history = path, history
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the checkpoint."""
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(numbers["loss"]):
+            raise Diverged(
+                f"The training loss is {numbers['loss']} after {epoch + 1} epochs: lower --learning-rate or set --clipnorm."
+            )
+        self.history.append({"epoch": epoch + 1, **numbers})
+        save(self.path, self.model, epoch + 1, self.history)
+
+
+class Progress(keras.callbacks.Callback):
+    """One line an epoch, but none within seconds of the last: small networks have many epochs a second."""
+
+    def __init__(self, label: str, length: int, epochs: int):
+        super().__init__()
+        self.label, self.length, self.epochs = label, length, epochs
+        self.start = self.last = 0.0
+        self.first_epoch: int | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        if self.first_epoch is None:
+            self.first_epoch, self.start = epoch, time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Prints the line."""
+        now, done = time.monotonic(), epoch + 1
+        if now - self.last < SECONDS_BETWEEN_LINES and done < self.epochs:
+            return
+        self.last = now
+        per_step = (now - self.start) / ((done - (self.first_epoch or 0)) * self.length)
+        numbers = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        print(
+            f"{self.label} epoch {done}/{self.epochs} step {done * self.length}: {numbers} "
+            f"({per_step * 1e3:.1f} ms a step, {per_step * (self.epochs - done) * self.length:.0f} s to go)",
+            flush=True,
+        )
+
+
+def save(path: pathlib.Path, model: keras.Model, epoch: int, history: list[dict[str, Any]]) -> None:
+    """Writes the weights, the optimizer's state, the epoch and the history into one file, atomically."""
+    arrays = {f"{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
+    state = json.dumps({"epoch": epoch, "history": history})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "wb") as file:
+        np.savez(file, state=np.array(state), **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, path)
+
+
+def restore(path: pathlib.Path, model: keras.Model) -> tuple[int, list[dict[str, Any]]]:
+    """Sets `model` and its optimizer to what `save` wrote; returns (epochs done, history)."""
+    variables = _state(model)
+    with np.load(path, allow_pickle=False) as arrays:
+        if len(arrays.files) != len(variables) + 1:
+            raise ValueError(f"{path} is of another network.")
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[str(i)])
+        state = json.loads(str(arrays["state"]))
+    return state["epoch"], state["history"]
+
+
+def _state(model: keras.Model) -> list[Any]:
+    return [*model.weights, *model.optimizer.variables]
