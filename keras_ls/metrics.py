@@ -1,0 +1,402 @@
+"""Calibration error, negative log-likelihood and Brier score as Keras metrics of constant size.
+
+For an example of class y with predicted probabilities p:
+
+- negative log-likelihood ``−log p_y``, in nats,
+- Brier score ``Σ_k (p_k − [k = y])²``,
+- calibration error: predictions fall into B equal bins (b/B, (b+1)/B] of their confidence (0 joins the first); a bin
+  of weight w_b has accuracy acc_b and mean confidence conf_b, and with N = Σ_b w_b the error is
+  ``Σ_b (w_b/N)·|acc_b − conf_b|`` (l1), ``√Σ_b (w_b/N)·(acc_b − conf_b)²`` (l2) or ``max_b |acc_b − conf_b|`` (max).
+
+What counts is the same for all: a position counts unless its weight is 0, its mask is False, its label is
+`ignore_class` or its one-hot row is all zero. A position that does not count has no influence whatever it holds; NaN
+or an infinity in one that does makes the result NaN until the next reset, and so does a label outside [0, K) in a
+compiled graph (eagerly it is a ValueError). A metric that has seen nothing is 0. Statistics are kept in float32 or
+wider whatever the dtype of metric and predictions.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ls._checks import check_choice, check_count, check_ignore_class
+from keras_ls._examples import hard_labelled
+
+NORMS = ("l1", "l2", "max")
+# float32 sums of many like numbers drift when added one by one (5e-6 of the sum after 50,000 terms, 1e-3 after a
+# million), so a batch is added up as interleaved partial sums, as many as make this number of segments.
+_SEGMENTS = 4096
+
+
+def bin_statistics(confidence, correct, weight, num_bins: int):
+    """Sums up each bin of confidence; the sums of two batches add up to those of both.
+
+    Args:
+        confidence: (N,) in [0, 1].
+        correct: (N,) 1 or True where the prediction was right.
+        weight: (N,) weights.
+        num_bins: B. A confidence of float32(b/B) ends its bin, whatever b and B.
+
+    Returns:
+        (B, 3): weight, weighted confidence and weighted hits of each bin, in `confidence`'s dtype.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_ls.metrics import bin_statistics
+    >>> sums = bin_statistics(np.array([0.5, 0.75], "float32"), np.array([0, 1]), np.ones(2, "float32"), num_bins=2)
+    >>> [[float(x) for x in row] for row in sums]
+    [[1.0, 0.5, 0.0], [1.0, 0.75, 1.0]]
+    """
+    confidence = ops.convert_to_tensor(confidence)
+    weight = ops.cast(weight, confidence.dtype)
+    rows = ops.stack([weight, weight * confidence, weight * ops.cast(correct, confidence.dtype)], axis=-1)
+    return _segment_sums(rows, _bin_index(confidence, num_bins), num_bins)
+
+
+def classwise_bin_statistics(probabilities, ids, weight, num_bins: int):
+    """`bin_statistics` of each class's probability against the indicator of that class.
+
+    Args:
+        probabilities: (N, K) in [0, 1].
+        ids: (N,) int class ids in [0, K).
+        weight: (N,) weights.
+        num_bins: B.
+
+    Returns:
+        (B, K, 3) in `probabilities`' dtype.
+    """
+    num_classes = probabilities.shape[-1]
+    shape = (num_bins, num_classes, -1)
+    index = ops.reshape(_bin_index(ops.reshape(probabilities, (-1,)), num_bins), (-1, num_classes)) * num_classes
+    of_class = index + ops.arange(num_classes, dtype="int32")
+    wide_weight = ops.broadcast_to(ops.expand_dims(weight, -1), ops.shape(probabilities))
+    rows = ops.reshape(ops.stack([wide_weight, wide_weight * probabilities], axis=-1), (-1, 2))
+    sums = _segment_sums(rows, ops.reshape(of_class, (-1,)), num_bins * num_classes)
+    # A hit happens once an example, in the bin of its own class: no (N, K) indicator is needed.
+    of_label = ops.take_along_axis(of_class, ops.expand_dims(ids, -1), axis=-1)
+    hits = _segment_sums(ops.expand_dims(weight, -1), ops.reshape(of_label, (-1,)), num_bins * num_classes)
+    return ops.concatenate([ops.reshape(sums, shape), ops.reshape(hits, shape)], axis=-1)
+
+
+def calibration_error_of_bins(statistics, norm: str = "l1"):
+    """Calibration error of summed bins, as this module's head defines it.
+
+    Args:
+        statistics: (B, …, 3): weight, weighted confidence and weighted hits, as `bin_statistics` gives them.
+        norm: "l1", "l2" or "max".
+
+    Returns:
+        (…,) errors in [0, 1]; 0 where the weights are 0. Empty bins add nothing.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_ls.metrics import calibration_error_of_bins
+    >>> sums = np.array([[1.0, 0.5, 0.0], [1.0, 0.75, 1.0]], "float32")
+    >>> float(calibration_error_of_bins(sums)), float(calibration_error_of_bins(sums, "max"))
+    (0.375, 0.5)
+    """
+    statistics = ops.convert_to_tensor(statistics)
+    weight, total = statistics[..., 0], ops.sum(statistics[..., 0], axis=0)
+    gap = ops.abs(statistics[..., 2] - statistics[..., 1])  # w_b·|acc_b − conf_b|
+    if norm == "l1":
+        return ops.divide_no_nan(ops.sum(gap, axis=0), total)
+    mean_gap = ops.divide_no_nan(gap, weight)
+    if norm == "l2":
+        return ops.sqrt(ops.divide_no_nan(ops.sum(gap * mean_gap, axis=0), total))
+    return ops.max(mean_gap, axis=0)
+
+
+class _ProbabilityMetric(keras.metrics.Metric):
+    """What the metrics share: options, what counts, and that lower is better."""
+
+    _direction = "down"  # read by EarlyStopping and ModelCheckpoint with mode="auto"
+
+    def __init__(self, from_logits, ignore_class, name, dtype):
+        super().__init__(name=name, dtype=dtype)
+        self.from_logits = bool(from_logits)
+        self.ignore_class = check_ignore_class(ignore_class)
+        self.statistics: Any = None
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds a batch.
+
+        Args:
+            y_true: Class ids (…,) or (…, 1), integers or floats holding integers; or one-hot (…, K).
+            y_pred: Predictions (…, K); a Keras mask that they carry is honoured.
+            sample_weight: None, or weights that broadcast to (…,).
+
+        Raises:
+            ValueError: for shapes that cannot match and, where values can be read (eagerly), for a label that is
+                neither in [0, K) nor `ignore_class`.
+        """
+        examples = hard_labelled(y_true, y_pred, sample_weight, self.ignore_class, self._wide_dtype)
+        self._add(self._batch_statistics(examples))
+
+    def get_config(self):
+        """Every constructor argument, as plain JSON values."""
+        return {**super().get_config(), "from_logits": self.from_logits, "ignore_class": self.ignore_class}
+
+    @property
+    def _wide_dtype(self):
+        return keras.backend.result_type(self.dtype, "float32")
+
+    def _zeros(self, shape):
+        return self.add_variable(shape=shape, initializer="zeros", dtype=self._wide_dtype, name="statistics")
+
+    def _add(self, statistics):
+        self.statistics.assign_add(statistics)
+
+    def _batch_statistics(self, examples):
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class ExpectedCalibrationError(_ProbabilityMetric):
+    """Top-label calibration error: do predictions of confidence c come true a fraction c of the time?
+
+    The confidence is the largest probability, and the prediction its class (the first, in a tie). This module's
+    head has the formula. The state is one (B, 3) variable, however much data comes.
+
+    Args:
+        num_bins: B ≥ 1.
+        norm: "l1" (the usual ECE), "l2" (root mean square) or "max" (maximum calibration error).
+        from_logits: Whether predictions are logits, whose softmax is taken here.
+        ignore_class: A label whose positions do not count.
+        name: Name of the metric.
+        dtype: Dtype of the result; None is Keras's floatx.
+
+    Raises:
+        ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
+
+    Note:
+        Where no confidence lies exactly on an edge b/B, this is torchmetrics' `MulticlassCalibrationError` for
+        probabilities and, for the l1 and max norms, netcal's `ECE` and `MCE`. On an edge they differ, as both take
+        bins [b/B, (b+1)/B); torchmetrics moreover puts a confidence of exactly 1.0 into a bin of its own. netcal
+        takes labels with at most two distinct values for a binary task: with two classes it then measures
+        P(class 1) instead of the top label, with more it raises. torchmetrics takes any batch outside [0, 1] for
+        logits; here only `from_logits` decides.
+
+    Reference:
+        Guo et al. 2017, equation 3; Müller et al. 2019, section 3.
+
+    Example:
+    >>> import numpy as np, keras_ls.metrics
+    >>> metric = keras_ls.metrics.ExpectedCalibrationError(num_bins=10)
+    >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.65, 0.35]], "float32"))
+    >>> round(float(metric.result()), 4)
+    0.45
+    """
+
+    def __init__(
+        self,
+        num_bins: int = 15,
+        norm: str = "l1",
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        name: str = "ece",
+        dtype: Any = None,
+    ):
+        super().__init__(from_logits, ignore_class, name, dtype)
+        self.num_bins = check_count("num_bins", num_bins)
+        self.norm = check_choice("norm", norm, NORMS)
+        self.statistics = self._zeros((self.num_bins, 3))
+
+    def result(self):
+        """The error of all batches since the last reset, in [0, 1]."""
+        return ops.cast(calibration_error_of_bins(self.statistics, self.norm), self.dtype)
+
+    def get_config(self):
+        """Every constructor argument, as plain JSON values."""
+        return {**super().get_config(), "num_bins": self.num_bins, "norm": self.norm}
+
+    def _batch_statistics(self, examples):
+        confidence = examples.settled(ops.max(examples.probabilities(self.from_logits), axis=-1))
+        correct = ops.equal(ops.cast(ops.argmax(examples.rows, axis=-1), "int32"), examples.ids)
+        return bin_statistics(confidence, correct, examples.weight, self.num_bins)
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class ClasswiseCalibrationError(_ProbabilityMetric):
+    """Mean over classes of the l1 calibration error of each class's probability.
+
+    For class k the confidence is p_k and a hit is y = k; this module's head has the formula. With many classes most
+    probabilities are near 0, where they are nearly always right: the number shrinks as K grows. The state is one
+    (B, K, 3) variable, created when the first predictions tell K.
+
+    Args:
+        num_bins: B ≥ 1.
+        from_logits: Whether predictions are logits, whose softmax is taken here.
+        ignore_class: A label whose positions do not count.
+        name: Name of the metric.
+        dtype: Dtype of the result; None is Keras's floatx.
+
+    Raises:
+        ValueError: for bad arguments, here; for shapes that cannot match, or another K than before, at the call.
+
+    Note:
+        torchmetrics and netcal have no such metric; for each class alone, this is netcal's `ECE` of the column p_k
+        against y = k, under the same condition on bin edges as in `ExpectedCalibrationError`.
+
+    Reference:
+        Kull et al. 2019, "Beyond temperature scaling", section 2 (classwise-ECE).
+
+    Example:
+    >>> import numpy as np, keras_ls.metrics
+    >>> metric = keras_ls.metrics.ClasswiseCalibrationError(num_bins=10)
+    >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.65, 0.35]], "float32"))
+    >>> round(float(metric.result()), 4)
+    0.45
+    """
+
+    def __init__(
+        self,
+        num_bins: int = 15,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        name: str = "classwise_ece",
+        dtype: Any = None,
+    ):
+        super().__init__(from_logits, ignore_class, name, dtype)
+        self.num_bins = check_count("num_bins", num_bins)
+
+    def result(self):
+        """The error of all batches since the last reset, in [0, 1]."""
+        if self.statistics is None:
+            return ops.zeros((), dtype=self.dtype)
+        return ops.cast(ops.mean(calibration_error_of_bins(self.statistics)), self.dtype)
+
+    def get_config(self):
+        """Every constructor argument, as plain JSON values."""
+        return {**super().get_config(), "num_bins": self.num_bins}
+
+    def _batch_statistics(self, examples):
+        self._require_classes(examples.rows.shape[-1])
+        probabilities = examples.settled(examples.probabilities(self.from_logits))
+        return classwise_bin_statistics(probabilities, examples.ids, examples.weight, self.num_bins)
+
+    def _require_classes(self, num_classes):
+        if self.statistics is None:
+            self.statistics = self._zeros((self.num_bins, num_classes, 3))
+        elif self.statistics.shape[1] != num_classes:
+            raise ValueError(
+                f"`y_pred` must have the {self.statistics.shape[1]} classes that this metric has seen before. "
+                f"Received: {num_classes} classes."
+            )
+
+
+class _MeanMetric(_ProbabilityMetric):
+    """Weighted mean of one value an example."""
+
+    def __init__(self, from_logits, ignore_class, name, dtype):
+        super().__init__(from_logits, ignore_class, name, dtype)
+        self.statistics = self._zeros((2,))
+
+    def result(self):
+        """The weighted mean of all batches since the last reset."""
+        return ops.cast(ops.divide_no_nan(self.statistics[1], self.statistics[0]), self.dtype)
+
+    def _batch_statistics(self, examples):
+        weighted = examples.weight * examples.settled(self._values(examples))
+        return ops.stack([ops.sum(examples.weight), ops.sum(weighted)])
+
+    def _values(self, examples):
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class NegativeLogLikelihood(_MeanMetric):
+    """Mean of ``−log p_y`` in nats, always against the hard label, so that it compares across label smoothing.
+
+    Logits are exact. Probabilities are clipped to [ε, 1 − ε], ε being Keras's epsilon (1e-7), so that an example
+    costs 16.1 nats at most; they are not normalised.
+
+    Args:
+        from_logits: Whether predictions are logits.
+        ignore_class: A label whose positions do not count.
+        name: Name of the metric.
+        dtype: Dtype of the result; None is Keras's floatx.
+
+    Raises:
+        ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
+
+    Reference:
+        Guo et al. 2017, equation 6.
+
+    Example:
+    >>> import numpy as np, keras_ls.metrics
+    >>> metric = keras_ls.metrics.NegativeLogLikelihood()
+    >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]], "float32"))
+    >>> round(float(metric.result()), 4)
+    0.4904
+    """
+
+    def __init__(
+        self, from_logits: bool = False, ignore_class: int | None = None, name: str = "nll", dtype: Any = None
+    ):
+        super().__init__(from_logits, ignore_class, name, dtype)
+
+    def _values(self, examples):
+        if self.from_logits:
+            return -examples.at_label(ops.log_softmax(examples.rows, axis=-1))
+        epsilon = keras.config.epsilon()
+        return -ops.log(ops.clip(examples.at_label(examples.rows), epsilon, 1.0 - epsilon))
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class BrierScore(_MeanMetric):
+    """Mean of ``Σ_k (p_k − y_k)²`` against the hard label: 0 is perfect, 2 is certain of a wrong class.
+
+    Args:
+        from_logits: Whether predictions are logits, whose softmax is taken here.
+        ignore_class: A label whose positions do not count.
+        name: Name of the metric.
+        dtype: Dtype of the result; None is Keras's floatx.
+
+    Raises:
+        ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
+
+    Note:
+        The sum runs over all K classes, as Brier wrote it: for two classes that is twice the score of scikit-learn's
+        binary `brier_score_loss` with its default scale.
+
+    Reference:
+        Brier 1950, "Verification of forecasts expressed in terms of probability", equation 2.
+
+    Example:
+    >>> import numpy as np, keras_ls.metrics
+    >>> metric = keras_ls.metrics.BrierScore()
+    >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]], "float32"))
+    >>> round(float(metric.result()), 4)
+    0.3125
+    """
+
+    def __init__(
+        self, from_logits: bool = False, ignore_class: int | None = None, name: str = "brier", dtype: Any = None
+    ):
+        super().__init__(from_logits, ignore_class, name, dtype)
+
+    def _values(self, examples):
+        # Not Σp² − 2p_y + 1, of which near-perfect predictions would leave only rounding errors.
+        rows = examples.probabilities(self.from_logits)
+        at_label = ops.stack([ops.arange(ops.shape(rows)[0], dtype="int32"), examples.ids], axis=-1)
+        residuals = ops.scatter_update(rows, at_label, examples.at_label(rows) - 1.0)
+        return ops.sum(ops.square(residuals), axis=-1)
+
+
+def _bin_index(confidence, num_bins):
+    """(M,) to int32 (M,): bins are (b/B, (b+1)/B], found from the inner edges alone so that 1.0 cannot overflow.
+
+    Both sides are compared in float32, so that a confidence that was float32(b/B) is b/B in every dtype.
+    """
+    edges = ops.convert_to_tensor((np.arange(1, num_bins) / num_bins).astype("float32"))
+    return ops.cast(ops.searchsorted(edges, ops.cast(confidence, "float32"), side="left"), "int32")
+
+
+def _segment_sums(rows, index, num_segments):
+    """(M, C) rows and (M,) segments to (num_segments, C)."""
+    lanes = max(1, _SEGMENTS // num_segments)
+    lane = ops.arange(ops.shape(index)[0], dtype="int32") % lanes
+    sums = ops.segment_sum(rows, index + num_segments * lane, num_segments=num_segments * lanes)
+    return ops.sum(ops.reshape(sums, (lanes, num_segments, rows.shape[-1])), axis=0)
