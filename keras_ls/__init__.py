@@ -1,6 +1,13 @@
 """keras_ls: label smoothing, calibration and what they do to a Keras classifier."""
 
 from keras_ls._version import __version__
+from keras_ls.calibration import (
+    ReliabilityCurve,
+    TemperatureScaling,
+    calibrate,
+    calibration_error,
+    reliability_curve,
+)
 from keras_ls.losses import (
     SmoothedCategoricalCrossentropy,
     SmoothedSparseCategoricalCrossentropy,
@@ -8,11 +15,26 @@ from keras_ls.losses import (
     smoothed_categorical_crossentropy,
     smoothed_sparse_categorical_crossentropy,
 )
+from keras_ls.metrics import (
+    BrierScore,
+    ClasswiseCalibrationError,
+    ExpectedCalibrationError,
+    NegativeLogLikelihood,
+)
 
 __all__ = [
+    "BrierScore",
+    "ClasswiseCalibrationError",
+    "ExpectedCalibrationError",
+    "NegativeLogLikelihood",
+    "ReliabilityCurve",
     "SmoothedCategoricalCrossentropy",
     "SmoothedSparseCategoricalCrossentropy",
+    "TemperatureScaling",
     "__version__",
+    "calibrate",
+    "calibration_error",
+    "reliability_curve",
     "smooth_labels",
     "smoothed_categorical_crossentropy",
     "smoothed_sparse_categorical_crossentropy",

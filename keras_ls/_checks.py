@@ -50,6 +50,14 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
     return value
 
 
+def check_axis(axis: Any, shape: Sequence[int | None], name: str) -> int:
+    """Returns `axis` counted from the front; it must be a dimension of the tensor called `name`."""
+    rank = len(shape)
+    if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
+        raise ValueError(f"`axis` must be a dimension of `{name}`. Received: axis={axis!r}, shape {tuple(shape)}.")
+    return axis % rank
+
+
 def check_prior(prior: Any) -> np.ndarray | None:
     """Returns `prior` as a float64 vector that sums to 1, or None for the uniform prior."""
     if prior is None:

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import is_concrete
+from keras_ls._checks import check_axis
 
 
 class ClassIds(NamedTuple):
@@ -28,15 +29,12 @@ def match_label_shape(y_true, y_pred, axis: int = -1):
     Raises:
         ValueError: where the static shapes cannot match.
     """
+    axis = check_axis(axis, y_pred.shape, "y_pred")
     rank = len(y_pred.shape)
-    if rank < 1 or not -rank <= axis < rank:
-        raise ValueError(
-            f"`axis` must be a dimension of `y_pred`. Received: axis={axis}, y_pred.shape={tuple(y_pred.shape)}."
-        )
-    wanted = tuple(size for i, size in enumerate(y_pred.shape) if i != axis % rank)
+    wanted = tuple(size for i, size in enumerate(y_pred.shape) if i != axis)
     given = tuple(y_true.shape)
     if len(given) == rank:
-        for squeezed in (rank - 1, axis % rank):
+        for squeezed in (rank - 1, axis):
             if given[squeezed] == 1 and _compatible(given[:squeezed] + given[squeezed + 1 :], wanted):
                 return ops.squeeze(y_true, axis=squeezed)
     if not _compatible(given, wanted):

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import set_mask
-from keras_ls._checks import check_fraction, check_ignore_class, check_prior, check_prior_length
+from keras_ls._checks import check_axis, check_fraction, check_ignore_class, check_prior, check_prior_length
 from keras_ls._crossentropy import loss_of_logits, loss_of_probabilities, widened
 from keras_ls._labels import class_ids, match_label_shape
 
@@ -37,7 +37,6 @@ def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
         Müller et al. 2019, section 1.1; a non-uniform u is the unigram smoothing of Pereyra et al. 2017.
 
     Example:
-
     >>> import numpy as np, keras_ls
     >>> smoothed = keras_ls.smooth_labels(np.array([[0.0, 1.0, 0.0, 0.0]]), 0.1)
     >>> [round(float(p), 3) for p in smoothed[0]]
@@ -47,7 +46,7 @@ def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
     y_true = ops.convert_to_tensor(y_true)
     if "float" not in keras.backend.standardize_dtype(y_true.dtype):
         y_true = ops.cast(y_true, keras.config.floatx())
-    axis = _checked_axis(axis, y_true, "y_true")
+    axis = check_axis(axis, y_true.shape, "y_true")
     prior = check_prior(prior)
     check_prior_length(prior, y_true.shape[axis])
     if alpha == 0.0:
@@ -86,7 +85,6 @@ def smoothed_categorical_crossentropy(
         Müller et al. 2019, section 1.1.
 
     Example:
-
     >>> import numpy as np, keras_ls
     >>> loss = keras_ls.smoothed_categorical_crossentropy(
     ...     np.array([[0.0, 1.0]]), np.array([[0.0, 2.0]], "float32"), label_smoothing=0.1, from_logits=True)
@@ -94,7 +92,7 @@ def smoothed_categorical_crossentropy(
     0.2269
     """
     y_pred = _as_float(y_pred)
-    axis = _checked_axis(axis, y_pred, "y_pred")
+    axis = check_axis(axis, y_pred.shape, "y_pred")
     y_true = ops.convert_to_tensor(y_true)
     _check_same_shape(y_true, y_pred)
     dtype = keras.backend.standardize_dtype(y_pred.dtype)
@@ -141,7 +139,6 @@ def smoothed_sparse_categorical_crossentropy(
         Müller et al. 2019, section 1.1.
 
     Example:
-
     >>> import numpy as np, keras_ls
     >>> loss = keras_ls.smoothed_sparse_categorical_crossentropy(
     ...     np.array([1, -1]), np.array([[0.0, 2.0], [5.0, 0.0]], "float32"),
@@ -152,7 +149,7 @@ def smoothed_sparse_categorical_crossentropy(
     alpha = check_fraction("label_smoothing", label_smoothing)
     prior = check_prior(prior)
     y_pred = _as_float(y_pred)
-    axis = _checked_axis(axis, y_pred, "y_pred")
+    axis = check_axis(axis, y_pred.shape, "y_pred")
     labels = match_label_shape(ops.convert_to_tensor(y_true), y_pred, axis)
     check_prior_length(prior, y_pred.shape[axis])
 
@@ -177,13 +174,6 @@ def _as_float(y_pred):
     return ops.cast(y_pred, keras.config.floatx())
 
 
-def _checked_axis(axis, x, name):
-    rank = len(x.shape)
-    if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
-        raise ValueError(f"`axis` must be a dimension of `{name}`. Received: axis={axis!r}, {name}.shape={tuple(x.shape)}.")
-    return axis
-
-
 def _check_same_shape(y_true, y_pred):
     given, wanted = tuple(y_true.shape), tuple(y_pred.shape)
     if len(given) != len(wanted) or any(
@@ -201,7 +191,8 @@ class _SmoothedLoss(keras.losses.Loss):
     def __init__(self, label_smoothing, prior, from_logits, axis, reduction, name, dtype):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
-        self.prior = check_prior(prior)
+        check_prior(prior)
+        self.prior = None if prior is None else [float(mass) for mass in prior]
         self.from_logits = bool(from_logits)
         self.axis = axis
 
@@ -224,7 +215,7 @@ class _SmoothedLoss(keras.losses.Loss):
         return {
             **super().get_config(),
             "label_smoothing": self.label_smoothing,
-            "prior": None if self.prior is None else self.prior.tolist(),
+            "prior": self.prior,
             "from_logits": self.from_logits,
             "axis": self.axis,
             "dtype": self._dtype_policy.name,
@@ -248,7 +239,6 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
         ValueError: for bad arguments, here; for shapes that differ, at the first call.
 
     Example:
-
     >>> import keras, keras_ls
     >>> model = keras.Sequential([keras.layers.Dense(3)])
     >>> model.compile(loss=keras_ls.SmoothedCategoricalCrossentropy(0.1, from_logits=True))
@@ -292,7 +282,6 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
         ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
 
     Example:
-
     >>> import keras, keras_ls
     >>> model = keras.Sequential([keras.layers.Dense(3)])
     >>> model.compile(loss=keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True))

@@ -1,0 +1,121 @@
+"""The losses inside `model.fit`: every kind of input, compiled, in mixed precision, saved and loaded."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, numpy
+
+import keras_ls
+
+NUM_CLASSES = 4
+LOSSES = {
+    "dense": keras_ls.SmoothedCategoricalCrossentropy(0.1, from_logits=True),
+    "sparse": keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True),
+    "sparse, prior": keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, prior=[4, 3, 2, 1], from_logits=True),
+    "sparse, probabilities": keras_ls.SmoothedSparseCategoricalCrossentropy(0.1),
+    "sparse, bfloat16": keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True, dtype="bfloat16"),
+}
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of 16, the last one ragged."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return -(-len(self.x) // 16)
+
+    def __getitem__(self, index):
+        rows = slice(16 * index, 16 * (index + 1))
+        return self.x[rows], self.y[rows]
+
+
+def make_data(loss):
+    """Four separable clusters, 100 examples (no multiple of the batch)."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, NUM_CLASSES, 100)
+    x = (np.eye(NUM_CLASSES)[labels] + 0.1 * rng.standard_normal((100, NUM_CLASSES))).astype("float32")
+    return x, labels if "sparse" in loss else np.eye(NUM_CLASSES, dtype="float32")[labels]
+
+
+def make_model(loss):
+    last = "softmax" if "probabilities" in loss else None
+    return keras.Sequential(
+        [keras.Input((NUM_CLASSES,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(NUM_CLASSES, last)]
+    )
+
+
+def assert_learns(model, loss, data, **compile_options):
+    model.compile(keras.optimizers.Adam(0.05), LOSSES[loss], metrics=["accuracy"], **compile_options)
+    if isinstance(data, tuple):
+        history = model.fit(*data, batch_size=16, epochs=3, verbose=0)
+    else:
+        history = model.fit(data, epochs=3, verbose=0)
+    assert history.history["loss"][-1] < 0.8 * history.history["loss"][0]
+    assert history.history["accuracy"][-1] > 0.9
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("source", ["numpy", "PyDataset", "tf.data"])
+def test_fit_learns_from_any_input(loss, source):
+    x, y = make_data(loss)
+    data = (x, y)
+    if source == "PyDataset":
+        data = Batches(x, y)
+    elif source == "tf.data":
+        tf = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    assert_learns(make_model(loss), loss, data)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_fit_learns_compiled_and_in_mixed_precision(loss, jit_compile, policy):
+    if BACKEND == "torch" and jit_compile:
+        if shutil.which("g++") is None:
+            pytest.skip("torch.compile needs a C++ compiler at run time")
+        if (loss, policy) != ("sparse", "float32"):
+            pytest.skip("torch.compile takes half a minute: one case stands for all")
+    keras.config.set_dtype_policy(policy)
+    try:
+        assert_learns(make_model(loss), loss, make_data(loss), jit_compile=jit_compile)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_compiled_model_saves_and_loads_with_no_custom_objects(loss, tmp_path):
+    model, (x, y) = make_model(loss), make_data(loss)
+    assert_learns(model, loss, (x, y))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.loss.get_config() == model.loss.get_config()
+    np.testing.assert_allclose(loaded.evaluate(x, y, verbose=0), model.evaluate(x, y, verbose=0), rtol=1e-6)
+    loaded.fit(x, y, epochs=1, verbose=0)
+
+
+def test_padding_of_a_masked_sequence_does_not_count():
+    rng = np.random.default_rng(4)
+    x = rng.integers(1, 9, (12, 6))
+    x[:, 4:] = 0
+    y = rng.integers(0, NUM_CLASSES, x.shape)
+    model = keras.Sequential([keras.layers.Embedding(9, 8, mask_zero=True), keras.layers.Dense(NUM_CLASSES)])
+    model.compile("sgd", LOSSES["sparse"])
+    whole = model.evaluate(x, y, verbose=0)
+    y[:, 4:] = 0
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(whole, rel=1e-6)
+    logits = model.predict(x, verbose=0)[:, :4]
+    alone = keras_ls.smoothed_sparse_categorical_crossentropy(y[:, :4], logits, from_logits=True)
+    assert numpy(alone).mean() == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_wrong_shape_stops_fit_at_the_first_batch():
+    model = make_model("sparse")
+    model.compile("sgd", LOSSES["sparse"])
+    with pytest.raises(ValueError, match="`y_true` must hold one class id a prediction"):
+        model.fit(np.zeros((8, NUM_CLASSES)), np.zeros((8, NUM_CLASSES)), verbose=0)

@@ -1,0 +1,417 @@
+"""Smoothed losses against float64 references, Keras's own loss and PyTorch's."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+from harness import BACKEND, RTOL, assert_config_round_trip, compiled, needs_graph, numpy, value_and_gradient
+from keras import ops
+
+import keras_ls
+from keras_ls.losses import smooth_labels
+
+dense = keras_ls.smoothed_categorical_crossentropy
+sparse = keras_ls.smoothed_sparse_categorical_crossentropy
+
+SHAPES = [((7,), -1), ((6, 4), -1), ((6, 4), 0), ((3, 5, 7), 1), ((2, 3, 4, 5), -1), ((2, 3, 4, 5), 2)]
+PRIORS = {"uniform": None, "unigram": "random", "with zeros": "zeros"}
+
+
+def make_prior(kind, num_classes):
+    """An unnormalised prior, and the normalised one for the reference."""
+    if kind is None:
+        return None, None
+    prior = np.random.default_rng(5).uniform(0.5, 4.0, num_classes)
+    if kind == "zeros":
+        prior[::2] = 0.0
+    return prior, prior / prior.sum()
+
+
+def make_case(rng, shape, axis, scale=3.0):
+    logits = (scale * rng.standard_normal(shape)).astype("float32")
+    labels = rng.integers(0, shape[axis], np.delete(shape, axis))
+    return logits, labels
+
+
+def one_hot(labels, num_classes, axis):
+    return np.moveaxis(np.eye(num_classes, dtype="float32")[labels], -1, axis)
+
+
+def call(kind, labels, num_classes, axis, **options):
+    """The loss of one kind as a function of predictions alone."""
+    if kind == "sparse":
+        return lambda y_pred: sparse(labels, y_pred, axis=axis, **options)
+    return lambda y_pred: dense(one_hot(labels, num_classes, axis), y_pred, axis=axis, **options)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+def test_logits_match_the_definition(rng, shape, axis, prior, kind, jit):
+    logits, labels = make_case(rng, shape, axis)
+    prior, normalised = make_prior(prior, shape[axis])
+    for alpha in (0.0, 0.1, 0.9):
+        targets = np.moveaxis(reference.smoothed_targets(labels, shape[axis], alpha, normalised), -1, axis)
+        loss = call(kind, labels, shape[axis], axis, label_smoothing=alpha, prior=prior, from_logits=True)
+        value, gradient = value_and_gradient(loss, logits, jit=jit)
+        np.testing.assert_allclose(value, reference.cross_entropy(targets, logits, axis), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            gradient, reference.cross_entropy_gradient(targets, logits, axis), rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+def test_probabilities_match_the_definition(rng, shape, axis, kind):
+    logits, labels = make_case(rng, shape, axis, scale=1.0)
+    probabilities = (2.0 * reference.softmax(logits, axis)).astype("float32")  # normalised by the loss
+    targets = np.moveaxis(reference.smoothed_targets(labels, shape[axis], 0.1), -1, axis)
+    loss = call(kind, labels, shape[axis], axis, label_smoothing=0.1)
+    value, gradient = value_and_gradient(loss, probabilities)
+    expected = reference.cross_entropy_of_probabilities(targets, probabilities, axis)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    wide = probabilities.astype("float64")
+    slope = -targets / wide + 1.0 / wide.sum(axis, keepdims=True)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-5)
+
+
+def test_hopeless_probabilities_are_clipped_as_in_keras():
+    probabilities = np.array([[1.0, 0.0, 0.0]], "float32")
+    ours = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1)(np.array([1]), probabilities)
+    keras_own = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)(np.array([[0.0, 1, 0]]), probabilities)
+    np.testing.assert_allclose(numpy(ours), numpy(keras_own), rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 257, 50_000])
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4])
+def test_any_number_of_classes_and_size_of_logits(rng, num_classes, scale):
+    logits, labels = make_case(rng, (4, num_classes), -1, scale)
+    targets = reference.smoothed_targets(labels, num_classes, 0.1)
+    value, gradient = value_and_gradient(lambda z: sparse(labels, z, 0.1, from_logits=True), logits)
+    np.testing.assert_allclose(value, reference.cross_entropy(targets, logits), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, reference.cross_entropy_gradient(targets, logits), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [1e3, -1e4])
+def test_a_common_offset_of_the_logits_changes_nothing(rng, offset):
+    logits, labels = make_case(rng, (8, 30), -1)
+    logits = (logits + np.float32(offset)).astype("float32")
+    targets = reference.smoothed_targets(labels, 30, 0.1)
+    value, gradient = value_and_gradient(lambda z: sparse(labels, z, 0.1, from_logits=True), logits)
+    np.testing.assert_allclose(value, reference.cross_entropy(targets, logits), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, reference.cross_entropy_gradient(targets, logits), rtol=1e-5, atol=1e-6)
+
+
+def test_a_confident_right_answer_keeps_its_small_loss():
+    logits = np.array([[12.0, 0.0, 0.0]], "float32")
+    targets = reference.smoothed_targets(np.array([0]), 3, 0.0)
+    value = numpy(sparse(np.array([0]), logits, 0.0, from_logits=True))
+    # Half a float32 step near 1 is 6e-8, and the logarithm rounds once more.
+    np.testing.assert_allclose(value, reference.cross_entropy(targets, logits), atol=2e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+@pytest.mark.parametrize("scale", [3.0, 1e4])
+def test_half_precision_is_finite_and_within_its_rounding(rng, kind, dtype, scale):
+    logits = np.clip(rng.standard_normal((16, 40)) * scale, -1e4, 1e4)
+    labels = rng.integers(0, 40, 16)
+    stored = numpy(ops.cast(ops.convert_to_tensor(logits.astype("float32")), dtype)).astype("float64")
+    targets = reference.smoothed_targets(labels, 40, 0.1)
+    loss = call(kind, labels, 40, -1, label_smoothing=0.1, from_logits=True)
+    value, gradient = value_and_gradient(loss, stored.astype("float32"), dtype=dtype)
+    np.testing.assert_allclose(value, reference.cross_entropy(targets, stored), rtol=RTOL[dtype], atol=RTOL[dtype])
+    expected = reference.cross_entropy_gradient(targets, stored)
+    np.testing.assert_allclose(gradient, expected, rtol=RTOL[dtype], atol=RTOL[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "mixed_bfloat16"])
+def test_class_ids_above_256_survive_a_half_precision_loss(rng, dtype):
+    logits, labels = make_case(rng, (64, 700), -1)
+    labels = np.maximum(labels, 257) | 1
+    expected = numpy(keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)(labels, logits))
+    half = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True, dtype=dtype)(labels, logits)
+    assert keras.backend.standardize_dtype(half.dtype) == dtype.removeprefix("mixed_")
+    np.testing.assert_allclose(numpy(half), expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("trailing", [(), (1,)])
+def test_labels_of_any_dtype_and_with_a_trailing_1(rng, dtype, trailing):
+    logits, labels = make_case(rng, (3, 4, 9), -1)
+    expected = numpy(sparse(labels, logits, from_logits=True))
+    given = labels.reshape(labels.shape + trailing).astype(dtype)
+    assert expected.shape == (3, 4)
+    np.testing.assert_array_equal(numpy(sparse(given, logits, from_logits=True)), expected)
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(from_logits=True, reduction=None)
+    np.testing.assert_array_equal(numpy(loss(given, logits)), expected)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight", None])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_without_a_prior_it_is_keras_own_loss(rng, from_logits, alpha, reduction, weighted):
+    logits, labels = make_case(rng, (6, 5, 8), -1)
+    y_pred = logits if from_logits else reference.softmax(logits).astype("float32")
+    weights = rng.uniform(0, 2, (6, 5)).astype("float32") if weighted else None
+    options = {"label_smoothing": alpha, "from_logits": from_logits, "reduction": reduction}
+    expected = numpy(keras.losses.CategoricalCrossentropy(**options)(one_hot(labels, 8, -1), y_pred, weights))
+    ours = keras_ls.SmoothedCategoricalCrossentropy(**options)(one_hot(labels, 8, -1), y_pred, weights)
+    np.testing.assert_allclose(numpy(ours), expected, rtol=1e-6)
+    ours = keras_ls.SmoothedSparseCategoricalCrossentropy(**options)(labels, y_pred, weights)
+    np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("ignore_class", [-1, 3, 255])
+def test_ignored_classes_are_those_of_keras(rng, from_logits, ignore_class):
+    logits, labels = make_case(rng, (6, 5, 8), -1)
+    labels[rng.random(labels.shape) < 0.3] = ignore_class
+    y_pred = logits if from_logits else reference.softmax(logits).astype("float32")
+    options = {"from_logits": from_logits, "ignore_class": ignore_class}
+    for weights in (None, rng.uniform(0, 2, (6, 5)).astype("float32")):
+        expected = keras.losses.SparseCategoricalCrossentropy(**options)(labels, y_pred, weights)
+        ours = keras_ls.SmoothedSparseCategoricalCrossentropy(0.0, **options)(labels, y_pred, weights)
+        np.testing.assert_allclose(numpy(ours), numpy(expected), rtol=1e-5)
+    kept = labels != ignore_class
+    mean = numpy(keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, **options)(labels, y_pred))
+    alone = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=from_logits)(labels[kept], y_pred[kept])
+    np.testing.assert_allclose(mean, numpy(alone), rtol=1e-5)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("jit", [False, True])
+def test_ignored_positions_have_no_loss_and_no_gradient_even_when_broken(rng, from_logits, jit):
+    logits, labels = make_case(rng, (6, 4), -1)
+    y_pred = logits if from_logits else reference.softmax(logits).astype("float32")
+    labels[[0, 3, 5]] = -100
+    y_pred[0], y_pred[3], y_pred[5] = np.nan, np.inf, 0.0
+    value, gradient = value_and_gradient(
+        lambda z: sparse(labels, z, 0.1, from_logits=from_logits, ignore_class=-100), y_pred, jit=jit
+    )
+    assert np.all(value[[0, 3, 5]] == 0)
+    assert np.all(gradient[[0, 3, 5]] == 0)
+    assert np.all(value[[1, 2, 4]] > 0)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_an_all_ignored_batch_costs_nothing(rng):
+    logits, _ = make_case(rng, (6, 4), -1)
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True, ignore_class=0)
+    assert float(loss(np.zeros(6, int), logits)) == 0.0
+
+
+def test_the_mask_of_predictions_is_honoured(rng):
+    logits, labels = make_case(rng, (6, 5, 8), -1)
+    mask = rng.random((6, 5)) < 0.6
+    y_pred = ops.convert_to_tensor(logits)
+    keras.src.backend.set_keras_mask(y_pred, mask=ops.convert_to_tensor(mask))
+    ours = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)(labels, y_pred)
+    expected = numpy(sparse(labels[mask], logits[mask], 0.1, from_logits=True)).mean()
+    np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5)
+
+
+def test_forbidden_classes_cost_nothing_under_a_prior_that_forbids_them(rng):
+    logits, labels = make_case(rng, (5, 6), -1)
+    labels %= 3
+    forbidden = logits.copy()
+    forbidden[:, 3:] = -np.inf
+    value, gradient = value_and_gradient(
+        lambda z: sparse(labels, z, 0.1, prior=[1, 1, 1, 0, 0, 0], from_logits=True), forbidden
+    )
+    expected, slope = value_and_gradient(lambda z: sparse(labels, z, 0.1, from_logits=True), logits[:, :3])
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, np.pad(slope, ((0, 0), (0, 3))), atol=1e-7)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_broken_predictions_surface_as_nan(bad, from_logits):
+    y_pred = np.array([[bad, 1.0, 2.0], [0.2, 0.5, 0.3]], "float32")
+    value = numpy(sparse(np.array([1, 1]), y_pred, 0.1, from_logits=from_logits))
+    assert np.isnan(value[0])
+    assert np.isfinite(value[1])
+
+
+@pytest.mark.parametrize("targets", ["mixup", "zero rows", "weights"])
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_targets_that_are_no_distribution_behave_as_in_keras(rng, targets, from_logits):
+    logits, labels = make_case(rng, (6, 5), -1)
+    y_pred = logits if from_logits else reference.softmax(logits).astype("float32")
+    y_true = one_hot(labels, 5, -1) * rng.uniform(0.1, 2.0, (6, 1)).astype("float32")
+    if targets == "mixup":
+        y_true = 0.3 * one_hot(labels, 5, -1) + 0.7 * one_hot(labels[::-1], 5, -1)
+    elif targets == "zero rows":
+        y_true[::2] = 0.0
+    for alpha in (0.0, 0.1):
+        ours = value_and_gradient(lambda z, a=alpha: dense(y_true, z, a, from_logits=from_logits), y_pred)
+        keras_own = value_and_gradient(
+            lambda z, a=alpha: keras.losses.categorical_crossentropy(
+                ops.convert_to_tensor(y_true), z, from_logits=from_logits, label_smoothing=a
+            ),
+            y_pred,
+        )
+        np.testing.assert_allclose(ours[0], keras_own[0], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(ours[1], keras_own[1], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("label", [-1, 4, 1.5, np.nan])
+def test_a_label_that_is_no_class_is_refused_eagerly(label):
+    y_true = np.array([1, label])
+    logits = np.zeros((2, 4), "float32")
+    with pytest.raises(ValueError, match=r"`y_true` must hold integers in \[0, 4\)"):
+        sparse(y_true, logits, from_logits=True)
+    with pytest.raises(ValueError, match=r"or ignore_class=9"):
+        sparse(y_true, logits, from_logits=True, ignore_class=9)
+
+
+@needs_graph
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("label", [-1, 4, 1.5])
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_label_that_is_no_class_is_nan_in_a_graph(label, from_logits, jit):
+    y_pred = np.full((2, 4), 0.25, "float32")
+
+    def loss(y_true, y_pred):
+        return sparse(y_true, y_pred, 0.1, from_logits=from_logits)
+
+    y_true = ops.convert_to_tensor(np.array([1, label], "float32"))
+    value = numpy(compiled(loss, jit)(y_true, ops.convert_to_tensor(y_pred)))
+    assert np.isfinite(value[0])
+    assert np.isnan(value[1])
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function(jit_compile=jit)
+        def gradient(y_true, y_pred):
+            with tf.GradientTape() as tape:
+                tape.watch(y_pred)
+                value = loss(y_true, y_pred)
+            return tape.gradient(value, y_pred)
+
+        slope = numpy(gradient(y_true, tf.constant(y_pred)))
+        assert np.isfinite(slope[0]).all()
+        assert np.isnan(slope[1]).any()
+
+
+@needs_graph
+def test_no_one_hot_and_one_softmax_in_the_compiled_step(rng):
+    logits, labels = make_case(rng, (4, 11), -1)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function
+        def step(z):
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                value = ops.mean(sparse(labels, z, 0.1, from_logits=True))
+            return tape.gradient(value, z)
+
+        kinds = [op.type for op in step.get_concrete_function(tf.constant(logits)).graph.get_operations()]
+        assert "OneHot" not in kinds
+        assert kinds.count("Softmax") == 1
+    else:
+        import jax
+
+        step = jax.make_jaxpr(jax.grad(lambda z: sparse(labels, z, 0.1, from_logits=True).mean()))(logits)
+        primitives = [str(equation.primitive) for equation in step.jaxpr.eqns]
+        assert "eq" not in primitives  # how a one-hot is made
+        assert primitives.count("exp") <= 2
+
+
+def test_smooth_labels_mixes_with_the_prior(rng):
+    y_true = rng.dirichlet(np.ones(5), (3, 4)).astype("float32")
+    prior = rng.uniform(0, 1, 5)
+    for axis in (-1, 1):
+        given = np.moveaxis(y_true, -1, axis)
+        mixed = numpy(smooth_labels(given, 0.3, prior, axis=axis))
+        np.testing.assert_allclose(np.moveaxis(mixed, axis, -1), 0.7 * y_true + 0.3 * prior / prior.sum(), rtol=1e-5)
+        uniform = numpy(smooth_labels(given, 0.3, axis=axis))
+        np.testing.assert_allclose(uniform, 0.7 * given + 0.3 / 5, rtol=1e-5)
+    np.testing.assert_array_equal(numpy(smooth_labels(np.eye(3, dtype=int), 0.0)), np.eye(3))
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.0, 2.0, np.nan, "much", None])
+def test_bad_smoothing_is_refused(alpha):
+    logits, one = np.zeros((1, 3), "float32"), np.array([[1.0, 0, 0]])
+    for attempt in (
+        lambda: smooth_labels(one, alpha),
+        lambda: dense(one, logits, alpha),
+        lambda: sparse(np.array([0]), logits, alpha),
+        lambda: keras_ls.SmoothedCategoricalCrossentropy(alpha),
+        lambda: keras_ls.SmoothedSparseCategoricalCrossentropy(alpha),
+    ):
+        with pytest.raises(ValueError, match="`label_smoothing` must be"):
+            attempt()
+
+
+@pytest.mark.parametrize("prior", [[0.5, 0.5], [1, 1, -1], [0, 0, 0], [1, 1, np.nan], [[1, 1, 1]], [], [1, 1, np.inf]])
+def test_bad_priors_are_refused(prior):
+    logits, one = np.zeros((1, 3), "float32"), np.array([[1.0, 0, 0]])
+    for attempt in (
+        lambda: smooth_labels(one, 0.1, prior),
+        lambda: dense(one, logits, 0.1, prior),
+        lambda: sparse(np.array([0]), logits, 0.1, prior),
+        lambda: keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, prior)(np.array([0]), logits),
+    ):
+        with pytest.raises(ValueError, match="`prior` must"):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    ("true_shape", "pred_shape", "axis"),
+    [((5,), (4, 3), -1), ((4, 2), (4, 3), -1), ((4, 3), (4, 3), -1), ((4, 7), (4, 3, 7, 1), 1), ((), (4, 3), -1)],
+)
+def test_sparse_shapes_that_cannot_match_are_refused(true_shape, pred_shape, axis):
+    with pytest.raises(ValueError, match="`y_true` must hold one class id a prediction"):
+        sparse(np.zeros(true_shape, int), np.zeros(pred_shape, "float32"), axis=axis)
+
+
+@pytest.mark.parametrize(("true_shape", "pred_shape"), [((4,), (4, 3)), ((4, 2), (4, 3)), ((1, 3), (4, 3))])
+def test_dense_shapes_that_differ_are_refused(true_shape, pred_shape):
+    with pytest.raises(ValueError, match="`y_true` must have the shape of `y_pred`"):
+        dense(np.zeros(true_shape), np.zeros(pred_shape, "float32"))
+
+
+@pytest.mark.parametrize("axis", [2, -3, 0.5])
+def test_an_axis_that_is_none_is_refused(axis):
+    with pytest.raises(ValueError, match="`axis` must be a dimension"):
+        sparse(np.zeros(4, int), np.zeros((4, 3), "float32"), axis=axis)
+    with pytest.raises(ValueError, match="`axis` must be a dimension"):
+        dense(np.zeros((4, 3)), np.zeros((4, 3), "float32"), axis=axis)
+
+
+def test_configs_are_complete_and_survive_json(rng):
+    logits, labels = make_case(rng, (4, 3), -1)
+    options = {"label_smoothing": 0.2, "prior": [1, 2, 3], "from_logits": True, "axis": -1, "reduction": "sum"}
+    dense_loss = keras_ls.SmoothedCategoricalCrossentropy(**options, name="a", dtype="float16")
+    assert_config_round_trip(dense_loss, lambda loss: loss(one_hot(labels, 3, -1), logits))
+    sparse_loss = keras_ls.SmoothedSparseCategoricalCrossentropy(**options, ignore_class=2, name="b", dtype="bfloat16")
+    assert_config_round_trip(sparse_loss, lambda loss: loss(labels, logits))
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.7])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 5), (2, 8, 3, 4)])
+def test_pytorchs_cross_entropy_agrees(rng, alpha, reduction, shape):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    logits, labels = make_case(rng, shape, 1)
+    labels[rng.random(labels.shape) < 0.2] = -100
+    z = torch.tensor(logits, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        z, torch.tensor(labels), label_smoothing=alpha, ignore_index=-100, reduction=reduction
+    )
+    expected.sum().backward()
+    ours = keras_ls.SmoothedSparseCategoricalCrossentropy(
+        alpha,
+        from_logits=True,
+        axis=1,
+        ignore_class=-100,
+        reduction={"mean": "sum_over_batch_size", "sum": "sum", "none": None}[reduction],
+    )
+    value, gradient = value_and_gradient(lambda z: ours(labels, z), logits)
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, z.grad.numpy(), rtol=1e-5, atol=1e-6)
