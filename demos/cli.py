@@ -29,30 +29,31 @@ def optional(module: str, purpose: str):
 
 def count(text: str) -> int:
     """An integer of at least 1."""
-    return _checked(int, text, lambda n: n >= 1, "must be an integer of at least 1")
+    return checked(int, text, lambda n: n >= 1, "must be an integer of at least 1")
 
 
 def seed(text: str) -> int:
     """An integer in [0, 2**32), what NumPy takes as a seed."""
-    return _checked(int, text, lambda n: 0 <= n < 2**32, "must be an integer in [0, 2**32)")
+    return checked(int, text, lambda n: 0 <= n < 2**32, "must be an integer in [0, 2**32)")
 
 
 def fraction(text: str) -> float:
     """A number in [0, 1)."""
-    return _checked(float, text, lambda x: 0 <= x < 1, "must be in [0, 1)")
+    return checked(float, text, lambda x: 0 <= x < 1, "must be in [0, 1)")
 
 
 def positive(text: str) -> float:
     """A finite number above 0."""
-    return _checked(float, text, lambda x: 0 < x < math.inf, "must be a finite number above 0")
+    return checked(float, text, lambda x: 0 < x < math.inf, "must be a finite number above 0")
 
 
 def not_negative(text: str) -> float:
     """A finite number of at least 0."""
-    return _checked(float, text, lambda x: 0 <= x < math.inf, "must be a finite number of at least 0")
+    return checked(float, text, lambda x: 0 <= x < math.inf, "must be a finite number of at least 0")
 
 
-def _checked(convert, text, allowed, rule):
+def checked(convert, text, allowed, rule):
+    """`convert(text)`, which must be `allowed`; `rule` says in words what is."""
     try:
         value = convert(text)
         if not allowed(value):  # also so for NaN

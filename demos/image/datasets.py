@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -62,6 +63,19 @@ class ImageData:
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    def fingerprint(self) -> dict[str, object]:
+        """Sizes and a checksum that tell whether a resumed run sees the same data."""
+        checksum = 0
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+        return {
+            "training_images": len(self.x_train),
+            "held_out_images": len(self.x_test),
+            "image_shape": list(self.x_train.shape[1:]),
+            "classes": self.num_classes,
+            "crc32": checksum,
+        }
 
 
 def load(name: str, data_dir: str | None = None, noise: float | None = None, image_size: int = 32) -> ImageData:

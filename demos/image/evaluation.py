@@ -30,10 +30,6 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         The numbers of `MEASURES`, "temperatures" (of the two halves) and the curves "curve" and "curve_scaled" as
         dicts that `curve_from_json` turns back.
     """
-    if len(labels) < 2:
-        raise ValueError(
-            f"Temperature scaling needs at least 2 held-out images, half of them to fit. Received: {len(labels)}."
-        )
     halves = np.array_split(np.random.default_rng(DATA_SEED).permutation(len(labels)), 2)
     scaled = np.empty_like(logits)
     temperatures = []

@@ -1,0 +1,100 @@
+"""The command-line arguments of the image demos: data, network and training, and how to run."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+import keras
+
+from demos import cli
+from demos.image import datasets, models
+from demos.image.training import Recipe, epoch_length, paper_recipe
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `datasets.load` takes."""
+    add = parser.add_argument_group("data").add_argument
+    add("--dataset", choices=datasets.NAMES, default="digits")
+    add(
+        "--data-dir",
+        help=f"where NAME.npz lies (Keras's form), else ${datasets.DIRECTORY_VARIABLE} is looked at, then "
+        "keras.datasets; with --dataset folder it holds train/CLASS/* and test/CLASS/*",
+    )
+    add(
+        "--noise",
+        type=cli.not_negative,
+        help="s.d. of the Gaussian noise added to the pixels once, as a fraction of full scale "
+        f"(default: {datasets.DIGITS_NOISE} for the digits, else 0)",
+    )
+    add("--image-size", type=cli.count, default=32, help="height and width of images from folders (default: 32)")
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the network and each field of `Recipe` that a user may set."""
+    add = parser.add_argument_group("network and training").add_argument
+    add("--model", choices=models.MODELS, default="mlp")
+    add("--depth", type=_depth, help="of the ResNet: 6·n + 2 (default: 56)")
+    add("--hidden", type=cli.count, nargs="+", metavar="WIDTH", help="of the MLP's hidden layers")
+    add("--steps", type=cli.count, help="updates of the weights")
+    add("--batch-size", type=cli.count)
+    add("--learning-rate", type=cli.positive, help="at the first step")
+    add("--decay-at", type=cli.fraction, nargs="*", metavar="FRACTION",
+        help="divide the rate by 10 after these fractions of the steps; none: fall linearly to 0")  # fmt: skip
+    add("--head-rate", type=cli.positive, help="factor on the learning rate of the last layer")
+    add("--momentum", type=cli.fraction)
+    add("--nesterov", action=argparse.BooleanOptionalAction)
+    add("--weight-decay", type=cli.not_negative, help="of ½·weight_decay·‖w‖² in the loss")
+    add("--clipnorm", type=cli.not_negative, help="bound on the norm of the whole gradient; 0 has none")
+    add("--loss-scale", type=cli.positive, help="factor on the cross-entropy (default: 3 on CIFAR, else 1)")
+    add("--augment", action=argparse.BooleanOptionalAction, help="crop and flip training images at random")
+
+
+def add_running_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """Adds how to run: precision, compilation, where results go."""
+    add = parser.add_argument_group("running").add_argument
+    add("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
+    add("--steps-per-execution", type=cli.count, default=1, help="steps in one call: faster on a GPU (default: 1)")
+    add("--jit-compile", choices=("auto", "yes", "no"), default="auto", help="XLA (default: Keras decides)")
+    add("--out", help=f"directory for results, checkpoints and logs (default: {out})")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with what lies in --out, each unfinished run from its last epoch; without it an earlier run there "
+        "is moved aside",
+    )
+
+
+def make_recipe(arguments: argparse.Namespace, num_images: int) -> Recipe:
+    """The paper's settings, with those that were given in their place.
+
+    Args:
+        arguments: with what the functions above add. `steps_per_execution` becomes 1 on PyTorch, with a note.
+        num_images: for training.
+
+    Raises:
+        ValueError: where the settings do not fit together.
+    """
+    if arguments.steps_per_execution > 1 and keras.backend.backend() == "torch":
+        print("Note: Keras takes --steps-per-execution 1 alone on PyTorch; 1 is used.")
+        arguments.steps_per_execution = 1
+    recipe = paper_recipe(arguments.model, arguments.dataset)
+    names = [field.name for field in dataclasses.fields(recipe)]
+    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in names}
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
+    recipe = dataclasses.replace(recipe, **given)
+    if recipe.nesterov and not recipe.momentum:
+        raise ValueError("--nesterov needs a --momentum above 0.")
+    if list(recipe.decay_at) != sorted(set(recipe.decay_at)):
+        raise ValueError(f"--decay-at must rise. Received: {list(recipe.decay_at)}.")
+    if recipe.batch_size > num_images:
+        raise ValueError(
+            f"--batch-size must be at most the number of training images ({num_images}). Received: {recipe.batch_size}."
+        )
+    length, epochs = epoch_length(recipe.steps, num_images // recipe.batch_size, arguments.steps_per_execution)
+    if length * epochs != recipe.steps:
+        print(f"Note: {recipe.steps} steps are rounded up to {length * epochs}, {epochs} epochs of {length}.")
+    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
+
+
+def _depth(text: str) -> int:
+    return cli.checked(int, text, lambda n: n >= 8 and n % 6 == 2, "must be 6·n + 2: 20, 32, 44, 56")
