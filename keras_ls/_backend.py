@@ -36,3 +36,16 @@ def softmax_given_log_total(logits, log_total):
     if keras.backend.backend() == "jax":
         return ops.exp(logits - ops.max(logits, axis=-1, keepdims=True) - ops.expand_dims(log_total, -1))
     return ops.softmax(logits, axis=-1)
+
+
+def computed_after(x, dependency):
+    """`x`, for use once `dependency` has been computed: an order that TensorFlow's executor keeps and others need not.
+
+    The last reader of a tensor may reuse its memory, but only if it does run last.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return x
+    import tensorflow as tf
+
+    with tf.control_dependencies([dependency]):
+        return tf.identity(x)

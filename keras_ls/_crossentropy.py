@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ls._backend import softmax_given_log_total
+from keras_ls._backend import computed_after, softmax_given_log_total
 
 
 def loss_of_logits(logits, ids, alpha, prior, kept):
@@ -13,21 +13,25 @@ def loss_of_logits(logits, ids, alpha, prior, kept):
     def loss(logits):
         wide = widened(logits)
         shifted = wide - ops.max(wide, axis=-1, keepdims=True)  # differences stay exact, exp cannot overflow
-        log_total = ops.log(ops.sum(ops.exp(shifted), axis=-1))
-        losses = log_total - (1.0 - alpha) * _picked(shifted, ids) - _prior_term(alpha, prior, shifted)
+        linear = (1.0 - alpha) * _picked(shifted, ids) + _prior_term(alpha, prior, shifted)
+        # Nothing else reads `shifted` after `linear`, so that the exponential may overwrite it.
+        log_total = ops.log(ops.sum(ops.exp(computed_after(shifted, linear)), axis=-1))
+        losses = log_total - linear
         if kept is not None:
             losses = ops.where(kept, losses, 0.0)
 
         def gradient(*args, upstream=None):
             upstream = args[-1] if upstream is None else upstream  # only PyTorch passes it by name
+            upstream = ops.cast(upstream, log_total.dtype)
             rows = softmax_given_log_total(widened(logits), log_total)
             if alpha:
                 rows = rows - _prior_weights(alpha, prior, rows)
-            at_label = ops.stack([ops.arange(ops.shape(ids)[0], dtype="int32"), ids], axis=-1)
-            rows = ops.scatter_update(rows, at_label, _picked(rows, ids) - (1.0 - alpha))
-            rows = rows * ops.expand_dims(ops.cast(upstream, rows.dtype), -1)
+            rows = rows * ops.expand_dims(upstream, -1)
             if kept is not None:
                 rows = ops.where(ops.expand_dims(kept, -1), rows, 0.0)
+                upstream = ops.where(kept, upstream, 0.0)
+            labelled = ops.stack([ops.arange(ops.shape(ids)[0], dtype="int32"), ids], axis=-1)
+            rows = ops.scatter_update(rows, labelled, _picked(rows, ids) - (1.0 - alpha) * upstream)
             return ops.cast(rows, logits.dtype)
 
         return ops.cast(losses, logits.dtype), gradient
