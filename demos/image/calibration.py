@@ -208,8 +208,6 @@ def monitor(experiment: Experiment, directory: pathlib.Path) -> keras.callbacks.
 
 def draw(summary: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
     """Draws Figure 2: hard targets, the same after temperature scaling, and smoothed targets, over all seeds."""
-    import matplotlib.pyplot as plt
-
     curves = {}
     for row in summary:
         hard = row["label_smoothing"] == 0
@@ -217,10 +215,9 @@ def draw(summary: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
         if hard:
             scaled = f"hard targets, T = {row['temperature']['mean']:.2f}"
             curves[scaled] = evaluation.curve_from_json(row["curve_scaled"])
-    axes = keras_ls.plots.reliability_diagram(curves)
+    axes = keras_ls.reliability_diagram(curves)
     axes.set_title(title)
-    axes.figure.savefig(path, dpi=150, bbox_inches="tight")
-    plt.close(axes.figure)
+    axes.figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":
