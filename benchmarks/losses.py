@@ -80,6 +80,7 @@ class PeakMemory(threading.Thread):
         self.peak, self.running = 0, True
 
     def run(self):
+        """Samples until `running` is taken away."""
         while self.running:
             self.peak = max(self.peak, resident_bytes())
             time.sleep(0.001)
@@ -108,10 +109,10 @@ def worker(case, pipe, rows, classes, alpha):
     del logits
     before, memory = resident_bytes(), PeakMemory()
     memory.start()
-    value = [step(*inputs) for _ in range(3)][0]
+    values = [step(*inputs) for _ in range(3)]
     memory.running = False
     memory.join()
-    pipe.send({"loss": value, "extra_memory": (memory.peak - before) / size})
+    pipe.send({"loss": values[0], "extra_memory": (memory.peak - before) / size})
     while pipe.recv():
         start = time.perf_counter()
         step(*inputs)

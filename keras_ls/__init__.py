@@ -8,6 +8,7 @@ from keras_ls.calibration import (
     calibration_error,
     reliability_curve,
 )
+from keras_ls.callbacks import Calibration
 from keras_ls.losses import (
     SmoothedCategoricalCrossentropy,
     SmoothedSparseCategoricalCrossentropy,
@@ -21,9 +22,11 @@ from keras_ls.metrics import (
     ExpectedCalibrationError,
     NegativeLogLikelihood,
 )
+from keras_ls.plots import reliability_diagram
 
 __all__ = [
     "BrierScore",
+    "Calibration",
     "ClasswiseCalibrationError",
     "ExpectedCalibrationError",
     "NegativeLogLikelihood",
@@ -35,6 +38,7 @@ __all__ = [
     "calibrate",
     "calibration_error",
     "reliability_curve",
+    "reliability_diagram",
     "smooth_labels",
     "smoothed_categorical_crossentropy",
     "smoothed_sparse_categorical_crossentropy",
