@@ -33,9 +33,10 @@ class Examples(NamedTuple):
         """(N, K) probabilities."""
         return ops.softmax(self.rows, axis=-1) if from_logits else self.rows
 
-    def at_label(self, rows):
-        """(N, K) to (N,): each row's entry at its label."""
-        return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(self.ids, -1), axis=-1), axis=-1)
+
+def picked(rows, ids):
+    """(N, K) and (N,) to (N,): each row's entry at its id."""
+    return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(ids, -1), axis=-1), axis=-1)
 
 
 def hard_labelled(y_true, y_pred, sample_weight=None, ignore_class=None, dtype="float32") -> Examples:

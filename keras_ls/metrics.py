@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._checks import check_choice, check_count, check_ignore_class
-from keras_ls._examples import hard_labelled
+from keras_ls._examples import hard_labelled, picked
 
 NORMS = ("l1", "l2", "max")
 # float32 sums of many like numbers drift when added one by one (5e-6 of the sum after 50,000 terms, 1e-3 after a
@@ -75,8 +75,7 @@ def classwise_bin_statistics(probabilities, ids, weight, num_bins: int):
     rows = ops.reshape(ops.stack([wide_weight, wide_weight * probabilities], axis=-1), (-1, 2))
     sums = _segment_sums(rows, ops.reshape(of_class, (-1,)), num_bins * num_classes)
     # A hit happens once an example, in the bin of its own class: no (N, K) indicator is needed.
-    of_label = ops.take_along_axis(of_class, ops.expand_dims(ids, -1), axis=-1)
-    hits = _segment_sums(ops.expand_dims(weight, -1), ops.reshape(of_label, (-1,)), num_bins * num_classes)
+    hits = _segment_sums(ops.expand_dims(weight, -1), picked(of_class, ids), num_bins * num_classes)
     return ops.concatenate([ops.reshape(sums, shape), ops.reshape(hits, shape)], axis=-1)
 
 
@@ -212,9 +211,9 @@ class ExpectedCalibrationError(_ProbabilityMetric):
         return {**super().get_config(), "num_bins": self.num_bins, "norm": self.norm}
 
     def _batch_statistics(self, examples):
-        confidence = examples.settled(ops.max(examples.probabilities(self.from_logits), axis=-1))
-        correct = ops.equal(ops.cast(ops.argmax(examples.rows, axis=-1), "int32"), examples.ids)
-        return bin_statistics(confidence, correct, examples.weight, self.num_bins)
+        predicted = ops.cast(ops.argmax(examples.rows, axis=-1), "int32")
+        confidence = examples.settled(picked(examples.probabilities(self.from_logits), predicted))
+        return bin_statistics(confidence, ops.equal(predicted, examples.ids), examples.weight, self.num_bins)
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -339,9 +338,9 @@ class NegativeLogLikelihood(_MeanMetric):
 
     def _values(self, examples):
         if self.from_logits:
-            return -examples.at_label(ops.log_softmax(examples.rows, axis=-1))
+            return -picked(ops.log_softmax(examples.rows, axis=-1), examples.ids)
         epsilon = keras.config.epsilon()
-        return -ops.log(ops.clip(examples.at_label(examples.rows), epsilon, 1.0 - epsilon))
+        return -ops.log(ops.clip(picked(examples.rows, examples.ids), epsilon, 1.0 - epsilon))
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -381,7 +380,7 @@ class BrierScore(_MeanMetric):
         # Not Σp² − 2p_y + 1, of which near-perfect predictions would leave only rounding errors.
         rows = examples.probabilities(self.from_logits)
         at_label = ops.stack([ops.arange(ops.shape(rows)[0], dtype="int32"), examples.ids], axis=-1)
-        residuals = ops.scatter_update(rows, at_label, examples.at_label(rows) - 1.0)
+        residuals = ops.scatter_update(rows, at_label, picked(rows, examples.ids) - 1.0)
         return ops.sum(ops.square(residuals), axis=-1)
 
 
