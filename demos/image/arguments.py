@@ -38,8 +38,13 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=cli.count, help="updates of the weights")
     add("--batch-size", type=cli.count)
     add("--learning-rate", type=cli.positive, help="at the first step")
-    add("--decay-at", type=cli.fraction, nargs="*", metavar="FRACTION",
-        help="divide the rate by 10 after these fractions of the steps; none: fall linearly to 0")  # fmt: skip
+    add(
+        "--decay-at",
+        type=cli.fraction,
+        nargs="*",
+        metavar="FRACTION",
+        help="divide the rate by 10 after these fractions of the steps; with none it falls linearly to 0",
+    )
     add("--head-rate", type=cli.positive, help="factor on the learning rate of the last layer")
     add("--momentum", type=cli.fraction)
     add("--nesterov", action=argparse.BooleanOptionalAction)

@@ -111,6 +111,8 @@ def plan(options: argparse.Namespace) -> Experiment:
     cli.optional("matplotlib", "The reliability diagram")
     for name in ("label_smoothing", "seeds"):
         setattr(options, name, list(dict.fromkeys(getattr(options, name))))
+    if options.noise is None:
+        options.noise = datasets.DIGITS_NOISE if options.dataset == "digits" else 0.0
     data = datasets.load(options.dataset, options.data_dir, options.noise, options.image_size)
     if len(data.x_test) < 2:
         raise ValueError("Temperature scaling needs at least 2 held-out images, half of them to fit. Received: 1.")
@@ -147,9 +149,10 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "runs": runs,
     }
     records.write_json(out / "results.json", results)
-    draw(summary, out / "reliability.png", f"{data.name}, {options.model}")
-    seeds = "1 seed" if len(options.seeds) == 1 else f"{len(options.seeds)} seeds, mean ± s.d."
-    print(f"\n{data.name}, {options.model}: {seeds}\n\n{evaluation.table(summary)}\n")
+    seeds = "1 seed" if len(options.seeds) == 1 else f"{len(options.seeds)} seeds"
+    title = f"{data.name}, {options.model}, {seeds}"
+    draw(summary, out / "reliability.png", title)
+    print(f"\n{title}{' (mean ± s.d.)' if len(options.seeds) > 1 else ''}\n\n{evaluation.table(summary)}\n")
     print(f"Results: {out / 'results.json'}\nReliability diagrams: {out / 'reliability.png'}")
     print(f"tensorboard --logdir {out}", flush=True)
     return results
@@ -158,7 +161,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 def train_and_evaluate(experiment: Experiment, alpha: float, seed: int) -> dict[str, Any]:
     """One run, or what is left of it to do: its numbers."""
     options, data = experiment.options, experiment.data
-    directory = experiment.out / f"alpha-{alpha:g}" / f"seed-{seed}"
+    directory = experiment.out / f"alpha-{alpha!r}" / f"seed-{seed}"
     path, checkpoint = directory / "result.json", directory / "checkpoint.npz"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
@@ -217,7 +220,7 @@ def draw(summary: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
             curves[scaled] = evaluation.curve_from_json(row["curve_scaled"])
     axes = keras_ls.reliability_diagram(curves)
     axes.set_title(title)
-    axes.figure.savefig(path, dpi=150)
+    axes.figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def epoch_length(steps: int, pass_length: int, multiple: int = 1) -> tuple[int, 
     """How many steps lie between two checkpoints, and how many of those epochs there are.
 
     An epoch is about a pass over the data, divides `steps` and is a multiple of `multiple`. Where no length between
-    half a pass and two passes is both, it is just a multiple, and the last epoch goes beyond `steps`.
+    half a pass and two passes is both, it is a multiple, and the epochs together are a little more than `steps`.
 
     Args:
         steps: of the training.
@@ -104,7 +104,10 @@ def epoch_length(steps: int, pass_length: int, multiple: int = 1) -> tuple[int, 
     target = min(steps, max(pass_length, SHORTEST_EPOCH))
     lengths = range(multiple, 2 * target + 1, multiple)
     fitting = [n for n in lengths if steps % n == 0 and 2 * n >= target]
-    length = min(fitting, key=lambda n: abs(n - target)) if fitting else max(target // multiple, 1) * multiple
+    if fitting:
+        length = min(fitting, key=lambda n: abs(n - target))
+    else:
+        length = math.ceil(steps / round(steps / target) / multiple) * multiple
     return length, math.ceil(steps / length)
 
 
