@@ -13,6 +13,9 @@ What counts is the same for all: a position counts unless its weight is 0, its m
 or an infinity in one that does makes the result NaN until the next reset, and so does a label outside [0, K) in a
 compiled graph (eagerly it is a ValueError). A metric that has seen nothing is 0. Statistics are kept in float32 or
 wider whatever the dtype of metric and predictions.
+
+A Keras mask on the predictions is honoured wherever Keras hands it on. On the JAX backend it does so in `evaluate` and
+for validation, but not for the training metrics of `fit`, its own included: there, use `ignore_class` or weights.
 """
 
 from typing import Any

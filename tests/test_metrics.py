@@ -114,6 +114,10 @@ def test_perfect_predictions_cost_nothing(name):
     assert measure(METRICS[name][0](), labels, np.eye(3, dtype="float32")[labels]) <= 2e-7
 
 
+def test_a_probability_rounded_above_1_has_no_negative_cost():
+    assert measure(NegativeLogLikelihood(), np.array([0]), np.array([[1.0000005, 0.0]], "float32")) > 0
+
+
 def test_hopeless_predictions():
     certain, wrong = np.array([[1.0, 0.0]] * 4, "float32"), np.ones(4, "int64")
     np.testing.assert_allclose(measure(NegativeLogLikelihood(), wrong, certain), -np.log(1e-7), rtol=1e-5)
