@@ -1,0 +1,67 @@
+"""The package as a whole: what importing it loads, what it exports, and that its documents name all of it."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import keras_ls
+
+ROOT = pathlib.Path(__file__).parents[1]
+PUBLIC = sorted(name for name in keras_ls.__all__ if not name.startswith("__"))
+
+
+def run_python(code, **environment):
+    """Runs `code` in a fresh interpreter in the checkout and returns what it prints."""
+    import os
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_importing_it_loads_keras_and_numpy_only():
+    code = (
+        "import sys, keras, numpy\nbefore = set(sys.modules)\nimport keras_ls\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    extra = set(run_python(code).split()) - set(sys.stdlib_module_names)
+    assert extra <= {"keras_ls", "keras"}
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_it_imports_where_tensorflow_is_absent(backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    run_python("import sys\nsys.modules['tensorflow'] = None\nimport keras_ls", KERAS_BACKEND=backend)
+
+
+def test_the_version_is_that_of_the_metadata():
+    from importlib.metadata import version
+
+    assert version("keras-ls") == keras_ls.__version__
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_docstring_and_stands_in_the_readme(name):
+    assert getattr(keras_ls, name).__doc__
+    assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_names_are_those_of_their_modules():
+    for module in (keras_ls.losses, keras_ls.metrics, keras_ls.calibration, keras_ls.callbacks, keras_ls.plots):
+        for name, value in vars(module).items():
+            defined_here = getattr(value, "__module__", "").startswith(module.__name__)
+            if defined_here and not name.startswith("_") and name in PUBLIC:
+                assert getattr(keras_ls, name) is value
+
+
+def test_the_losses_and_metrics_are_registered_under_the_package():
+    for name in PUBLIC:
+        value = getattr(keras_ls, name)
+        bases = (keras.losses.Loss, keras.metrics.Metric, keras.layers.Layer)
+        if isinstance(value, type) and issubclass(value, bases):
+            assert keras.saving.get_registered_name(value) == f"keras_ls>{name}"
