@@ -20,6 +20,13 @@ def is_concrete(x) -> bool:
     return True
 
 
+def get_mask(x):
+    """The mask that Keras hands along with the tensor `x`, or None."""
+    from keras.src.backend import get_keras_mask
+
+    return get_keras_mask(x)
+
+
 def set_mask(x, mask) -> None:
     """Marks positions of `x` as counting (True) or not, as Keras's own losses mark ignored classes."""
     from keras.src.backend import set_keras_mask

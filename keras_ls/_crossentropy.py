@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_ls._backend import computed_after, softmax_given_log_total
+from keras_ls._labels import picked
 
 
 def loss_of_logits(logits, ids, alpha, prior, kept):
@@ -13,7 +14,7 @@ def loss_of_logits(logits, ids, alpha, prior, kept):
     def loss(logits):
         wide = widened(logits)
         shifted = wide - ops.max(wide, axis=-1, keepdims=True)  # differences stay exact, exp cannot overflow
-        linear = (1.0 - alpha) * _picked(shifted, ids) + _prior_term(alpha, prior, shifted)
+        linear = (1.0 - alpha) * picked(shifted, ids) + _prior_term(alpha, prior, shifted)
         # Nothing else reads `shifted` after `linear`, so that the exponential may overwrite it.
         log_total = ops.log(ops.sum(ops.exp(computed_after(shifted, linear)), axis=-1))
         losses = log_total - linear
@@ -31,7 +32,7 @@ def loss_of_logits(logits, ids, alpha, prior, kept):
                 rows = ops.where(ops.expand_dims(kept, -1), rows, 0.0)
                 upstream = ops.where(kept, upstream, 0.0)
             labelled = ops.stack([ops.arange(ops.shape(ids)[0], dtype="int32"), ids], axis=-1)
-            rows = ops.scatter_update(rows, labelled, _picked(rows, ids) - (1.0 - alpha) * upstream)
+            rows = ops.scatter_update(rows, labelled, picked(rows, ids) - (1.0 - alpha) * upstream)
             return ops.cast(rows, logits.dtype)
 
         return ops.cast(losses, logits.dtype), gradient
@@ -47,7 +48,7 @@ def loss_of_probabilities(probabilities, ids, alpha, prior, kept):
     rows = rows / ops.sum(rows, axis=-1, keepdims=True)
     epsilon = keras.config.epsilon()
     log_rows = ops.log(ops.clip(rows, epsilon, 1.0 - epsilon))
-    losses = -(1.0 - alpha) * _picked(log_rows, ids) - _prior_term(alpha, prior, log_rows)
+    losses = -(1.0 - alpha) * picked(log_rows, ids) - _prior_term(alpha, prior, log_rows)
     if kept is not None:
         losses = ops.where(kept, losses, 0.0)
     return ops.cast(losses, probabilities.dtype)
@@ -69,11 +70,6 @@ def _prior_weights(alpha, prior, rows):
     if prior is None:
         return alpha / ops.cast(ops.shape(rows)[-1], rows.dtype)
     return ops.convert_to_tensor(alpha * prior, dtype=rows.dtype)
-
-
-def _picked(rows, ids):
-    """(N, K) and (N,) to (N,): each row's entry at its id."""
-    return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(ids, -1), axis=-1), axis=-1)
 
 
 def widened(x):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
+from keras_ls._backend import get_mask
 from keras_ls._labels import class_ids, match_label_shape
 
 
@@ -34,11 +35,6 @@ class Examples(NamedTuple):
         return ops.softmax(self.rows, axis=-1) if from_logits else self.rows
 
 
-def picked(rows, ids):
-    """(N, K) and (N,) to (N,): each row's entry at its id."""
-    return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(ids, -1), axis=-1), axis=-1)
-
-
 def hard_labelled(y_true, y_pred, sample_weight=None, ignore_class=None, dtype="float32") -> Examples:
     """Brings labels, predictions, sample weights and the mask that `y_pred` may carry into the form of `Examples`.
 
@@ -53,9 +49,7 @@ def hard_labelled(y_true, y_pred, sample_weight=None, ignore_class=None, dtype="
     Raises:
         ValueError: for shapes that cannot match, fewer than 2 dimensions or classes, or a bad label (eagerly).
     """
-    from keras.src.backend import get_keras_mask
-
-    mask = get_keras_mask(y_pred)
+    mask = get_mask(y_pred)
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), dtype)
     _check_predictions(y_pred)
     num_classes, positions = y_pred.shape[-1], y_pred[..., 0]

@@ -75,6 +75,11 @@ def class_ids(labels, num_classes, ignore_class: int | None = None, name: str = 
     return ClassIds(ids, kept, valid)
 
 
+def picked(rows, ids):
+    """(N, K) and (N,) to (N,): each row's entry at its id."""
+    return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(ids, -1), axis=-1), axis=-1)
+
+
 def _compatible(given, wanted) -> bool:
     return len(given) == len(wanted) and all(
         a is None or b is None or a == b for a, b in zip(given, wanted, strict=True)

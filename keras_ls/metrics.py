@@ -25,7 +25,8 @@ import numpy as np
 from keras import ops
 
 from keras_ls._checks import check_choice, check_count, check_ignore_class
-from keras_ls._examples import hard_labelled, picked
+from keras_ls._examples import hard_labelled
+from keras_ls._labels import picked
 
 NORMS = ("l1", "l2", "max")
 # float32 sums of many like numbers drift when added one by one (5e-6 of the sum after 50,000 terms, 1e-3 after a
@@ -184,8 +185,8 @@ class ExpectedCalibrationError(_ProbabilityMetric):
         Guo et al. 2017, equation 3; Müller et al. 2019, section 3.
 
     Example:
-    >>> import numpy as np, keras_ls.metrics
-    >>> metric = keras_ls.metrics.ExpectedCalibrationError(num_bins=10)
+    >>> import numpy as np, keras_ls
+    >>> metric = keras_ls.ExpectedCalibrationError(num_bins=10)
     >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.65, 0.35]], "float32"))
     >>> round(float(metric.result()), 4)
     0.45
@@ -245,8 +246,8 @@ class ClasswiseCalibrationError(_ProbabilityMetric):
         Kull et al. 2019, "Beyond temperature scaling", section 2 (classwise-ECE).
 
     Example:
-    >>> import numpy as np, keras_ls.metrics
-    >>> metric = keras_ls.metrics.ClasswiseCalibrationError(num_bins=10)
+    >>> import numpy as np, keras_ls
+    >>> metric = keras_ls.ClasswiseCalibrationError(num_bins=10)
     >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.65, 0.35]], "float32"))
     >>> round(float(metric.result()), 4)
     0.45
@@ -327,8 +328,8 @@ class NegativeLogLikelihood(_MeanMetric):
         Guo et al. 2017, equation 6.
 
     Example:
-    >>> import numpy as np, keras_ls.metrics
-    >>> metric = keras_ls.metrics.NegativeLogLikelihood()
+    >>> import numpy as np, keras_ls
+    >>> metric = keras_ls.NegativeLogLikelihood()
     >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]], "float32"))
     >>> round(float(metric.result()), 4)
     0.4904
@@ -367,8 +368,8 @@ class BrierScore(_MeanMetric):
         Brier 1950, "Verification of forecasts expressed in terms of probability", equation 2.
 
     Example:
-    >>> import numpy as np, keras_ls.metrics
-    >>> metric = keras_ls.metrics.BrierScore()
+    >>> import numpy as np, keras_ls
+    >>> metric = keras_ls.BrierScore()
     >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]], "float32"))
     >>> round(float(metric.result()), 4)
     0.3125
