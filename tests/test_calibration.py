@@ -632,7 +632,7 @@ class TestCalibrate:
 
     def test_the_remedy_of_the_message_works(self, data):
         model = Subclassed()
-        model.build((None, 5))
+        model(data[0])
         self.follow_the_labels(model)
         logits = model.predict(data[0], verbose=0)
         calibrated = calibrate(keras.Sequential([keras.Input((5,)), model, layers.Softmax()]), *data)

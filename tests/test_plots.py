@@ -1,0 +1,110 @@
+"""Reliability diagrams: what is drawn, and that nothing else is touched."""
+
+import io
+
+import numpy as np
+import pytest
+
+from keras_ls.calibration import reliability_curve
+from keras_ls.plots import reliability_diagram
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+from matplotlib.figure import Figure
+
+
+@pytest.fixture
+def curve():
+    """Five bins, of which the first three are empty: accuracy 0.5 at 0.75, 1.0 at 0.9."""
+    return reliability_curve([0, 1, 0], [[0.7, 0.3], [0.8, 0.2], [0.9, 0.1]], num_bins=5)
+
+
+def lines(ax):
+    """The drawn curves (not the diagonal) as (confidence, accuracy)."""
+    return [line.get_xydata().T for line in ax.get_lines() if line.get_linestyle() == "-"]
+
+
+def test_draws_accuracy_at_the_mean_confidence(curve):
+    (line,) = lines(reliability_diagram(curve))
+    np.testing.assert_allclose(line[0][3:], [0.75, 0.9])
+    np.testing.assert_allclose(line[1][3:], [0.5, 1.0])
+
+
+def test_empty_bins_are_not_drawn(curve):
+    ax = reliability_diagram(curve)
+    (line,) = lines(ax)
+    assert np.isnan(line[:, :3]).all()
+    (points,) = [c for c in ax.collections if type(c).__name__ == "PathCollection"]
+    np.testing.assert_allclose(points.get_offsets().compressed(), [0.75, 0.5, 0.9, 1.0])
+    (gaps,) = [c for c in ax.collections if type(c).__name__ == "LineCollection"]
+    ends = [segment for segment in gaps.get_segments() if len(segment) and np.isfinite(segment).all()]
+    np.testing.assert_allclose(ends, [[[0.75, 0.75], [0.75, 0.5]], [[0.9, 0.9], [0.9, 1.0]]])
+
+
+def test_has_the_diagonal_and_the_axes_of_probabilities(curve):
+    ax = reliability_diagram(curve)
+    (diagonal,) = [line for line in ax.get_lines() if line.get_linestyle() == "--"]
+    np.testing.assert_array_equal(diagonal.get_xydata(), [[0, 0], [1, 1]])
+    assert ax.get_xlim() == ax.get_ylim() == (0, 1)
+
+
+def test_the_strip_shows_the_share_of_each_bin(curve):
+    ax = reliability_diagram(curve)
+    (strip,) = ax.child_axes
+    np.testing.assert_allclose([bar.get_height() for bar in strip.patches], [0, 0, 0, 2 / 3, 1 / 3])
+    assert ax.get_ylabel() == "Accuracy"
+    assert strip.get_xlabel() == "Confidence"
+
+
+def test_names_several_curves_with_their_error(curve):
+    other = reliability_curve([0, 0], [[0.9, 0.1], [0.5, 0.5]], num_bins=5)
+    ax = reliability_diagram({"hard": curve, "smoothed": other})
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == [f"hard: ECE {curve.ece():.3f}", f"smoothed: ECE {other.ece():.3f}"]
+    assert len(lines(ax)) == 2
+    assert len({line.get_color() for line in ax.get_lines() if line.get_linestyle() == "-"}) == 2
+    assert len(ax.child_axes[0].patches) == 10
+
+
+def test_one_curve_shows_its_error(curve):
+    (label,) = reliability_diagram(curve).get_legend().get_texts()
+    assert label.get_text() == "ECE 0.200"
+
+
+def test_draws_in_the_given_axes(curve):
+    axes = Figure().subplots(1, 2)
+    assert reliability_diagram(curve, axes[1]) is axes[1]
+    assert not axes[0].lines
+    assert len(lines(axes[1])) == 1
+
+
+def png(ax):
+    stream = io.BytesIO()
+    ax.figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+def test_can_be_written_without_pyplot(curve):
+    assert png(reliability_diagram(curve)).startswith(b"\x89PNG")
+
+
+def test_a_curve_of_nan_draws_no_points():
+    curve = reliability_curve([0, 0], [[np.nan, 0.1], [0.9, 0.1]])
+    ax = reliability_diagram(curve)
+    assert np.isnan(lines(ax)[0]).all()
+    assert ax.get_legend().get_texts()[0].get_text() == "ECE nan"
+    assert png(ax).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("given", [{}, None, [], {"a": 1}])
+def test_refuses_what_is_no_curve(given):
+    with pytest.raises(ValueError, match="`curve_or_curves` must be a ReliabilityCurve"):
+        reliability_diagram(given)
+
+
+def test_leaves_nothing_to_pyplot(curve):
+    from matplotlib import pyplot
+
+    before = pyplot.get_fignums()
+    reliability_diagram(curve)
+    assert pyplot.get_fignums() == before
