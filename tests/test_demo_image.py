@@ -9,11 +9,11 @@ import sys
 import keras
 import numpy as np
 import pytest
+from harness import BACKEND
+from image_files import cifar_like, image_folders
 
 import keras_ls
 from demos.image import calibration, datasets, evaluation, training
-from tests.harness import BACKEND
-from tests.test_image_datasets import cifar_like, image_folders
 
 for package in ("sklearn", "matplotlib", "PIL"):
     pytest.importorskip(package, reason='the demos need pip install "keras-ls[demos]"')

@@ -5,11 +5,11 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from harness import numpy
 from keras import ops
 
 from demos.image import models, training
 from demos.image.datasets import ImageData
-from tests.harness import numpy
 
 
 def pixels(rng, shape=(6, 32, 32, 3)):
