@@ -13,7 +13,7 @@ def cifar_like(directory, name="cifar10", images=50, classes=10, **replace):
 
 
 def image_folders(root, mode="RGB", classes=("cat", "dog"), count=3):
-    """Writes train/CLASS/*.png and test/CLASS/*.png; pixels are below 50 in the first class, from 100 on in the second."""
+    """Writes train/CLASS/*.png and test/CLASS/*.png; class k has pixels in [100·k, 100·k + 50)."""
     from PIL import Image
 
     rng = np.random.default_rng(0)

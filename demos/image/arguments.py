@@ -51,7 +51,11 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weight-decay", type=cli.not_negative, help="of ½·weight_decay·‖w‖² in the loss")
     add("--clipnorm", type=cli.not_negative, help="bound on the norm of the whole gradient; 0 has none")
     add("--loss-scale", type=cli.positive, help="factor on the cross-entropy (default: 3 on CIFAR, else 1)")
-    add("--augment", action=argparse.BooleanOptionalAction, help="crop and flip training images at random")
+    add(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="crop and flip training images (default: the convolutional networks on CIFAR do)",
+    )
 
 
 def add_running_arguments(parser: argparse.ArgumentParser, out: str) -> None:
