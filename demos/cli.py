@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import io
 import math
+import sys
 
 
 class MissingExtra(ImportError):
@@ -15,6 +17,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         """Prints `message` as one line and exits with status 2."""
         self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def print_what_can_be() -> None:
+    """Makes characters that a terminal's encoding lacks (α on some) question marks instead of errors."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def optional(module: str, purpose: str):

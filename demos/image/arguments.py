@@ -23,21 +23,39 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--noise",
         type=cli.not_negative,
+        metavar="X",
         help="s.d. of the Gaussian noise added to the pixels once, as a fraction of full scale "
         f"(default: {datasets.DIGITS_NOISE} for the digits, else 0)",
     )
-    add("--image-size", type=cli.count, default=32, help="height and width of images from folders (default: 32)")
+    add(
+        "--image-size",
+        type=cli.count,
+        default=32,
+        metavar="N",
+        help="height and width to which images from folders are resized (default: 32)",
+    )
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the network and each field of `Recipe` that a user may set."""
     add = parser.add_argument_group("network and training").add_argument
     add("--model", choices=models.MODELS, default="mlp")
-    add("--depth", type=_depth, help="of the ResNet: 6·n + 2 (default: 56)")
-    add("--hidden", type=cli.count, nargs="+", metavar="WIDTH", help="of the MLP's hidden layers")
-    add("--steps", type=cli.count, help="updates of the weights")
-    add("--batch-size", type=cli.count)
-    add("--learning-rate", type=cli.positive, help="at the first step")
+    add("--depth", type=_depth, metavar="N", help="of the ResNet: 6·n + 2 (default: 56)")
+    add(
+        "--hidden",
+        type=cli.count,
+        nargs="+",
+        metavar="N",
+        help="widths of the MLP's hidden layers (default: 1200 1200)",
+    )
+    add(
+        "--steps",
+        type=cli.count,
+        metavar="N",
+        help="updates of the weights (default: 1,000 for the digits; else MLP 10,000, AlexNet 20,000, ResNet 64,000)",
+    )
+    add("--batch-size", type=cli.count, metavar="N", help="(default: 128, and 50 for the digits)")
+    add("--learning-rate", type=cli.positive, metavar="X", help="at the first step (default: 0.1)")
     add(
         "--decay-at",
         type=cli.fraction,
@@ -45,16 +63,18 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FRACTION",
         help="divide the rate by 10 after these fractions of the steps; with none it falls linearly to 0",
     )
-    add("--head-rate", type=cli.positive, help="factor on the learning rate of the last layer")
-    add("--momentum", type=cli.fraction)
-    add("--nesterov", action=argparse.BooleanOptionalAction)
-    add("--weight-decay", type=cli.not_negative, help="of ½·weight_decay·‖w‖² in the loss")
-    add("--clipnorm", type=cli.not_negative, help="bound on the norm of the whole gradient; 0 has none")
-    add("--loss-scale", type=cli.positive, help="factor on the cross-entropy (default: 3 on CIFAR, else 1)")
+    add("--head-rate", type=cli.positive, metavar="X", help="factor on the learning rate of the last layer")
+    add("--momentum", type=cli.fraction, metavar="X", help="of SGD")
+    add("--nesterov", action=argparse.BooleanOptionalAction, help="whether the momentum is Nesterov's")
+    add("--weight-decay", type=cli.not_negative, metavar="X", help="X of the ½·X·‖w‖² in the loss")
+    add("--clipnorm", type=cli.not_negative, metavar="X", help="bound on the norm of the whole gradient; 0 has none")
+    add(
+        "--loss-scale", type=cli.positive, metavar="X", help="factor on the cross-entropy (default: 3 on CIFAR, else 1)"
+    )
     add(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        help="crop and flip training images (default: the convolutional networks on CIFAR do)",
+        help="crop and flip training images at random (default: AlexNet and ResNet on CIFAR do)",
     )
 
 
@@ -62,7 +82,13 @@ def add_running_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     """Adds how to run: precision, compilation, where results go."""
     add = parser.add_argument_group("running").add_argument
     add("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
-    add("--steps-per-execution", type=cli.count, default=1, help="steps in one call: faster on a GPU (default: 1)")
+    add(
+        "--steps-per-execution",
+        type=cli.count,
+        default=1,
+        metavar="N",
+        help="steps in one call: faster on a GPU (default: 1)",
+    )
     add("--jit-compile", choices=("auto", "yes", "no"), default="auto", help="XLA (default: Keras decides)")
     add("--out", help=f"directory for results, checkpoints and logs (default: {out})")
     add(

@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import sys
+import textwrap
 import time
 from typing import Any
 
@@ -17,7 +18,7 @@ from demos import cli, records
 from demos.image import arguments, datasets, evaluation, training
 
 EPILOG = f"""
-How it is judged: {evaluation.RULE}
+{textwrap.fill(evaluation.RULE, 110)}
 
 Settings that are not given are the paper's (appendix A), with the schedule scaled to --steps. The paper trains the
 ResNet for 64,000 steps and AlexNet for 390,000. On CIFAR the training images are split into 40,000 and 10,000 and
@@ -64,6 +65,7 @@ class Experiment:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
+    cli.print_what_can_be()
     parser = make_parser()
     options = parser.parse_args(argv)
     try:
@@ -89,11 +91,19 @@ def make_parser() -> cli.Parser:
     )
     arguments.add_data_arguments(parser)
     add = parser.add_argument_group("what to compare").add_argument
-    add("--label-smoothing", type=cli.fraction, nargs="+", default=[0.0, 0.05, 0.1], metavar="α")
-    add("--seeds", type=cli.seed, nargs="+", default=[0, 1, 2], metavar="SEED")
+    add(
+        "--label-smoothing",
+        type=cli.fraction,
+        nargs="+",
+        default=[0.0, 0.05, 0.1],
+        metavar="α",
+        help="0 has hard targets (default: 0 0.05 0.1)",
+    )
+    add("--seeds", type=cli.seed, nargs="+", default=[0, 1, 2], metavar="N", help="one run each (default: 0 1 2)")
     add(
         "--calibration-freq",
         type=cli.count,
+        metavar="N",
         help=f"epochs between two measurements for TensorBoard, on at most {MONITORED_IMAGES} held-out images "
         f"(default: about {MEASUREMENTS} in a run)",
     )
