@@ -72,7 +72,8 @@ class TemperatureScaling(keras.layers.Layer):
         ValueError: where `temperature` is not a finite number above 0.
 
     Example:
-        >>> scaling = TemperatureScaling().fit([[6.0, 0.0], [6.0, 0.0], [6.0, 0.0]], [0, 0, 1])
+        >>> import keras, keras_ls
+        >>> scaling = keras_ls.TemperatureScaling().fit([[6.0, 0.0], [6.0, 0.0], [6.0, 0.0]], [0, 0, 1])
         >>> print(round(float(scaling.temperature), 3))
         8.656
         >>> print([round(float(p), 3) for p in scaling(keras.ops.array([6.0, 0.0]))])

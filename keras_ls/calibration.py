@@ -71,7 +71,8 @@ def reliability_curve(
             probabilities outside [0, 1], and `num_bins` below 1.
 
     Example:
-        >>> curve = reliability_curve([0, 1, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], num_bins=2)
+        >>> import keras_ls
+        >>> curve = keras_ls.reliability_curve([0, 1, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], num_bins=2)
         >>> print(curve.confidence.round(3), curve.accuracy.round(3), curve.count)
         [  nan 0.767] [  nan 0.667] [0. 3.]
         >>> print(round(curve.ece(), 3))
@@ -119,8 +120,9 @@ def calibration_error(
         ValueError: as `reliability_curve`, and for an unknown `norm` or `binning`.
 
     Example:
+        >>> import keras_ls
         >>> y_true, y_pred = [0, 1, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]
-        >>> print(round(calibration_error(y_true, y_pred, num_bins=3, binning="quantile"), 3))
+        >>> print(round(keras_ls.calibration_error(y_true, y_pred, num_bins=3, binning="quantile"), 3))
         0.433
 
     netcal's bins are left-closed, so that a confidence on an edge counts in the bin above; torchmetrics has a bin more,
@@ -167,9 +169,10 @@ def calibrate(model: keras.Model, x: Any, y: Any = None, batch_size: int = 32) -
             in a layer of your own, say), and for empty data, lengths that do not match or labels outside [0, K).
 
     Example:
+        >>> import numpy as np, keras, keras_ls
         >>> head = keras.layers.Dense(2, activation="softmax", kernel_initializer="identity")
         >>> model = keras.Sequential([keras.Input((2,)), head])
-        >>> calibrated = calibrate(model, np.array([[6.0, 0.0], [6.0, 0.0], [6.0, 0.0]]), np.array([0, 0, 1]))
+        >>> calibrated = keras_ls.calibrate(model, np.array([[6.0, 0.0], [6.0, 0.0], [6.0, 0.0]]), np.array([0, 0, 1]))
         >>> print(calibrated.predict(np.array([[6.0, 0.0]]), verbose=0).round(3))
         [[0.667 0.333]]
 

@@ -28,8 +28,9 @@ def reliability_diagram(curve_or_curves: ReliabilityCurve | Mapping[str, Reliabi
         ValueError: where there is no curve, or something else than one.
 
     Example:
-        >>> from keras_ls.calibration import reliability_curve
-        >>> ax = reliability_diagram(reliability_curve([0, 1, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]))
+        >>> import keras_ls
+        >>> curve = keras_ls.reliability_curve([0, 1, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
+        >>> ax = keras_ls.reliability_diagram(curve)
         >>> print(ax.get_legend().get_texts()[0].get_text())
         ECE 0.433
 

@@ -52,10 +52,12 @@ class Calibration(keras.callbacks.Callback):
         ImportError: where `log_dir` is given and matplotlib or tensorboard is absent.
 
     Example:
+        >>> import numpy as np, keras, keras_ls
         >>> x, y = np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]), np.array([0, 1, 1])
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity")])
         >>> model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        >>> history = model.fit(x, y, callbacks=[Calibration(x, y, from_logits=True)], verbose=0).history
+        >>> callback = keras_ls.Calibration(x, y, from_logits=True)
+        >>> history = model.fit(x, y, callbacks=[callback], verbose=0).history
         >>> print({name: round(values[0], 3) for name, values in history.items() if name.startswith("val_")})
         {'val_ece': 0.315, 'val_nll': 1.351, 'val_temperature': 5.771, 'val_ece_scaled': 0.0}
 
