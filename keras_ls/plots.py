@@ -7,13 +7,16 @@ import numpy as np
 
 from keras_ls.calibration import ReliabilityCurve
 
+# Bins with a smaller share of the predictions are points without a line.
+SMALLEST_SHARE = 3e-3
+
 
 def reliability_diagram(curve_or_curves: ReliabilityCurve | Mapping[str, ReliabilityCurve], ax: Any = None) -> Any:
     """Draws accuracy against confidence, one point a bin, with the gaps to the diagonal of perfect calibration.
 
     A point lies at its bin's mean confidence and accuracy; the vertical line from it to the diagonal is the gap that
     ECE averages. The larger a point, the more predictions it stands for: the strip below the axes shows which share of
-    them lies in each bin. Empty bins have no point and break the line. Below the diagonal a model is too confident,
+    them lies in each bin. Empty bins have no point; they and bins of less than 0.3 % of the predictions break the line. Below the diagonal a model is too confident,
     above it not confident enough.
 
     Args:
@@ -66,12 +69,13 @@ def _label(name: str, curve: ReliabilityCurve) -> str:
 
 
 def _draw_curve(ax: Any, curve: ReliabilityCurve, color: str, label: str) -> None:
-    confidence, accuracy = curve.confidence, curve.accuracy
+    ax.scatter(curve.confidence, curve.accuracy, 12 + 120 * _shares(curve), color=color, clip_on=False, zorder=4)
+    # One prediction alone is right or wrong: a line to it would draw attention to chance.
+    counts = _shares(curve) >= SMALLEST_SHARE
+    confidence, accuracy = (np.where(counts, values, np.nan) for values in (curve.confidence, curve.accuracy))
     ax.vlines(confidence, confidence, accuracy, color=color, linewidth=2, alpha=0.35, zorder=2)
     ax.fill_between(confidence, confidence, accuracy, color=color, alpha=0.12, linewidth=0, zorder=2)
     ax.plot(confidence, accuracy, color=color, linewidth=1.6, label=label, zorder=3)
-    size = 12 + 120 * _shares(curve)
-    ax.scatter(confidence, accuracy, size, color=color, clip_on=False, zorder=4)
 
 
 def _draw_shares(strip: Any, curve: ReliabilityCurve, color: str, place: int, places: int) -> None:

@@ -41,6 +41,14 @@ def test_empty_bins_are_not_drawn(curve):
     np.testing.assert_allclose(ends, [[[0.75, 0.75], [0.75, 0.5]], [[0.9, 0.9], [0.9, 1.0]]])
 
 
+def test_a_bin_of_next_to_nothing_is_a_point_without_a_line():
+    y_pred = np.repeat([[0.7, 0.3], [0.9, 0.1]], [1, 1999], axis=0)
+    ax = reliability_diagram(reliability_curve(np.zeros(2000, int), y_pred, num_bins=5))
+    assert np.isfinite(lines(ax)[0][0]).tolist() == [False, False, False, False, True]
+    (points,) = [c for c in ax.collections if type(c).__name__ == "PathCollection"]
+    np.testing.assert_allclose(points.get_offsets().compressed(), [0.7, 1.0, 0.9, 1.0])
+
+
 def test_has_the_diagonal_and_the_axes_of_probabilities(curve):
     ax = reliability_diagram(curve)
     (diagonal,) = [line for line in ax.get_lines() if line.get_linestyle() == "--"]
