@@ -27,7 +27,13 @@ setup(
     extras_require={
         "plots": PLOTS,
         "demos": DEMOS,
-        "speech": [*PLOTS, "jiwer>=3", "librosa>=0.10", "soundfile>=0.12", "tensorflow-io>=0.37; python_version<'3.13'"],
+        "speech": [
+            *PLOTS,
+            "jiwer>=3",
+            "librosa>=0.10",
+            "soundfile>=0.12",
+            "tensorflow-io>=0.37; python_version<'3.13'",
+        ],
         "tests": [*DEMOS, "pytest>=8", "scipy>=1.10"],
         "peers": ["jax>=0.4.30", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],

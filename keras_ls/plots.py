@@ -16,8 +16,8 @@ def reliability_diagram(curve_or_curves: ReliabilityCurve | Mapping[str, Reliabi
 
     A point lies at its bin's mean confidence and accuracy; the vertical line from it to the diagonal is the gap that
     ECE averages. The larger a point, the more predictions it stands for: the strip below the axes shows which share of
-    them lies in each bin. Empty bins have no point; they and bins of less than 0.3 % of the predictions break the line. Below the diagonal a model is too confident,
-    above it not confident enough.
+    them lies in each bin. Empty bins have no point; they and bins of less than 0.3 % of the predictions break the line.
+    Below the diagonal a model is too confident, above it not confident enough.
 
     Args:
         curve_or_curves: a `ReliabilityCurve`, or a dict that maps names for the legend to curves.
