@@ -56,3 +56,21 @@ def computed_after(x, dependency):
 
     with tf.control_dependencies([dependency]):
         return tf.identity(x)
+
+
+def added_at(rows, ids, values):
+    """(N, K) `rows` with `values` (N,) added at the columns `ids` (N,)."""
+    positions = ops.stack([ops.arange(ops.shape(ids)[0], dtype="int32"), ids], axis=-1)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # TensorScatterAdd always copies the rows on a CPU; the other op reuses their memory, but XLA does not have it.
+        # The index is 0 on a CPU, and 1 on other devices and where XLA compiles.
+        return tf.switch_case(
+            tf.raw_ops.DeviceIndex(device_names=["CPU"]),
+            [
+                lambda: tf.raw_ops.ScatterNdNonAliasingAdd(input=rows, indices=positions, updates=values),
+                lambda: tf.tensor_scatter_nd_add(rows, positions, values),
+            ],
+        )
+    return ops.scatter_update(rows, positions, ops.take_along_axis(rows, positions[:, 1:], axis=1)[:, 0] + values)

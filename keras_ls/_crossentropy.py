@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ls._backend import computed_after, softmax_given_log_total
+from keras_ls._backend import added_at, computed_after, softmax_given_log_total
 from keras_ls._labels import picked
 
 
@@ -31,9 +31,7 @@ def loss_of_logits(logits, ids, alpha, prior, kept):
             if kept is not None:
                 rows = ops.where(ops.expand_dims(kept, -1), rows, 0.0)
                 upstream = ops.where(kept, upstream, 0.0)
-            labelled = ops.stack([ops.arange(ops.shape(ids)[0], dtype="int32"), ids], axis=-1)
-            rows = ops.scatter_update(rows, labelled, picked(rows, ids) - (1.0 - alpha) * upstream)
-            return ops.cast(rows, logits.dtype)
+            return ops.cast(added_at(rows, ids, (alpha - 1.0) * upstream), logits.dtype)
 
         return ops.cast(losses, logits.dtype), gradient
 
