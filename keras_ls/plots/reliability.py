@@ -1,4 +1,4 @@
-"""Pictures of what the package measures, drawn with matplotlib, which is imported when one is drawn."""
+"""Reliability diagrams: accuracy against confidence."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,0 +1,5 @@
+"""Pictures of what the package measures, one subject a file, drawn with matplotlib, which is imported when one is."""
+
+from keras_ls.plots.reliability import reliability_diagram
+
+__all__ = ["reliability_diagram"]
