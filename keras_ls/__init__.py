@@ -23,13 +23,25 @@ from keras_ls.metrics import (
     NegativeLogLikelihood,
 )
 from keras_ls.plots import reliability_diagram
+from keras_ls.projection import (
+    ClassPlane,
+    ClusterStatistics,
+    Projection,
+    class_templates,
+    cluster_statistics,
+    penultimate_activations,
+    project_classes,
+)
 
 __all__ = [
     "BrierScore",
     "Calibration",
+    "ClassPlane",
     "ClasswiseCalibrationError",
+    "ClusterStatistics",
     "ExpectedCalibrationError",
     "NegativeLogLikelihood",
+    "Projection",
     "ReliabilityCurve",
     "SmoothedCategoricalCrossentropy",
     "SmoothedSparseCategoricalCrossentropy",
@@ -37,6 +49,10 @@ __all__ = [
     "__version__",
     "calibrate",
     "calibration_error",
+    "class_templates",
+    "cluster_statistics",
+    "penultimate_activations",
+    "project_classes",
     "reliability_curve",
     "reliability_diagram",
     "smooth_labels",

@@ -43,7 +43,7 @@ class LabelledData:
         Raises:
             ValueError: for empty data, and labels that do not match the predictions in shape or lie outside [0, K).
         """
-        with _kept_random_state():
+        with kept_random_state():
             if self.y is not None:
                 first = _predict_batch(model, tree.map_structure(lambda array: array[:batch_size], self.x))
                 hard_labels("y", self.y, (len(self.y), *first.shape[1:]))
@@ -65,7 +65,7 @@ class LabelledData:
         Returns:
             Predictions (N, K) in the model's output dtype, and class ids (N,), int64.
         """
-        with _kept_random_state():
+        with kept_random_state():
             if self.y is not None:
                 outputs = model.predict(self.x, batch_size=batch_size, verbose=0)
                 return _flat(_single(outputs), "y", self.y)
@@ -144,7 +144,7 @@ def _check_dataset(x: Any) -> None:
 
 
 @contextlib.contextmanager
-def _kept_random_state() -> Iterator[None]:
+def kept_random_state() -> Iterator[None]:
     """Leaves the global random generators as they were, so that predicting during training changes no training.
 
     PyTorch draws from its own for each pass over a data loader; datasets may draw from any.

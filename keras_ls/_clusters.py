@@ -1,0 +1,103 @@
+"""How tight and how far apart clusters of activations are."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_ls._arrays import to_numpy
+
+# Singular values below this share of the largest are what rounding leaves of zero in float32.
+RANK_TOLERANCE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterStatistics:
+    """How tight and how far apart the classes' clusters are.
+
+    Attributes:
+        within: mean squared distance of an example to the mean of its class.
+        between: mean over examples of the squared distance of their class's mean to the overall mean.
+        ratio: within / between; NaN where both are 0.
+        template_distance: mean distance of two classes' templates; NaN without templates.
+        template_distance_cv: standard deviation of these distances over their mean: 0 for a regular simplex.
+    """
+
+    within: float
+    between: float
+    ratio: float
+    template_distance: float
+    template_distance_cv: float
+
+
+def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> ClusterStatistics:
+    """Measures what the projection shows: with smoothing clusters are tight and equally far from each other.
+
+    With templates, activations are first projected onto the span of the templates' differences: the paper's plane for
+    all classes at once, and the only part of the activations that the probabilities depend on.
+
+    Args:
+        activations: (N, D), or (N, D + 1) with the 1 appended.
+        labels: (N,) integers.
+        templates: (K, D + 1) of at least two classes, as `class_templates` gives them, or None.
+
+    Returns:
+        A `ClusterStatistics`, computed in float64; `within` and `between` are in squared units of the activations.
+        Activations or templates that are NaN or infinite give NaN.
+
+    Raises:
+        ValueError: where shapes do not match.
+
+    Example:
+        >>> import keras_ls
+        >>> statistics = keras_ls.cluster_statistics([[0.0], [2.0], [8.0], [10.0]], [0, 0, 1, 1])
+        >>> print(statistics.within, statistics.between, statistics.ratio)
+        1.0 16.0 0.0625
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 2.
+    """
+    rows = to_numpy("activations", activations).astype("float64")
+    groups = to_numpy("labels", labels)
+    if rows.ndim != 2 or len(rows) == 0:
+        raise ValueError(f"`activations` must be of shape (N, D) with examples. Received shape: {rows.shape}.")
+    if groups.shape != (len(rows),):
+        raise ValueError(f"`labels` must be of shape ({len(rows)},). Received shape: {groups.shape}.")
+    distance = deviation = np.nan
+    if templates is not None:
+        rows, distances = _in_the_span(rows, to_numpy("templates", templates).astype("float64"))
+        distance = float(distances.mean())
+        deviation = float(distances.std() / distance) if distance else np.nan
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    with np.errstate(invalid="ignore"):  # infinite activations are NaN from here on
+        centred = rows - rows.mean(axis=0)
+    means = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(means, inverse, centred)
+    means /= counts[:, None]
+    within = float(np.square(centred - means[inverse]).sum() / len(rows))
+    between = float(counts @ np.square(means).sum(axis=1) / len(rows))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(np.divide(within, between))
+    return ClusterStatistics(within, between, ratio, distance, deviation)
+
+
+def _in_the_span(rows: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of the rows in the span of the templates' differences, and the distances of all pairs."""
+    if templates.ndim != 2 or len(templates) < 2 or templates.shape[1] not in (rows.shape[1], rows.shape[1] + 1):
+        raise ValueError(
+            f"`templates` must be of shape (K, {rows.shape[1] + 1}), K at least 2. Received shape: {templates.shape}."
+        )
+    if rows.shape[1] != templates.shape[1]:
+        rows = with_one(rows)
+    if not np.isfinite(templates).all():
+        return np.full_like(rows, np.nan), np.array([np.nan])
+    centred = templates - templates.mean(axis=0)
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    basis = directions[sizes > RANK_TOLERANCE * sizes[0]]
+    distances = [np.linalg.norm(centred[k + 1 :] - centred[k], axis=1) for k in range(len(centred) - 1)]
+    return rows @ basis.T, np.concatenate(distances)
+
+
+def with_one(rows: np.ndarray) -> np.ndarray:
+    """(N, D) to (N, D + 1): the 1 that meets the bias."""
+    return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)

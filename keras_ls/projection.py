@@ -1,0 +1,312 @@
+"""The paper's picture of a network: penultimate activations in the plane through three classes' templates."""
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_ls._arrays import to_numpy
+from keras_ls._checks import check_count
+from keras_ls._clusters import RANK_TOLERANCE, ClusterStatistics, cluster_statistics, with_one
+from keras_ls._head import Forward, Probe, dense_of, find_head, forward
+
+__all__ = [
+    "ClassPlane",
+    "ClusterStatistics",
+    "Projection",
+    "class_templates",
+    "cluster_statistics",
+    "penultimate_activations",
+    "project_classes",
+]
+
+
+def class_templates(model_or_layer: Any) -> np.ndarray:
+    """Returns the template of each class: its column of the last kernel, with its bias appended.
+
+    The logit of class k is then the inner product of its template w_k and the penultimate activations with a 1
+    appended, xᵀw_k. Where there is no bias a 0 is appended.
+
+    Args:
+        model_or_layer: a built `keras.Model` whose last layer with weights is a `Dense`, or that layer. A subclassed
+            model does not always show which `Dense` is its last; then give the layer.
+
+    Returns:
+        (K, D + 1), float32 or wider.
+
+    Raises:
+        ValueError: where the model or layer is not built, or its last layer with weights is no `Dense`.
+
+    Example:
+        >>> import keras, keras_ls
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+        >>> print(keras_ls.class_templates(model).shape)
+        (3, 5)
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 2.
+    """
+    if isinstance(model_or_layer, keras.Model):
+        dense = find_head(model_or_layer)
+    else:
+        dense = dense_of(model_or_layer)
+        if dense is None or not dense.built:
+            kind = type(model_or_layer).__name__ if dense is None else "a Dense that is not built"
+            raise ValueError(f"`model_or_layer` must be a built keras.Model or Dense layer. Received: {kind}.")
+    return _templates(dense)
+
+
+def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256) -> np.ndarray:
+    """Returns what the last `Dense` of a model is given, in inference mode.
+
+    Costs one forward pass. The model, its optimizer and which of its weights are trainable stay as they are.
+
+    Args:
+        model: a built Sequential, functional or subclassed `keras.Model` with one output whose last layer with
+            weights is a `Dense`, whatever follows it (an activation, a softmax, a temperature).
+        x: inputs as `model.predict` takes them: an array, a list or dict of arrays, or a dataset.
+        batch_size: examples in a batch, for arrays.
+
+    Returns:
+        (N, D), float32 or wider; (N, T, D) where the `Dense` is applied to each step of a sequence.
+
+    Raises:
+        ValueError: where the model is not built, has several outputs, or ends in another layer with weights, such as a
+            1×1 convolution before a pooling.
+
+    Example:
+        >>> import keras, keras_ls, numpy as np
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU(), keras.layers.Dense(3)])
+        >>> x = np.array([[1.0, -2.0, 3.0, -4.0]], "float32")
+        >>> print(keras_ls.penultimate_activations(model, x).tolist())
+        [[1.0, 0.0, 3.0, 0.0]]
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 2.
+    """
+    return forward(model, x, batch_size).activations
+
+
+class ClassPlane:
+    """The plane through the templates of three classes.
+
+    Attributes:
+        basis: (2, D + 1) orthonormal rows, float64. The first points from the first template to the second; the third
+            template lies on the positive side of the second.
+        origin: (D + 1,), the mean of the templates.
+        templates_2d: (3, 2), the templates in the plane.
+
+    Args:
+        templates: (3, D + 1), such as `class_templates(model)[[0, 1, 2]]`.
+
+    Raises:
+        ValueError: where there are not three templates, or they lie on a line.
+
+    Example:
+        >>> import keras_ls
+        >>> plane = keras_ls.ClassPlane([[0, 0, 0], [3, 0, 0], [0, 0, 3]])
+        >>> print((plane.templates_2d.round(3) + 0).tolist())
+        [[-1.0, -1.0], [2.0, -1.0], [-1.0, 2.0]]
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 2.
+    """
+
+    def __init__(self, templates: Any):
+        corners = to_numpy("templates", templates).astype("float64")
+        if corners.ndim != 2 or len(corners) != 3 or corners.shape[1] < 2:
+            raise ValueError(f"`templates` must be of shape (3, D + 1). Received shape: {corners.shape}.")
+        if not np.isfinite(corners).all():
+            raise ValueError("`templates` must be finite. Received: NaN or infinite entries.")
+        self.origin = corners.mean(axis=0)
+        sizes = np.linalg.svd(corners - self.origin, compute_uv=False)
+        if not sizes[1] > RANK_TOLERANCE * max(sizes[0], np.abs(corners).max()):
+            raise ValueError(
+                "`templates` must span a plane. Received: three that lie on a line (two are equal, perhaps)."
+            )
+        sides = corners[1:] - corners[0]
+        orthonormal, triangular = np.linalg.qr(sides.T)
+        self.basis = (orthonormal * np.sign(np.diag(triangular))).T
+        self.templates_2d = self._coordinates(corners)
+
+    def project(self, activations: Any) -> np.ndarray:
+        """Returns the points of the plane that lie nearest to activations.
+
+        Args:
+            activations: (N, D), to which a 1 is appended, or (N, D + 1).
+
+        Returns:
+            (N, 2), float64: basis · (x − origin).
+
+        Raises:
+            ValueError: where the width is neither.
+        """
+        rows, width = to_numpy("activations", activations).astype("float64"), len(self.origin)
+        if rows.ndim != 2 or rows.shape[1] not in (width - 1, width):
+            raise ValueError(
+                f"`activations` must be of shape (N, {width - 1}) or (N, {width}). Received shape: {rows.shape}."
+            )
+        return self._coordinates(rows if rows.shape[1] == width else with_one(rows))
+
+    def _coordinates(self, rows: np.ndarray) -> np.ndarray:
+        return (rows - self.origin) @ self.basis.T
+
+
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """Examples of three classes in the plane through their templates.
+
+    Attributes:
+        points: (N, 2) float64.
+        labels: (N,), the class of each point, as given.
+        templates_2d: (3, 2), the templates of the three classes, in their order.
+        class_names: the names of the three classes, in their order.
+        classes: the ids of the three classes, in their order; where they are not given, those of `labels`, sorted.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    templates_2d: np.ndarray
+    class_names: tuple[str, ...]
+    classes: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if not self.classes:
+            object.__setattr__(self, "classes", tuple(np.unique(self.labels).tolist()))
+
+
+def project_classes(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    classes: Sequence[int],
+    examples_per_class: int = 100,
+    seed: int = 0,
+) -> Projection:
+    """Projects examples of three classes onto the plane through the classes' templates.
+
+    Args:
+        model: as for `penultimate_activations`.
+        x: inputs: an array, or a list or dict of arrays.
+        y: class ids (N,) or (N, 1), or one-hot rows (N, K); other classes than the three are passed over. For a
+            `Dense` over sequences class ids (N, T), of which those that the model masks are passed over.
+        classes: ids of three different classes, in [0, K).
+        examples_per_class: how many examples of each class, drawn without replacement, or all where there are fewer,
+            with a warning.
+        seed: for the draw.
+
+    Returns:
+        A `Projection`, examples in the order of `y`.
+
+    Raises:
+        ValueError: where classes, labels and inputs do not fit together, or the three templates lie on a line.
+
+    Example:
+        >>> import keras, keras_ls, numpy as np
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> x, y = np.eye(4, dtype="float32")[[0, 1, 2, 3, 0, 1]], np.array([0, 1, 2, 0, 1, 2])
+        >>> projection = keras_ls.project_classes(model, x, y, classes=(0, 1, 2), examples_per_class=2)
+        >>> print(projection.points.shape, projection.labels.tolist(), projection.class_names)
+        (6, 2) [0, 1, 2, 0, 1, 2] ('0', '1', '2')
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 2 and Figure 1.
+    """
+    check_count("examples_per_class", examples_per_class)
+    check_count("seed", seed, minimum=0)
+    ids = check_classes(classes)
+    labels = check_labels(x, y)
+    if labels.ndim == 2:
+        run = forward(model, x)
+        if labels.shape == run.outputs.shape:
+            labels = labels.argmax(axis=1)
+        _check_steps(labels, run)
+        places = drawn(labels, ids, examples_per_class, seed, run.mask)
+        activations = run.activations[places]
+    else:
+        places = drawn(labels, ids, examples_per_class, seed)
+        run = Probe(model).forward(tree.map_structure(lambda leaf: leaf[places[0]], x))
+        activations = run.activations
+        _check_steps(labels[places], run)
+    return projected(run.head, activations, labels[places], ids)
+
+
+def projected(head: Any, activations: np.ndarray, labels: np.ndarray, ids: tuple[int, ...]) -> Projection:
+    """The `Projection` of (N, D) activations onto the plane of three columns of the `Dense` `head`."""
+    templates = _templates(head)
+    if max(ids) >= len(templates):
+        raise ValueError(f"`classes` must be in [0, {len(templates)}). Received: {list(ids)}.")
+    plane = ClassPlane(templates[list(ids)])
+    names = tuple(str(k) for k in ids)
+    return Projection(plane.project(activations), labels, plane.templates_2d, names, ids)
+
+
+def drawn(
+    labels: np.ndarray, ids: tuple[int, ...], examples_per_class: int, seed: int, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+    """Index arrays of at most `examples_per_class` entries of `labels` for each id, in their order.
+
+    Raises:
+        ValueError: where a class has no example.
+    """
+    chosen = []
+    flat = labels.reshape(-1)
+    counts = np.ones(flat.shape, bool) if mask is None else mask.reshape(-1)
+    for k in ids:
+        places = np.flatnonzero((flat == k) & counts)
+        if len(places) == 0:
+            raise ValueError(f"`y` must hold examples of each of the classes {list(ids)}. Received none of {k}.")
+        if len(places) < examples_per_class:
+            warnings.warn(
+                f"Class {k} has {len(places)} examples, fewer than examples_per_class={examples_per_class}; all of "
+                "them are used.",
+                stacklevel=3,
+            )
+        # A generator for each class, so that the order of the classes does not matter.
+        chosen.append(np.random.default_rng([seed, k]).permutation(places)[:examples_per_class])
+    return np.unravel_index(np.sort(np.concatenate(chosen)), labels.shape)
+
+
+def check_classes(classes: Any) -> tuple[int, ...]:
+    """Returns three different class ids."""
+    array = np.asarray(classes)
+    if array.shape != (3,) or array.dtype.kind not in "iu" or len(set(array.tolist())) != 3 or array.min() < 0:
+        raise ValueError(f"`classes` must be three different class ids. Received: classes={classes!r}.")
+    return tuple(array.tolist())
+
+
+def check_labels(x: Any, y: Any) -> np.ndarray:
+    """Returns `y` as an array (N,) or (N, T), as given, that is as long as each array of `x`."""
+    labels = to_numpy("y", y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    lengths = [leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in tree.flatten(x)]
+    if labels.ndim not in (1, 2) or set(lengths) != {len(labels)}:
+        raise ValueError(
+            f"`y` must hold one class id an example of `x`. Received: y of shape {labels.shape} and x of length "
+            f"{lengths}."
+        )
+    return labels
+
+
+def _check_steps(labels: np.ndarray, run: Forward) -> None:
+    if labels.shape != run.activations.shape[:-1]:
+        raise ValueError(
+            "`y` must hold one class id for each input of the model's last Dense. "
+            f"Received: y of shape {labels.shape} for activations of shape {run.activations.shape}."
+        )
+
+
+def _templates(dense: Any) -> np.ndarray:
+    kernel = _at_least_float32(dense.kernel)
+    bias = np.zeros(kernel.shape[1], kernel.dtype) if dense.bias is None else _at_least_float32(dense.bias)
+    return np.concatenate([kernel.T, bias[:, None]], axis=1)
+
+
+def _at_least_float32(weight: Any) -> np.ndarray:
+    array = keras.ops.convert_to_numpy(weight)
+    return array if array.dtype == "float64" else array.astype("float32")
