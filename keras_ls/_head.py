@@ -15,6 +15,8 @@ from keras_ls._logits import LinearHead
 from keras_ls._predictions import kept_random_state
 from keras_ls._temperature import TemperatureScaling
 
+GUESSED_SIZES = (32, 224)
+
 
 @dataclasses.dataclass(frozen=True)
 class Forward:
@@ -69,22 +71,19 @@ def find_head(model: keras.Model) -> layers.Dense:
         ValueError: where there is none, something else ends the model, or a subclassed model does not show its order.
     """
     check_built(model)
-    specs = _input_specs(model)
-    if specs is not None:
-        from keras.src.backend import compute_output_spec
-
+    inputs = _symbolic_inputs(model)
+    # Not every layer can be traced with sizes that are unknown, and not every one with those that are guessed.
+    for size in (None, *GUESSED_SIZES) if inputs is not None else ():
         record = _Record()
-
-        def run(*inputs):
-            with _watched(model, record):
-                return model(*inputs, training=False)
-
-        compute_output_spec(run, specs)
+        try:
+            _trace(model, inputs, size, record)
+        except Exception:  # whatever the layers and the backend raise
+            continue
         return record.head
     dense = [layer for layer in _all_layers(model) if isinstance(layer, layers.Dense)]
     if len(dense) != 1:
         raise ValueError(
-            f"`model` must show its last Dense. Received: {model.name!r}, whose input shape is not known, with "
+            f"`model` must show its last Dense. Received: {model.name!r}, which cannot be traced without data, with "
             f"{len(dense)} Dense layers; give the layer in its place."
         )
     return dense[0]
@@ -188,7 +187,7 @@ def _all_layers(model: keras.Model) -> list[Any]:
     return list(dict.fromkeys(model._flatten_layers()))
 
 
-def _input_specs(model: keras.Model) -> Any:
+def _symbolic_inputs(model: keras.Model) -> Any:
     """Symbolic inputs of `model`, or None where a subclassed model does not tell."""
     if getattr(model, "inputs", None):
         return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
@@ -196,6 +195,20 @@ def _input_specs(model: keras.Model) -> Any:
     if not shape or not all(size is None or isinstance(size, int) for size in shape):
         return None
     return keras.KerasTensor(shape)
+
+
+def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -> None:
+    """Runs `model` on symbols like `inputs`, with `size` for each size that they leave open."""
+    from keras.src.backend import compute_output_spec
+
+    def sized(x):
+        return keras.KerasTensor([size if given is None else given for given in x.shape], x.dtype)
+
+    def run(x):
+        with _watched(model, record):
+            return model(x, training=False)
+
+    compute_output_spec(run, tree.map_structure(sized, inputs))
 
 
 def _wide(x: Any) -> Any:
