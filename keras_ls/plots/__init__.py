@@ -1,5 +1,6 @@
 """Pictures of what the package measures, one subject a file, drawn with matplotlib, which is imported when one is."""
 
+from keras_ls.plots.information import information_curves
 from keras_ls.plots.reliability import reliability_diagram
 
-__all__ = ["reliability_diagram"]
+__all__ = ["information_curves", "reliability_diagram"]

@@ -1,0 +1,102 @@
+"""The `MutualInformation` callback: what two classes' logits say about the training example, epoch by epoch."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_ls._checks import check_count
+from keras_ls.callbacks._tensorboard import EventWriter, prepare_log_dir
+from keras_ls.information import LogitDifference, mutual_information
+
+NAME = "mutual_information"
+
+
+class MutualInformation(keras.callbacks.Callback):
+    """Estimates, while a model trains, how much its logits say about which training example was the input.
+
+    After every `freq`-th epoch `logit_mutual_information` of the model enters the epoch's `logs` as
+    `mutual_information`, in nats: it rises while the network learns to tell examples apart, and falls towards log 2
+    where all that is left of them is their class. Up to 300 examples of each class are drawn once; each measurement
+    augments them anew, with the same random numbers, so that only the model changes from one to the next.
+
+    `History` records the value, and callbacks that stand after this one see it. The epochs between two measurements
+    repeat the last one; before the first there is none. A model that gives NaN or infinities has NaN here. Random
+    generators are left as they were, as far as `logit_mutual_information` says: training is the same with the callback
+    and without it.
+
+    Args:
+        x: training inputs: an array, or a list or dict of arrays.
+        y: class ids (N,) or (N, 1), or rows (N, K) whose largest entry is the class.
+        classes: ids (a, b) of two different classes, in [0, K).
+        augment: the random augmentation, a Keras layer (called with `training=True`) or a function, batch to batch.
+        log_dir: folder for TensorBoard, which gets the scalar `mutual_information`, or None.
+        freq: number of epochs from one measurement to the next, at least 1.
+        num_samples: how often each example is augmented, at least 2.
+
+    Raises:
+        ValueError: here for arguments that do not fit together and a `log_dir` that cannot be written; when training
+            begins for labels or classes outside [0, K), a class without examples, an augmentation that changes the
+            size of a batch, and a model whose last layers do not say whether they give logits or probabilities.
+        ImportError: where `log_dir` is given and tensorboard is absent.
+
+    Example:
+        >>> import numpy as np, keras, keras_ls
+        >>> x, y = np.eye(2, dtype="float32").repeat(300, axis=0), np.arange(2).repeat(300)
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity")])
+        >>> model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> callback = keras_ls.MutualInformation(x, y, classes=(0, 1), augment=keras.layers.GaussianNoise(0.01))
+        >>> history = model.fit(x, y, callbacks=[callback], verbose=0).history
+        >>> print(np.log(2) <= history["mutual_information"][0] < np.log(2) + 0.3)
+        True
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 4 and Figure 6.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        classes: Sequence[int],
+        augment: Callable[[Any], Any],
+        log_dir: Any = None,
+        freq: int = 1,
+        num_samples: int = 5,
+    ):
+        super().__init__()
+        self.freq = check_count("freq", freq)
+        self._source = LogitDifference(x, y, classes, augment, num_samples)
+        self.log_dir = None if log_dir is None else prepare_log_dir(log_dir)
+        if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
+            raise ImportError("`log_dir` needs tensorboard: pip install tensorboard")
+        self._writer: EventWriter | None = None
+        self._latest: float | None = None
+
+    def on_train_begin(self, logs=None):
+        """Draws the examples, tries a batch of them, and opens the event file."""
+        self._latest = None
+        self._source.attach(self.model)
+        self._close()
+        if self.log_dir is not None:
+            self._writer = EventWriter(self.log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measures where it is time to, and adds the latest value to `logs`."""
+        if (epoch + 1) % self.freq == 0:
+            self._latest = mutual_information(self._source.samples(self.model))
+            if self._writer is not None:
+                self._writer.scalar(NAME, self._latest, epoch)
+                self._writer.flush()
+        if logs is not None and self._latest is not None:
+            logs[NAME] = self._latest
+
+    def on_train_end(self, logs=None):
+        """Closes the event file."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

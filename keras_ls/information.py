@@ -1,0 +1,295 @@
+"""How much the logits still say about which training example they belong to: mutual information, estimated."""
+
+import contextlib
+import math
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_ls._arrays import hard_labels, to_numpy
+from keras_ls._checks import check_count
+from keras_ls._logits import logits_model
+from keras_ls._predictions import LabelledData, kept_random_state
+from keras_ls.projection import drawn
+
+__all__ = ["logit_mutual_information", "mutual_information"]
+
+# Terms of the mixture that are in memory at once: 1 MB, which stays in a core's cache.
+CHUNK = 2**17
+
+
+def mutual_information(samples: Any) -> float:
+    """Estimates the mutual information of an example's index X and a real value Y that is random for each example.
+
+    Y given X = x is taken as Gaussian with the mean μ_x of the example's samples and one variance for all examples:
+
+        σ² = mean over l and x of (f_lx − μ_x)²
+        Î = mean over l and x of −(f_lx − μ_x)²/(2σ²) − log( (1/N) Σ_x' exp(−(f_lx − μ_x')²/(2σ²)) )
+
+    The mixture in the logarithm runs over the means of all N examples for one sample. Î is 0 where the value says
+    nothing about the example, log 2 where it says which half of the examples it belongs to and no more, and log N where
+    it tells all examples apart. It does not change when the samples are shifted or scaled.
+
+    Where no example's samples differ (σ = 0, a single sample each included), Î is the limit for σ → 0: the entropy of
+    the distinct values, log N where there are N. With few samples an example, μ_x follows its own samples, so that
+    examples which are alike seem to differ: for many examples of one and the same distribution Î is about 1/(2L).
+
+    Args:
+        samples: (L, N) array of real numbers: L independent samples of the value for each of N examples.
+
+    Returns:
+        Î in nats, in [0, log N] (what rounding or few samples take out of that range is put back to its end), computed
+        in float64; NaN where a sample is NaN or infinite. Takes L·N² steps in constant memory.
+
+    Raises:
+        ValueError: where `samples` is not an array (L, N) with at least one entry.
+
+    Example:
+        >>> import keras_ls
+        >>> print(round(keras_ls.mutual_information([[0.0, 0.1, 5.0, 5.1], [0.1, 0.0, 5.1, 5.0]]), 4))
+        0.6931
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 4.
+    """
+    values = to_numpy("samples", samples).astype("float64")
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"`samples` must be of shape (L, N), not empty. Received shape: {values.shape}.")
+    if not np.isfinite(values).all():
+        return math.nan
+    values = values - values.min()
+    values /= values.max() or 1.0  # squares of what is left neither overflow nor, where they matter, underflow
+    # The first sample is taken off before the mean, so that equal samples deviate by exactly 0.
+    deviations = values - values[0]
+    deviations -= deviations.mean(axis=0)
+    means = values[0] - deviations[0]
+    sigma = math.sqrt(np.square(deviations).mean())
+    estimate = _mean_log_ratio(values, means, sigma) if sigma > 0 else _entropy_of_distinct(means)
+    return float(np.clip(estimate, 0.0, math.log(len(means))))
+
+
+def logit_mutual_information(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    classes: Sequence[int],
+    augment: Callable[[Any], Any],
+    num_samples: int = 5,
+    examples_per_class: int = 300,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> float:
+    """Estimates how much the logits of two classes say about which of their examples was the input.
+
+    Y = z_a − z_b, the difference of the logits of the two classes for a randomly augmented example of one of them; the
+    estimate is `mutual_information` of its samples. It is log N where the network tells all N examples apart in spite
+    of the augmentation, and log 2 where it keeps nothing but their class (for unequal numbers of examples a little
+    less: the entropy of the classes).
+
+    What is random comes from `seed`: which examples are drawn, and the augmentation as far as it uses seed generators
+    of Keras layers, `keras.random` without a seed, `random`, `numpy.random`, or PyTorch's generator for the CPU. All of
+    these are left as they were. A function that brings a generator of its own uses that, and TensorFlow's `tf.random`
+    outside of Keras is neither seeded nor put back.
+
+    Args:
+        model: a built functional or Sequential classifier of one output (N, K) that gives logits or ends in a softmax,
+            found out from its last layers. It runs in inference mode. A subclassed model does not show what it gives;
+            say so around it: `keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()])` where it gives
+            logits, and with `keras.layers.Lambda(keras.ops.log)` before the softmax where it gives probabilities.
+        x: training inputs: an array, or a list or dict of arrays.
+        y: class ids (N,) or (N, 1), or rows (N, K) whose largest entry is the class. Examples of other classes are
+            passed over.
+        classes: ids (a, b) of two different classes, in [0, K).
+        augment: a random augmentation, a batch to a batch of the same size: a Keras layer (called with
+            `training=True`) or a function of the batch alone. It is given NumPy arrays, which it may change, and
+            must draw anew for each example. Take the one that the model is trained with.
+        num_samples: L, how often each example is augmented, at least 2.
+        examples_per_class: how many examples of each class, drawn without replacement; all, with a warning, where there
+            are fewer.
+        batch_size: examples in a batch.
+        seed: for all that is drawn, at least 0.
+
+    Returns:
+        The estimate in nats, in [0, log N]; NaN where the model gives NaN or infinities.
+
+    Raises:
+        ValueError: where arguments do not fit together, a class has no examples, or the last layers of `model` do not
+            say whether they give logits or probabilities.
+
+    Example:
+        >>> import keras, keras_ls, numpy as np
+        >>> x, y = np.eye(2, dtype="float32").repeat(8, axis=0), np.arange(2).repeat(8)
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity")])
+        >>> blur = keras.layers.GaussianNoise(0.01)
+        >>> estimate = keras_ls.logit_mutual_information(model, x, y, (0, 1), blur, examples_per_class=8)
+        >>> print(np.log(2) <= estimate < np.log(2) + 0.3)
+        True
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 4 and Figure 6: 300 examples of each class, 5 samples.
+    """
+    source = LogitDifference(x, y, classes, augment, num_samples, examples_per_class, batch_size, seed)
+    source.attach(model)
+    return mutual_information(source.samples(model))
+
+
+class LogitDifference:
+    """Samples of the difference of two classes' logits, for the same augmented examples each time.
+
+    The arguments are those of `logit_mutual_information`. What can be wrong without a model is found here.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        classes: Sequence[int],
+        augment: Callable[[Any], Any],
+        num_samples: int = 5,
+        examples_per_class: int = 300,
+        batch_size: int = 256,
+        seed: int = 0,
+    ):
+        if y is None:
+            raise ValueError("`y` must be given: one class id an example of `x`. Received: y=None.")
+        LabelledData(x, y)  # sees to it that the lengths agree
+        self._labels = to_numpy("y", y)
+        self._x = tree.map_structure(_as_array, x)
+        self._classes = _pair(classes)
+        if not callable(augment):
+            raise ValueError(f"`augment` must be a function or layer, batch to batch. Received: augment={augment!r}.")
+        self._augment = augment
+        self._num_samples = check_count("num_samples", num_samples, minimum=2)
+        self._examples_per_class = check_count("examples_per_class", examples_per_class)
+        self._batch_size = check_count("batch_size", batch_size)
+        self._seed = check_count("seed", seed, minimum=0)
+        self._network: Any = None
+        self._rows = np.empty(0, int)
+
+    def attach(self, model: keras.Model) -> None:
+        """Finds the logits of `model`, draws the examples, and tries one batch.
+
+        Raises:
+            ValueError: where model, classes, labels and augmentation do not fit together.
+        """
+        with _seeded(self._seed, [model, self._augment]):
+            self._network = logits_model(model)
+            shape = self._network.output_shape
+            if len(shape) != 2:
+                raise ValueError(f"`model` must give one row of logits an example, (N, K). Received shape: {shape}.")
+            if max(self._classes) >= shape[-1]:
+                raise ValueError(f"`classes` must be in [0, {shape[-1]}). Received: {list(self._classes)}.")
+            labels = hard_labels("y", self._labels, (len(self._labels), shape[-1]))
+            (self._rows,) = drawn(labels, self._classes, self._examples_per_class, self._seed)
+            self._batch(self._rows[: self._batch_size])
+
+    def samples(self, model: keras.Model) -> np.ndarray:
+        """(L, N) float64 samples for the present weights of `model`, the one attached."""
+        with _seeded(self._seed, [model, self._augment]):
+            cuts = range(self._batch_size, len(self._rows), self._batch_size)
+            batches = np.split(self._rows, cuts)
+            samples = np.stack(
+                [np.concatenate([self._batch(rows) for rows in batches]) for _ in range(self._num_samples)]
+            )
+        if np.array_equal(samples, np.broadcast_to(samples[0], samples.shape)) and np.ptp(samples) > 0:
+            warnings.warn(
+                "`augment` changed no logit: every sample of an example is the same, and the estimate is only the "
+                "number of distinct values, as a logarithm. A layer inside a function needs training=True.",
+                stacklevel=3,
+            )
+        return samples
+
+    def _batch(self, rows: np.ndarray) -> np.ndarray:
+        """z_a − z_b of the examples `rows`, augmented."""
+        # Each time another copy: the augmentation may work in place.
+        batch = tree.map_structure(lambda leaf: leaf[rows], self._x)
+        training = {"training": True} if isinstance(self._augment, keras.layers.Layer) else {}
+        augmented = self._augment(batch, **training)
+        augmented = tree.map_structure(lambda leaf: leaf if ops.is_tensor(leaf) else np.asarray(leaf), augmented)
+        sizes = [tuple(leaf.shape)[:1] for leaf in tree.flatten(augmented)]
+        if set(sizes) != {(len(rows),)}:
+            raise ValueError(
+                f"`augment` must return a batch of as many examples as it is given, {len(rows)}. "
+                f"Received: leading dimensions {[size[0] if size else None for size in sizes]}."
+            )
+        logits = to_numpy("predictions", self._network.predict_on_batch(augmented)).astype("float64")
+        return logits[:, self._classes[0]] - logits[:, self._classes[1]]
+
+
+def _mean_log_ratio(values: np.ndarray, means: np.ndarray, sigma: float) -> float:
+    """Mean of log p(y|x) − log p(y) over (L, N) values, for Gaussians around the means (N,)."""
+    unit = math.sqrt(2) * sigma
+    means, points = means / unit, (values / unit).reshape(-1)
+    own = np.square(points.reshape(values.shape) - means).reshape(-1)
+    total, rows = 0.0, max(1, CHUNK // len(means))
+    with np.errstate(over="ignore"):  # an exponent of infinity is a density of 0
+        for start in range(0, len(points), rows):
+            part = slice(start, start + rows)
+            exponents = np.square(points[part, None] - means)
+            nearest = exponents.min(axis=1)  # taken out, so that the sum is at least 1
+            density = np.exp(nearest[:, None] - exponents).mean(axis=1)
+            total += float(np.sum(nearest - own[part] - np.log(density)))
+    return total / len(points)
+
+
+def _entropy_of_distinct(values: np.ndarray) -> float:
+    _, counts = np.unique(values, return_counts=True)
+    shares = counts / len(values)
+    return float(-np.sum(shares * np.log(shares)))
+
+
+def _pair(classes: Any) -> tuple[int, int]:
+    array = np.asarray(classes)
+    if array.shape != (2,) or array.dtype.kind not in "iu" or array[0] == array[1] or array.min() < 0:
+        raise ValueError(f"`classes` must be two different class ids. Received: classes={classes!r}.")
+    return int(array[0]), int(array[1])
+
+
+def _as_array(leaf: Any) -> np.ndarray:
+    return ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, owners: list[Any]) -> Iterator[None]:
+    """Inside, random generators start from `seed`; afterwards they are as they were.
+
+    Those of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and those in the layers of `owners`.
+    """
+    layers = [owner for owner in owners if isinstance(owner, keras.layers.Layer)]
+    states = [v for layer in layers for v in layer.variables if v.name == "seed_generator_state"]
+    kept = [np.array(ops.convert_to_numpy(state.value)) for state in states]
+    # 31 bits, which each backend's seeds can hold.
+    first, *others = (int(n) >> 1 for n in np.random.SeedSequence(seed).generate_state(1 + len(states)))
+    with kept_random_state(), _keras_generator(first):
+        random.seed(first)
+        np.random.seed(first)
+        torch = sys.modules.get("torch")
+        if torch:
+            torch.default_generator.manual_seed(first)
+        for state, start in zip(states, others, strict=True):
+            state.assign(np.array([start, 0]))
+        try:
+            yield
+        finally:
+            for state, value in zip(states, kept, strict=True):
+                state.assign(value)
+
+
+@contextlib.contextmanager
+def _keras_generator(seed: int) -> Iterator[None]:
+    """Another generator for the functions of `keras.random` that are given no seed."""
+    from keras.src.backend.common import global_state
+    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+    earlier = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, keras.random.SeedGenerator(seed, name="keras_ls"))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, earlier)

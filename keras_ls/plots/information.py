@@ -1,0 +1,99 @@
+"""Mutual information during training, with the values it lies between."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ls._arrays import to_numpy
+from keras_ls._checks import check_count
+
+
+def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int | None = None, ax: Any = None) -> Any:
+    """Draws the estimated mutual information of example and logits against the training step, a line a network.
+
+    A dashed line marks log 2, where nothing but the class is left of two classes with as many examples each, and
+    another one log N, where every example is told apart.
+
+    Args:
+        curves: maps names for the legend to (steps, values): steps (S,) at which it was measured, and values (S,) in
+            nats or, for several runs, (R, S), of which the line is the mean and the band spans all.
+        num_examples: N, of both classes together, at least 2; None draws no line for log N.
+        ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
+            (`ax.figure.savefig(...)` writes it).
+
+    Returns:
+        The `Axes` with the curves.
+
+    Raises:
+        ValueError: where there is no curve, shapes do not fit, or `num_examples` is below 2.
+
+    Example:
+        >>> import keras_ls
+        >>> curves = {"hard targets": ([0, 100, 200], [0.1, 2.9, 1.6]), "α = 0.1": ([0, 100, 200], [0.1, 1.8, 0.8])}
+        >>> ax = keras_ls.information_curves(curves, num_examples=600)
+        >>> print([text.get_text() for text in ax.get_legend().get_texts()])
+        ['hard targets', 'α = 0.1']
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, Figure 6.
+    """
+    if not isinstance(curves, Mapping) or not curves:
+        raise ValueError(
+            f"`curves` must be a dict of at least one (steps, values) by name. Received: {type(curves).__name__}."
+        )
+    lines = {str(name): _checked(name, curve) for name, curve in curves.items()}
+    limits = {"log 2": math.log(2)}
+    if num_examples is not None:
+        limits[f"log {num_examples}"] = math.log(check_count("num_examples", num_examples, minimum=2))
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=(6.4, 4.4), dpi=100, layout="constrained").add_subplot()
+    for place, (name, (steps, values)) in enumerate(lines.items()):
+        if len(values) > 1:
+            ax.fill_between(
+                steps, values.min(axis=0), values.max(axis=0), color=f"C{place}", alpha=0.2, linewidth=0, zorder=2
+            )
+        ax.plot(steps, values.mean(axis=0), color=f"C{place}", linewidth=1.8, label=name, zorder=3)
+    _finish(ax, limits, min(steps.min() for steps, _ in lines.values()), max(s.max() for s, _ in lines.values()))
+    return ax
+
+
+def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (S,) and values (R, S), float64."""
+    if not isinstance(curve, (tuple, list)) or len(curve) != 2:
+        raise ValueError(f"`curves` must map names to (steps, values). Received: {type(curve).__name__} for {name!r}.")
+    steps, values = (
+        to_numpy(f"curves[{name!r}]", part).astype("float64") if np.size(part) else np.empty(0) for part in curve
+    )
+    if steps.ndim != 1 or len(steps) == 0 or values.ndim not in (1, 2) or values.shape[-1] != len(steps):
+        raise ValueError(
+            "`curves` must map names to steps (S,) and values (S,) or (R, S), S of at least 1. "
+            f"Received: shapes {steps.shape} and {values.shape} for {name!r}."
+        )
+    return steps, np.atleast_2d(values)
+
+
+def _finish(ax: Any, limits: dict[str, float], first: float, last: float) -> None:
+    for label, value in limits.items():
+        ax.axhline(value, color="0.35", linewidth=1, linestyle="--", zorder=1)
+        ax.annotate(
+            label,
+            (1, value),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            verticalalignment="center",
+            color="0.35",
+            annotation_clip=False,
+        )
+    if last > first:
+        ax.set_xlim(first, last)
+    ax.set_ylim(0, None)
+    ax.margins(y=0.05)
+    ax.set(xlabel="Training step", ylabel="Estimated mutual information (nats)")
+    ax.grid(color="0.92", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.legend(loc="best", framealpha=0.9)
