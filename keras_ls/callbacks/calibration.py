@@ -1,6 +1,5 @@
 """The `Calibration` callback: calibration on held-out data, epoch by epoch."""
 
-import importlib.util
 import math
 from typing import Any
 
@@ -11,7 +10,7 @@ from keras_ls._arrays import log_softmax, smallest_probability
 from keras_ls._checks import check_count
 from keras_ls._predictions import LabelledData
 from keras_ls.calibration import ReliabilityCurve, TemperatureScaling, reliability_curve
-from keras_ls.callbacks._tensorboard import EventWriter, prepare_log_dir
+from keras_ls.callbacks._tensorboard import EventWriter, check_installed, prepare_log_dir
 
 
 class Calibration(keras.callbacks.Callback):
@@ -85,7 +84,7 @@ class Calibration(keras.callbacks.Callback):
         self._data = LabelledData(x, y)
         self.log_dir = None if log_dir is None else prepare_log_dir(log_dir)
         if log_dir is not None:
-            _check_installed("tensorboard", "matplotlib")
+            check_installed("log_dir", "tensorboard", "matplotlib")
         self._writer: EventWriter | None = None
         self._latest: dict[str, float] = {}
 
@@ -157,9 +156,3 @@ def _negative_log_likelihood(labels: np.ndarray, predictions: np.ndarray, from_l
         logs = np.log(np.clip(rows, epsilon, 1 - epsilon))
         logs[~np.isfinite(rows).all(axis=-1)] = np.nan
     return float(-logs[np.arange(len(labels)), labels].mean())
-
-
-def _check_installed(*packages: str) -> None:
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ImportError(f"`log_dir` needs {' and '.join(missing)}: pip install {' '.join(missing)}")

@@ -1,0 +1,199 @@
+"""The `PenultimateProjection` callback: the paper's three-class picture, epoch by epoch."""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ls._checks import check_count
+from keras_ls._head import Forward, Probe
+from keras_ls.callbacks._inputs import taken
+from keras_ls.callbacks._tensorboard import EventWriter, check_installed, prepare_log_dir
+from keras_ls.projection import (
+    ClusterStatistics,
+    Projection,
+    check_classes,
+    check_labels,
+    cluster_statistics,
+    drawn,
+    projected,
+)
+
+
+class PenultimateProjection(keras.callbacks.Callback):
+    """Draws the penultimate activations of three classes in the plane of their templates while a model trains.
+
+    After every `freq`-th epoch TensorBoard gets, at that epoch's step,
+
+    - the image `projection/plane`, as `class_projection` draws it;
+    - the scalars `projection/within`, `projection/between`, `projection/ratio`, `projection/template_distance` and
+      `projection/template_distance_cv`: `cluster_statistics` of the same points and templates in that plane.
+
+    The same examples are shown each time. Where the weights are NaN or three templates lie on a line there is no plane:
+    the image is left out, with a warning, and the scalars are NaN.
+
+    Args:
+        x: inputs, an array or a list or dict of arrays, as `model.predict` takes them.
+        y: class ids (N,) or (N, 1), or one-hot (N, K); for models with an output a time step (N, T), of which masked
+            steps are left out.
+        classes: the three classes: ids in [0, K), or names where `class_names` is given.
+        log_dir: folder for TensorBoard.
+        freq: number of epochs from one picture to the next, at least 1.
+        examples_per_class: at most this many of each class are drawn at random, always the same; where there are fewer
+            all are used, with a warning.
+        class_names: the names of all K classes, or None for the ids.
+
+    Raises:
+        ValueError: here, or when training begins where that needs the model: for `classes` that are not three different
+            known classes, `y` that does not match `x` or holds no example of a class, a `log_dir` that cannot be
+            written, `freq` or `examples_per_class` below 1, a model whose last layer with weights is no `Dense` or has
+            another number of classes than `class_names`.
+        ImportError: where matplotlib or tensorboard is absent.
+
+    Example:
+        >>> import numpy as np, keras, keras_ls, tempfile
+        >>> x, y = np.eye(4, dtype="float32"), np.array([0, 1, 2, 0])
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> with tempfile.TemporaryDirectory() as log_dir:
+        ...     callback = keras_ls.PenultimateProjection(
+        ...         x, y, ["cat", "dog", "fox"], log_dir, examples_per_class=1, class_names=["cat", "dog", "fox"]
+        ...     )
+        ...     history = model.fit(x, y, callbacks=[callback], verbose=0)
+        >>> callback.classes
+        (0, 1, 2)
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 2 and Figure 1.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        classes: Sequence[int | str],
+        log_dir: Any,
+        freq: int = 1,
+        examples_per_class: int = 100,
+        class_names: Sequence[str] | None = None,
+    ):
+        super().__init__()
+        self.freq = check_count("freq", freq)
+        self.examples_per_class = check_count("examples_per_class", examples_per_class)
+        self.class_names = None if class_names is None else _check_names(class_names)
+        self.classes = check_classes(_ids(classes, self.class_names))
+        self._x, self._labels = x, check_labels(x, y)
+        if self._labels.ndim == 1:
+            (places,) = drawn(self._labels, self.classes, self.examples_per_class, seed=0)
+            self._x, self._labels = taken(x, places), self._labels[places]
+        check_installed("log_dir", "tensorboard", "matplotlib")
+        self.log_dir = prepare_log_dir(log_dir)
+        self._shown: _Shown | None = None
+        self._writer: EventWriter | None = None
+
+    def on_train_begin(self, logs=None):
+        """Looks for classes and labels that do not fit the model, and opens the event file."""
+        probe = Probe(self.model)
+        run = probe.forward(self._x)
+        self._check_classes(run.head.units)
+        self._shown = self._choose(probe, run)
+        self._close()
+        self._writer = EventWriter(self.log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws and measures where it is time to."""
+        if (epoch + 1) % self.freq == 0 and self._shown is not None and self._writer is not None:
+            self._write(self._writer, self._shown, epoch)
+
+    def on_train_end(self, logs=None):
+        """Closes the event file."""
+        self._close()
+
+    def _check_classes(self, num_classes: int) -> None:
+        names = self.class_names
+        if names is not None and len(names) != num_classes:
+            raise ValueError(f"`class_names` must name all {num_classes} classes. Received: {len(names)} names.")
+        if max(self.classes) >= num_classes:
+            raise ValueError(f"`classes` must be in [0, {num_classes}). Received: {list(self.classes)}.")
+
+    def _choose(self, probe: Probe, run: Forward) -> "_Shown":
+        one_hot = self._labels.ndim == 2 and self._labels.shape == run.outputs.shape
+        labels = self._labels.argmax(axis=1) if one_hot else self._labels
+        _check_steps(labels, run)
+        if self._labels.ndim == 1:
+            return _Shown(probe, self._x, (np.arange(len(labels)),), labels)
+        # Only the model knows which time steps count.
+        places = drawn(labels, self.classes, self.examples_per_class, seed=0, mask=run.mask)
+        examples, first = np.unique(places[0], return_inverse=True)
+        return _Shown(probe, taken(self._x, examples), (first, *places[1:]), labels[places])
+
+    def _write(self, writer: EventWriter, shown: "_Shown", epoch: int) -> None:
+        from keras_ls.plots import class_projection
+
+        values = dict.fromkeys((field.name for field in dataclasses.fields(ClusterStatistics)), math.nan)
+        try:
+            projection = shown.project(self.classes)
+        except ValueError as error:
+            warnings.warn(f"There is no picture of epoch {epoch + 1}: {error}", stacklevel=2)
+        else:
+            if self.class_names is not None:
+                names = tuple(self.class_names[k] for k in self.classes)
+                projection = dataclasses.replace(projection, class_names=names)
+            statistics = cluster_statistics(projection.points, projection.labels, projection.templates_2d)
+            values = dataclasses.asdict(statistics)
+            writer.image("projection/plane", class_projection(projection).figure, epoch)
+        for name, value in values.items():
+            writer.scalar(f"projection/{name}", value, epoch)
+        writer.flush()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """The inputs that hold what is shown, where in their activations that is, and its labels."""
+
+    probe: Probe
+    x: Any
+    places: tuple[np.ndarray, ...]
+    labels: np.ndarray
+
+    def project(self, classes: tuple[int, ...]) -> Projection:
+        run = self.probe.forward(self.x)
+        return projected(run.head, run.activations[self.places], self.labels, classes)
+
+
+def _check_steps(labels: np.ndarray, run: Forward) -> None:
+    wanted = run.activations.shape[:-1]
+    if labels.shape != wanted:
+        each = "an example" if len(wanted) == 1 else f"a time step, (N, {wanted[1]})"
+        raise ValueError(f"`y` must hold one class id {each}. Received: {labels.ndim} dimensions of ids.")
+
+
+def _check_names(class_names: Sequence[str]) -> list[str]:
+    names = None if isinstance(class_names, str) else [str(name) for name in class_names]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"`class_names` must be different names, one a class. Received: {class_names!r}.")
+    return names
+
+
+def _ids(classes: Any, names: list[str] | None) -> list[Any]:
+    """`classes` with names replaced by ids."""
+    if isinstance(classes, str) or not np.iterable(classes):
+        raise ValueError(f"`classes` must be three different classes. Received: classes={classes!r}.")
+    return [_id(name, names) if isinstance(name, str) else name for name in classes]
+
+
+def _id(name: str, names: list[str] | None) -> int:
+    if names is None:
+        raise ValueError(f"`classes` must be ids where `class_names` is not given. Received: {name!r}.")
+    if name not in names:
+        raise ValueError(f"`classes` must be ids or known names: {', '.join(names)}. Received: {name!r}.")
+    return names.index(name)
