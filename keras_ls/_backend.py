@@ -1,5 +1,8 @@
 """The few questions that each Keras backend answers in its own way."""
 
+import contextlib
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -32,6 +35,29 @@ def set_mask(x, mask) -> None:
     from keras.src.backend import set_keras_mask
 
     set_keras_mask(x, mask=mask)
+
+
+def attach(x, name: str, value) -> None:
+    """Hands `value` along with the tensor `x`, for as long as that lives, as Keras does with masks."""
+    from keras.src.backend.common.tensor_attributes import set_tensor_attr
+
+    set_tensor_attr(x, name, value)
+
+
+def attached(x, name: str):
+    """What was attached to the tensor `x` under `name`, or None."""
+    from keras.src.backend.common.tensor_attributes import get_tensor_attr
+
+    return get_tensor_attr(x, name)
+
+
+def no_gradients() -> contextlib.AbstractContextManager[Any]:
+    """Where PyTorch keeps nothing for a backward pass; elsewhere `ops.stop_gradient` is all that it takes."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.no_grad()
+    return contextlib.nullcontext()
 
 
 def softmax_given_log_total(logits, log_total):

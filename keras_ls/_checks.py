@@ -16,11 +16,27 @@ def check_fraction(name: str, value: Any) -> float:
     return number
 
 
+def check_proportion(name: str, value: Any) -> float:
+    """Returns `value` as a float in [0, 1]."""
+    number = _number(name, value)
+    if not 0.0 <= number <= 1.0:  # also false for NaN
+        raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={value!r}.")
+    return number
+
+
 def check_positive(name: str, value: Any) -> float:
     """Returns `value` as a finite float above 0."""
     number = _number(name, value)
     if not 0.0 < number < math.inf:
         raise ValueError(f"`{name}` must be a finite number above 0. Received: {name}={value!r}.")
+    return number
+
+
+def check_non_negative(name: str, value: Any) -> float:
+    """Returns `value` as a finite float of at least 0."""
+    number = _number(name, value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"`{name}` must be a finite number of at least 0. Received: {name}={value!r}.")
     return number
 
 

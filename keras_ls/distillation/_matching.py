@@ -1,0 +1,77 @@
+"""How far a student's logits are from its teacher's: the formulas, and the loss that reduces them as Keras does."""
+
+import keras
+from keras import ops, tree
+
+from keras_ls._backend import get_mask, set_mask
+
+MATCHINGS = ("cross_entropy", "squared_logits")
+
+
+def softened_cross_entropy(teacher_logits, logits, temperature: float, student_temperature: float):
+    """H(softmax(zᵗ/T), softmax(z/T_s)) in nats: two tensors (…, K) to (…,)."""
+    targets = ops.softmax(teacher_logits / temperature, axis=-1)
+    return ops.categorical_crossentropy(targets, logits / student_temperature, from_logits=True)
+
+
+def half_squared_difference(teacher_logits, logits):
+    """½ Σ_k (zᵗ_k − z_k)²: two tensors (…, K) to (…,)."""
+    return 0.5 * ops.sum(ops.square(teacher_logits - logits), axis=-1)
+
+
+class MatchingLoss(keras.losses.Loss):
+    """The distillation term, called with the teacher's and the student's logits (…, K) in place of y_true and y_pred.
+
+    It is reduced as Keras's `sum_over_batch_size`, sample weights and the mask of the student's logits included, and
+    computed in float32, or in float64 where that is Keras's floatx.
+
+    Args:
+        matching: one of `MATCHINGS`.
+        temperature: T of the teacher.
+        student_temperature: T_s of the student.
+        scale: what the term is multiplied by.
+    """
+
+    def __init__(self, matching: str, temperature: float, student_temperature: float, scale: float):
+        dtype = "float64" if keras.config.floatx() == "float64" else "float32"
+        super().__init__(name="matching", reduction="sum_over_batch_size", dtype=dtype)
+        self.matching, self.scale = matching, scale
+        self.temperature, self.student_temperature = temperature, student_temperature
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """A scalar; weights of fewer dimensions than the losses spread over the trailing ones."""
+        check_logits(y_true, y_pred)
+        teacher, student, mask = y_true, y_pred, get_mask(y_pred)
+        if mask is not None:  # 0 times the NaN that padding may hold is NaN
+            counts = ops.expand_dims(ops.cast(mask, "bool"), -1)
+            teacher, student = (ops.where(counts, ops.cast(z, self.dtype), 0.0) for z in (teacher, student))
+            set_mask(student, mask)
+        if sample_weight is not None:
+            sample_weight = ops.convert_to_tensor(sample_weight)
+            while len(sample_weight.shape) < len(y_pred.shape) - 1:
+                sample_weight = ops.expand_dims(sample_weight, -1)
+        return super().__call__(teacher, student, sample_weight)
+
+    def call(self, y_true, y_pred):
+        """One loss a prediction."""
+        if self.matching == "squared_logits":
+            losses = half_squared_difference(y_true, y_pred)
+        else:
+            losses = softened_cross_entropy(y_true, y_pred, self.temperature, self.student_temperature)
+        return self.scale * losses
+
+
+def check_logits(teacher_logits, logits) -> None:
+    """Refuses logits that are no single tensor, of different shape, or of fewer than two classes."""
+    if tree.is_nested(teacher_logits) or tree.is_nested(logits):
+        raise ValueError("Teacher and student must have one output each. Received a structure of several.")
+    given, wanted = tuple(teacher_logits.shape), tuple(logits.shape)
+    if len(given) != len(wanted) or any(
+        a is not None and b is not None and a != b for a, b in zip(given, wanted, strict=True)
+    ):
+        raise ValueError(
+            "The teacher's logits must have the shape of the student's, classes last. "
+            f"Received: {given} from the teacher, {wanted} from the student."
+        )
+    if len(wanted) < 2 or wanted[-1] == 1:
+        raise ValueError(f"Teacher and student must give one logit a class, (…, K) with K of at least 2: {wanted}.")

@@ -1,0 +1,42 @@
+"""What a distiller is given: targets with or without logits, and the weights of both."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_ls._labels import match_label_shape
+
+
+def split_targets(y: Any) -> tuple[Any, Any]:
+    """Targets as labels and cached logits, either of them None where it is not there."""
+    if not isinstance(y, dict):
+        return y, None
+    if not y or not set(y) <= {"labels", "teacher_logits"}:
+        raise ValueError(f"Targets in a dict must be named 'labels' and 'teacher_logits'. Received: {sorted(y)}.")
+    return y.get("labels"), y.get("teacher_logits")
+
+
+def split_weights(sample_weight: Any) -> tuple[Any, Any]:
+    """Sample weights of the labels and of the logits: Keras copies an array of them for each target."""
+    if not isinstance(sample_weight, dict):
+        return sample_weight, sample_weight
+    return sample_weight.get("labels"), sample_weight.get("teacher_logits")
+
+
+def class_weights(class_weight: dict[int, float], labels, teacher_logits):
+    """The weight of each label's class: ids (…,) or (…, 1), or one row a prediction, are told from the logits."""
+    if labels is None or teacher_logits is None:
+        raise ValueError("`class_weight` needs targets {'labels': y, 'teacher_logits': zt}.")
+    num_classes = teacher_logits.shape[-1]
+    if not all(0 <= key < num_classes for key in class_weight):
+        raise ValueError(f"`class_weight` must name classes in [0, {num_classes}). Received: {sorted(class_weight)}.")
+    table = np.ones(num_classes, "float32")
+    table[list(class_weight)] = list(class_weight.values())
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) == len(teacher_logits.shape) and labels.shape[-1] == num_classes:
+        ids = ops.argmax(labels, axis=-1)
+    else:
+        ids = match_label_shape(labels, teacher_logits)
+    # Labels that are no class are the loss's to report, or to ignore.
+    return ops.take(ops.convert_to_tensor(table), ops.clip(ops.cast(ids, "int32"), 0, num_classes - 1), axis=0)

@@ -1,0 +1,290 @@
+"""The `Distiller`: a model that trains a student on its teacher's logits."""
+
+import inspect
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ls._checks import check_choice, check_positive, check_proportion
+from keras_ls.distillation._matching import MATCHINGS, MatchingLoss, check_logits
+from keras_ls.distillation._sources import LogitSource, logit_source
+from keras_ls.distillation._targets import class_weights, split_targets, split_weights
+
+
+class _Frozen:
+    """Holds what Keras shall not take for the distiller's own layers: the teacher, and second views of the student."""
+
+    def __init__(self, teacher: keras.Model | None):
+        self.teacher = teacher
+        self.teacher_source: LogitSource | None = None
+        self.student_source: LogitSource | None = None
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class Distiller(keras.Model):
+    """Trains a student on labels and on its teacher's logits.
+
+    ``loss = (1 − β)·(compiled loss) + β·H(softmax(zᵗ/T), softmax(z/T_s)) + (the student's own penalties)``
+
+    or, with ``matching="squared_logits"``, ``½ Σ_k (zᵗ_k − z_k)²`` in place of H. The second term is reduced as Keras's
+    `sum_over_batch_size`, sample weights and masks included, in float32 or wider; regularisation and `add_loss`
+    penalties of the student are added once, whatever β is. β = 0 trains exactly as the student alone does; β = 1 reads
+    no labels for the loss.
+
+    It is compiled, fitted, evaluated, saved and loaded as the student would be: `evaluate` and `predict` are the
+    student's own (so `val_loss` is the compiled loss, where `loss` is the one above), and `distiller.student` is a
+    plain model to ship. One training step runs student and teacher once each. Losses of single positions that
+    the compiled loss ignores by their label still count in the second term: mask them, or give them weight 0.
+
+    The teacher runs in inference mode and nothing of it changes, its `trainable` flags included: its variables are
+    merely never among `trainable_variables`. It is saved with the distiller.
+
+    **Teachers on file.** With ``teacher=None`` the targets are ``{"labels": y, "teacher_logits": zt}``, zt from
+    `teacher_logits`; a step then costs what a step of the student costs. `evaluate` takes that or the plain labels.
+    Sample weights of one number an example are given as ever, weights of single positions as
+    ``{"labels": w, "teacher_logits": w}``.
+
+    **Augmentation.** The teacher must see what the student sees. Where images are augmented at random, do it in the
+    dataset, before the distiller, and give the teacher itself: both get the same batch. (Augmenting layers inside the
+    student are off in the teacher's pass, so that it would see other images.) Cached logits belong to fixed inputs:
+    train without augmentation, as the paper's MNIST students, or augment a few fixed times beforehand and cache
+    the logits of the result.
+
+    Args:
+        teacher: a built model, functional, Sequential or subclassed, or None for logits from the targets.
+        student: a model with the teacher's number of classes; input of its own dtype and dtype policy of its own.
+        temperature: T > 0. Not used by squared logits, `temperature_squared` apart.
+        beta: β in [0, 1], the share of the teacher.
+        student_temperature: T_s > 0; None is T, or 1 where β = 1, as in the paper.
+        matching: "cross_entropy" or "squared_logits".
+        temperature_squared: whether the second term is multiplied by T², which keeps its gradients' size as T grows.
+        teacher_from_logits: True where the teacher's output holds logits, False where it holds probabilities, None to
+            read it off its last layers. The logits of a functional or Sequential model that ends in softmax are taken
+            from before it; where none can be shown there, log p stands for them, in cross-entropy only.
+        student_from_logits: the same for the student.
+        **kwargs: `name`, `trainable` and `dtype` of every Keras model; the dtype policy is the student's.
+
+    Raises:
+        ValueError: here, or at the first batch where it cannot be known before, for numbers out of range; a
+            teacher that is not built, or shares weights with what trains in the student; different numbers of classes;
+            outputs that do not say whether they are logits; squared logits asked of a model that only shows
+            probabilities; and targets that do not hold what is needed.
+
+    Example:
+        >>> import numpy as np, keras
+        >>> from keras_ls.distillation import Distiller
+        >>> x, y = np.array([[2.0, 0.0], [0.0, 2.0]], "float32"), np.array([0, 1])
+        >>> teacher = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity")])
+        >>> student = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="zeros")])
+        >>> distiller = Distiller(teacher, student, temperature=2.0, beta=0.5)
+        >>> distiller.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> print(round(distiller.fit(x, y, verbose=0).history["loss"][0], 4))
+        0.6931
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 4; Hinton, Vinyals and Dean 2015.
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Model | None,
+        student: keras.Model,
+        temperature: float = 1.0,
+        beta: float = 1.0,
+        student_temperature: float | None = None,
+        matching: str = "cross_entropy",
+        temperature_squared: bool = False,
+        teacher_from_logits: bool | None = None,
+        student_from_logits: bool | None = None,
+        **kwargs,
+    ):
+        _check_models(teacher, student, teacher_from_logits)
+        # Inputs reach the student as they come, and its loss is scaled as its own policy would have it.
+        super().__init__(autocast=False, **{"dtype": student.dtype_policy, **kwargs})
+        self.temperature = check_positive("temperature", temperature)
+        self.beta = check_proportion("beta", beta)
+        self.student_temperature = (
+            None if student_temperature is None else check_positive("student_temperature", student_temperature)
+        )
+        self.matching = check_choice("matching", matching, MATCHINGS)
+        self.temperature_squared = bool(temperature_squared)
+        self.teacher_from_logits = teacher_from_logits
+        self.student_from_logits = check_choice("student_from_logits", student_from_logits, (None, True, False))
+        own = 1.0 if self.beta == 1.0 else self.temperature
+        self._matching_loss = MatchingLoss(
+            self.matching,
+            self.temperature,
+            own if self.student_temperature is None else self.student_temperature,
+            self.temperature**2 if self.temperature_squared else 1.0,
+        )
+        self._class_weight: Any = None
+        self._frozen = _Frozen(teacher)
+        self.student = student
+        if teacher is not None:
+            self._frozen.teacher_source = self._source("teacher", teacher, teacher_from_logits)
+            self.supports_jit = all(layer.supports_jit for layer in teacher._flatten_layers())
+        if student.built:
+            self._meet_student()
+            self.built = True
+
+    @property
+    def teacher(self) -> keras.Model | None:
+        """The teacher, or None where logits come with the targets."""
+        return self._frozen.teacher
+
+    @property
+    def output_names(self) -> list[str] | None:
+        """The student's, by which losses and metrics may be given."""
+        return getattr(self.student, "output_names", None)
+
+    @property
+    def non_trainable_variables(self):
+        """The student's, and every variable of the teacher: compiled steps are handed both."""
+        own = super().non_trainable_variables
+        known = {id(variable) for variable in own}
+        teacher = [] if self.teacher is None else self.teacher.variables
+        return [*own, *(variable for variable in teacher if id(variable) not in known)]
+
+    def call(self, inputs, training=None):
+        """The student's output."""
+        source = self._frozen.student_source
+        if source is None:  # the student is built by its first call
+            outputs = self.student(inputs, training=training)
+            self._meet_student()
+            return outputs
+        if training and self.beta > 0:
+            return source.outputs(inputs, training)
+        return self.student(inputs, training=training)
+
+    def compute_mask(self, inputs, previous_mask):
+        """None: the student's output carries its own mask, and the inputs' is not it."""
+        return None
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss that training minimises or, in evaluation, the student's own."""
+        labels, cached = split_targets(y)
+        label_weight, logit_weight = split_weights(sample_weight)
+        if not training or self.beta == 0.0:
+            return super().compute_loss(x, labels, y_pred, label_weight, training)
+        terms = [self.beta * self._matching_term(x, cached, y_pred, logit_weight, training)]
+        if self.beta < 1.0:
+            if self._compile_loss is None:
+                raise ValueError(f"`compile` needs a `loss` where `beta` is below 1. Received: beta={self.beta}.")
+            if labels is None:
+                raise ValueError(f"Targets must hold labels where `beta` is below 1. Received: beta={self.beta}.")
+            terms.append((1.0 - self.beta) * self._compile_loss(labels, y_pred, label_weight))
+        penalties = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        return sum(terms + penalties)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Metrics of the student's output against the labels."""
+        return super().compute_metrics(x, split_targets(y)[0], y_pred, split_weights(sample_weight)[0])
+
+    def train_step(self, *args):
+        """One step; the batch is the last argument on every backend."""
+        *state, data = args
+        if self._class_weight is not None:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+            if sample_weight is not None:
+                raise ValueError("`class_weight` and sample weights cannot be given at the same time.")
+            data = x, y, class_weights(self._class_weight, *split_targets(y))
+        return super().train_step(*state, data)
+
+    def fit(self, *args, **kwargs):
+        """Trains as `keras.Model.fit` does; `class_weight` works with targets that hold logits, too."""
+        return self._with_class_weight(super().fit, args, kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """One step as `keras.Model.train_on_batch` takes it; `class_weight` as in `fit`."""
+        return self._with_class_weight(super().train_on_batch, args, kwargs)
+
+    def get_config(self):
+        """Every constructor argument; the models whole."""
+        teacher = None if self.teacher is None else keras.saving.serialize_keras_object(self.teacher)
+        return {
+            **super().get_config(),
+            "teacher": teacher,
+            "student": keras.saving.serialize_keras_object(self.student),
+            "temperature": self.temperature,
+            "beta": self.beta,
+            "student_temperature": self.student_temperature,
+            "matching": self.matching,
+            "temperature_squared": self.temperature_squared,
+            "teacher_from_logits": self.teacher_from_logits,
+            "student_from_logits": self.student_from_logits,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuilds both models and the distiller around them."""
+        models = {
+            role: keras.saving.deserialize_keras_object(config[role], custom_objects=custom_objects)
+            for role in ("teacher", "student")
+        }
+        return cls(**{**config, **models})
+
+    def _source(self, role: str, model: keras.Model, from_logits: bool | None) -> LogitSource:
+        source = logit_source(role, model, from_logits)
+        if self.matching == "squared_logits" and source.logarithm is not None:
+            raise ValueError(
+                f"`matching='squared_logits'` needs the logits of `{role}`, which gives probabilities and shows no "
+                f"logits to take before them. Give a model that ends in logits (and {role}_from_logits=True), or use "
+                "matching='cross_entropy'."
+            )
+        return source
+
+    def _meet_student(self) -> None:
+        """Looks where the built student has its logits, and whether they fit the teacher's."""
+        frozen = self._frozen
+        source = self._source("student", self.student, self.student_from_logits)
+        if frozen.teacher is not None and frozen.teacher_source is not None:
+            given, wanted = frozen.teacher_source.num_classes, source.num_classes
+            if None not in (given, wanted) and given != wanted:
+                raise ValueError(
+                    "Teacher and student must have the same number of classes. "
+                    f"Received: {given} from the teacher, {wanted} from the student."
+                )
+            learnt = {id(variable) for variable in self.student.trainable_variables}
+            if any(id(variable) in learnt for variable in frozen.teacher.variables):
+                raise ValueError("`teacher` must not share variables with what is trained in `student`.")
+        frozen.student_source = source
+
+    def _matching_term(self, x, cached, y_pred, sample_weight, training):
+        """The second term, not yet multiplied by β."""
+        teacher, student = self._frozen.teacher_source, self._frozen.student_source
+        if student is None:
+            raise ValueError("The distiller must be called, built or fitted before its loss can be computed.")
+        if teacher is None and cached is None:
+            raise ValueError("Targets must be {'labels': y, 'teacher_logits': zt} where `teacher` is None.")
+        if teacher is not None and cached is not None:
+            raise ValueError("Targets may hold 'teacher_logits' only where `teacher` is None.")
+        check_logits(y_pred, y_pred)
+        logits = student.logits(y_pred, x, training)
+        teacher_logits = ops.stop_gradient(cached) if teacher is None else teacher.frozen_logits(x)
+        return self._matching_loss(teacher_logits, logits, sample_weight)
+
+    def _with_class_weight(self, method, args, kwargs):
+        call = inspect.signature(method).bind(*args, **kwargs)
+        class_weight = None
+        # Keras weighs plain labels itself.
+        if self.teacher is None and self.beta > 0:
+            class_weight = call.arguments.pop("class_weight", None)
+            if class_weight is not None and call.arguments.get("sample_weight") is not None:
+                raise ValueError("`class_weight` and `sample_weight` cannot be given at the same time.")
+        if class_weight != self._class_weight:
+            self._class_weight, self.train_function = class_weight, None  # the weights are compiled in
+        return method(*call.args, **call.kwargs)
+
+
+def _check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:
+    if not isinstance(student, keras.Model):
+        raise ValueError(f"`student` must be a keras.Model. Received: {type(student).__name__}.")
+    if teacher is None:
+        if teacher_from_logits is False:
+            raise ValueError("`teacher_from_logits` cannot be False where `teacher` is None: targets hold logits.")
+        return
+    if not isinstance(teacher, keras.Model):
+        raise ValueError(f"`teacher` must be a keras.Model or None. Received: {type(teacher).__name__}.")
+    if not teacher.built:
+        raise ValueError(f"`teacher` must be built and trained. Received: {teacher.name!r}, which has no weights yet.")

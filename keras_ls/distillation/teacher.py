@@ -1,0 +1,167 @@
+"""What a teacher says: its logits, computed once and kept on file, and the label smoothing that they amount to."""
+
+import os
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ls._arrays import hard_labels, log_softmax, prediction_rows, smallest_probability
+from keras_ls._checks import check_count, check_positive
+from keras_ls._predictions import kept_random_state
+from keras_ls.distillation._cache import identity_of, read, teacher_digest, write
+from keras_ls.distillation._inputs import Fingerprint, Inputs
+from keras_ls.distillation._sources import logit_source
+
+# Elements of one block of logits in float64.
+_BLOCK_SIZE = 2**20
+
+
+def teacher_logits(
+    teacher: keras.Model,
+    x: Any,
+    batch_size: int = 256,
+    path: Any = None,
+    from_logits: bool | None = None,
+) -> np.ndarray:
+    """The logits of a teacher in inference mode, in the order of `x`, for `Distiller(None, student)`.
+
+    With `path` they are computed into a file, which later calls return without running the teacher. The file knows the
+    weights and layers of its teacher, and the values, order and dtype of its inputs: for any others it is computed
+    anew, and **replaced**. An interrupted computation goes on where it ended, its rows lying beside `path` under a name
+    that ends in ``.part``. Recognising the inputs takes a pass over them, not over the teacher.
+
+    The logits are those of exactly these inputs: where training augments at random, they are not the teacher's answer
+    to what the student sees. Give `Distiller` the teacher itself then, or train on fixed augmented copies::
+
+        copies = np.concatenate([augment(x, seed) for seed in range(8)])
+        zt = teacher_logits(teacher, copies, path="teacher.npy")
+        distiller.fit(copies, {"labels": np.tile(y, 8), "teacher_logits": zt})
+
+    Args:
+        teacher: a built model (..., K).
+        x: an array, or a list or dict of arrays (memory maps are read batch by batch); or a dataset of batches of
+            inputs or (inputs, labels), `tf.data.Dataset`, `keras.utils.PyDataset` or
+            `torch.utils.data.DataLoader`, which is read twice and must give the same both times.
+        batch_size: examples a batch, where `x` holds arrays.
+        path: a `.npy` file, written if it does not hold these logits, or None for an array in memory.
+        from_logits: whether the teacher's output holds logits (True) or probabilities (False); None reads it off its
+            last layers. Probabilities whose logits are not shown become log p, which serves for cross-entropy only.
+
+    Returns:
+        (N, …, K) float32, or float64 for a float64 teacher; a read-only memory map where `path` is given.
+
+    Raises:
+        ValueError: for a teacher that is not built, or does not say whether it gives logits; empty inputs, or a dataset
+            that has no end or changes from one pass to the next (it shuffles, say, so that no order can match it); a
+            `path` that cannot be written.
+
+    Example:
+        >>> import numpy as np, keras
+        >>> from keras_ls.distillation import teacher_logits
+        >>> head = keras.layers.Dense(2, activation="softmax", kernel_initializer="identity")
+        >>> teacher = keras.Sequential([keras.Input((2,)), head])
+        >>> print(teacher_logits(teacher, np.array([[3.0, 1.0], [0.0, 2.0]])).round(3).tolist())
+        [[3.0, 1.0], [0.0, 2.0]]
+    """
+    check_count("batch_size", batch_size)
+    if not isinstance(teacher, keras.Model) or not teacher.built:
+        raise ValueError(f"`teacher` must be a built keras.Model. Received: {teacher!r}.")
+    source = logit_source("teacher", teacher, from_logits)
+    inputs = Inputs(x, batch_size)
+    with kept_random_state():
+        if path is None and not inputs.is_dataset:
+            return np.concatenate([source.predict(batch) for _, batch in inputs.batches()])
+        fingerprint = inputs.fingerprint()
+        if not fingerprint.rows:
+            raise ValueError("`x` must hold examples. Received a dataset without batches.")
+        batches = _checked_batches(inputs, fingerprint)
+        if path is None:
+            return np.concatenate([source.predict(batch) for _, batch in batches])
+        way = "exact" if source.logarithm is None else "log"
+        identity = identity_of(teacher_digest(teacher), way, fingerprint.digest())
+        path = _writable(path)
+        found = read(path, identity)
+        if found is None:
+            write(path, identity, fingerprint.rows, batches, source.predict)
+            found = read(path, identity)
+    assert found is not None
+    return found
+
+
+def equivalent_smoothing(
+    teacher_probabilities_or_logits: Any, labels: Any, temperature: float = 1.0, from_logits: bool = True
+) -> float:
+    """The label smoothing γ that a teacher's predictions amount to: the mass that they give to wrong classes.
+
+    ``γ = mean over examples of Σ_k (1 − y_k)·p_k(T)·K/(K − 1)``, p(T) = softmax(z/T). Targets smoothed with α have
+    γ = α; γ → 1 as T → ∞. The paper takes the mean over the training examples.
+
+    Args:
+        teacher_probabilities_or_logits: (…, K), K ≥ 2, any float dtype; a memory map is read block by block.
+        labels: class ids (…,) or (…, 1), or one row a prediction (…, K), whose largest entry is the class.
+        temperature: T > 0. It applies to probabilities, too: p(T) ∝ p^(1/T), where a probability that underflowed to 0
+            counts as the smallest number of its dtype.
+        from_logits: whether logits are given (the default), or probabilities.
+
+    Returns:
+        γ, in [0, K/(K − 1)]: 1 where predictions say nothing about the labels. NaN where a prediction is NaN or +inf.
+
+    Raises:
+        ValueError: for T ≤ 0, fewer than 2 classes, no predictions, labels that do not fit, and, with
+            ``from_logits=False``, numbers outside [0, 1].
+
+    Example:
+        >>> from keras_ls.distillation import equivalent_smoothing
+        >>> print(round(equivalent_smoothing([[0.025, 0.925, 0.025, 0.025]], [1], from_logits=False), 6))
+        0.1
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, section 4.
+    """
+    temperature = check_positive("temperature", temperature)
+    predictions = prediction_rows("teacher_probabilities_or_logits", teacher_probabilities_or_logits)
+    num_classes = predictions.shape[-1]
+    if num_classes < 2:
+        raise ValueError(f"Predictions must be of at least 2 classes, (…, K). Received shape: {predictions.shape}.")
+    ids = hard_labels("labels", labels, predictions.shape)
+    rows = predictions.reshape(-1, num_classes)
+    size, total = max(1, _BLOCK_SIZE // num_classes), 0.0
+    for start in range(0, len(rows), size):
+        block, label = rows[start : start + size].astype("float64"), ids[start : start + size]
+        if not from_logits:
+            if ((block < 0) | (block > 1.01)).any():  # half precision may round a probability a little past 1
+                raise ValueError("Probabilities must be in [0, 1]; logits need from_logits=True.")
+            block = np.log(np.maximum(block, smallest_probability(str(predictions.dtype))))
+        probabilities = np.exp(log_softmax(block / temperature))
+        probabilities[np.arange(len(label)), label] = 0.0
+        total += probabilities.sum()
+    return float(total / len(rows) * num_classes / (num_classes - 1))
+
+
+def _checked_batches(inputs: Inputs, expected: Fingerprint):
+    """The batches again; an error at their end where they are not what they were."""
+    seen = Fingerprint()
+    for rows, batch in inputs.batches():
+        if inputs.is_dataset:
+            seen.update(rows, batch)
+        yield rows, batch
+    if inputs.is_dataset and seen.digest() != expected.digest():
+        raise ValueError(
+            "`x` must give the same batches in the same order each time that it is read. Received a dataset that "
+            "changes (does it shuffle or augment?), so that logits could not be matched with it."
+        )
+
+
+def _writable(path: Any) -> str:
+    try:
+        path = os.fspath(path)
+        if os.path.isdir(path):
+            raise IsADirectoryError("it is a folder")
+        folder = os.path.dirname(os.path.abspath(path))
+        os.makedirs(folder, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError("no permission to write")
+    except (TypeError, OSError) as error:
+        raise ValueError(f"`path` must be a file that can be written. Received: {path!r} ({error}).") from error
+    return path
