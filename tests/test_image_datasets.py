@@ -58,6 +58,16 @@ class TestNamed:
         data = datasets.load("cifar10", str(cifar_like(tmp_path, class_names=np.array(names))))
         assert data.class_names == tuple(names)
 
+    def test_class_names_that_the_file_lacks(self, tmp_path):
+        directory = str(cifar_like(tmp_path))
+        assert datasets.load("cifar10", directory).class_names[:3] == ("airplane", "automobile", "bird")
+        cifar_like(tmp_path, "cifar100", images=200, classes=100)
+        names = datasets.load("cifar100", directory).class_names
+        assert len(set(names)) == 100
+        assert (names[4], names[30], names[55], names[99]) == ("beaver", "dolphin", "otter", "worm")
+        cifar_like(tmp_path, classes=7)
+        assert datasets.load("cifar10", directory).class_names == tuple("0123456")
+
     def test_directory_from_the_environment(self, tmp_path, monkeypatch):
         monkeypatch.setenv("KERAS_LS_DATA", str(cifar_like(tmp_path)))
         empty = tmp_path / "empty"

@@ -15,6 +15,19 @@ DIRECTORY_VARIABLE = "KERAS_LS_DATA"
 DIGITS_NOISE = 0.4
 # The split and the noise are part of the data: the same for every run, whatever its seed.
 DATA_SEED = 1906
+# In the order of their ids, for files that do not hold them (Keras's own do not).
+CLASS_NAMES = {
+    "fashion_mnist": "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot",
+    "cifar10": "airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck",
+    "cifar100": "apple, aquarium_fish, baby, bear, beaver, bed, bee, beetle, bicycle, bottle, bowl, boy, bridge, bus, "
+    "butterfly, camel, can, castle, caterpillar, cattle, chair, chimpanzee, clock, cloud, cockroach, couch, "
+    "crab, crocodile, cup, dinosaur, dolphin, elephant, flatfish, forest, fox, girl, hamster, house, kangaroo, "
+    "keyboard, lamp, lawn_mower, leopard, lion, lizard, lobster, man, maple_tree, motorcycle, mountain, mouse, "
+    "mushroom, oak_tree, orange, orchid, otter, palm_tree, pear, pickup_truck, pine_tree, plain, plate, poppy, "
+    "porcupine, possum, rabbit, raccoon, ray, road, rocket, rose, sea, seal, shark, shrew, skunk, skyscraper, "
+    "snail, snake, spider, squirrel, streetcar, sunflower, sweet_pepper, table, tank, telephone, television, "
+    "tiger, tractor, train, trout, tulip, turtle, wardrobe, whale, willow_tree, wolf, woman, worm",
+}
 GREY_MODES = ("1", "L", "LA", "I", "F")
 
 
@@ -115,7 +128,9 @@ def _digits() -> ImageData:
 def _named(name: str, data_dir: str | None) -> ImageData:
     (x_train, y_train), (x_test, y_test), class_names = _read_named(name, data_dir)
     if not class_names:
-        class_names = tuple(str(k) for k in range(int(y_train.max(initial=0)) + 1))
+        num_classes = int(y_train.max(initial=0)) + 1
+        known = tuple(CLASS_NAMES.get(name, "").split(", "))
+        class_names = known if len(known) == num_classes else tuple(map(str, range(num_classes)))
     if name.startswith("cifar"):
         return _split(name, x_train, y_train, len(x_train) // 5, class_names)
     return ImageData(name, x_train, y_train, x_test, y_test, class_names)
