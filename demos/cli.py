@@ -70,3 +70,10 @@ def checked(convert, text, allowed, rule):
     except ValueError:
         raise argparse.ArgumentTypeError(f"{rule}. Received: {text!r}") from None
     return value
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of cells, the header first, as lines of text with the cells of a column below each other."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -8,7 +8,7 @@ import keras
 
 from demos import cli
 from demos.image import datasets, models
-from demos.image.training import Recipe, epoch_length, paper_recipe
+from demos.image.training import Recipe, in_epochs, paper_recipe
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the network and each field of `Recipe` that a user may set."""
     add = parser.add_argument_group("network and training").add_argument
     add("--model", choices=models.MODELS, default="mlp")
-    add("--depth", type=_depth, metavar="N", help="of the ResNet: 6·n + 2 (default: 56)")
+    add("--depth", type=depth, metavar="N", help="of the ResNet: 6·n + 2 (default: 56)")
     add(
         "--hidden",
         type=cli.count,
@@ -109,9 +109,7 @@ def make_recipe(arguments: argparse.Namespace, num_images: int) -> Recipe:
     Raises:
         ValueError: where the settings do not fit together.
     """
-    if arguments.steps_per_execution > 1 and keras.backend.backend() == "torch":
-        print("Note: Keras takes --steps-per-execution 1 alone on PyTorch; 1 is used.")
-        arguments.steps_per_execution = 1
+    settle_steps_per_execution(arguments)
     recipe = paper_recipe(arguments.model, arguments.dataset)
     names = [field.name for field in dataclasses.fields(recipe)]
     given: dict[str, Any] = {name: getattr(arguments, name, None) for name in names}
@@ -121,15 +119,35 @@ def make_recipe(arguments: argparse.Namespace, num_images: int) -> Recipe:
         raise ValueError("--nesterov needs a --momentum above 0.")
     if list(recipe.decay_at) != sorted(set(recipe.decay_at)):
         raise ValueError(f"--decay-at must rise. Received: {list(recipe.decay_at)}.")
+    return settle_epochs(recipe, num_images, arguments.steps_per_execution)
+
+
+def settle_steps_per_execution(arguments: argparse.Namespace) -> None:
+    """Makes `steps_per_execution` 1 on PyTorch, with a note."""
+    if arguments.steps_per_execution > 1 and keras.backend.backend() == "torch":
+        print("Note: Keras takes --steps-per-execution 1 alone on PyTorch; 1 is used.")
+        arguments.steps_per_execution = 1
+
+
+def settle_epochs(recipe: Recipe, num_images: int, steps_per_execution: int) -> Recipe:
+    """The recipe with its epochs; a note says where they take more steps than were asked for.
+
+    Raises:
+        ValueError: where a batch is more than there are images.
+    """
     if recipe.batch_size > num_images:
         raise ValueError(
             f"--batch-size must be at most the number of training images ({num_images}). Received: {recipe.batch_size}."
         )
-    length, epochs = epoch_length(recipe.steps, num_images // recipe.batch_size, arguments.steps_per_execution)
-    if length * epochs != recipe.steps:
-        print(f"Note: {recipe.steps} steps are rounded up to {length * epochs}, {epochs} epochs of {length}.")
-    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
+    settled = in_epochs(recipe, num_images, steps_per_execution)
+    if settled.steps != recipe.steps:
+        print(
+            f"Note: {recipe.steps} steps are rounded up to {settled.steps}, "
+            f"{settled.epochs} epochs of {settled.steps_per_epoch}."
+        )
+    return settled
 
 
-def _depth(text: str) -> int:
+def depth(text: str) -> int:
+    """A depth that the ResNet can have."""
     return cli.checked(int, text, lambda n: n >= 8 and n % 6 == 2, "must be 6·n + 2: 20, 32, 44, 56")

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 import keras_ls
+from demos import cli
 from demos.image.datasets import DATA_SEED
 
 NUM_BINS = 15
@@ -69,8 +70,7 @@ def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(summary: list[dict[str, Any]]) -> str:
     """The summary as a table of text, one row for each label smoothing."""
-    header = ["α", "accuracy %", "NLL", "ECE", "temperature", "ECE scaled"]
-    rows = [header]
+    rows = [["α", "accuracy %", "NLL", "ECE", "temperature", "ECE scaled"]]
     for row in summary:
         rows.append(
             [
@@ -82,9 +82,7 @@ def table(summary: list[dict[str, Any]]) -> str:
                 _mean_and_deviation(row["ece_scaled"], 4),
             ]
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return cli.aligned(rows)
 
 
 def pool(curves: list[keras_ls.ReliabilityCurve]) -> keras_ls.ReliabilityCurve:

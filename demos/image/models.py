@@ -70,6 +70,7 @@ def build(
     depth: int = 56,
     hidden: Sequence[int] = (1200, 1200),
     weight_decay: float = 0.0,
+    dropout: float = 0.0,
 ) -> keras.Model:
     """Builds a network for images like these.
 
@@ -82,6 +83,7 @@ def build(
         hidden: widths of the MLP's hidden layers.
         weight_decay: the loss gets ½·weight_decay·‖w‖² for the kernels: all of the ResNet's and the MLP's, those
             of the two hidden dense layers of AlexNet.
+        dropout: share of the outputs of each hidden layer of the MLP that is dropped in training.
 
     Returns:
         A model from uint8 images to float32 logits (N, K), whatever the dtype policy.
@@ -91,7 +93,7 @@ def build(
     # A penalty of zero would still cost its sums at each step.
     decay = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
     if name == "mlp":
-        x, head = _mlp(x, hidden, decay)
+        x, head = _mlp(x, hidden, decay, dropout)
     elif name == "alexnet":
         x, head = _alexnet(x, decay)
     elif name == "resnet":
@@ -109,7 +111,7 @@ def _normalise(inputs, images):
     return layers.Rescaling(scale.tolist(), (-mean * scale).tolist(), dtype="float32", name="normalise")(inputs)
 
 
-def _mlp(x, hidden, decay):
+def _mlp(x, hidden, decay, dropout):
     """The paper's fully connected network for MNIST."""
 
     def initializer():
@@ -118,6 +120,7 @@ def _mlp(x, hidden, decay):
     x = layers.Flatten()(x)
     for width in hidden:
         x = layers.Dense(width, activation="relu", kernel_initializer=initializer(), kernel_regularizer=decay)(x)
+        x = layers.Dropout(dropout)(x) if dropout else x
     return x, {"kernel_initializer": initializer(), "kernel_regularizer": decay}
 
 

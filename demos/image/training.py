@@ -42,6 +42,8 @@ class Recipe:
         clipnorm: bound on the norm of the whole gradient; 0 has none.
         loss_scale: factor on the cross-entropy.
         augment: whether training images are cropped and flipped at random.
+        shift: pixels by which training images are shifted at random at most.
+        dropout: share of the outputs of each hidden layer of the MLP that is dropped.
         depth: of the ResNet.
         hidden: widths of the MLP's hidden layers.
     """
@@ -58,6 +60,8 @@ class Recipe:
     clipnorm: float = 0.0
     loss_scale: float = 1.0
     augment: bool = False
+    shift: int = 0
+    dropout: float = 0.0
     depth: int = 56
     hidden: tuple[int, ...] = (1200, 1200)
 
@@ -109,6 +113,12 @@ def epoch_length(steps: int, pass_length: int, multiple: int = 1) -> tuple[int, 
     else:
         length = math.ceil(steps / round(steps / target) / multiple) * multiple
     return length, math.ceil(steps / length)
+
+
+def in_epochs(recipe: Recipe, num_images: int, multiple: int = 1) -> Recipe:
+    """The recipe with the epochs that `epoch_length` gives for `num_images` training images."""
+    length, epochs = epoch_length(recipe.steps, num_images // recipe.batch_size, multiple)
+    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
 
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")
@@ -166,12 +176,31 @@ def make_model(
     jit_compile: bool | str = "auto",
 ) -> keras.Model:
     """Builds and compiles the network for training on hard (0) or smoothed targets."""
+    model = build(name, data, recipe, precision)
+    compile_model(model, recipe, label_smoothing, steps_per_execution, jit_compile)
+    return model
+
+
+def build(name: str, data: ImageData, recipe: Recipe, precision: str = "float32") -> keras.Model:
+    """Builds the network for these images."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        model = models.build(name, data.x_train, data.num_classes, recipe.depth, recipe.hidden, recipe.weight_decay)
+        return models.build(
+            name, data.x_train, data.num_classes, recipe.depth, recipe.hidden, recipe.weight_decay, recipe.dropout
+        )
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def compile_model(
+    model: keras.Model,
+    recipe: Recipe,
+    label_smoothing: float,
+    steps_per_execution: int = 1,
+    jit_compile: bool | str = "auto",
+) -> None:
+    """Compiles a network, or a distiller of one, for training as the recipe says."""
     model.compile(
         optimizer=make_optimizer(recipe),
         loss=keras_ls.SmoothedSparseCategoricalCrossentropy(label_smoothing, from_logits=True),
@@ -181,7 +210,6 @@ def make_model(
         jit_compile=jit_compile,
     )
     model.optimizer.build(model.trainable_variables)
-    return model
 
 
 def train(
@@ -192,6 +220,7 @@ def train(
     checkpoint: pathlib.Path,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
     label: str = "",
+    targets: Any = None,
 ) -> list[dict[str, Any]]:
     """Trains a compiled model, going on from `checkpoint` where that file exists.
 
@@ -203,15 +232,17 @@ def train(
         checkpoint: written after each epoch, as a whole or not at all.
         callbacks: run before the checkpoint is written, so that what they add to the logs is in the history.
         label: in front of each line of progress.
+        targets: in place of the training labels, such as a dict of them and of a teacher's logits.
 
     Returns:
         The history: a dict of numbers an epoch.
     """
     epoch, history = restore(checkpoint, model) if checkpoint.exists() else (0, [])
     first = epoch * recipe.steps_per_epoch
+    y = data.y_train if targets is None else targets
     if epoch < recipe.epochs:
         model.fit(
-            Batches(data.x_train, data.y_train, recipe.batch_size, seed, recipe.augment, first),
+            Batches(data.x_train, y, recipe.batch_size, seed, recipe.augment, first, recipe.shift),
             initial_epoch=epoch,
             epochs=recipe.epochs,
             steps_per_epoch=recipe.steps_per_epoch,
@@ -294,4 +325,5 @@ def restore(path: pathlib.Path, model: keras.Model) -> tuple[int, list[dict[str,
 
 
 def _state(model: keras.Model) -> list[Any]:
-    return [*model.weights, *model.optimizer.variables]
+    # The states of dropout's seed generators are among the variables, not among the weights.
+    return [*model.variables, *model.optimizer.variables]

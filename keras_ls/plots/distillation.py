@@ -1,0 +1,86 @@
+"""Accuracy of teachers and students against the label smoothing that their targets amount to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ls._arrays import to_numpy
+
+MARKERS = "osD^vP*X"
+
+
+def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -> Any:
+    """Draws accuracy against γ, the (equivalent) label smoothing of the targets, a line a way of training.
+
+    A network trained on smoothed labels stands at γ = α, one trained on a teacher's targets at the γ that
+    `equivalent_smoothing` gives for them: so students of teachers of different kinds can be compared with each other
+    and with the student alone.
+
+    Args:
+        curves: maps names for the legend to (gamma, accuracy): γ (P,), finite, in any order, and accuracy (P,) or, for
+            several runs, (R, P), as fractions. Markers are means over the runs; bars and band go from the smallest to
+            the largest.
+        ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
+            (`ax.figure.savefig(...)` writes it).
+
+    Returns:
+        The `Axes` with the curves, accuracy in %.
+
+    Raises:
+        ValueError: where there is no curve, shapes do not fit, or a γ is not finite.
+
+    Example:
+        >>> import keras_ls
+        >>> from keras_ls.plots import distillation_curves
+        >>> curves = {"student alone": ([0, 0.3], [0.74, 0.75]), "student of a teacher": ([0.1], [[0.77], [0.75]])}
+        >>> ax = distillation_curves(curves)
+        >>> print([text.get_text() for text in ax.get_legend().get_texts()])
+        ['student alone', 'student of a teacher']
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, Figure 5.
+    """
+    if not isinstance(curves, Mapping) or not curves:
+        raise ValueError(
+            f"`curves` must be a dict of at least one (gamma, accuracy) by name. Received: {type(curves).__name__}."
+        )
+    lines = {str(name): _checked(name, curve) for name, curve in curves.items()}
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=(6.4, 4.8), dpi=100, layout="constrained").add_subplot()
+    for place, (name, (gamma, accuracy)) in enumerate(lines.items()):
+        _draw(ax, gamma, 100 * accuracy, f"C{place}", MARKERS[place % len(MARKERS)], name)
+    ax.set(xlabel="γ, (equivalent) label smoothing of the targets", ylabel="Accuracy (%)")
+    ax.grid(color="0.92", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.legend(loc="best", framealpha=0.9)
+    return ax
+
+
+def _draw(ax: Any, gamma: np.ndarray, accuracy: np.ndarray, color: str, marker: str, name: str) -> None:
+    mean, low, high = accuracy.mean(axis=0), accuracy.min(axis=0), accuracy.max(axis=0)
+    if len(accuracy) > 1:
+        ax.fill_between(gamma, low, high, color=color, alpha=0.12, linewidth=0, zorder=2)
+        ax.errorbar(gamma, mean, (mean - low, high - mean), color=color, linestyle="", linewidth=1, capsize=2, zorder=2)
+    ax.plot(gamma, mean, color=color, marker=marker, markersize=5, linewidth=1.6, label=name, zorder=3)
+
+
+def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
+    """γ (P,), rising, and accuracies (R, P), float64."""
+    if not isinstance(curve, (tuple, list)) or len(curve) != 2:
+        raise ValueError(
+            f"`curves` must map names to (gamma, accuracy). Received: {type(curve).__name__} for {name!r}."
+        )
+    gamma, accuracy = (to_numpy(f"curves[{name!r}]", part).astype("float64") for part in curve)
+    if gamma.ndim != 1 or gamma.size == 0 or accuracy.ndim not in (1, 2) or accuracy.shape[-1] != len(gamma):
+        raise ValueError(
+            "`curves` must map names to gamma (P,) and accuracy (P,) or (R, P), P of at least 1. "
+            f"Received: shapes {gamma.shape} and {accuracy.shape} for {name!r}."
+        )
+    accuracy = np.atleast_2d(accuracy)
+    if len(accuracy) == 0 or not np.isfinite(gamma).all():
+        raise ValueError(f"`curves` must hold a finite γ and at least one run a curve. Received for {name!r}: {curve}.")
+    order = np.argsort(gamma, kind="stable")
+    return gamma[order], accuracy[:, order]
