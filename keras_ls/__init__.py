@@ -8,7 +8,9 @@ from keras_ls.calibration import (
     calibration_error,
     reliability_curve,
 )
-from keras_ls.callbacks import Calibration
+from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
+from keras_ls.distillation import Distiller, equivalent_smoothing, teacher_logits
+from keras_ls.information import logit_mutual_information, mutual_information
 from keras_ls.losses import (
     SmoothedCategoricalCrossentropy,
     SmoothedSparseCategoricalCrossentropy,
@@ -22,7 +24,13 @@ from keras_ls.metrics import (
     ExpectedCalibrationError,
     NegativeLogLikelihood,
 )
-from keras_ls.plots import reliability_diagram
+from keras_ls.plots import (
+    class_projection,
+    distillation_curves,
+    information_curves,
+    projection_grid,
+    reliability_diagram,
+)
 from keras_ls.projection import (
     ClassPlane,
     ClusterStatistics,
@@ -39,8 +47,12 @@ __all__ = [
     "ClassPlane",
     "ClasswiseCalibrationError",
     "ClusterStatistics",
+    "Distiller",
+    "EmbeddingProjector",
     "ExpectedCalibrationError",
+    "MutualInformation",
     "NegativeLogLikelihood",
+    "PenultimateProjection",
     "Projection",
     "ReliabilityCurve",
     "SmoothedCategoricalCrossentropy",
@@ -49,13 +61,21 @@ __all__ = [
     "__version__",
     "calibrate",
     "calibration_error",
+    "class_projection",
     "class_templates",
     "cluster_statistics",
+    "distillation_curves",
+    "equivalent_smoothing",
+    "information_curves",
+    "logit_mutual_information",
+    "mutual_information",
     "penultimate_activations",
     "project_classes",
+    "projection_grid",
     "reliability_curve",
     "reliability_diagram",
     "smooth_labels",
     "smoothed_categorical_crossentropy",
     "smoothed_sparse_categorical_crossentropy",
+    "teacher_logits",
 ]

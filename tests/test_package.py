@@ -52,7 +52,8 @@ def test_every_public_name_has_a_docstring_and_stands_in_the_readme(name):
 
 
 def test_names_are_those_of_their_modules():
-    for module in (keras_ls.losses, keras_ls.metrics, keras_ls.calibration, keras_ls.callbacks, keras_ls.plots):
+    for name in ("losses", "metrics", "calibration", "projection", "information", "distillation", "callbacks", "plots"):
+        module = getattr(keras_ls, name)
         for name, value in vars(module).items():
             defined_here = getattr(value, "__module__", "").startswith(module.__name__)
             if defined_here and not name.startswith("_") and name in PUBLIC:
