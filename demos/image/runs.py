@@ -124,6 +124,11 @@ def directory(out: pathlib.Path, alpha: float, seed: int) -> pathlib.Path:
     return out / f"alpha-{alpha!r}" / f"seed-{seed}"
 
 
+def read_result(out: pathlib.Path, alpha: float, seed: int) -> dict[str, Any]:
+    """The numbers of a network that was trained to its end."""
+    return json.loads((directory(out, alpha, seed) / "result.json").read_text(encoding="utf-8"))
+
+
 def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: Watch) -> dict[str, Any]:
     """One network, or what is left of it to train: its numbers; `model.keras` and `result.json` lie in its directory.
 
@@ -137,7 +142,7 @@ def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: W
     folder = directory(experiment.out, alpha, seed)
     path, checkpoint = folder / "result.json", folder / "checkpoint.npz"
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_result(experiment.out, alpha, seed)
     start = time.monotonic()
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
