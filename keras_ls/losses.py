@@ -16,6 +16,8 @@ from keras_ls._backend import set_mask
 from keras_ls._checks import check_axis, check_fraction, check_ignore_class, check_prior, check_prior_length
 from keras_ls._crossentropy import loss_of_logits, loss_of_probabilities, widened
 from keras_ls._labels import class_ids, match_label_shape
+from keras_ls.sequences import label_frequencies as label_frequencies
+from keras_ls.sequences import neighbourhood_smoothed_targets as neighbourhood_smoothed_targets
 
 
 def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):

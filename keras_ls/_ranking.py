@@ -1,0 +1,24 @@
+"""The highest scores of each row, equals in the same order on every backend."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def highest(scores: Any, count: int) -> tuple[Any, Any]:
+    """The `count` highest of each row of (B, N), highest first, and their places; of equals those with lower places."""
+    values, places = ops.top_k(scores, count)
+    places = ops.cast(places, "int32")
+    if keras.backend.backend() != "torch":
+        return values, places
+    # PyTorch orders equals as it likes, and takes any of those that equal the lowest. These are chosen anew.
+    lowest = values[:, -1:]
+    numbers = ops.arange(scores.shape[1], dtype="int32")
+    equals = -ops.top_k(ops.where(scores == lowest, -numbers, -scores.shape[1]), count)[0]
+    rank = ops.arange(count, dtype="int32") - ops.sum(values > lowest, axis=1, keepdims=True)
+    equals = ops.take_along_axis(equals, ops.maximum(rank, 0), axis=1)
+    places = ops.sort(ops.where(rank < 0, places, equals), axis=1)
+    values = ops.take_along_axis(scores, places, axis=1)
+    order = ops.argsort(-values, axis=1)
+    return ops.take_along_axis(values, order, axis=1), ops.take_along_axis(places, order, axis=1)

@@ -1,0 +1,75 @@
+"""Nests of tensors that a step function hands from step to step: repeated, reordered, checked."""
+
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+
+def tiled(initial_state: Any, batch_size: Any, count: int) -> tuple[list[tuple], tuple]:
+    """Paths and tensors of a state of leading dimension B, each tensor repeated to leading dimension B·count.
+
+    Raises:
+        ValueError: where a tensor has no leading dimension B.
+    """
+    named = _named_tensors(initial_state)
+    for path, tensor in named.items():
+        if len(tensor.shape) == 0 or (isinstance(batch_size, int) and tensor.shape[0] not in (None, batch_size)):
+            raise ValueError(
+                f"`initial_state` must hold tensors with leading dimension `batch_size` ({batch_size}). "
+                f"Received: shape {tuple(tensor.shape)}{_place(path)}."
+            )
+    return list(named), tuple(ops.repeat(ops.stop_gradient(tensor), count, axis=0) for tensor in named.values())
+
+
+def packed(template: Any, tensors: tuple) -> Any:
+    """`tensors`, in the order of `tiled`, in the structure of `template`."""
+    left = iter(tensors)
+    leaves = [None if leaf is None else next(left) for leaf in tree.flatten(template)]
+    return tree.pack_sequence_as(template, leaves)
+
+
+def reordered(state: Any, paths: list[tuple], before: tuple, rows: Any) -> tuple:
+    """The given rows of each tensor of a new state, which must be as the tensors `before`, called `paths`.
+
+    Raises:
+        ValueError: where structure, shapes or kinds of numbers changed.
+    """
+    named = _named_tensors(state)
+    if set(named) != set(paths):
+        raise ValueError(
+            "`step_fn` must return a state of the structure of `initial_state`. "
+            f"Received: tensors at {sorted(map(str, named))}, initially at {sorted(map(str, paths))}."
+        )
+    return tuple(
+        ops.take(_unchanged_kind(path, old, ops.stop_gradient(named[path])), rows, axis=0)
+        for path, old in zip(paths, before, strict=True)
+    )
+
+
+def _unchanged_kind(path: tuple, old: Any, new: Any) -> Any:
+    """`new` in the dtype of `old`, which may differ in width alone."""
+    dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in (old, new)]
+    same_shape = len(old.shape) == len(new.shape) and all(
+        a is None or b is None or a == b for a, b in zip(old.shape, new.shape, strict=True)
+    )
+    if not same_shape or _kind(dtypes[0]) != _kind(dtypes[1]):
+        raise ValueError(
+            "`step_fn` must return a state of unchanged shapes and kinds of numbers. "
+            f"Received: {dtypes[1]} {tuple(new.shape)} after {dtypes[0]} {tuple(old.shape)}{_place(path)}."
+        )
+    return ops.cast(new, dtypes[0])
+
+
+def _kind(dtype: str) -> str:
+    """float, int or bool."""
+    return dtype.rstrip("0123456789").removeprefix("b").removeprefix("u") if dtype != "bool" else dtype
+
+
+def _named_tensors(state: Any) -> dict[tuple, Any]:
+    """The tensors of a nest by their paths; None is no tensor."""
+    return {path: ops.convert_to_tensor(leaf) for path, leaf in tree.flatten_with_path(state) if leaf is not None}
+
+
+def _place(path: tuple) -> str:
+    return f" at {'/'.join(map(str, path))}" if path else ""
