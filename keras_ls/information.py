@@ -44,8 +44,8 @@ def mutual_information(samples: Any) -> float:
         samples: (L, N) array of real numbers: L independent samples of the value for each of N examples.
 
     Returns:
-        Î in nats, in [0, log N] (what rounding or few samples take out of that range is put back to its end), computed
-        in float64; NaN where a sample is NaN or infinite. Takes L·N² steps in constant memory.
+        Î in nats, in [0, log N], computed in float64; NaN where a sample is NaN or infinite. Takes L·N² steps in
+        constant memory.
 
     Raises:
         ValueError: where `samples` is not an array (L, N) with at least one entry.
@@ -107,8 +107,9 @@ def logit_mutual_information(
             passed over.
         classes: ids (a, b) of two different classes, in [0, K).
         augment: a random augmentation, a batch to a batch of the same size: a Keras layer (called with
-            `training=True`) or a function of the batch alone. It is given NumPy arrays, which it may change, and
-            must draw anew for each example. Take the one that the model is trained with.
+            `training=True`) or a function of the batch alone, which gets NumPy arrays that it may change, or, where
+            it raises a `TypeError` or `AttributeError` at those, tensors. It must draw anew for each example. Take the
+            one that the model is trained with.
         num_samples: L, how often each example is augmented, at least 2.
         examples_per_class: how many examples of each class, drawn without replacement; all, with a warning, where there
             are fewer.
@@ -169,6 +170,7 @@ class LogitDifference:
         self._examples_per_class = check_count("examples_per_class", examples_per_class)
         self._batch_size = check_count("batch_size", batch_size)
         self._seed = check_count("seed", seed, minimum=0)
+        self._convert: Callable[[Any], Any] = np.asarray
         self._network: Any = None
         self._rows = np.empty(0, int)
 
@@ -187,7 +189,7 @@ class LogitDifference:
                 raise ValueError(f"`classes` must be in [0, {shape[-1]}). Received: {list(self._classes)}.")
             labels = hard_labels("y", self._labels, (len(self._labels), shape[-1]))
             (self._rows,) = drawn(labels, self._classes, self._examples_per_class, self._seed)
-            self._batch(self._rows[: self._batch_size])
+            self._try(self._rows[: self._batch_size])
 
     def samples(self, model: keras.Model) -> np.ndarray:
         """(L, N) float64 samples for the present weights of `model`, the one attached."""
@@ -205,10 +207,19 @@ class LogitDifference:
             )
         return samples
 
+    def _try(self, rows: np.ndarray) -> None:
+        """Augments and predicts `rows`, and finds out which kind of batch the augmentation works on."""
+        self._convert = np.asarray
+        try:
+            self._batch(rows)
+        except (TypeError, AttributeError):
+            self._convert = ops.convert_to_tensor
+            self._batch(rows)
+
     def _batch(self, rows: np.ndarray) -> np.ndarray:
         """z_a − z_b of the examples `rows`, augmented."""
         # Each time another copy: the augmentation may work in place.
-        batch = tree.map_structure(lambda leaf: leaf[rows], self._x)
+        batch = tree.map_structure(lambda leaf: self._convert(leaf[rows]), self._x)
         training = {"training": True} if isinstance(self._augment, keras.layers.Layer) else {}
         augmented = self._augment(batch, **training)
         augmented = tree.map_structure(lambda leaf: leaf if ops.is_tensor(leaf) else np.asarray(leaf), augmented)
