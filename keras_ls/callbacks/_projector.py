@@ -31,17 +31,12 @@ class ProjectorFolder:
         self.log_dir = log_dir
         self._read_config()
 
-    def add_sprite(self, png: bytes) -> str:
-        """Writes a sprite sheet; returns its path as the config names it."""
-        # Named by its content: embeddings of other examples that the config lists keep theirs.
-        return self._write(f"sprite_{zlib.crc32(png):08x}.png", png)
-
     def add(
         self,
         name: str,
         points: np.ndarray,
         columns: Mapping[str, Sequence[str]],
-        sprite: tuple[str, tuple[int, int]] | None = None,
+        sprite: tuple[bytes, tuple[int, int]] | None = None,
     ) -> None:
         """Writes an embedding and lists it.
 
@@ -49,7 +44,7 @@ class ProjectorFolder:
             name: what the projector calls it.
             points: (N, D) finite numbers.
             columns: at least two columns of metadata by name, N strings each, without tabs and newlines.
-            sprite: the path of a sprite sheet and the (width, height) of one thumbnail, or None.
+            sprite: the PNG of a sprite sheet and the (width, height) of one thumbnail in it, or None.
         """
         from google.protobuf import text_format
 
@@ -59,8 +54,10 @@ class ProjectorFolder:
         added.tensor_path = self._write(f"{name}_tensors.bytes", tensor_bytes(points))
         added.metadata_path = self._write(f"{name}_metadata.tsv", metadata_table(columns))
         if sprite is not None:
-            added.sprite.image_path = sprite[0]
-            added.sprite.single_image_dim.extend(sprite[1])
+            png, size = sprite
+            # Named by its content: listed embeddings of other examples keep theirs.
+            added.sprite.image_path = self._write(f"sprite_{zlib.crc32(png):08x}.png", png)
+            added.sprite.single_image_dim.extend(size)
         listed = sorted([*others, added], key=lambda embedding: embedding.tensor_name)
         config.ClearField("embeddings")
         config.embeddings.extend(listed)

@@ -52,8 +52,9 @@ def to_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def sprite_sheet(pixels: np.ndarray) -> tuple[bytes, tuple[int, int]]:
-    """Lays images out row by row in a grid that is as near to a square as it gets.
+    """Lays images out row by row in a grid of as many rows as columns, the last ones empty perhaps.
 
+    The projector finds an image's row by dividing by the number of rows, and so shows wrong images from another grid.
     Thumbnails are at most 64 pixels a side, less where there are so many that the sheet would exceed 8192.
 
     Args:
@@ -64,14 +65,13 @@ def sprite_sheet(pixels: np.ndarray) -> tuple[bytes, tuple[int, int]]:
     """
     from PIL import Image
 
-    columns = math.ceil(math.sqrt(len(pixels)))
-    rows = math.ceil(len(pixels) / columns)
-    thumbnails = _resized(pixels, min(LARGEST_THUMBNAIL, LARGEST_SHEET // columns))
+    side = math.isqrt(len(pixels) - 1) + 1
+    thumbnails = _resized(pixels, min(LARGEST_THUMBNAIL, LARGEST_SHEET // side))
     count, height, width, channels = thumbnails.shape
-    cells = np.zeros((rows * columns, height, width, channels), "uint8")
+    cells = np.zeros((side * side, height, width, channels), "uint8")
     cells[:count] = thumbnails
-    grid = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    sheet = grid.reshape(rows * height, columns * width, channels)
+    grid = cells.reshape(side, side, height, width, channels).swapaxes(1, 2)
+    sheet = grid.reshape(side * height, side * width, channels)
     png = io.BytesIO()
     # The first level is several times faster than the default and a few percent larger.
     Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(png, format="PNG", compress_level=1)

@@ -133,20 +133,18 @@ class EmbeddingProjector(keras.callbacks.Callback):
             return
         probabilities = _probabilities(points, _flat(run.outputs)[places], run.head)
         ids, texts = self._label_columns(run, places)
-        predictions = probabilities.argmax(axis=1)  # of a row of NaN the first, with a confidence of NaN
+        predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        broken = np.isnan(confidence)
+        correct = [UNKNOWN] * len(texts)
+        if ids is not None:
+            correct = np.where((ids == predictions) & ~broken, "true", "false").tolist()
         columns = {
             "label": texts,
-            "prediction": predictions.astype(str).tolist(),
-            "confidence": [f"{value:.6f}" for value in probabilities.max(axis=1).tolist()],
-            "correct": [UNKNOWN] * len(texts)
-            if ids is None
-            else np.where(ids == predictions, "true", "false").tolist(),
+            "prediction": np.where(broken, "nan", predictions.astype(str)).tolist(),
+            "confidence": [f"{value:.6f}" for value in confidence.tolist()],
+            "correct": correct,
         }
-        sprite = None
-        if self._sprite is not None:
-            png, size = self._sprite
-            sprite = self._folder.add_sprite(png), size
-        self._folder.add(f"epoch_{self._epoch:04d}", points, columns, sprite)
+        self._folder.add(f"epoch_{self._epoch:04d}", points, columns, self._sprite)
 
     def _places(self, run: Forward) -> np.ndarray:
         """Which of all examples, or time steps, are points, counted through all of them."""

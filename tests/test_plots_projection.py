@@ -1,0 +1,121 @@
+"""Projections: what is drawn, where, in what colour, and the grid."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+
+from keras_ls.plots import class_projection, projection_grid
+from keras_ls.projection import Projection
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+CORNERS = np.array([[-1.0, -0.5], [1.0, -0.5], [0.0, 1.0]])
+
+
+@pytest.fixture
+def projection(rng):
+    """Seven examples of the classes 5, 2 and 9, in this order of the classes."""
+    labels = np.array([9, 2, 5, 5, 2, 9, 9])
+    return Projection(rng.normal(size=(7, 2)), labels, CORNERS, ("five", "two", "nine"), (5, 2, 9))
+
+
+def scatters(ax):
+    """(points, colour) of each group of examples; the templates' (points, colours) come last."""
+    found = [(c.get_offsets().data, c.get_facecolor()[:, :3]) for c in ax.collections]
+    return found[:3], found[-1]
+
+
+def test_examples_are_coloured_by_class_in_the_order_of_the_classes(projection):
+    ax = class_projection(projection)
+    groups, _ = scatters(ax)
+    for (points, color), class_id, place in zip(groups, (5, 2, 9), range(3), strict=True):
+        np.testing.assert_array_equal(points, projection.points[projection.labels == class_id])
+        np.testing.assert_allclose(color, [to_rgb(f"C{place}")])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["five", "two", "nine", "templates"]
+
+
+def test_templates_have_the_colours_of_their_classes(projection):
+    ax = class_projection(projection)
+    _, (corners, colors) = scatters(ax)
+    np.testing.assert_array_equal(corners, CORNERS)
+    np.testing.assert_allclose(colors, [to_rgb(f"C{place}") for place in range(3)])
+    triangle = next(line for line in ax.get_lines() if len(line.get_xdata()) == 4)
+    np.testing.assert_array_equal(triangle.get_xydata(), CORNERS[[0, 1, 2, 0]])
+
+
+def test_both_axes_have_one_scale(projection):
+    wide = dataclasses.replace(projection, points=projection.points * [30, 1])
+    for figure in (class_projection(wide).figure, projection_grid([[wide, projection]])):
+        figure.savefig(io.BytesIO())  # lays it out
+        ax = figure.axes[0]
+        across, up = np.diff(ax.transData.transform([[0, 0], [1, 1]]), axis=0)[0]
+        assert across == pytest.approx(up)
+        assert ax.get_xlim()[0] <= wide.points[:, 0].min()
+        assert wide.points[:, 0].max() <= ax.get_xlim()[1]
+
+
+def test_draws_in_the_given_axes(projection):
+    axes = Figure().subplots(1, 2)
+    assert class_projection(projection, axes[1]) is axes[1]
+    assert not axes[0].collections
+
+
+def test_a_grid_has_the_titles_of_its_dicts(projection):
+    other = dataclasses.replace(projection, class_names=("a", "b", "c"))
+    figure = projection_grid(
+        {"first": {"hard": projection, "smoothed": other}, "second": {"hard": other, "smoothed": other}}
+    )
+    assert [ax.get_title() for ax in figure.axes] == ["hard", "smoothed", "", ""]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["first", "", "second", ""]
+    legends = [[text.get_text() for text in part.legends[0].get_texts()] for part in figure.subfigs]
+    assert legends == [["five", "two", "nine", "templates"], ["a", "b", "c", "templates"]]
+    for ax in figure.axes:
+        groups, _ = scatters(ax)
+        np.testing.assert_array_equal(groups[0][0], projection.points[projection.labels == 5])
+
+
+def test_a_grid_of_lists_has_no_titles_and_may_have_gaps(projection):
+    figure = projection_grid([[projection, None], (None, projection), [None, None]])
+    assert len(figure.axes) == 6
+    assert not any(ax.get_title() or ax.get_ylabel() for ax in figure.axes)
+    assert [bool(ax.collections) for ax in figure.axes] == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("draw", [lambda p: class_projection(p).figure, lambda p: projection_grid([[p]])])
+def test_can_be_written_without_pyplot(projection, draw):
+    from matplotlib import pyplot
+
+    before, stream = pyplot.get_fignums(), io.BytesIO()
+    broken = dataclasses.replace(projection, points=np.full((7, 2), np.nan))
+    draw(broken).savefig(stream, format="png")
+    draw(projection).savefig(stream, format="pdf")
+    assert stream.getvalue().startswith(b"\x89PNG")
+    assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize("given", [None, [], "abc", CORNERS])
+def test_refuses_what_is_no_projection(given):
+    with pytest.raises(ValueError, match="`projection` must be a Projection"):
+        class_projection(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda p: p, "`projections` must be a list or dict"),
+        (lambda p: [], "`projections` must be a list or dict"),
+        (lambda p: {"a": p}, "Each row of `projections` must be a list or dict"),
+        (lambda p: [[p], []], "Each row of `projections` must be a list or dict"),
+        (lambda p: [[1]], "`projection` must be a Projection"),
+        (lambda p: [[p, p], [p]], "same columns"),
+        (lambda p: [{"a": p}, {"b": p}], "same columns"),
+    ],
+)
+def test_refuses_what_is_no_grid(projection, given, message):
+    with pytest.raises(ValueError, match=message):
+        projection_grid(given(projection))
