@@ -53,8 +53,8 @@ def neighbourhood_smoothed_targets(
 
     At place t: ``(1 − Σ_d w_d)·onehot(y_t) + Σ_d w_d/2·(onehot(y_(t−d)) + onehot(y_(t+d)))``, where the mass of a
     neighbour that is outside the sequence or ignored returns to y_t. For `smoothed_categorical_crossentropy` (with
-    ``label_smoothing=0``, unless a prior is to be mixed in, too). Give the ignored places a weight of 0 there: their rows
-    are zero, and so is their loss for logits, but its gradient is not on TensorFlow, which takes rows to sum to 1.
+    ``label_smoothing=0``, unless a prior is to be mixed in, too). Give ignored places a sample weight of 0 there: their
+    rows are zero, and so is their loss for logits, but its gradient is not on TensorFlow, which takes rows to sum to 1.
 
     Args:
         labels: Class ids (…, T), integers or floats that hold integers.

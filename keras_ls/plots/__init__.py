@@ -1,8 +1,16 @@
 """Pictures of what the package measures, one subject a file, drawn with matplotlib, which is imported when one is."""
 
+from keras_ls.plots.decoding import beam_temperature_curves
 from keras_ls.plots.distillation import distillation_curves
 from keras_ls.plots.information import information_curves
 from keras_ls.plots.projection import class_projection, projection_grid
 from keras_ls.plots.reliability import reliability_diagram
 
-__all__ = ["class_projection", "distillation_curves", "information_curves", "projection_grid", "reliability_diagram"]
+__all__ = [
+    "beam_temperature_curves",
+    "class_projection",
+    "distillation_curves",
+    "information_curves",
+    "projection_grid",
+    "reliability_diagram",
+]

@@ -1,0 +1,117 @@
+"""What temperature (or beam width) does to decoded text and to calibration, a panel a quantity."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ls._arrays import to_numpy
+
+LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "ece": "ECE", "nll": "NLL (nats)"}
+LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
+HIGHEST_IS_BEST = ("bleu", "accuracy", "token_accuracy")
+
+
+def beam_temperature_curves(
+    curves: Mapping[str, Mapping[str, Any]], figure: Any = None, against: str = "temperature"
+) -> Any:
+    """Draws a score of beam search, ECE and NLL against temperature: a panel a quantity, a line a model.
+
+    A star marks each line's best value, where it is known which end of the quantity is the better: the lowest "wer",
+    "cer", "ece" and "nll", the highest "bleu", "accuracy" and "token_accuracy".
+
+    Args:
+        curves: maps a model's name, for the legend, to a dict of arrays: "temperature" (P,), finite, in any order, and
+            each quantity by its name, (P,) or, for several runs, (R, P): lines are means over the runs, bands go from
+            the smallest to the largest. Every model has the same quantities, and may have temperatures of its own.
+            Quantities are drawn in the units given; a NaN breaks its line.
+        figure: the matplotlib `Figure` or `SubFigure` to draw in; None for a new one that pyplot does not know.
+        against: the name of the array that all others are drawn against, such as "beam_width".
+
+    Returns:
+        The figure: panels side by side, in the order of the first model's quantities.
+
+    Raises:
+        ValueError: where there is no model or no quantity, models differ in quantities, or shapes do not fit.
+
+    Example:
+        >>> from keras_ls.plots import beam_temperature_curves
+        >>> figure = beam_temperature_curves({
+        ...     "hard": {"temperature": [1.0, 2.0], "wer": [0.12, 0.1], "ece": [0.08, 0.02], "nll": [0.5, 0.4]},
+        ...     "α = 0.1": {"temperature": [1.0, 2.0], "wer": [0.09, 0.1], "ece": [0.02, 0.2], "nll": [0.5, 0.7]}})
+        >>> print([ax.get_ylabel() for ax in figure.axes])
+        ['WER', 'ECE', 'NLL (nats)']
+
+    Reference:
+        Müller, Kornblith and Hinton 2019, Figure 4.
+    """
+    models = _checked(curves, against)
+    quantities = [quantity for quantity in next(iter(models.values())) if quantity != against]
+    if figure is None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(0.4 + 3.4 * len(quantities), 3.4), dpi=100, layout="constrained")
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for ax, quantity in zip(panels, quantities, strict=True):
+        for place, (name, arrays) in enumerate(models.items()):
+            _draw(ax, quantity, arrays[against][0], arrays[quantity], f"C{place}", name)
+        ax.set(xlabel=_label(against), ylabel=_label(quantity))
+        ax.grid(color="0.92", linewidth=0.8)
+        ax.set_axisbelow(True)
+    panels[0].legend(loc="best", framealpha=0.9)
+    return figure
+
+
+def _draw(ax: Any, quantity: str, x: np.ndarray, runs: np.ndarray, color: str, name: str) -> None:
+    mean = runs.mean(axis=0)
+    if len(runs) > 1:
+        ax.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=color, alpha=0.12, linewidth=0, zorder=2)
+    ax.plot(x, mean, color=color, marker="o", markersize=3.5, linewidth=1.6, label=name, zorder=3)
+    is_known = np.isfinite(mean)
+    if is_known.any() and quantity in LOWEST_IS_BEST + HIGHEST_IS_BEST:
+        best = np.nanargmin(np.where(is_known, mean, np.nan) * (1 if quantity in LOWEST_IS_BEST else -1))
+        ax.plot(x[best], mean[best], color=color, marker="*", markersize=11, linestyle="", zorder=4)
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def _checked(curves: Any, against: str) -> dict[str, dict[str, np.ndarray]]:
+    """Every model's quantities (R, P), float64, in rising order of `against` (1, P)."""
+    if not isinstance(curves, Mapping) or not curves or not all(isinstance(c, Mapping) for c in curves.values()):
+        raise ValueError(
+            f"`curves` must map at least one model's name to a dict of arrays. Received: {type(curves).__name__}."
+        )
+    models = {str(name): _checked_arrays(name, arrays, against) for name, arrays in curves.items()}
+    first = next(iter(models.values()))
+    for name, arrays in models.items():
+        if set(arrays) != set(first):
+            raise ValueError(
+                "`curves` must have the same quantities for every model. "
+                f"Received: {sorted(arrays)} for {name!r}, {sorted(first)} for the first."
+            )
+    return models
+
+
+def _checked_arrays(name: str, arrays: Mapping[str, Any], against: str) -> dict[str, np.ndarray]:
+    if against not in arrays or len(arrays) < 2:
+        raise ValueError(
+            f"`curves` must hold {against!r} and at least one quantity for each model. "
+            f"Received: {list(arrays)} for {name!r}."
+        )
+    rows = {
+        str(quantity): to_numpy(f"curves[{name!r}][{quantity!r}]", values).astype("float64")
+        for quantity, values in arrays.items()
+    }
+    x = rows[against]
+    if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
+        raise ValueError(f"`curves[{name!r}][{against!r}]` must be finite, (P,), P of at least 1. Received: {x}.")
+    for quantity, values in rows.items():
+        if values.ndim not in (1, 2) or values.shape[-1] != len(x) or values.size == 0:
+            raise ValueError(
+                f"`curves[{name!r}][{quantity!r}]` must have one value a {against}: ({len(x)},) or (R, {len(x)}). "
+                f"Received: shape {values.shape}."
+            )
+    order = np.argsort(x, kind="stable")
+    return {quantity: np.atleast_2d(values)[:, order] for quantity, values in rows.items()}
