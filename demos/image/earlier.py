@@ -15,13 +15,10 @@ from demos.image.datasets import ImageData
 
 def given(parser: argparse.ArgumentParser, argv: list[str] | None) -> set[str]:
     """The names of the options that stand on the command line."""
-    absent = object()
+    absent: list[Any] = []  # a list, which options that may be repeated copy and add to
     names = vars(parser.parse_args(argv))
-    return {
-        k
-        for k, v in vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, absent)))).items()
-        if v is not absent
-    }
+    values = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, absent))))
+    return {name for name, value in values.items() if value is not absent}
 
 
 class EarlierRun:
