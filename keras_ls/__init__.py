@@ -9,11 +9,14 @@ from keras_ls.calibration import (
     reliability_curve,
 )
 from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
+from keras_ls.decoding import BeamSearchResult, beam_search
 from keras_ls.distillation import Distiller, equivalent_smoothing, teacher_logits
 from keras_ls.information import logit_mutual_information, mutual_information
 from keras_ls.losses import (
     SmoothedCategoricalCrossentropy,
     SmoothedSparseCategoricalCrossentropy,
+    label_frequencies,
+    neighbourhood_smoothed_targets,
     smooth_labels,
     smoothed_categorical_crossentropy,
     smoothed_sparse_categorical_crossentropy,
@@ -25,6 +28,7 @@ from keras_ls.metrics import (
     NegativeLogLikelihood,
 )
 from keras_ls.plots import (
+    beam_temperature_curves,
     class_projection,
     distillation_curves,
     information_curves,
@@ -42,6 +46,7 @@ from keras_ls.projection import (
 )
 
 __all__ = [
+    "BeamSearchResult",
     "BrierScore",
     "Calibration",
     "ClassPlane",
@@ -59,6 +64,8 @@ __all__ = [
     "SmoothedSparseCategoricalCrossentropy",
     "TemperatureScaling",
     "__version__",
+    "beam_search",
+    "beam_temperature_curves",
     "calibrate",
     "calibration_error",
     "class_projection",
@@ -67,8 +74,10 @@ __all__ = [
     "distillation_curves",
     "equivalent_smoothing",
     "information_curves",
+    "label_frequencies",
     "logit_mutual_information",
     "mutual_information",
+    "neighbourhood_smoothed_targets",
     "penultimate_activations",
     "project_classes",
     "projection_grid",

@@ -52,7 +52,17 @@ def test_every_public_name_has_a_docstring_and_stands_in_the_readme(name):
 
 
 def test_names_are_those_of_their_modules():
-    for name in ("losses", "metrics", "calibration", "projection", "information", "distillation", "callbacks", "plots"):
+    for name in (
+        "losses",
+        "metrics",
+        "calibration",
+        "projection",
+        "information",
+        "distillation",
+        "decoding",
+        "callbacks",
+        "plots",
+    ):
         module = getattr(keras_ls, name)
         for name, value in vars(module).items():
             defined_here = getattr(value, "__module__", "").startswith(module.__name__)
