@@ -1,6 +1,7 @@
 """The few questions that each Keras backend answers in its own way."""
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -58,6 +59,19 @@ def no_gradients() -> contextlib.AbstractContextManager[Any]:
 
         return torch.no_grad()
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def values_kept_on_error(variables: Iterable[Any]) -> Iterator[None]:
+    """Gives variables their values back where an error ends a JAX step that had taken them out to save memory."""
+    values = [(variable, variable.value) for variable in variables] if keras.backend.backend() == "jax" else []
+    try:
+        yield
+    except BaseException:
+        for variable, value in values:
+            if variable._value is None and not value.is_deleted():
+                variable.assign(value)
+        raise
 
 
 def softmax_given_log_total(logits, log_total):

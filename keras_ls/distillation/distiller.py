@@ -4,8 +4,10 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_ls._backend import values_kept_on_error
 from keras_ls._checks import check_choice, check_positive, check_proportion
 from keras_ls.distillation._matching import MATCHINGS, MatchingLoss, check_logits
 from keras_ls.distillation._sources import LogitSource, logit_source
@@ -30,7 +32,7 @@ class Distiller(keras.Model):
     or, with ``matching="squared_logits"``, ``½ Σ_k (zᵗ_k − z_k)²`` in place of H. The second term is reduced as Keras's
     `sum_over_batch_size`, sample weights and masks included, in float32 or wider; regularisation and `add_loss`
     penalties of the student are added once, whatever β is. β = 0 trains exactly as the student alone does; β = 1 reads
-    no labels for the loss.
+    no labels for the loss, and trains without any (evaluated without labels, the loss is NaN).
 
     It is compiled, fitted, evaluated, saved and loaded as the student would be: `evaluate` and `predict` are the
     student's own (so `val_loss` is the compiled loss, where `loss` is the one above), and `distiller.student` is a
@@ -165,14 +167,16 @@ class Distiller(keras.Model):
         """The loss that training minimises or, in evaluation, the student's own."""
         labels, cached = split_targets(y)
         label_weight, logit_weight = split_weights(sample_weight)
+        if labels is None and self.beta < 1.0:
+            raise ValueError(f"Targets must hold labels where `beta` is below 1. Received: beta={self.beta}.")
+        if labels is None and not training:
+            return ops.mean(ops.cast(y_pred, "float32")) * np.nan  # the student's loss, which needs labels
         if not training or self.beta == 0.0:
             return super().compute_loss(x, labels, y_pred, label_weight, training)
         terms = [self.beta * self._matching_term(x, cached, y_pred, logit_weight, training)]
         if self.beta < 1.0:
             if self._compile_loss is None:
                 raise ValueError(f"`compile` needs a `loss` where `beta` is below 1. Received: beta={self.beta}.")
-            if labels is None:
-                raise ValueError(f"Targets must hold labels where `beta` is below 1. Received: beta={self.beta}.")
             terms.append((1.0 - self.beta) * self._compile_loss(labels, y_pred, label_weight))
         penalties = [self._aggregate_additional_loss(loss) for loss in self.losses]
         return sum(terms + penalties)
@@ -261,7 +265,7 @@ class Distiller(keras.Model):
             raise ValueError("Targets may hold 'teacher_logits' only where `teacher` is None.")
         check_logits(y_pred, y_pred)
         logits = student.logits(y_pred, x, training)
-        teacher_logits = ops.stop_gradient(cached) if teacher is None else teacher.frozen_logits(x)
+        teacher_logits = ops.convert_to_tensor(cached) if teacher is None else teacher.frozen_logits(x)
         return self._matching_loss(teacher_logits, logits, sample_weight)
 
     def _with_class_weight(self, method, args, kwargs):
@@ -274,7 +278,8 @@ class Distiller(keras.Model):
                 raise ValueError("`class_weight` and `sample_weight` cannot be given at the same time.")
         if class_weight != self._class_weight:
             self._class_weight, self.train_function = class_weight, None  # the weights are compiled in
-        return method(*call.args, **call.kwargs)
+        with values_kept_on_error([*self.trainable_variables, *self.non_trainable_variables]):
+            return method(*call.args, **call.kwargs)
 
 
 def _check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:

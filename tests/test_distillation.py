@@ -1,0 +1,802 @@
+"""The distiller: its loss and gradients against float64, and everything that a compiled model can do."""
+
+import contextlib
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import reference
+from harness import BACKEND, numpy
+from keras import layers, ops
+
+from keras_ls.distillation import Distiller, equivalent_smoothing, teacher_logits
+
+K, D, N = 4, 5, 12
+
+
+# --- models and references -------------------------------------------------------------------------------------------
+
+
+def linear(kernel, softmax=False, **options):
+    """Softmax regression with the given kernel and no bias."""
+    head = layers.Dense(kernel.shape[1], "softmax" if softmax else None, use_bias=False, **options)
+    model = keras.Sequential([keras.Input(kernel.shape[:1]), head])
+    model.set_weights([kernel])
+    return model
+
+
+def network(softmax=False, dropout=0.0, **head):
+    """Everything that keeps a state of its own: batch normalisation and dropout."""
+    return keras.Sequential(
+        [
+            keras.Input((D,)),
+            layers.Dense(8, "relu", kernel_regularizer=keras.regularizers.L2(0.01)),
+            layers.BatchNormalization(),
+            layers.Dropout(dropout),
+            layers.Dense(K, "softmax" if softmax else None, **head),
+        ]
+    )
+
+
+@keras.saving.register_keras_serializable(package="test_distillation")
+class Opaque(keras.Model):
+    """A subclassed model: its layers do not show what it gives."""
+
+    def __init__(self, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = activation
+        self.head = layers.Dense(K, activation)
+
+    def call(self, inputs):
+        return self.head(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "activation": self.activation}
+
+
+def opaque(activation=None):
+    model = Opaque(activation)
+    model(np.zeros((1, D), "float32"))
+    return model
+
+
+def hard_loss(softmax=False):
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=not softmax)
+
+
+def expected(x, kernel, zt, labels, beta, temperature, own, matching, scale, weights=None, l2=0.0):
+    """Loss and its gradient with respect to the kernel of softmax regression, in float64."""
+    x, kernel, zt = (np.asarray(array, "float64") for array in (x, kernel, zt))
+    z, targets = x @ kernel, np.eye(kernel.shape[1])[labels]
+    weights = np.ones(len(x)) if weights is None else weights
+    if matching == "squared_logits":
+        soft, slope = 0.5 * ((zt - z) ** 2).sum(-1), z - zt
+    else:
+        soft_targets = reference.softmax(zt / temperature)
+        soft = reference.cross_entropy(soft_targets, z / own)
+        slope = (reference.softmax(z / own) - soft_targets) / own
+    each = (1 - beta) * reference.cross_entropy(targets, z) + beta * scale * soft
+    slope = (1 - beta) * (reference.softmax(z) - targets) + beta * scale * slope
+    loss = (weights * each).mean() + l2 * (kernel**2).sum()
+    return loss, x.T @ (weights[:, None] * slope) / len(x) + 2 * l2 * kernel
+
+
+def data(rng, n=N):
+    return rng.standard_normal((n, D)).astype("float32"), rng.integers(0, K, n)
+
+
+def one_step(distiller, x, y, softmax=False, **weights):
+    """Loss of a batch, and its gradient with respect to the student's weights: what a step of plain SGD takes off."""
+    before = distiller.student.get_weights()
+    distiller.compile(keras.optimizers.SGD(1.0), hard_loss(softmax))
+    loss = distiller.train_on_batch(x, y, **weights)
+    after = distiller.student.get_weights()
+    return float(loss), [a - b for a, b in zip(before, after, strict=True)]
+
+
+def assert_same(weights, others, **tolerance):
+    assert len(weights) == len(others)
+    for a, b in zip(weights, others, strict=True):
+        if tolerance:
+            np.testing.assert_allclose(numpy(a), numpy(b), **tolerance)
+        else:
+            np.testing.assert_array_equal(numpy(a), numpy(b))
+
+
+@contextlib.contextmanager
+def policy(name):
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return keras.tree.map_structure(lambda array: array[4 * index : 4 * index + 4], self.arrays)
+
+
+# --- loss and gradients ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("matching", ["cross_entropy", "squared_logits"])
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(("temperature", "student_temperature"), [(1.0, None), (3.0, None), (2.5, 0.7)])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_loss_and_gradient_are_the_formula(matching, beta, temperature, student_temperature, softmax, rng):
+    x, y = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
+    distiller = Distiller(
+        linear(teacher_kernel, softmax=softmax),
+        linear(kernel, softmax=softmax),
+        temperature=temperature,
+        beta=beta,
+        student_temperature=student_temperature,
+        matching=matching,
+    )
+    own = student_temperature or (1.0 if beta == 1.0 else temperature)
+    loss, gradient = expected(x, kernel, x @ teacher_kernel, y, beta, temperature, own, matching, 1.0)
+    found_loss, (found,) = one_step(distiller, x, y, softmax)
+    assert found_loss == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("matching", ["cross_entropy", "squared_logits"])
+@pytest.mark.parametrize("beta", [0.4, 1.0])
+def test_weights_penalties_and_squared_temperature(matching, beta, rng):
+    x, y = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
+    weights = np.array([0.0, 3.0] * 6, "float32")
+    student = linear(kernel, kernel_regularizer=keras.regularizers.L2(0.05))
+    teacher = linear(teacher_kernel, kernel_regularizer=keras.regularizers.L2(10.0))
+    distiller = Distiller(teacher, student, 2.0, beta, matching=matching, temperature_squared=True)
+    own = 1.0 if beta == 1.0 else 2.0
+    loss, gradient = expected(x, kernel, x @ teacher_kernel, y, beta, 2.0, own, matching, 4.0, weights, 0.05)
+    found_loss, (found,) = one_step(distiller, x, y, sample_weight=weights)
+    assert found_loss == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.peer
+def test_gradient_is_pytorchs(rng):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch's cross-entropy of soft targets")
+    x, y = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
+    distiller = Distiller(linear(teacher_kernel), linear(kernel), 2.0, 0.6, temperature_squared=True)
+    loss, (found,) = one_step(distiller, x, y)
+    w = torch.tensor(kernel, requires_grad=True)
+    z, zt = torch.tensor(x) @ w, torch.tensor(x @ teacher_kernel)
+    soft = torch.nn.functional.cross_entropy(z / 2, torch.softmax(zt / 2, -1))
+    value = 0.4 * torch.nn.functional.cross_entropy(z, torch.tensor(y)) + 0.6 * 4 * soft
+    value.backward()
+    assert loss == pytest.approx(value.item(), rel=1e-5)
+    np.testing.assert_allclose(found, w.grad.numpy(), rtol=1e-4, atol=2e-6)
+
+
+def test_extreme_logits_stay_finite_and_not_finite_ones_show(rng):
+    x = np.eye(D, dtype="float32")
+    kernel = np.zeros((D, K), "float32")
+    far = 100 * rng.standard_normal((D, K)).astype("float32")
+    loss, (gradient,) = one_step(Distiller(linear(kernel), linear(far)), x, None)
+    assert loss == pytest.approx(expected(x, far, x @ kernel, [0] * D, 1.0, 1, 1, "cross_entropy", 1)[0], rel=1e-5)
+    assert np.isfinite(gradient).all()
+    far[0, 0] = np.nan
+    assert np.isnan(one_step(Distiller(linear(kernel), linear(far)), x, None)[0])
+    assert np.isnan(one_step(Distiller(linear(far), linear(kernel)), x, None)[0])
+
+
+def test_sequences_count_what_the_mask_and_the_weights_leave(rng):
+    tokens = rng.integers(1, 9, (6, 3))
+    tokens[:3, 2] = 0
+    embedding, kernel = rng.standard_normal((9, D)), rng.standard_normal((D, K))
+
+    def model(softmax):
+        found = keras.Sequential(
+            [keras.Input((3,)), layers.Embedding(9, D, mask_zero=True), layers.Dense(K, softmax, use_bias=False)]
+        )
+        found.set_weights([embedding, kernel])
+        return found
+
+    zt = rng.standard_normal((6, 3, K)).astype("float32")
+    zt[:3, 2] = np.nan  # padding may hold anything
+    weights = rng.uniform(0, 2, (6, 3)).astype("float32")
+    rows = [(i, t) for i in range(6) for t in range(3) if tokens[i, t]]
+    each = [
+        reference.cross_entropy(reference.softmax(zt[i, t] / 2.0), embedding[tokens[i, t]] @ kernel) * weights[i, t]
+        for i, t in rows
+    ]
+    for activation in (None, "softmax"):
+        distiller = Distiller(None, model(activation), 2.0)
+        both = {"labels": weights, "teacher_logits": weights}
+        loss, _ = one_step(distiller, tokens, {"labels": tokens, "teacher_logits": zt}, sample_weight=both)
+        assert loss == pytest.approx(np.mean(each), rel=1e-5)
+    # One weight an example counts for all of its positions.
+    distiller = Distiller(None, model(None), 2.0)
+    loss, _ = one_step(distiller, tokens, {"teacher_logits": zt}, sample_weight=np.arange(6.0))
+    assert loss == pytest.approx(
+        np.mean([value / weights[row] * row[0] for value, row in zip(each, rows, strict=True)]), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_penalties_of_the_student_count_once_whatever_beta_is(softmax, rng):
+    x, y = data(rng)
+    student = network(softmax, activity_regularizer=keras.regularizers.L1(0.1))
+    teacher = network(softmax, activity_regularizer=keras.regularizers.L1(7.0))
+    z = teacher_logits(teacher, x)
+    student(x, training=True)
+    penalty = sum(float(numpy(loss)) for loss in student.losses)
+    student.set_weights(student.get_weights())
+    losses = {}
+    for beta in (0.0, 0.5, 1.0):
+        copy = keras.models.clone_model(student)
+        copy.set_weights(student.get_weights())
+        losses[beta], _ = one_step(Distiller(teacher, copy, beta=beta, student_temperature=1.0), x, y, softmax)
+    assert penalty > 0.1
+    assert losses[0.5] == pytest.approx((losses[0.0] + losses[1.0]) / 2, rel=1e-5)
+    copy = keras.models.clone_model(student)
+    copy.set_weights(student.get_weights())
+    logits = numpy(copy(x, training=True))
+    logits = np.log(logits) if softmax else logits
+    soft = reference.cross_entropy(reference.softmax(z), logits).mean()
+    assert losses[1.0] == pytest.approx(soft + penalty, rel=1e-4)
+
+
+# --- what must stay as it is -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("teacher_given", [True, False])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_beta_0_trains_bit_for_bit_as_the_student_alone(teacher_given, softmax, rng):
+    x, y = data(rng, 40)
+
+    def train(distilled):
+        keras.utils.set_random_seed(7)
+        student = network(softmax, dropout=0.4)
+        start = student.get_weights()
+        keras.utils.set_random_seed(8)
+        teacher = network(dropout=0.3) if teacher_given else None
+        keras.utils.set_random_seed(9)
+        model = Distiller(teacher, student, 3.0, beta=0.0) if distilled else student
+        model.compile(keras.optimizers.Adam(0.01), hard_loss(softmax), metrics=["accuracy"])
+        targets = y if teacher_given or not distilled else {"labels": y, "teacher_logits": np.full((40, K), np.nan)}
+        history = model.fit(x, targets, batch_size=8, epochs=2, verbose=0, validation_data=(x, y)).history
+        return start, student.get_weights(), history
+
+    start, alone, history = train(distilled=False)
+    again, distilled, distilled_history = train(distilled=True)
+    assert_same(start, again)
+    assert_same(alone, distilled)
+    assert history == distilled_history
+    assert any((a != b).any() for a, b in zip(start, alone, strict=True))
+
+
+@pytest.mark.parametrize("labels", ["wrong", "none"])
+def test_beta_1_reads_no_labels(labels, rng):
+    x, y = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
+    distiller = Distiller(linear(teacher_kernel), linear(kernel))
+    loss, _ = expected(x, kernel, x @ teacher_kernel, y, 1.0, 1.0, 1.0, "cross_entropy", 1.0)
+    if labels == "none":
+        distiller.compile("sgd")
+        history = distiller.fit(x, batch_size=N, verbose=0).history
+        distiller.compile("sgd", hard_loss())
+        assert np.isnan(distiller.evaluate(x, verbose=0))
+    else:
+        distiller.compile("sgd", hard_loss())
+        history = distiller.fit(x, np.full(N, np.nan), batch_size=N, verbose=0).history
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_nothing_of_the_teacher_changes_and_its_dropout_is_off(softmax, rng):
+    x, y = data(rng)
+    teacher, student = network(softmax, dropout=0.9), linear(np.zeros((D, K), "float32"))
+    before = [numpy(variable).copy() for variable in teacher.variables]
+    flags = [layer.trainable for layer in teacher._flatten_layers()]
+    zt = np.log(teacher.predict(x, verbose=0)) if softmax else teacher.predict(x, verbose=0)
+    distiller = Distiller(teacher, student, matching="squared_logits" if not softmax else "cross_entropy")
+    distiller.compile(keras.optimizers.SGD(0.0), hard_loss())
+    history = distiller.fit(x, y, batch_size=N, epochs=3, verbose=0).history
+    distiller.evaluate(x, y, verbose=0)
+    each = (0.5 * zt**2).sum(-1) if not softmax else np.full(N, np.log(K))
+    np.testing.assert_allclose(history["loss"], [each.mean()] * 3, rtol=1e-5)
+    assert_same(before, teacher.variables)
+    assert flags == [layer.trainable for layer in teacher._flatten_layers()]
+    assert all(flags)
+    assert teacher.losses[1:] == []  # the weight penalty alone, no trace of a step
+    assert [id(v) for v in distiller.trainable_variables] == [id(v) for v in student.trainable_variables]
+    teacher.compile("sgd", hard_loss(softmax))
+    teacher.fit(x, y, verbose=0)  # and it can be trained on
+    assert any((a != numpy(b)).any() for a, b in zip(before, teacher.variables, strict=True))
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_evaluate_and_predict_are_the_students(softmax, rng):
+    x, y = data(rng, 30)
+    student = network(softmax, dropout=0.5)
+    distiller = Distiller(network(), student, 2.0, 0.5)
+    compiled = {"loss": hard_loss(softmax), "metrics": ["accuracy"], "weighted_metrics": ["accuracy"]}
+    distiller.compile("adam", **compiled)
+    distiller.fit(x, y, verbose=0)
+    student.compile(**compiled)
+    weights = rng.uniform(0, 2, 30).astype("float32")
+    own = student.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    assert distiller.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True) == own
+    cached = Distiller(None, student, 2.0, 0.5)
+    cached.compile("adam", **compiled)
+    targets = {"labels": y, "teacher_logits": np.full((30, K), np.nan, "float32")}
+    for given in (y, targets):
+        assert cached.evaluate(x, given, sample_weight=weights, verbose=0, return_dict=True) == own
+    np.testing.assert_array_equal(distiller.predict(x, verbose=0), student.predict(x, verbose=0))
+    np.testing.assert_array_equal(numpy(distiller(x, training=False)), numpy(student(x, training=False)))
+
+
+@keras.saving.register_keras_serializable(package="test_distillation")
+class Counting(layers.Layer):
+    """Counts its calls in training and in inference."""
+
+    def build(self, shape):
+        self.counts = self.add_weight(shape=(2,), initializer="zeros", trainable=False)
+
+    def call(self, inputs, training=False):
+        self.counts.assign(self.counts + np.array([1.0, 0.0] if training else [0.0, 1.0]))
+        return inputs
+
+
+@pytest.mark.parametrize("softmax", [None, "dense", "nested"])
+def test_each_model_runs_once_a_step(softmax, rng):
+    x, y = data(rng)
+
+    def model():
+        head = layers.Dense(K, "softmax" if softmax == "dense" else None)
+        inner = keras.Sequential([keras.Input((D,)), Counting(), head])
+        if softmax == "nested":
+            inner.add(layers.Softmax())
+            inner = keras.Sequential([keras.Input((D,)), inner])
+        return inner
+
+    teacher, student = model(), model()
+    distiller = Distiller(teacher, student, 2.0, 0.5)
+    distiller.compile("sgd", hard_loss(softmax is not None), metrics=["accuracy"])
+    distiller.fit(x, y, batch_size=4, verbose=0)  # three steps
+    counts = [numpy(v) for m in (student, teacher) for v in m.variables if tuple(v.shape) == (2,)]
+    np.testing.assert_array_equal(counts[0], [3, 0])
+    # JAX hands on what a call in `compute_loss` assigned; what is tested is that there are no more calls.
+    np.testing.assert_array_equal(counts[1], [0, 3])
+
+
+# --- fit -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["numpy", "PyDataset", "tf.data", "DataLoader"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_every_input_and_the_cache_train_the_same(source, cached, rng):
+    x, y = data(rng)
+    teacher, student = network(True), network()
+    start = student.get_weights()
+    zt = teacher_logits(teacher, x)
+    targets = {"labels": y, "teacher_logits": zt} if cached else y
+
+    def fit(teacher, *given, **options):
+        student.set_weights(start)
+        distiller = Distiller(teacher, student, 2.0, 0.5, None, "squared_logits")
+        distiller.compile(keras.optimizers.SGD(0.05, momentum=0.9), hard_loss(), metrics=["accuracy"])
+        history = distiller.fit(*given, epochs=2, verbose=0, shuffle=False, **options).history
+        return history, student.get_weights()
+
+    history, weights = fit(teacher, x, y, batch_size=4)
+    if source == "numpy":
+        given = {"x": x, "y": targets, "batch_size": 4, "validation_data": (x, targets)}
+    elif source == "PyDataset":
+        given = {"x": Batches(x, targets), "validation_data": Batches(x, targets)}
+    elif source == "tf.data":
+        tf = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")
+        dataset = tf.data.Dataset.from_tensor_slices((x, targets)).batch(4)
+        given = {"x": dataset, "validation_data": dataset}
+    else:
+        torch = pytest.importorskip("torch", reason="a DataLoader needs PyTorch")
+        examples = [(x[i], keras.tree.map_structure(lambda array, i=i: array[i], targets)) for i in range(N)]
+        given = {"x": torch.utils.data.DataLoader(examples, batch_size=4)}
+    found_history, found = fit(None if cached else teacher, **given)
+    assert_same(weights, found, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found_history["loss"], history["loss"], rtol=1e-5)
+    assert found_history["accuracy"] == history["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "jit_compile", "softmax"),
+    [
+        ("float32", False, True),
+        ("float32", True, True),
+        ("mixed_bfloat16", True, False),
+        ("mixed_float16", True, True),
+        ("mixed_float16", "auto", False),
+    ],
+)
+def test_fit_compiled_and_in_mixed_precision(dtype, jit_compile, softmax, rng):
+    if BACKEND == "torch" and jit_compile is True:
+        if shutil.which("g++") is None:
+            pytest.skip("torch.compile needs a C++ compiler at run time")
+        if dtype != "float32":
+            pytest.skip("torch.compile takes half a minute: one case stands for all")
+    x, y = data(rng, 64)
+    x[np.arange(64), y] += 3.0
+    with policy(dtype):
+        student = network(softmax)
+    distiller = Distiller(linear(np.eye(D, K, dtype="float32")), student, 2.0, 0.5)
+    steps = {} if BACKEND == "torch" else {"steps_per_execution": 2}
+    distiller.compile(
+        keras.optimizers.Adam(0.05), hard_loss(softmax), metrics=["accuracy"], jit_compile=jit_compile, **steps
+    )
+    scaled = isinstance(distiller.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (dtype == "mixed_float16")
+    history = distiller.fit(x, y, batch_size=16, epochs=4, verbose=0).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert history["accuracy"][-1] > 0.8
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_second_term_is_in_float32_under_half_precision(dtype, rng):
+    x = (1000 + rng.integers(0, 8, (N, D))).astype("float32") / 8  # exact in half precision
+    kernel = np.eye(D, K, dtype="float32")
+    with policy(dtype):
+        student = linear(kernel)
+    z = numpy(student(x)).astype("float64")
+    zt = z + 0.01  # lost where logits are subtracted in half precision
+    distiller = Distiller(None, student, matching="squared_logits")
+    loss, _ = one_step(distiller, x, {"teacher_logits": zt.astype("float32")})
+    assert loss == pytest.approx(0.5 * K * 0.01**2, rel=0.02)
+
+
+def test_class_weights_weigh_both_terms_live_and_from_the_cache(rng):
+    x, y = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
+    class_weight = {0: 2.0, 2: 0.5}
+    weights = np.array([class_weight.get(int(label), 1.0) for label in y])
+    loss, _ = expected(x, kernel, x @ teacher_kernel, y, 0.6, 2.0, 2.0, "cross_entropy", 1.0, weights)
+    plain, _ = expected(x, kernel, x @ teacher_kernel, y, 0.6, 2.0, 2.0, "cross_entropy", 1.0)
+    zt = x @ teacher_kernel
+    for labels, hard in ((y, hard_loss()), (np.eye(K)[y], keras.losses.CategoricalCrossentropy(from_logits=True))):
+        for teacher, targets in ((linear(teacher_kernel), labels), (None, {"labels": labels, "teacher_logits": zt})):
+            distiller = Distiller(teacher, linear(kernel), 2.0, 0.6)
+            distiller.compile(keras.optimizers.SGD(0.0), hard, weighted_metrics=["accuracy"])
+            fitted = distiller.fit(
+                x, targets, batch_size=N, class_weight=class_weight, verbose=0, validation_data=(x, targets)
+            ).history
+            assert fitted["loss"][0] == pytest.approx(loss, rel=1e-5)
+            hits = ((x @ kernel).argmax(-1) == y) * weights
+            assert fitted["weighted_accuracy" if "weighted_accuracy" in fitted else "accuracy"][0] == pytest.approx(
+                hits.sum() / weights.sum(), rel=1e-5
+            )
+            hard_alone = reference.cross_entropy(np.eye(K)[y], x @ kernel).mean()
+            assert fitted["val_loss"][0] == pytest.approx(hard_alone, rel=1e-5)
+            # The next call is not weighed.
+            assert distiller.fit(x, targets, batch_size=N, verbose=0).history["loss"][0] == pytest.approx(
+                plain, rel=1e-5
+            )
+            once = distiller.train_on_batch(x, targets, class_weight=class_weight)
+            assert np.ravel(once)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_sample_weights_of_an_example_reach_both_terms_from_the_cache(rng):
+    x, y = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
+    weights = rng.uniform(0, 2, N).astype("float32")
+    loss, _ = expected(x, kernel, x @ teacher_kernel, y, 0.6, 2.0, 2.0, "cross_entropy", 1.0, weights)
+    distiller = Distiller(None, linear(kernel), 2.0, 0.6)
+    distiller.compile(keras.optimizers.SGD(0.0), hard_loss())
+    targets = {"labels": y, "teacher_logits": x @ teacher_kernel}
+    history = distiller.fit(
+        x, targets, batch_size=N, sample_weight=weights, verbose=0, validation_data=(x, targets, weights)
+    ).history
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-5)
+    hard = (weights * reference.cross_entropy(np.eye(K)[y], x @ kernel)).mean()
+    assert history["val_loss"][0] == pytest.approx(hard, rel=1e-5)
+
+
+# --- models of all kinds ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_student_not_built_yet_and_a_subclassed_one_train(softmax, rng):
+    x, y = data(rng)
+    activation = "softmax" if softmax else None
+    for student in (keras.Sequential([layers.Dense(K, activation)]), Opaque(activation)):
+        said = not softmax if isinstance(student, Opaque) else None
+        distiller = Distiller(network(), student, 2.0, 0.5, student_from_logits=said)
+        distiller.compile(keras.optimizers.SGD(0.1), hard_loss(softmax), metrics=["accuracy"])
+        history = distiller.fit(x, y, epochs=5, verbose=0, validation_data=(x, y)).history
+        assert history["loss"][-1] < history["loss"][0]
+
+
+def test_log_p_stands_for_logits_that_are_not_shown(rng):
+    x, y = data(rng)
+    teacher, student = opaque("softmax"), opaque("softmax")
+    distiller = Distiller(teacher, student, 2.0, 0.5, teacher_from_logits=False, student_from_logits=False)
+    zt, z = (np.log(model.predict(x, verbose=0).astype("float64")) for model in (teacher, student))
+    soft = reference.cross_entropy(reference.softmax(zt / 2), z / 2)
+    loss = (soft / 2 + reference.cross_entropy(np.eye(K)[y], z) / 2).mean()
+    assert one_step(distiller, x, y, softmax=True)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_said_beats_seen(rng):
+    x, _ = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
+    distiller = Distiller(
+        linear(teacher_kernel, True), linear(kernel), teacher_from_logits=True, matching="squared_logits"
+    )
+    loss, _ = one_step(distiller, x, None)
+    gap = reference.softmax(x @ teacher_kernel) - x @ kernel
+    assert loss == pytest.approx((0.5 * gap**2).sum(-1).mean(), rel=1e-5)
+
+
+def test_several_inputs_and_dtypes(rng):
+    def model(width):
+        left, right = keras.Input((D,), name="left"), keras.Input((1,), dtype="uint8", name="right")
+        hidden = layers.Concatenate()([left, layers.Rescaling(1 / 255)(right)])
+        return keras.Model({"left": left, "right": right}, layers.Dense(K, "softmax")(layers.Dense(width)(hidden)))
+
+    x = {"left": data(rng)[0], "right": rng.integers(0, 256, (N, 1)).astype("uint8")}
+    teacher, student = model(3), model(2)
+    distiller = Distiller(teacher, student, 2.0)
+    z = {role: np.log(found.predict(x, verbose=0)) for role, found in (("t", teacher), ("s", student))}
+    loss = reference.cross_entropy(reference.softmax(z["t"] / 2), z["s"]).mean()
+    assert one_step(distiller, x, None)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_teacher_and_student_may_have_the_same_names(rng):
+    x, y = data(rng)
+
+    def model():
+        inputs = keras.Input((D,), name="x")
+        return keras.Model(inputs, layers.Dense(K, name="head", kernel_initializer="zeros")(inputs), name="net")
+
+    student = model()
+    distiller = Distiller(model(), student, beta=0.5)
+    distiller.compile(keras.optimizers.SGD(0.5), hard_loss())
+    alone = model()
+    kernel, bias = (np.zeros_like(w) for w in alone.get_weights())
+    for _ in range(3):
+        distiller.train_on_batch(x, y)
+        p = reference.softmax(x @ kernel + bias)
+        slope = 0.5 * (p - np.eye(K)[y]) + 0.5 * (p - 1 / K)
+        kernel, bias = kernel - 0.5 * x.T @ slope / N, bias - 0.5 * slope.mean(0)
+    assert_same(student.get_weights(), [kernel, bias], rtol=1e-4, atol=1e-6)
+
+
+def test_losses_and_metrics_may_be_named_after_the_students_output(rng):
+    x, y = data(rng)
+    inputs = keras.Input((D,))
+    student = keras.Model(inputs, layers.Dense(K)(inputs))
+    distiller = Distiller(network(), student, beta=0.5)
+    name = student.output_names[0]
+    distiller.compile("sgd", {name: hard_loss()}, metrics={name: ["accuracy"]})
+    assert "accuracy" in distiller.fit(x, y, verbose=0).history
+
+
+def test_compute_loss_takes_any_output_of_the_student(rng):
+    x, y = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
+    distiller = Distiller(linear(teacher_kernel, True), linear(kernel, True), 2.0, 0.5)
+    distiller.compile("sgd", hard_loss(True))
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    loss, _ = expected(x, kernel, numpy(x) @ teacher_kernel, numpy(y), 0.5, 2.0, 2.0, "cross_entropy", 1.0)
+    for output in (distiller(x, training=True), distiller.student(x)):
+        assert float(numpy(distiller.compute_loss(x, y, output))) == pytest.approx(loss, rel=1e-5)
+
+
+# --- saving ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["functional", "softmax", "subclassed", "cached", "built by fit"])
+def test_a_saved_distiller_goes_on_where_it_was(kind, rng, tmp_path):
+    x, y = data(rng)
+    teacher, student = network(), network(kind == "softmax")
+    options = {"temperature": 2.0, "beta": 0.4, "student_temperature": 1.5, "temperature_squared": True, "name": "d"}
+    if kind == "subclassed":
+        teacher, student = opaque(), opaque()
+        options.update(teacher_from_logits=True, student_from_logits=True)
+    if kind == "built by fit":
+        student = keras.Sequential([layers.Dense(K)])
+    targets = {"labels": y, "teacher_logits": teacher.predict(x, verbose=0)} if kind == "cached" else y
+    distiller = Distiller(None if kind == "cached" else teacher, student, **options)
+    distiller.compile(keras.optimizers.Adam(0.05), hard_loss(kind == "softmax"), metrics=["accuracy"])
+    distiller.fit(x, targets, verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.saving.load_model(tmp_path / "distiller.keras")
+    assert isinstance(loaded, Distiller)
+    if kind != "cached":
+        np.testing.assert_array_equal(loaded.teacher.predict(x, verbose=0), teacher.predict(x, verbose=0))
+    assert_same(loaded.student.get_weights(), student.get_weights())
+    assert_same(loaded.optimizer.variables, distiller.optimizer.variables)
+    settings = {key: value for key, value in distiller.get_config().items() if key not in ("teacher", "student")}
+    assert {key: loaded.get_config()[key] for key in settings} == settings
+    assert {"temperature", "beta", "matching", "teacher_from_logits", "student_from_logits"} <= set(settings)
+    json.dumps(distiller.get_config())
+    histories = [model.fit(x, targets, epochs=2, shuffle=False, verbose=0).history for model in (distiller, loaded)]
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-6)
+    assert_same(loaded.student.get_weights(), student.get_weights(), rtol=1e-5, atol=1e-7)
+    student.save(tmp_path / "student.keras")  # a plain model to ship
+    shipped = keras.saving.load_model(tmp_path / "student.keras")
+    np.testing.assert_array_equal(shipped.predict(x, verbose=0), distiller.predict(x, verbose=0))
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0}, "`temperature` must be a finite number above 0"),
+        ({"temperature": float("nan")}, "`temperature`"),
+        ({"student_temperature": -1}, "`student_temperature`"),
+        ({"beta": 1.1}, r"`beta` must be in \[0, 1\]"),
+        ({"beta": -0.1}, "`beta`"),
+        ({"beta": float("nan")}, "`beta`"),
+        ({"matching": "mse"}, "`matching` must be one of 'cross_entropy', 'squared_logits'"),
+        ({"teacher_from_logits": "yes"}, "`teacher_from_logits`"),
+        ({"student_from_logits": "yes"}, "`student_from_logits`"),
+        ({"teacher": "resnet"}, "`teacher` must be a keras.Model"),
+        ({"student": None}, "`student` must be a keras.Model"),
+        ({"teacher": keras.Sequential([layers.Dense(K)])}, "`teacher` must be built"),
+        ({"teacher": Opaque()}, "`teacher` must be built"),
+        ({"teacher": None, "teacher_from_logits": False}, "targets hold logits"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(options, message):
+    arguments = {"teacher": network(), "student": network(), **options}
+    with pytest.raises(ValueError, match=message):
+        Distiller(**arguments)
+
+
+def test_models_that_do_not_fit_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"same number of classes. Received: 3 from the teacher, 4"):
+        Distiller(linear(np.zeros((D, 3))), network())
+    with pytest.raises(ValueError, match=r"`teacher_from_logits` must be True .* or False"):
+        Distiller(opaque(), network())
+    with pytest.raises(ValueError, match=r"`student_from_logits` must be True .* or False"):
+        Distiller(network(), opaque())
+    sigmoid = keras.Sequential([keras.Input((D,)), layers.Dense(K, "sigmoid")])
+    with pytest.raises(ValueError, match="sigmoid"):
+        Distiller(sigmoid, network())
+    for role in ("teacher", "student"):
+        models = {"teacher": network(), "student": network(), role: opaque("softmax")}
+        with pytest.raises(ValueError, match=f"needs the logits of `{role}`"):
+            Distiller(**models, matching="squared_logits", **{f"{role}_from_logits": False})
+    two = keras.Input((D,))
+    with pytest.raises(ValueError, match=r"one output\. Received: 2"):
+        Distiller(keras.Model(two, [layers.Dense(K)(two), layers.Dense(K)(two)]), network())
+    student = network()
+    with pytest.raises(ValueError, match="must not share variables"):
+        Distiller(student, student)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"labels": np.zeros(N)}, "where `teacher` is None"),
+        (np.zeros(N), "where `teacher` is None"),
+        ({"labels": np.zeros(N), "logits": np.zeros((N, K))}, "must be named 'labels' and 'teacher_logits'"),
+        ({"labels": np.zeros(N), "teacher_logits": np.zeros((N, K + 1))}, "must have the shape of the student's"),
+        ({"labels": np.zeros(N), "teacher_logits": np.zeros((N, 2, K))}, "must have the shape of the student's"),
+        ({"labels": np.zeros(N), "teacher_logits": np.zeros((N - 1, K))}, "cardinality"),
+        ({"teacher_logits": np.zeros((N, K))}, "must hold labels where `beta` is below 1"),
+    ],
+)
+def test_cached_targets_that_do_not_fit_stop_the_first_batch(targets, message):
+    distiller = Distiller(None, network(), beta=0.5)
+    distiller.compile("sgd", hard_loss())
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(np.zeros((N, D)), targets, verbose=0)
+
+
+def test_what_only_the_first_batch_shows(rng):
+    x, y = data(rng)
+    other = keras.Sequential([keras.Input((D,)), layers.Dense(3)])
+    distiller = Distiller(other, Opaque(), beta=0.5, student_from_logits=True)
+    distiller.compile("sgd", hard_loss())
+    with pytest.raises(ValueError, match="must have the shape of the student's"):
+        distiller.fit(x, y, verbose=0)
+    distiller = Distiller(network(), keras.Sequential([layers.Dense(3)]), beta=0.5)
+    distiller.compile("sgd", hard_loss())
+    with pytest.raises(ValueError, match="same number of classes"):
+        distiller.fit(x, y, verbose=0)
+    distiller = Distiller(network(), network(), beta=0.5)
+    distiller.compile("sgd")
+    with pytest.raises(ValueError, match="`compile` needs a `loss`"):
+        distiller.fit(x, y, verbose=0)
+    distiller.compile("sgd", hard_loss())
+    with pytest.raises(ValueError, match="only where `teacher` is None"):
+        distiller.fit(x, {"labels": y, "teacher_logits": np.zeros((N, K))}, verbose=0)
+    one = Distiller(linear(np.zeros((D, 1))), linear(np.zeros((D, 1))))
+    one.compile("sgd", hard_loss())
+    with pytest.raises(ValueError, match="K of at least 2"):
+        one.fit(x, y, verbose=0)
+    cached = Distiller(None, network(), beta=0.5)
+    cached.compile("sgd", hard_loss())
+    targets = {"labels": y, "teacher_logits": np.zeros((N, K))}
+    with pytest.raises(ValueError, match=r"must name classes in \[0, 4\)"):
+        cached.fit(x, targets, class_weight={K: 2.0}, verbose=0)
+    with pytest.raises(ValueError, match="at the same time"):
+        cached.fit(x, targets, class_weight={0: 2.0}, sample_weight=np.ones(N), verbose=0)
+
+
+def test_an_error_at_the_first_batch_costs_no_weights(rng):
+    x, y = data(rng)
+    teacher, student = network(), network()
+    kept = [*teacher.variables, *student.trainable_variables]
+    before = [numpy(variable).copy() for variable in kept]
+    distiller = Distiller(teacher, student, beta=0.5)
+    distiller.compile("sgd", hard_loss())
+    with pytest.raises(ValueError, match="only where `teacher` is None"):
+        distiller.fit(x, {"labels": y, "teacher_logits": np.zeros((N, K))}, verbose=0)
+    assert_same(before, kept)
+
+
+# --- equivalent smoothing --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_smoothed_targets_have_their_own_smoothing(alpha, dtype, rng):
+    labels = rng.integers(0, 7, 50)
+    targets = reference.smoothed_targets(labels, 7, alpha).astype(dtype)
+    assert equivalent_smoothing(targets, labels, from_logits=False) == pytest.approx(alpha, abs=1e-6)
+    with np.errstate(divide="ignore"):
+        logits = np.log(targets) + 5.0
+    for given in (labels, labels[:, None], np.eye(7)[labels]):
+        assert equivalent_smoothing(logits, given) == pytest.approx(alpha, abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_gamma_is_the_formula(temperature, rng):
+    logits = 4 * rng.standard_normal((2, 30, K))
+    labels = rng.integers(0, K, (2, 30))
+    p = reference.softmax(logits / temperature)
+    gamma = ((1 - np.eye(K)[labels]) * p).sum(-1).mean() * K / (K - 1)
+    assert equivalent_smoothing(logits, labels, temperature) == pytest.approx(gamma, rel=1e-12)
+    probabilities = reference.softmax(logits)
+    assert equivalent_smoothing(probabilities, labels, temperature, from_logits=False) == pytest.approx(gamma, rel=1e-9)
+    tensor = ops.convert_to_tensor(logits.astype("float32"))
+    assert equivalent_smoothing(tensor, labels, temperature) == pytest.approx(gamma, rel=1e-5)
+
+
+def test_gamma_tends_to_one_as_temperature_grows(rng):
+    logits, labels = 30 * rng.standard_normal((40, K)), rng.integers(0, K, 40)
+    gammas = [equivalent_smoothing(logits, logits.argmax(-1), t) for t in (1, 10, 100, 1e4, 1e9)]
+    assert gammas == sorted(gammas)
+    assert gammas[-1] == pytest.approx(1.0, abs=1e-6)
+    certain = np.eye(K, dtype="float32")[labels]  # probabilities that underflowed
+    assert equivalent_smoothing(certain, labels, 1e9, from_logits=False) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_gamma_of_large_and_of_broken_predictions(rng):
+    logits, labels = rng.standard_normal((3000, 500)).astype("float32"), rng.integers(0, 500, 3000)
+    p = reference.softmax(logits)
+    gamma = (1 - p[np.arange(3000), labels]).mean() * 500 / 499
+    assert equivalent_smoothing(logits, labels) == pytest.approx(gamma, rel=1e-9)  # more than a block
+    for broken in (np.nan, np.inf):
+        logits[7, 3] = broken
+        assert np.isnan(equivalent_smoothing(logits, labels))
+    for arguments, message in (
+        ((np.zeros((3, K)), [0, 1, K]), "`labels`"),
+        ((np.zeros((3, K)), [0, 1]), "`labels`"),
+        ((np.zeros((3, 1)), [0, 0, 0]), "at least 2 classes"),
+        ((np.zeros((0, K)), []), "at least one prediction"),
+        ((np.zeros((3, K)), [0, 0, 0], 0.0), "`temperature`"),
+        ((np.full((3, K), 2.0), [0, 0, 0], 1.0, False), "from_logits=True"),
+        ((np.full((3, K), -0.5), [0, 0, 0], 1.0, False), "from_logits=True"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            equivalent_smoothing(*arguments)
