@@ -36,8 +36,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the network and each field of `Recipe` that a user may set."""
+def add_training_arguments(parser: argparse.ArgumentParser, digits_steps: int = 1_000) -> None:
+    """Adds the network and each field of `Recipe` that a user may set; `digits_steps` is for the help alone."""
     add = parser.add_argument_group("network and training").add_argument
     add("--model", choices=models.MODELS, default="mlp")
     add("--depth", type=depth, metavar="N", help="of the ResNet: 6·n + 2 (default: 56)")
@@ -52,7 +52,8 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=cli.count,
         metavar="N",
-        help="updates of the weights (default: 1,000 for the digits; else MLP 10,000, AlexNet 20,000, ResNet 64,000)",
+        help=f"updates of the weights (default: {digits_steps:,} for the digits; else MLP 10,000, AlexNet 20,000, "
+        "ResNet 64,000)",
     )
     add("--batch-size", type=cli.count, metavar="N", help="(default: 128, and 50 for the digits)")
     add("--learning-rate", type=cli.positive, metavar="X", help="at the first step (default: 0.1)")

@@ -87,7 +87,7 @@ def make_parser() -> cli.Parser:
         nargs="+",
         action="append",
         metavar="NAME",
-        help="three classes by name, a row of the picture; may be repeated (default: the paper's for CIFAR)",
+        help="three classes by name, a row of the picture; may be repeated (default: the paper's for CIFAR, one or two rows elsewhere)",
     )
     add(
         "--examples-per-class",
@@ -106,7 +106,7 @@ def make_parser() -> cli.Parser:
     )
     add("--seeds", type=cli.seed, nargs="+", default=[0, 1, 2], metavar="N", help="one network each (default: 0 1 2)")
     add("--from", dest="from_run", metavar="RUN", help="an output directory of demos.image.calibration")
-    arguments.add_training_arguments(parser)
+    arguments.add_training_arguments(parser, DIGITS_STEPS)
     arguments.add_running_arguments(parser, out="runs/projection/DATASET-MODEL")
     return parser
 
