@@ -87,7 +87,8 @@ def make_parser() -> cli.Parser:
         nargs="+",
         action="append",
         metavar="NAME",
-        help="three classes by name, a row of the picture; may be repeated (default: the paper's for CIFAR, one or two rows elsewhere)",
+        help="three classes by name, a row of the picture; may be repeated (default: the paper's for CIFAR, one or two "
+        "rows elsewhere)",
     )
     add(
         "--examples-per-class",
