@@ -154,7 +154,7 @@ def measure(searches, repeats):
             tokens == wanted[1] and abs(log_prob - wanted[0]) < 1e-3
             for (log_prob, tokens), wanted in zip(search(), expected, strict=True)
         ]
-        results[name] = {"same_as_plain": sum(same), "seconds": []}
+        results[name] = {"same_as_plain": int(sum(same)), "seconds": []}
     for _ in range(repeats):
         for name, search in searches.items():
             start = time.perf_counter()

@@ -63,12 +63,12 @@ def beam_search(
             first call), and the state after them, to logits (B·W, V) of the next tokens, of any float dtype, and the
             new state. The W hypotheses of an element lie side by side. A logit of −inf forbids its token; where all
             are −inf the hypothesis is given up. NaN or +inf in the logits of an open hypothesis makes the scores of
-            its batch element NaN, and only of that one.
+            its batch element NaN, and only of that one. Its layers must have been built.
         initial_state: A nest (tuples, lists, dicts) of tensors with leading dimension B, or None. They are repeated
             W times, and reordered with the hypotheses after each step. Shapes and kinds must stay the same from step
             to step (a cache of keys and values has room for `max_length` from the start). What never changes and is
-            shared by all hypotheses of an element, such as an encoder's outputs, is cheaper outside the state: let
-            `step_fn` use ``keras.ops.repeat(outputs, W, axis=0)``.
+            shared by all hypotheses of an element, such as an encoder's outputs, is cheaper outside the state:
+            ``keras.ops.repeat(outputs, W, axis=0)``, made once for `step_fn` to use.
         batch_size: B; an integer, or a scalar tensor where a graph knows it only when it runs.
         start_token: What the first call is given.
         end_token: The token that ends a sequence, in [0, V).
