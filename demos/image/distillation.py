@@ -11,7 +11,7 @@ import keras
 
 import keras_ls
 from demos import cli, records
-from demos.image import arguments, datasets, training
+from demos.image import arguments, datasets, runs
 from demos.image import distillation_figure as figure
 from demos.image import distillation_mnist as mnist
 from demos.image.experiments import Bench, changed_fields
@@ -33,7 +33,6 @@ In figure 5 students learn from the teacher alone (β = 1, T for the teacher, 1 
 training images; where nothing is said, results are on held-out ones and every setting is the paper's or the demo's own.
 Each training lies in --out as a directory of its own: --resume adds seeds, α and T to those that are there.
 """
-JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
 OF_FIGURE = ("label_smoothing", "temperature", "smoothed_temperature", "teacher_steps")
 OF_MNIST = ("selection_steps", "teacher_rates", "student_rates", "dropout")
 OF_MLP = ("hidden", "student_hidden")
@@ -79,26 +78,13 @@ class Experiment:
     def bench(self, part: str, data: datasets.ImageData) -> Bench:
         """Where jobs are done: in a directory `part`."""
         options = self.options
-        jit_compile = JIT_COMPILE[options.jit_compile]
+        jit_compile = runs.JIT_COMPILE[options.jit_compile]
         return Bench(data, self.out / part, options.precision, options.steps_per_execution, jit_compile)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
-    cli.print_what_can_be()
-    parser = make_parser()
-    options = parser.parse_args(argv)
-    try:
-        experiment = plan(options)
-    except (ValueError, OSError, cli.MissingExtra) as error:
-        parser.error(" ".join(str(error).split()))
-    try:
-        report(experiment, experiment.run(experiment))
-    except training.Diverged as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "\nInterrupted. The same command with --resume goes on from here.\n")
-    return 0
+    return runs.execute(make_parser(), argv, plan, run)
 
 
 def make_parser() -> cli.Parser:
@@ -149,7 +135,7 @@ def plan(options: argparse.Namespace) -> Experiment:
     """
     cli.optional("matplotlib", "The picture")
     name = options.experiment
-    for argument in {argument for names in TAKES.values() for argument in names} - set(TAKES[name]):
+    for argument in sorted({argument for names in TAKES.values() for argument in names} - set(TAKES[name])):
         if getattr(options, argument) is not None:
             raise ValueError(f"--{argument.replace('_', '-')} is not an argument of --experiment {name}.")
     for argument, values in {**DEFAULTS[name], "smoothed_temperature": [1.0]}.items():
@@ -162,6 +148,7 @@ def plan(options: argparse.Namespace) -> Experiment:
     settings = {
         "experiment": name,
         **fixed,
+        **({} if options.noise is None else {"noise": options.noise}),
         "precision": options.precision,
         "data": data.fingerprint(),
         "backend": keras.backend.backend(),
@@ -171,8 +158,15 @@ def plan(options: argparse.Namespace) -> Experiment:
     return Experiment(options, data, out, settings, run)
 
 
-def report(experiment: Experiment, results: dict[str, Any]) -> None:
-    """Writes results.json, and says where it is."""
+def run(experiment: Experiment) -> None:
+    """Trains what is missing, prints the tables and writes results.json."""
+    data = experiment.data
+    print(
+        f"{data.name}: {len(data.x_train)} training and {len(data.x_test)} held-out images, "
+        f"{keras.backend.backend()} on {records.device()}.",
+        flush=True,
+    )
+    results = experiment.run(experiment)
     path = experiment.out / "results.json"
     fixed = {"settings": experiment.settings, "seeds": experiment.options.seeds, **records.provenance()}
     records.write_json(path, {**fixed, **results})
