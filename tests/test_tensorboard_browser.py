@@ -55,7 +55,7 @@ def train(folder, smoothing, digits):
     callbacks = [
         keras_ls.Calibration(x[1000:], y[1000:], from_logits=True, log_dir=folder, freq=4),
         keras_ls.PenultimateProjection(x[:1000], y[:1000], [3, 5, 8], folder, freq=4, examples_per_class=90),
-        keras_ls.EmbeddingProjector(x, folder, labels=y, images=digits.images, freq=4),
+        keras_ls.EmbeddingProjector(x, folder, labels=y, images=16 - digits.images, freq=4),
     ]
     return model.fit(x[:1000], y[:1000], epochs=EPOCHS, batch_size=50, verbose=0, callbacks=callbacks).history
 

@@ -44,7 +44,7 @@ def class_projection(projection: Projection, ax: Any = None) -> Any:
 
         ax = Figure(figsize=(5.0, 5.0), dpi=100, layout="constrained").add_subplot()
     _draw(projection, ax)
-    ax.legend(loc="best", framealpha=0.9)
+    ax.legend(loc="best", framealpha=0.9, markerscale=1.6)
     return ax
 
 
