@@ -113,13 +113,14 @@ class TestRun:
         assert model.loss.label_smoothing == 0.1
 
     def test_it_rises_then_falls_and_falls_further_with_smoothing(self, tmp_path):
-        hard, smooth = curves(run(tmp_path, "--steps", "800", "--seeds", "0", "--measure-every", "40"))
+        faster = ["--steps", "400", "--learning-rate", "0.3", "--measure-every", "20"]
+        hard, smooth = curves(run(tmp_path, *faster, "--seeds", "0"))
         for values in (hard, smooth):
             assert values.max() > values[0] + 0.5
             assert values[:5].argmax() > 0
-            assert values[-1] < values.max() - 0.2
+            assert values[-1] < values.max() - 0.1
             assert values.argmax() < len(values) / 2
-        assert math.log(2) < smooth[-1] < hard[-1] - 0.3
+        assert math.log(2) < smooth[-1] < hard[-1] - 0.2
 
     @pytest.mark.parametrize(
         ("arguments", "augmented"),
