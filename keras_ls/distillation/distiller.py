@@ -15,12 +15,13 @@ from keras_ls.distillation._targets import class_weights, split_targets, split_w
 
 
 class _Frozen:
-    """Holds what Keras shall not take for the distiller's own layers: the teacher, and second views of the student."""
+    """Holds what Keras shall not track as the distiller's own: the teacher, second views of the student, settings."""
 
     def __init__(self, teacher: keras.Model | None):
         self.teacher = teacher
         self.teacher_source: LogitSource | None = None
         self.student_source: LogitSource | None = None
+        self.class_weight: dict[int, float] | None = None
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -120,7 +121,6 @@ class Distiller(keras.Model):
             own if self.student_temperature is None else self.student_temperature,
             self.temperature**2 if self.temperature_squared else 1.0,
         )
-        self._class_weight: Any = None
         self._frozen = _Frozen(teacher)
         self.student = student
         if teacher is not None:
@@ -188,11 +188,11 @@ class Distiller(keras.Model):
     def train_step(self, *args):
         """One step; the batch is the last argument on every backend."""
         *state, data = args
-        if self._class_weight is not None:
+        if self._frozen.class_weight is not None:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
             if sample_weight is not None:
                 raise ValueError("`class_weight` and sample weights cannot be given at the same time.")
-            data = x, y, class_weights(self._class_weight, *split_targets(y))
+            data = x, y, class_weights(self._frozen.class_weight, *split_targets(y))
         return super().train_step(*state, data)
 
     def fit(self, *args, **kwargs):
@@ -276,8 +276,8 @@ class Distiller(keras.Model):
             class_weight = call.arguments.pop("class_weight", None)
             if class_weight is not None and call.arguments.get("sample_weight") is not None:
                 raise ValueError("`class_weight` and `sample_weight` cannot be given at the same time.")
-        if class_weight != self._class_weight:
-            self._class_weight, self.train_function = class_weight, None  # the weights are compiled in
+        if class_weight != self._frozen.class_weight:
+            self._frozen.class_weight, self.train_function = class_weight, None  # the weights are compiled in
         with values_kept_on_error([*self.trainable_variables, *self.non_trainable_variables]):
             return method(*call.args, **call.kwargs)
 
