@@ -26,7 +26,6 @@ Smoothing calibrates a network that would be over-confident. The digits are too 
 """
 MONITORED_IMAGES = 2_000
 MEASUREMENTS = 10
-JIT_COMPILE = runs.JIT_COMPILE
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import keras_ls
 from demos import cli, records
 from demos.image import arguments, datasets, training
 from demos.image.augment import crop_and_flip
-from demos.image.calibration import JIT_COMPILE
+from demos.image.runs import JIT_COMPILE
 
 EPILOG = """
 Each network is trained on all classes. Every few steps the difference of two classes' logits is sampled 5 times for up
