@@ -34,7 +34,7 @@ setup(
             "soundfile>=0.12",
             "tensorflow-io>=0.37; python_version<'3.13'",
         ],
-        "tests": [*DEMOS, "pytest>=8", "scipy>=1.10", "selenium>=4.15"],
+        "tests": [*DEMOS, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],
         "peers": ["jax>=0.4.30", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],
     },
