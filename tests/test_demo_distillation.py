@@ -108,7 +108,7 @@ class TestFigure:
             ("student of smoothed teachers, T = 1", 0.3, 1.0),
         ]
         assert len(trainings) == len(points)  # each teacher once
-        data = datasets.load("digits", noise=0.4)
+        data = datasets.load("digits", noise=0.2)
         for (curve, alpha, temperature), point in points.items():
             teacher = keras.models.load_model(out / f"networks/teacher/alpha-{alpha:g}/seed-0/model.keras")
             if curve == "teacher":
@@ -122,7 +122,7 @@ class TestFigure:
                 assert point["gamma"] == pytest.approx(gamma, rel=1e-4)
         assert results["settings"]["teacher"][1]["hidden"] == [8]
         assert results["settings"]["student"][1]["hidden"] == [6]
-        assert results["settings"]["noise"] == 0.4
+        assert results["settings"]["noise"] == 0.2
         assert results["backend"] == BACKEND
 
         from PIL import Image
@@ -166,7 +166,18 @@ class TestFigure:
         assert [point["label_smoothing"] for point in results["points"]] == [0, 0.3, 0.3, 0, 0.3]
 
     def test_a_student_of_a_teacher_is_better_than_chance_and_matches_it(self, tmp_path):
-        arguments = ("--noise", "0", "--steps", "400", "--seeds", "0", "--hidden", "32", "--student-hidden", "32")
+        arguments = (
+            "--noise",
+            "0",
+            "--seeds",
+            "0",
+            "--steps",
+            "400",
+            "--hidden",
+            "32",
+            "--student-hidden",
+            "32",
+        )
         results = run(tmp_path, *arguments, "--label-smoothing", "0.1", "--temperature", "2")
         assert all(p["accuracy"][0] > 0.85 for p in results["points"])
         hard = results["points"][-2]
