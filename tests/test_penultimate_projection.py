@@ -172,6 +172,13 @@ def test_a_head_of_zeros_may_train(data, tmp_path):
     assert len(read(tmp_path).Images("projection/plane")) == 1
 
 
+def test_a_model_that_its_first_step_builds_is_watched(data, tmp_path):
+    model = keras.Sequential([layers.Dense(6), layers.Dense(4, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    fit(model, data, PenultimateProjection(*data, [0, 1, 2], tmp_path, examples_per_class=5))
+    assert len(read(tmp_path).Images("projection/plane")) == 1
+
+
 def test_training_is_the_same_with_and_without(data, tmp_path):
     trained = []
     for callback in (keras.callbacks.Callback(), PenultimateProjection(*data, [0, 1, 2], tmp_path, 1, 5)):

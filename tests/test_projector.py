@@ -155,6 +155,15 @@ def fit(model, callback, epochs=1, x=None):
     model.fit(x, y, epochs=epochs, batch_size=8, verbose=0, callbacks=[callback])
 
 
+class Subclassed(keras.Model):
+    def __init__(self, hidden, head):
+        super().__init__()
+        self.hidden, self.head = hidden, head
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
 @pytest.fixture
 def data(rng):
     return rng.normal(size=(30, 6)).astype("float32"), rng.integers(0, 3, 30)
@@ -296,6 +305,19 @@ class TestEmbeddings:
         arrays = {"a": x[:, :2], "b": ops.convert_to_tensor(x[:, 2:])}
         model.fit(arrays, y, verbose=0, callbacks=[EmbeddingProjector(arrays, tmp_path, labels=y, max_examples=20)])
         assert Server(tmp_path).points("epoch_0001").shape == (20, 5)
+
+    @pytest.mark.parametrize("lazy", [lambda *body: keras.Sequential(body), Subclassed])
+    def test_of_a_model_that_its_first_step_builds(self, data, tmp_path, lazy):
+        trained = []
+        for callbacks in ([], [EmbeddingProjector(data[0], tmp_path, labels=data[1])]):
+            keras.utils.set_random_seed(3)
+            model = lazy(layers.Dense(16, activation="relu", name="hidden"), layers.Dense(3))
+            model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            model.fit(*data, verbose=0, callbacks=callbacks)
+            trained.append(model.get_weights())
+        for plain, watched in zip(*trained, strict=True):
+            np.testing.assert_array_equal(plain, watched)
+        assert_shows(Server(tmp_path), "epoch_0001", model, *data)
 
     def test_training_is_the_same_with_and_without(self, data, tmp_path):
         trained = []

@@ -11,7 +11,7 @@ from keras import ops, tree
 from keras_ls._arrays import hard_labels, log_softmax, to_numpy
 from keras_ls._checks import check_count
 from keras_ls._head import Forward, Probe
-from keras_ls.callbacks._inputs import taken
+from keras_ls.callbacks._inputs import probe_for, taken
 from keras_ls.callbacks._projector import ProjectorFolder
 from keras_ls.callbacks._sprite import check_images, sprite_sheet, to_pixels
 from keras_ls.callbacks._tensorboard import check_installed, prepare_log_dir
@@ -103,7 +103,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Looks for labels and outputs that do not fit."""
-        self._epoch, self._probe = 0, Probe(self.model)
+        self._epoch, self._probe = 0, probe_for(self.model, self._x)
         run = self._probe.forward(taken(self._x, np.arange(1)))
         if self._sprite is not None and run.outputs.ndim > 2:
             raise ValueError("`images` must be None where the model has an output a time step.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ls._checks import check_count
 from keras_ls._head import Forward, Probe
-from keras_ls.callbacks._inputs import taken
+from keras_ls.callbacks._inputs import probe_for, taken
 from keras_ls.callbacks._tensorboard import EventWriter, check_installed, prepare_log_dir
 from keras_ls.projection import (
     ClusterStatistics,
@@ -97,7 +97,7 @@ class PenultimateProjection(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Looks for classes and labels that do not fit the model, and opens the event file."""
-        probe = Probe(self.model)
+        probe = probe_for(self.model, self._x)
         run = probe.forward(self._x)
         self._check_classes(run.head.units)
         self._shown = self._choose(probe, run)
