@@ -133,6 +133,21 @@ class TestFigure:
         assert (out / "distillation.pdf").read_bytes().startswith(b"%PDF")
         assert not list(out.rglob("checkpoint*"))
 
+    def test_measures_of_teachers(self, digits):
+        out, results, _ = digits
+        data = datasets.load("digits", noise=0.2)
+        assert [row["teacher"] for row in results["teachers"]] == ["α = 0", "α = 0.3"]
+        for alpha, row in zip(("0", "0.3"), results["teachers"], strict=True):
+            teacher = keras.models.load_model(out / f"networks/teacher/alpha-{alpha}/seed-0/model.keras")
+            logits = teacher.predict(data.x_train, verbose=0)
+            assert row["gamma"] == pytest.approx(keras_ls.equivalent_smoothing(logits, data.y_train), rel=1e-4)
+            activations = keras_ls.penultimate_activations(teacher, data.x_train)
+            scatter = keras_ls.cluster_statistics(activations, data.y_train, keras_ls.class_templates(teacher))
+            assert row["scatter_ratio"] == pytest.approx(scatter.ratio, rel=1e-3)
+            assert row["template_distance_cv"] == pytest.approx(scatter.template_distance_cv, rel=1e-3)
+            examples = np.isin(data.y_train, (4, 9)).sum()
+            assert 0 <= row["mutual_information"] <= np.log(examples)
+
     def test_students_learn_from_cached_logits(self, digits):
         out, _, trainings = digits
         labels = datasets.load("digits").y_train
@@ -282,6 +297,10 @@ class TestMnist:
         for choice in selection.values():
             best = min(choice["candidates"], key=lambda c: c["error"])
             assert (choice["rate"], choice["dropout"]) == (best["rate"], best["dropout"])
+        assert [(row["teacher"], row["seeds"]) for row in results["teachers"]] == [
+            ("hard teacher", 1),
+            ("smoothed teacher", 1),
+        ]
         rows = results["summary"]
         assert [row["arm"] for row in rows] == list(selection)
         assert [row["paper"] for row in rows] == [0.67, 0.59, None, 0.74, 0.91]

@@ -15,7 +15,7 @@ from image_files import cifar_like, image_folders
 
 import keras_ls
 from demos.image import datasets, information, training
-from demos.image.augment import crop_and_flip
+from demos.image.augment import crop_and_flip, noisy
 
 for package in ("sklearn", "matplotlib", "PIL"):
     pytest.importorskip(package, reason='the demos need pip install "keras-ls[demos]"')
@@ -105,7 +105,7 @@ class TestRun:
         data = datasets.load("digits", noise=0.4)
 
         def augment(images):
-            return information.noisy(0.1)(images, np.random.default_rng(np.random.randint(2**31)))
+            return noisy(0.1)(images, np.random.default_rng(np.random.randint(2**31)))
 
         with pytest.warns(UserWarning, match="fewer than"):
             value = keras_ls.logit_mutual_information(model, data.x_train, data.y_train, (7, 1), augment)
@@ -197,7 +197,7 @@ class TestParts:
     def test_augmented_images_depend_on_seed_and_batch_alone(self, rng):
         images = rng.integers(0, 256, (20, 8, 8, 1)).astype("uint8")
         rows, others = np.array([3, 1, 7]), np.array([3, 1, 8])
-        one, same, seed = (information.AugmentedImages(images, information.noisy(0.1), s) for s in (0, 0, 1))
+        one, same, seed = (information.AugmentedImages(images, noisy(0.1), s) for s in (0, 0, 1))
         np.testing.assert_array_equal(one[rows], one[rows])
         np.testing.assert_array_equal(one[rows], same[rows])
         assert (one[rows][0] != one[others][0]).any()
@@ -207,7 +207,7 @@ class TestParts:
 
     def test_noise_has_its_deviation(self, rng):
         images = np.full((50, 8, 8, 1), 128, "uint8")
-        noise = information.noisy(0.1)(images, rng).astype("float64") - 128
+        noise = noisy(0.1)(images, rng).astype("float64") - 128
         assert noise.std() == pytest.approx(25.5, rel=0.05)
         assert noise.mean() == pytest.approx(0, abs=2)
 

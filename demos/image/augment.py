@@ -1,9 +1,13 @@
 """Training batches in NumPy: shuffled, shifted and flipped, each a function of the seed and its place alone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+
+# Images and a generator to augmented images.
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def shift(images: np.ndarray, rng: np.random.Generator, pixels: int) -> np.ndarray:
@@ -42,6 +46,16 @@ def crop_and_flip(images: np.ndarray, rng: np.random.Generator, padding: int = 4
     flipped = rng.random(len(images)) < 0.5
     out[flipped] = out[flipped, :, ::-1]
     return out
+
+
+def noisy(deviation: float) -> Augment:
+    """The augmentation that adds Gaussian noise, `deviation` of full scale, to uint8 images."""
+
+    def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        noise = 255 * deviation * rng.standard_normal(images.shape, dtype="float32")
+        return np.round(images + noise).clip(0, 255).astype("uint8")
+
+    return augment
 
 
 class Batches(keras.utils.PyDataset):

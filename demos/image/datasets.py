@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 
 from demos.cli import optional
+from demos.image.augment import noisy
 
 NAMED = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 NAMES = ("digits", *NAMED, "folder")
@@ -28,6 +29,8 @@ CLASS_NAMES = {
     "snail, snake, spider, squirrel, streetcar, sunflower, sweet_pepper, table, tank, telephone, television, "
     "tiger, tractor, train, trout, tulip, turtle, wardrobe, whale, willow_tree, wolf, woman, worm",
 }
+# Two classes each that are measured against each other; those of CIFAR-10 (airplane, dog) are the paper's.
+PAIRS = {"digits": (4, 9), "mnist": (4, 9), "cifar10": (0, 5)}
 GREY_MODES = ("1", "L", "LA", "I", "F")
 
 
@@ -242,10 +245,5 @@ def _split(name, x, y, num_test, class_names) -> ImageData:
 
 
 def _noisy(data: ImageData, noise: float) -> ImageData:
-    rng = np.random.default_rng(DATA_SEED)
-
-    def add(x):
-        noisy = x + 255 * noise * rng.standard_normal(x.shape, dtype="float32")
-        return np.round(noisy).clip(0, 255).astype("uint8")
-
-    return dataclasses.replace(data, x_train=add(data.x_train), x_test=add(data.x_test))
+    rng, augment = np.random.default_rng(DATA_SEED), noisy(noise)
+    return dataclasses.replace(data, x_train=augment(data.x_train, rng), x_test=augment(data.x_test, rng))

@@ -11,7 +11,7 @@ import keras
 
 import keras_ls
 from demos import cli, records
-from demos.image import arguments, datasets, runs
+from demos.image import arguments, datasets, runs, teachers
 from demos.image import distillation_figure as figure
 from demos.image import distillation_mnist as mnist
 from demos.image.experiments import Bench, changed_fields
@@ -34,6 +34,9 @@ logits are computed once and read from disk.
 
 In figure 5 students learn from the teacher alone (β = 1, T for the teacher, 1 for the student). γ is measured on the
 training images; where nothing is said, results are on held-out ones and every setting is the paper's or the demo's own.
+Under the results stands what the teachers have left to teach, all of training images: γ, the mutual information of two
+classes' logits (under the augmentation, or noise of s.d. {teachers.NOISE} of full scale), and how tight the classes'
+clusters are in the span of the templates' differences.
 Each training lies in --out as a directory of its own: --resume adds seeds, α and T to those that are there.
 """
 # At the 0.4 of the calibration demo the noise bounds all networks alike, and teachers teach what they learnt by heart.
@@ -205,16 +208,19 @@ def _plan_figure(options, data):
     }
 
     def run(experiment: Experiment) -> dict[str, Any]:
-        points, results = figure.run(experiment.bench("networks", data), plan)
+        bench = experiment.bench("networks", data)
+        points, results = figure.run(bench, plan)
+        measures = figure.teacher_measures(bench, plan)
         title = f"{data.name}: {teacher[0]} to {student[0]}, {len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
         print(f"\n{title}\n\n{cli.aligned(figure.table(points))}\n\n{cli.aligned(figure.comparison(points))}\n")
+        print(f"{teachers.table(measures)}\n{teachers.legend(data)}\n")
         axes = keras_ls.distillation_curves(figure.curves(points))
         axes.set_title(title)
         for suffix in ("png", "pdf"):
             path = experiment.out / f"distillation.{suffix}"
             axes.figure.savefig(path, dpi=150, bbox_inches="tight")
             print(f"Picture: {path}")
-        return {"points": points, "margins": figure.margins(points), "runs": results}
+        return {"points": points, "margins": figure.margins(points), "teachers": measures, "runs": results}
 
     return fixed, run
 
@@ -230,10 +236,12 @@ def _plan_mnist(options, data):
     def run(experiment: Experiment) -> dict[str, Any]:
         print("Selection on held-out training digits", flush=True)
         chosen = mnist.select(experiment.bench("selection", mnist.held_out_part(data)), arms, grid)
-        results = mnist.train(experiment.bench("final", data), arms, chosen, options.seeds)
+        final = experiment.bench("final", data)
+        results = mnist.train(final, arms, chosen, options.seeds)
+        measures = mnist.teacher_measures(final, arms, chosen, options.seeds)
         rows = mnist.summarize(chosen, results)
-        print(f"\n{cli.aligned(mnist.table(rows))}\n")
-        return {"selection": chosen, "summary": rows, "runs": results}
+        print(f"\n{cli.aligned(mnist.table(rows))}\n\n{teachers.table(measures)}\n{teachers.legend(data)}\n")
+        return {"selection": chosen, "summary": rows, "teachers": measures, "runs": results}
 
     return fixed, run
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from demos.image import teachers
 from demos.image.experiments import Bench, Job, Lesson
 from demos.image.training import Recipe
 
@@ -90,6 +91,15 @@ def run(bench: Bench, plan: Plan) -> tuple[list[dict[str, Any]], list[dict[str, 
         for (curve, alpha, temperature), group in groups.items()
     ]
     return points, results
+
+
+def teacher_measures(bench: Bench, plan: Plan) -> list[dict[str, Any]]:
+    """What the trained teachers have left to teach, as `teachers.summarize` gives it."""
+    measures: dict[str, list[dict[str, float | None]]] = {}
+    for curve, job in plan.jobs():
+        if curve == TEACHER:
+            measures.setdefault(f"α = {job.label_smoothing:g}", []).append(bench.measures(job))
+    return teachers.summarize(measures)
 
 
 def curves(points: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

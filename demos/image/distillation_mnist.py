@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from demos.image import datasets
+from demos.image import datasets, teachers
 from demos.image.experiments import Bench, Job, Lesson
 from demos.image.training import Diverged, Recipe, in_epochs
 
@@ -137,10 +137,10 @@ def select(bench: Bench, arms: Arms, grid: Grid) -> dict[str, dict[str, Any]]:
         Diverged: where every candidate of an arm did.
     """
     chosen: dict[str, dict[str, Any]] = {}
-    teachers: dict[str, Job] = {}
+    best_jobs: dict[str, Job] = {}
     for arm in ARMS:
         pairs = grid.candidates(arm)
-        teacher = teachers.get(arm.teacher)
+        teacher = best_jobs.get(arm.teacher)
         jobs = [arms.job(arm, *pair, SELECTION_SEED, teacher, grid.steps) for pair in pairs]
         jobs = [_with_epochs(bench, job) for job in jobs]
         results = bench.run_all(jobs)
@@ -148,7 +148,7 @@ def select(bench: Bench, arms: Arms, grid: Grid) -> dict[str, dict[str, Any]]:
         best = min(range(len(pairs)), key=lambda i: (errors[i] is None, errors[i]))
         if errors[best] is None:
             raise Diverged(f"Every training of the {arm.name} diverged: give lower rates.")
-        teachers[arm.name] = jobs[best]
+        best_jobs[arm.name] = jobs[best]
         chosen[arm.name] = {
             "rate": pairs[best][0],
             "dropout": pairs[best][1],
@@ -163,15 +163,17 @@ def select(bench: Bench, arms: Arms, grid: Grid) -> dict[str, dict[str, Any]]:
 
 def train(bench: Bench, arms: Arms, chosen: dict[str, dict[str, Any]], seeds: list[int]) -> list[dict[str, Any]]:
     """Trains every arm on all training images, with the chosen settings, for each seed; returns the results."""
-    jobs: list[Job] = []
-    for seed in seeds:
-        teachers: dict[str, Job] = {}
+    return bench.run_all([job for jobs in _final_jobs(bench, arms, chosen, seeds) for job in jobs.values()])
+
+
+def teacher_measures(bench: Bench, arms: Arms, chosen: dict[str, dict[str, Any]], seeds: list[int]):
+    """What the trained teachers have left to teach, as `teachers.summarize` gives it; without those that diverged."""
+    measures: dict[str, list[dict[str, float | None]]] = {}
+    for jobs in _final_jobs(bench, arms, chosen, seeds):
         for arm in ARMS:
-            settings = chosen[arm.name]
-            job = arms.job(arm, settings["rate"], settings["dropout"], seed, teachers.get(arm.teacher), arms.steps)
-            teachers[arm.name] = _with_epochs(bench, job)
-            jobs.append(teachers[arm.name])
-    return bench.run_all(jobs)
+            if arm.kind == "teacher" and bench.run(jobs[arm.name])["accuracy"] is not None:
+                measures.setdefault(arm.name, []).append(bench.measures(jobs[arm.name]))
+    return teachers.summarize(measures)
 
 
 def summarize(chosen: dict[str, dict[str, Any]], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -204,6 +206,19 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
         paper = "" if row["paper"] is None else f"{row['paper']:.2f}"
         cells.append([row["arm"], f"{row['rate']:g}", f"{row['dropout']:g}", mean, each, paper])
     return cells
+
+
+def _final_jobs(bench: Bench, arms: Arms, chosen: dict[str, dict[str, Any]], seeds: list[int]) -> list[dict[str, Job]]:
+    """For each seed the training of every arm."""
+    all_jobs: list[dict[str, Job]] = []
+    for seed in seeds:
+        jobs: dict[str, Job] = {}
+        for arm in ARMS:
+            settings = chosen[arm.name]
+            job = arms.job(arm, settings["rate"], settings["dropout"], seed, jobs.get(arm.teacher), arms.steps)
+            jobs[arm.name] = _with_epochs(bench, job)
+        all_jobs.append(jobs)
+    return all_jobs
 
 
 def _with_epochs(bench: Bench, job: Job) -> Job:

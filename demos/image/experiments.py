@@ -13,7 +13,7 @@ import numpy as np
 
 import keras_ls
 from demos import records
-from demos.image import training
+from demos.image import clusters, teachers, training
 from demos.image.datasets import ImageData
 from demos.image.training import Recipe
 
@@ -123,6 +123,16 @@ class Bench:
         if accuracy is not None:
             print(f"{label} accuracy {100 * accuracy:.2f} % ({result['seconds']:.0f} s)", flush=True)
         return result
+
+    def measures(self, teacher: Job) -> dict[str, float | None]:
+        """What `teachers.measure` says of a trained teacher (None for NaN), from disk where it lies there."""
+        path = self.out / teacher.name / "measures.json"
+        if not path.exists():
+            logits = self.teacher_logits(teacher)
+            keras.utils.clear_session()
+            measures = teachers.measure(self._load(teacher), self.data, teacher.recipe, logits)
+            records.write_json(path, clusters.to_json(measures))
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def teacher_logits(self, teacher: Job) -> np.ndarray:
         """(N, K) logits of a trained teacher for the training images as they are, from disk where they lie there."""

@@ -8,7 +8,6 @@ import pathlib
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,8 +16,8 @@ import numpy as np
 import keras_ls
 from demos import cli, records
 from demos.image import arguments, datasets, training
-from demos.image.augment import crop_and_flip
-from demos.image.runs import JIT_COMPILE
+from demos.image.augment import Augment, crop_and_flip, noisy
+from demos.image.runs import JIT_COMPILE, execute
 
 EPILOG = """
 Each network is trained on all classes. Every few steps the difference of two classes' logits is sampled 5 times for up
@@ -31,13 +30,10 @@ The augmentation is random crops and flips where the network is trained with the
 """
 # What may change when a run is resumed: it says what to run or show, not how a network is trained.
 FREE_SETTINGS = {"label_smoothing", "seeds", "out", "resume", "data_dir", "steps_per_execution", "jit_compile"}
-CLASSES = {"digits": ("4", "9"), "mnist": ("4", "9"), "cifar10": ("0", "5")}  # CIFAR-10: airplane, dog
 DIGITS_STEPS = 3_000
 AUGMENT_NOISE = 0.1
 MEASUREMENTS = 200
 EXAMPLES_PER_CLASS = 300  # of keras_ls.MutualInformation, and the paper's
-
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,20 +83,7 @@ class AugmentedImages:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
-    cli.print_what_can_be()
-    parser = make_parser()
-    options = parser.parse_args(argv)
-    try:
-        experiment = plan(options)
-    except (ValueError, OSError, cli.MissingExtra) as error:
-        parser.error(" ".join(str(error).split()))
-    try:
-        run(experiment)
-    except training.Diverged as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "\nInterrupted. The same command with --resume goes on from here.\n")
-    return 0
+    return execute(make_parser(), argv, plan, run)
 
 
 def make_parser() -> cli.Parser:
@@ -191,7 +174,7 @@ def plan(options: argparse.Namespace) -> Experiment:
 
 def choose_classes(options: argparse.Namespace, data: datasets.ImageData) -> tuple[int, int]:
     """The ids of the two classes, given as names or ids."""
-    given = options.classes or CLASSES.get(options.dataset, ("0", "1"))
+    given = options.classes or [str(k) for k in datasets.PAIRS.get(options.dataset, (0, 1))]
     ids = {name: k for k, name in enumerate(data.class_names)}
     for k in range(data.num_classes):
         ids.setdefault(str(k), k)
@@ -211,16 +194,6 @@ def measured_recipe(recipe: training.Recipe, options: argparse.Namespace) -> tra
     if epochs * every != recipe.steps:
         print(f"Note: {recipe.steps} steps are rounded up to {epochs * every}, {epochs} measurements {every} apart.")
     return dataclasses.replace(recipe, steps=epochs * every, steps_per_epoch=every)
-
-
-def noisy(deviation: float) -> Augment:
-    """The augmentation that adds Gaussian noise, `deviation` of full scale, to uint8 images."""
-
-    def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        noise = 255 * deviation * rng.standard_normal(images.shape, dtype="float32")
-        return np.round(images + noise).clip(0, 255).astype("uint8")
-
-    return augment
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -349,9 +322,7 @@ def table(summary: list[dict[str, Any]]) -> str:
         span = f"{show(row['end']['min'])} to {show(row['end']['max'])}"
         accuracy = f"{100 * row['accuracy']:.2f}"
         rows.append([f"{row['label_smoothing']:g}", start, peak, str(row["peak_step"]), end, span, accuracy])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return cli.aligned(rows)
 
 
 def show(number: float | None) -> str:
