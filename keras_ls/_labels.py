@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -53,14 +54,14 @@ def class_ids(labels, num_classes, ignore_class: int | None = None, name: str = 
         ValueError: where a value that can be read now is neither in [0, num_classes) nor `ignore_class`.
     """
     labels = ops.convert_to_tensor(labels)
-    ids = ops.cast(labels, "int32")
-    kept = None if ignore_class is None else ops.not_equal(ids, ignore_class)
-    valid = ops.logical_and(ops.greater_equal(ids, 0), ops.less(ids, num_classes))
-    if "float" in str(labels.dtype):
-        valid = ops.logical_and(valid, ops.equal(ops.cast(ids, labels.dtype), labels))
+    numbers = _comparable(labels)
+    kept = None if ignore_class is None else ops.not_equal(numbers, ignore_class)
+    valid = ops.logical_and(ops.greater_equal(numbers, 0), ops.less(numbers, num_classes))
+    if "float" in str(numbers.dtype):
+        valid = ops.logical_and(valid, ops.equal(ops.floor(numbers), numbers))
     if kept is not None:
         valid = ops.logical_or(valid, ops.logical_not(kept))
-    if is_concrete(labels):
+    if is_concrete(valid):  # not the labels: a constant of a compiled graph can be read, but nothing computed from it
         flags = ops.convert_to_numpy(valid)
         if not flags.all():
             wrong = np.unique(ops.convert_to_numpy(labels)[~flags])[:5]
@@ -71,13 +72,22 @@ def class_ids(labels, num_classes, ignore_class: int | None = None, name: str = 
         valid = None
     usable = [flag for flag in (kept, valid) if flag is not None]
     for flag in usable:
-        ids = ops.where(flag, ids, 0)
+        numbers = ops.where(flag, numbers, ops.zeros_like(numbers))
+    ids = ops.cast(numbers, "int32")
     return ClassIds(ids, kept, valid)
 
 
 def picked(rows, ids):
     """(N, K) and (N,) to (N,): each row's entry at its id."""
     return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(ids, -1), axis=-1), axis=-1)
+
+
+def _comparable(labels):
+    """Labels in a dtype that holds them, K and `ignore_class`: int32 would wrap some, and half precision round K."""
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    if dtype in ("int64", "float32", "float64"):
+        return labels
+    return ops.cast(labels, "float32" if "float" in dtype else "int64" if dtype in ("uint32", "uint64") else "int32")
 
 
 def _compatible(given, wanted) -> bool:
