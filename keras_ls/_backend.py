@@ -74,6 +74,17 @@ def values_kept_on_error(variables: Iterable[Any]) -> Iterator[None]:
         raise
 
 
+def row_maximum(rows):
+    """(N, K) to (N, 1), also of no rows, where `ops.max` raises an error."""
+    if keras.backend.backend() == "torch":
+        return rows.amax(dim=-1, keepdim=True)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.reduce_max(rows, axis=-1, keepdims=True)
+    return ops.max(rows, axis=-1, keepdims=True)
+
+
 def softmax_given_log_total(logits, log_total):
     """(N, K) logits to their softmax, where log Σ exp(z − max z) is known already (N,).
 

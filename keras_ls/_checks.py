@@ -69,9 +69,9 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
 def check_axis(axis: Any, shape: Sequence[int | None], name: str) -> int:
     """Returns `axis` counted from the front; it must be a dimension of the tensor called `name`."""
     rank = len(shape)
-    if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
+    if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or not -rank <= axis < rank:
         raise ValueError(f"`axis` must be a dimension of `{name}`. Received: axis={axis!r}, shape {tuple(shape)}.")
-    return axis % rank
+    return int(axis) % rank
 
 
 def check_prior(prior: Any) -> np.ndarray | None:

@@ -1,9 +1,10 @@
 """Cross-entropy of (N, K) rows under smoothed integer labels, with no K-wide target."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_ls._backend import added_at, computed_after, softmax_given_log_total
+from keras_ls._backend import added_at, computed_after, row_maximum, softmax_given_log_total
 from keras_ls._labels import picked
 
 
@@ -13,7 +14,7 @@ def loss_of_logits(logits, ids, alpha, prior, kept):
     @ops.custom_gradient
     def loss(logits):
         wide = widened(logits)
-        shifted = wide - ops.max(wide, axis=-1, keepdims=True)  # differences stay exact, exp cannot overflow
+        shifted = wide - row_maximum(wide)  # differences stay exact, exp cannot overflow
         linear = (1.0 - alpha) * picked(shifted, ids) + _prior_term(alpha, prior, shifted)
         # Nothing else reads `shifted` after `linear`, so that the exponential may overwrite it.
         log_total = ops.log(ops.sum(ops.exp(computed_after(shifted, linear)), axis=-1))
@@ -43,7 +44,8 @@ def loss_of_probabilities(probabilities, ids, alpha, prior, kept):
     rows = widened(probabilities)
     if kept is not None:
         rows = ops.where(ops.expand_dims(kept, -1), rows, 1.0)
-    rows = rows / ops.sum(rows, axis=-1, keepdims=True)
+    total = ops.sum(rows, axis=-1, keepdims=True)
+    rows = rows / ops.where(ops.isfinite(total), total, np.nan)  # a finite probability over ∞ would be a plausible 0
     epsilon = keras.config.epsilon()
     log_rows = ops.log(ops.clip(rows, epsilon, 1.0 - epsilon))
     losses = -(1.0 - alpha) * picked(log_rows, ids) - _prior_term(alpha, prior, log_rows)

@@ -59,6 +59,7 @@ def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
     return (1.0 - alpha) * y_true + ops.convert_to_tensor((alpha * prior).reshape(shape), dtype=y_true.dtype)
 
 
+@keras.saving.register_keras_serializable(package="keras_ls")
 def smoothed_categorical_crossentropy(
     y_true, y_pred, label_smoothing: float = 0.1, prior=None, from_logits: bool = False, axis: int = -1
 ):
@@ -103,6 +104,7 @@ def smoothed_categorical_crossentropy(
     return ops.cast(ops.categorical_crossentropy(targets, y_pred, from_logits=from_logits, axis=axis), dtype)
 
 
+@keras.saving.register_keras_serializable(package="keras_ls")
 def smoothed_sparse_categorical_crossentropy(
     y_true,
     y_pred,

@@ -99,6 +99,19 @@ def test_a_compiled_model_saves_and_loads_with_no_custom_objects(loss, tmp_path)
     loaded.fit(x, y, epochs=1, verbose=0)
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_a_model_compiled_with_a_function_saves_and_loads(kind, tmp_path):
+    model, (x, y) = make_model("probabilities"), make_data(kind)
+    functions = {
+        "dense": keras_ls.smoothed_categorical_crossentropy,
+        "sparse": keras_ls.smoothed_sparse_categorical_crossentropy,
+    }
+    model.compile("sgd", functions[kind])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.evaluate(x, y, verbose=0), model.evaluate(x, y, verbose=0), rtol=1e-6)
+
+
 def test_padding_of_a_masked_sequence_does_not_count():
     rng = np.random.default_rng(4)
     x = rng.integers(1, 9, (12, 6))

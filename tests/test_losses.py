@@ -136,6 +136,22 @@ def test_class_ids_above_256_survive_a_half_precision_loss(rng, dtype):
     np.testing.assert_allclose(numpy(half), expected, rtol=1e-2)
 
 
+def test_labels_of_half_precision_reach_the_last_class(rng):
+    logits, _ = make_case(rng, (2, 50_001), -1)
+    labels = np.array([49_920, 1024])  # bfloat16 holds both, and would round K down to the first
+    half = ops.cast(ops.convert_to_tensor(labels), "bfloat16")
+    expected = numpy(sparse(labels, logits, from_logits=True))
+    np.testing.assert_array_equal(numpy(sparse(half, logits, from_logits=True)), expected)
+
+
+@pytest.mark.parametrize("axis", [np.int64(1), np.int32(-2)])
+def test_axis_may_be_numpys_integer(rng, axis):
+    logits, labels = make_case(rng, (6, 4, 3), 1)
+    np.testing.assert_array_equal(numpy(sparse(labels, logits, axis=axis)), numpy(sparse(labels, logits, axis=1)))
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(axis=axis)
+    assert_config_round_trip(loss, lambda copy: copy(labels, reference.softmax(logits, 1)))
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "float32", "float64"])
 @pytest.mark.parametrize("trailing", [(), (1,)])
 def test_labels_of_any_dtype_and_with_a_trailing_1(rng, dtype, trailing):
@@ -235,6 +251,15 @@ def test_broken_predictions_surface_as_nan(bad, from_logits):
     assert np.isfinite(value[1])
 
 
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.0}, {"prior": [0, 1, 1]}])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_broken_probability_of_a_class_without_target_is_nan_too(bad, options):
+    y_pred = np.array([[bad, 0.5, 0.5], [0.2, 0.5, 0.3]], "float32")
+    value = numpy(sparse(np.array([1, 1]), y_pred, **options))
+    assert np.isnan(value[0])
+    assert np.isfinite(value[1])
+
+
 @pytest.mark.parametrize("targets", ["mixup", "zero rows", "weights"])
 @pytest.mark.parametrize("from_logits", [True, False])
 def test_targets_that_are_no_distribution_behave_as_in_keras(rng, targets, from_logits):
@@ -265,6 +290,32 @@ def test_a_label_that_is_no_class_is_refused_eagerly(label):
         sparse(y_true, logits, from_logits=True)
     with pytest.raises(ValueError, match=r"or ignore_class=9"):
         sparse(y_true, logits, from_logits=True, ignore_class=9)
+
+
+@pytest.mark.parametrize(("label", "ignore_class"), [(-1.5, -1), (0.5, 0), (np.nan, 0), (2**32, 0), (2**32 + 1, None)])
+def test_a_label_that_int32_would_round_to_a_class_is_refused(label, ignore_class):
+    if BACKEND == "jax" and label > 1:
+        pytest.skip("JAX has no 64-bit integers by default")
+    with pytest.raises(ValueError, match=r"`y_true` must hold integers in \[0, 4\)"):
+        sparse(np.array([label]), np.zeros((1, 4), "float32"), from_logits=True, ignore_class=ignore_class)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("jit", [False, True])
+def test_no_examples_give_no_losses(from_logits, jit):
+    y_pred = np.zeros((0, 4), "float32")
+    labels = np.zeros(0, "int32")
+    value, gradient = value_and_gradient(lambda z: sparse(labels, z, from_logits=from_logits), y_pred, jit=jit)
+    assert value.shape == (0,)
+    assert gradient.shape == (0, 4)
+
+
+@needs_graph
+def test_labels_may_be_constants_of_a_compiled_graph(rng):
+    logits, labels = make_case(rng, (6, 4), -1)
+    constants = ops.convert_to_tensor(labels)
+    value = compiled(lambda z: sparse(constants, z, from_logits=True))(ops.convert_to_tensor(logits))
+    np.testing.assert_allclose(numpy(value), numpy(sparse(labels, logits, from_logits=True)), rtol=1e-6)
 
 
 @needs_graph
