@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 
 def to_numpy(name: str, values: Any) -> np.ndarray:
@@ -20,6 +20,13 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
     if array.dtype.kind in "OSUMmc":
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {type(values).__name__}.")
     return array
+
+
+def taken(x: Any, index: np.ndarray) -> Any:
+    """The examples at `index` (n,) of an array or a list or dict of arrays or tensors, as NumPy arrays."""
+    return tree.map_structure(
+        lambda leaf: (ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf))[index], x
+    )
 
 
 def prediction_rows(name: str, values: Any) -> np.ndarray:

@@ -56,7 +56,7 @@ class Probe:
         check_count("batch_size", batch_size)
         with kept_random_state():
             found = self._watching.predict(x, batch_size=batch_size, verbose=0)
-        return Forward(found["activations"], found["outputs"], found.get("mask"), self._watching.record.head)
+        return Forward(found["activations"], found["outputs"], found.get("mask"), self._watching.record.head())
 
 
 def forward(model: keras.Model, x: Any, batch_size: int = 256) -> Forward:
@@ -68,7 +68,8 @@ def find_head(model: keras.Model) -> layers.Dense:
     """Returns the last `Dense` of a built model, found without data.
 
     Raises:
-        ValueError: where there is none, something else ends the model, or a subclassed model does not show its order.
+        ValueError: where there is none, something else ends the model, it has several outputs, or a subclassed model
+            does not show its order.
     """
     check_built(model)
     inputs = _symbolic_inputs(model)
@@ -76,10 +77,11 @@ def find_head(model: keras.Model) -> layers.Dense:
     for size in (None, *GUESSED_SIZES) if inputs is not None else ():
         record = _Record()
         try:
-            _trace(model, inputs, size, record)
+            outputs = _trace(model, inputs, size, record)
         except Exception:  # whatever the layers and the backend raise
             continue
-        return record.head
+        _single(outputs)
+        return record.head()
     dense = [layer for layer in _all_layers(model) if isinstance(layer, layers.Dense)]
     if len(dense) != 1:
         raise ValueError(
@@ -90,12 +92,20 @@ def find_head(model: keras.Model) -> layers.Dense:
 
 
 def dense_of(layer: Any) -> layers.Dense | None:
-    """The `Dense` that `layer` is or applies as it is, or None."""
+    """The `Dense` that `layer` is or applies as it is, or None.
+
+    Raises:
+        ValueError: where it is quantized, so that its kernel is in units of its own.
+    """
     if isinstance(layer, layers.TimeDistributed):
         layer = layer.layer
     if isinstance(layer, LinearHead):
         layer = layer.dense
-    return layer if isinstance(layer, layers.Dense) else None
+    if not isinstance(layer, layers.Dense):
+        return None
+    if layer.quantization_mode is not None:
+        raise ValueError(f"The last Dense must not be quantized. Received: {layer.quantization_mode} {layer.name!r}.")
+    return layer
 
 
 def check_built(model: Any) -> None:
@@ -116,13 +126,10 @@ class _WatchingModel(keras.Model):
     def call(self, inputs):
         """Runs the other model in inference mode."""
         with _watched(self.model, self.record):
-            outputs = tree.flatten(self.model(inputs, training=False))
-        if len(outputs) != 1:
-            raise ValueError(f"`model` must have one output. Received: {len(outputs)} outputs.")
-        head, activations = self.record.head, self.record.inputs
-        if head.quantization_mode is not None:
-            raise ValueError(f"The last Dense of `model` must not be quantized. Received: {head.quantization_mode}.")
-        found = {"activations": _wide(activations), "outputs": _wide(outputs[0])}
+            outputs = _single(self.model(inputs, training=False))
+        self.record.head()  # an error where there is none
+        activations = self.record.inputs
+        found = {"activations": _wide(activations), "outputs": _wide(outputs)}
         mask = get_mask(activations)
         if mask is not None and len(activations.shape) == 3:
             found["mask"] = mask
@@ -137,8 +144,8 @@ class _Record:
         self.layer: Any = None
         self.inputs: Any = None
 
-    @property
     def head(self) -> layers.Dense:
+        """That layer, which must be a `Dense`."""
         dense = dense_of(self.layer)
         if dense is None:
             last = "none" if self.layer is None else f"{self.layer.name!r} ({type(self.layer).__name__})"
@@ -163,14 +170,15 @@ def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
 
         return wrapper
 
+    methods = [(layer, "call" if layer.quantization_mode is None else "quantized_call") for layer in wrapped]
     # Past Keras, which would track the attribute; each layer gets its own method back.
-    for layer in wrapped:
-        object.__setattr__(layer, "call", noting(layer, layer.call))
+    for layer, method in methods:
+        object.__setattr__(layer, method, noting(layer, getattr(layer, method)))
     try:
         yield
     finally:
-        for layer in wrapped:
-            object.__delattr__(layer, "call")
+        for layer, method in methods:
+            object.__delattr__(layer, method)
 
 
 def _counts(layer: Any) -> bool:
@@ -197,8 +205,8 @@ def _symbolic_inputs(model: keras.Model) -> Any:
     return keras.KerasTensor(shape)
 
 
-def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -> None:
-    """Runs `model` on symbols like `inputs`, with `size` for each size that they leave open."""
+def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -> Any:
+    """The outputs of `model` for symbols like `inputs`, with `size` for each size that they leave open."""
     from keras.src.backend import compute_output_spec
 
     def sized(x):
@@ -208,7 +216,14 @@ def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -
         with _watched(model, record):
             return model(x, training=False)
 
-    compute_output_spec(run, tree.map_structure(sized, inputs))
+    return compute_output_spec(run, tree.map_structure(sized, inputs))
+
+
+def _single(outputs: Any) -> Any:
+    flat = tree.flatten(outputs)
+    if len(flat) != 1:
+        raise ValueError(f"`model` must have one output. Received: {len(flat)} outputs.")
+    return flat[0]
 
 
 def _wide(x: Any) -> Any:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_ls._arrays import to_numpy
+from keras_ls._arrays import taken, to_numpy
 from keras_ls._checks import check_count
 from keras_ls._clusters import RANK_TOLERANCE, ClusterStatistics, cluster_statistics, with_one
 from keras_ls._head import Forward, Probe, dense_of, find_head, forward
@@ -39,7 +39,8 @@ def class_templates(model_or_layer: Any) -> np.ndarray:
         (K, D + 1), float32 or wider.
 
     Raises:
-        ValueError: where the model or layer is not built, or its last layer with weights is no `Dense`.
+        ValueError: where the model or layer is not built, the model has several outputs, or the last layer with
+            weights is no `Dense`, or a quantized one.
 
     Example:
         >>> import keras, keras_ls
@@ -76,7 +77,7 @@ def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256) -
 
     Raises:
         ValueError: where the model is not built, has several outputs, or ends in another layer with weights, such as a
-            1×1 convolution before a pooling.
+            1×1 convolution before a pooling, or in a quantized `Dense`.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -229,7 +230,7 @@ def project_classes(
         activations = run.activations[places]
     else:
         places = drawn(labels, ids, examples_per_class, seed)
-        run = Probe(model).forward(tree.map_structure(lambda leaf: leaf[places[0]], x))
+        run = Probe(model).forward(taken(x, places[0]))
         activations = run.activations
         _check_steps(labels[places], run)
     return projected(run.head, activations, labels[places], ids)

@@ -273,6 +273,24 @@ class TestOtherEndings:
         model = keras.Model(inputs, [layers.Dense(2)(inputs), layers.Dense(3)(inputs)])
         with pytest.raises(ValueError, match="one output"):
             penultimate(model, np.zeros((2, 3)))
+        with pytest.raises(ValueError, match="one output"):
+            class_templates(model)
+
+    def test_a_quantized_head_is_refused_and_not_passed_over(self, rng):
+        model = sequential(layers.Dense(4))
+        model.layers[-1].quantize("int8")
+        for find in (lambda: penultimate(model, images(rng)), lambda: class_templates(model)):
+            with pytest.raises(ValueError, match="must not be quantized"):
+                find()
+        with pytest.raises(ValueError, match="must not be quantized"):
+            class_templates(model.layers[-1])
+
+    def test_a_quantized_body_is_none_of_their_business(self, rng):
+        model = sequential(layers.Dense(4))
+        model.layers[1].quantize("int8")
+        x = images(rng)
+        expected = numpy(keras.Model(model.inputs, model.layers[-2].output)(x))
+        np.testing.assert_allclose(penultimate(model, x), expected, rtol=1e-5, atol=1e-6)
 
     @pytest.mark.parametrize("model", [keras.Sequential([layers.Dense(3)]), Subclassed(), "model", None])
     def test_models_that_are_none_or_not_built_are_refused(self, model):
@@ -424,6 +442,11 @@ class TestProjectClasses:
             found = keras_ls.project_classes(model, x, form, (3, 0, 2), 5)
             np.testing.assert_allclose(found.points, projection.points, rtol=1e-5, atol=1e-6)
             np.testing.assert_array_equal(found.labels, projection.labels)
+
+    def test_takes_tensors(self, rng):
+        model, x, y, projection = self.make(rng)
+        found = keras_ls.project_classes(model, *map(keras.ops.convert_to_tensor, (x, y)), (3, 0, 2), 5)
+        np.testing.assert_array_equal(found.points, projection.points)
 
     def test_says_where_there_are_fewer_examples(self, rng):
         with pytest.warns(UserWarning, match=r"Class 2 has 15 examples"):

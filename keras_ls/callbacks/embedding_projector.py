@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_ls._arrays import hard_labels, log_softmax, to_numpy
+from keras_ls._arrays import hard_labels, log_softmax, taken, to_numpy
 from keras_ls._checks import check_count
 from keras_ls._head import Forward, Probe
-from keras_ls.callbacks._inputs import probe_for, taken
+from keras_ls.callbacks._inputs import probe_for
 from keras_ls.callbacks._projector import ProjectorFolder
 from keras_ls.callbacks._sprite import check_images, sprite_sheet, to_pixels
 from keras_ls.callbacks._tensorboard import check_installed, prepare_log_dir

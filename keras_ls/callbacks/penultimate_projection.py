@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ls._arrays import taken
 from keras_ls._checks import check_count
 from keras_ls._head import Forward, Probe
-from keras_ls.callbacks._inputs import probe_for, taken
+from keras_ls.callbacks._inputs import probe_for
 from keras_ls.callbacks._tensorboard import EventWriter, check_installed, prepare_log_dir
 from keras_ls.projection import (
     ClusterStatistics,
