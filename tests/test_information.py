@@ -585,6 +585,11 @@ class TestCallback:
         for before, after in zip(plain[0], measured[0], strict=True):
             np.testing.assert_array_equal(before, after)
 
+    def test_a_model_that_its_first_step_builds_is_measured(self, data):
+        model = keras.Sequential([layers.Dense(4, activation="relu"), layers.Dense(3, activation="softmax")])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        assert len(fit(model, data, MutualInformation(*data, (0, 2), blur))["mutual_information"]) == 1
+
     def test_a_network_that_breaks_gives_nan(self, data):
         class Break(keras.callbacks.Callback):
             def on_epoch_end(self, epoch, logs=None):

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_ls._checks import check_count
+from keras_ls.callbacks._inputs import build
 from keras_ls.callbacks._tensorboard import EventWriter, prepare_log_dir
 from keras_ls.information import LogitDifference, mutual_information
 
@@ -67,7 +68,7 @@ class MutualInformation(keras.callbacks.Callback):
     ):
         super().__init__()
         self.freq = check_count("freq", freq)
-        self._source = LogitDifference(x, y, classes, augment, num_samples)
+        self._x, self._source = x, LogitDifference(x, y, classes, augment, num_samples)
         self.log_dir = None if log_dir is None else prepare_log_dir(log_dir)
         if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
             raise ImportError("`log_dir` needs tensorboard: pip install tensorboard")
@@ -77,6 +78,7 @@ class MutualInformation(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Draws the examples, tries a batch of them, and opens the event file."""
         self._latest = None
+        build(self.model, self._x)
         self._source.attach(self.model)
         self._close()
         if self.log_dir is not None:
