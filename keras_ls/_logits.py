@@ -151,6 +151,8 @@ def _inputs(model: keras.Model) -> Any:
 
 
 def _single_output(model: Any) -> Any:
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model. Received: {model!r:.200}.")
     outputs = getattr(model, "outputs", None)
     if not outputs:
         raise ValueError(_unreadable(model, "is not functional, or not built yet"))

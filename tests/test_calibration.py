@@ -626,6 +626,8 @@ class TestCalibrate:
         for model in (subclassed, keras.Sequential([layers.Dense(4)])):
             with pytest.raises(ValueError, match="not functional, or not built yet"):
                 calibrate(model, *data)
+        with pytest.raises(ValueError, match="`model` must be a Keras model. Received: 'model'"):
+            calibrate("model", *data)
         inputs = keras.Input((5,))
         with pytest.raises(ValueError, match="one output"):
             calibrate(keras.Model(inputs, [layers.Dense(4)(inputs), layers.Dense(4)(inputs)]), *data)

@@ -74,6 +74,13 @@ def test_names_several_curves_with_their_error(curve):
     assert len(ax.child_axes[0].patches) == 10
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_numbers_curves_without_names(curve, kind):
+    ax = reliability_diagram(kind([curve, curve]))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1: ECE 0.200", "2: ECE 0.200"]
+    assert len(lines(ax)) == 2
+
+
 def test_one_curve_shows_its_error(curve):
     (label,) = reliability_diagram(curve).get_legend().get_texts()
     assert label.get_text() == "ECE 0.200"
@@ -104,7 +111,7 @@ def test_a_curve_of_nan_draws_no_points():
     assert png(ax).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("given", [{}, None, [], {"a": 1}])
+@pytest.mark.parametrize("given", [{}, None, [], {"a": 1}, [1], "curve"])
 def test_refuses_what_is_no_curve(given):
     with pytest.raises(ValueError, match="`curve_or_curves` must be a ReliabilityCurve"):
         reliability_diagram(given)

@@ -1,6 +1,6 @@
 """Reliability diagrams: accuracy against confidence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from keras_ls.calibration import ReliabilityCurve
 SMALLEST_SHARE = 3e-3
 
 
-def reliability_diagram(curve_or_curves: ReliabilityCurve | Mapping[str, ReliabilityCurve], ax: Any = None) -> Any:
+def reliability_diagram(
+    curve_or_curves: ReliabilityCurve | Mapping[str, ReliabilityCurve] | Sequence[ReliabilityCurve], ax: Any = None
+) -> Any:
     """Draws accuracy against confidence, one point a bin, with the gaps to the diagonal of perfect calibration.
 
     A point lies at its bin's mean confidence and accuracy; the vertical line from it to the diagonal is the gap that
@@ -20,7 +22,8 @@ def reliability_diagram(curve_or_curves: ReliabilityCurve | Mapping[str, Reliabi
     Below the diagonal a model is too confident, above it not confident enough.
 
     Args:
-        curve_or_curves: a `ReliabilityCurve`, or a dict that maps names for the legend to curves.
+        curve_or_curves: a `ReliabilityCurve`, a dict that maps names for the legend to curves, or a list of
+            curves, which the legend numbers from 1.
         ax: the matplotlib `Axes` to draw in, which gives up a strip at the bottom; None for one in a new figure that
             pyplot does not know (`ax.figure.savefig(...)` writes it).
 
@@ -55,11 +58,13 @@ def reliability_diagram(curve_or_curves: ReliabilityCurve | Mapping[str, Reliabi
 
 
 def _named(curve_or_curves: Any) -> dict[str, ReliabilityCurve]:
+    if isinstance(curve_or_curves, (list, tuple)):
+        curve_or_curves = dict(enumerate(curve_or_curves, start=1))
     curves = curve_or_curves if isinstance(curve_or_curves, Mapping) else {"": curve_or_curves}
     if not curves or not all(isinstance(curve, ReliabilityCurve) for curve in curves.values()):
         raise ValueError(
-            "`curve_or_curves` must be a ReliabilityCurve, or a dict of at least one by name. "
-            f"Received: {type(curve_or_curves).__name__}."
+            "`curve_or_curves` must be a ReliabilityCurve, or a dict (by name) or list of at least one. "
+            f"Received: {curve_or_curves!r:.200}."
         )
     return {str(name): curve for name, curve in curves.items()}
 
