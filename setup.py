@@ -29,9 +29,13 @@ setup(
         "demos": DEMOS,
         "speech": [
             *PLOTS,
+            "audioread>=3",
+            "espeakng-loader>=0.2.4",
             "jiwer>=3",
             "librosa>=0.10",
             "soundfile>=0.12",
+            "soxr>=0.3.2",
+            "threadpoolctl>=3",
             "tensorflow-io>=0.37; python_version<'3.13'",
         ],
         "tests": [*DEMOS, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],

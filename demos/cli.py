@@ -26,13 +26,13 @@ def print_what_can_be() -> None:
             stream.reconfigure(errors="replace")
 
 
-def optional(module: str, purpose: str):
-    """Imports `module`, or raises a `MissingExtra` that says how to get it."""
+def optional(module: str, purpose: str, extra: str = "demos"):
+    """Imports `module`, which the package's `extra` installs, or raises a `MissingExtra` that says how to get it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
-            f'{purpose} needs {module.partition(".")[0]}: pip install "keras-ls[demos]" ({error})'
+            f'{purpose} needs {module.partition(".")[0]}: pip install "keras-ls[{extra}]" ({error})'
         ) from error
 
 

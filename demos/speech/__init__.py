@@ -1,0 +1,1 @@
+"""Speech recognition: what label smoothing does to an attention model and its beam search."""

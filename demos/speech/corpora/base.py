@@ -1,0 +1,132 @@
+"""What a corpus of recorded or made speech is: utterances in splits, each with a waveform made on demand."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from demos.speech import audio, transcripts
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+    """Something said.
+
+    Attributes:
+        key: unique within the corpus; seeds the utterance's noise, and names it in errors.
+        transcript: what was said, as `transcripts.normalise` leaves it; never empty.
+    """
+
+    key: str
+    transcript: str
+
+
+class Corpus:
+    """Utterances in splits.
+
+    Attributes:
+        name: what the corpus is called in tables and file names.
+        splits: "train", "dev" and "test" to their utterances.
+        settings: what the waveforms depend on besides the utterances' own fields; part of the fingerprint.
+        skipped: split to one line for each utterance that was left out as bad.
+    """
+
+    def __init__(self, name: str, splits: dict[str, list[Any]], settings: dict[str, Any] | None = None, skipped=None):
+        """Checks that there is something to learn, choose and test on."""
+        self.name, self.splits, self.settings = name, splits, settings or {}
+        self.skipped: dict[str, list[str]] = skipped or {split: [] for split in SPLITS}
+        for split in SPLITS:
+            if not splits.get(split):
+                raise ValueError(f"The {split} split of {name} holds no utterances.{bad_ones(self.skipped[split])}")
+
+    def waveform(self, utterance: Any) -> np.ndarray:
+        """The samples of an utterance: float32 (n,) at `audio.SAMPLE_RATE`; the same at each call.
+
+        Raises:
+            ValueError: where they cannot be had; one line that names the file or the utterance.
+        """
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """A checksum of all that the features of the corpus depend on."""
+        digest = hashlib.sha256(repr((self.name, sorted(self.settings.items()))).encode())
+        for split in SPLITS:
+            for utterance in self.splits[split]:
+                digest.update(repr((split, utterance)).encode())
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class FileUtterance(Utterance):
+    """An utterance in an audio file of its own.
+
+    Attributes:
+        path: the file.
+        size: its bytes.
+        modified: when it was last written, in nanoseconds; with `size` it tells whether features are out of date.
+    """
+
+    path: str
+    size: int
+    modified: int
+
+
+class FileCorpus(Corpus):
+    """A corpus of one audio file an utterance."""
+
+    def waveform(self, utterance: FileUtterance) -> np.ndarray:
+        """The file's samples."""
+        return audio.read(utterance.path)
+
+
+def file_corpus(name: str, entries: Iterable[tuple[str, str, pathlib.Path, str]], skip_bad: bool) -> FileCorpus:
+    """A corpus of files that must exist and have transcripts.
+
+    Args:
+        name: of the corpus.
+        entries: split, where the entry stands (for errors), audio path and raw transcript of each utterance.
+        skip_bad: whether bad entries are left out and noted, rather than refused.
+
+    Raises:
+        ValueError: for the first bad entry.
+    """
+    splits: dict[str, list[FileUtterance]] = {split: [] for split in SPLITS}
+    skipped: dict[str, list[str]] = {split: [] for split in SPLITS}
+    seen: set[str] = set()
+    for split, place, path, text in entries:
+        transcript = transcripts.normalise(text)
+        if not path.is_file():
+            fault = f"{place}: the audio file {path} does not exist."
+        elif not transcript:
+            fault = f"{place}: the transcript of {path} is empty. Received: {text!r}."
+        elif str(path) in seen:
+            fault = f"{place}: {path} is listed twice."
+        else:
+            seen.add(str(path))
+            status = path.stat()
+            splits[split].append(FileUtterance(str(path), transcript, str(path), status.st_size, status.st_mtime_ns))
+            continue
+        if not skip_bad:
+            raise ValueError(f"{fault} --skip-bad leaves such utterances out.")
+        skipped[split].append(fault)
+    return FileCorpus(name, splits, skipped=skipped)
+
+
+def bad_ones(skipped: list[str]) -> str:
+    """How many were skipped and the first of them, as the end of a message; empty for none."""
+    return f" {len(skipped)} were skipped as bad, the first: {skipped[0]}" if skipped else ""
+
+
+def root_directory(name: str, data_dir: str | None, marker: str, variable: str | None) -> pathlib.Path | None:
+    """The directory that holds `marker` (a glob), in `data_dir`, `variable`, or a folder NAME of either; else None."""
+    for directory in (data_dir, variable):
+        if directory:
+            for candidate in (root := pathlib.Path(directory).expanduser(), root / name):
+                if next(candidate.glob(marker), None) is not None:
+                    return candidate
+    return None

@@ -1,0 +1,122 @@
+"""Sentences of a grammar or of a text file, spoken by eSpeak NG in many voices, each with settings of its own."""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+
+import numpy as np
+
+from demos.cli import optional
+from demos.speech import audio, espeak, grammar, noise, transcripts
+from demos.speech.corpora.base import Corpus, Utterance
+
+SIZES = {"train": 3000, "dev": 200, "test": 300}
+ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland")
+VARIANTS = ("m1", "m2", "m3", "m7", "f1", "f2", "f3", "f4")
+SPEEDS = range(130, 196, 5)  # words a minute
+PITCHES = range(25, 81, 5)  # 50 is the voice's own
+SNR = (20.0, 45.0)  # of the hiss under the voice, in dB
+SEED = 1906
+MAX_WORDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class SpokenSentence(Utterance):
+    """A sentence and how eSpeak NG says it.
+
+    Attributes:
+        voice: accent and variant.
+        words_per_minute: speed.
+        pitch: 0 to 99.
+    """
+
+    voice: str
+    words_per_minute: int
+    pitch: int
+
+
+class Synthetic(Corpus):
+    """Speech made on demand."""
+
+    def waveform(self, utterance: SpokenSentence) -> np.ndarray:
+        """Speaks the sentence, with silence around it and hiss under it."""
+        rng = noise.generator("synthetic", utterance.key)
+        said = utterance.transcript, utterance.voice, utterance.words_per_minute, utterance.pitch
+        samples, rate = espeak.speak(*said, seed=int(rng.integers(1, 2**31)))
+        speech = audio.resample(audio.trim(samples.astype("float32") / 32768), rate)
+        if len(speech) < audio.MIN_SAMPLES:
+            raise ValueError(f"{utterance.key}: eSpeak NG says nothing for {utterance.transcript!r}.")
+        speech *= 10 ** rng.uniform(-1, 0) / np.abs(speech).max()
+        around = rng.integers(audio.SAMPLE_RATE // 20, audio.SAMPLE_RATE // 5, 2)
+        speech = np.pad(speech, around.tolist())
+        return noise.mix(speech, noise.hiss(rng, len(speech)), rng.uniform(*SNR))
+
+
+def load(
+    text: str | None = None, train: int | None = None, dev: int | None = None, test: int | None = None
+) -> Synthetic:
+    """Sentences of the grammar, or of a text file, split at random; dev and test sentences are not among the others.
+
+    Voices are the same in all splits; combinations of speed and pitch are not: each is heard in one split alone.
+
+    Args:
+        text: a UTF-8 file with a sentence a line, or None for the grammar.
+        train: sentences to train on; all that dev and test leave, for a text file.
+        dev: sentences to choose by.
+        test: sentences to test on.
+
+    Raises:
+        demos.cli.MissingExtra: where eSpeak NG's wheel is not installed.
+        ValueError: where the file cannot be read or has too few sentences.
+    """
+    optional("espeakng_loader", "--corpus synthetic", extra="speech")
+    dev, test = dev or SIZES["dev"], test or SIZES["test"]
+    if text is None:
+        train = train or SIZES["train"]
+        sentences = grammar.sentences(SEED, train + dev + test)
+    else:
+        sentences = _read(text)
+        train = train or max(1, len(sentences) - dev - test)
+        if len(sentences) < train + dev + test:
+            raise ValueError(
+                f"{text} has {len(sentences)} different sentences, fewer than the {train} + {dev} + {test} of "
+                "--train-sentences, --dev-sentences and --test-sentences."
+            )
+    order = noise.generator("split", SEED).permutation(len(sentences))
+    chosen = {"test": order[:test], "dev": order[test : test + dev], "train": order[test + dev : test + dev + train]}
+    pairs = _settings()
+    splits = {
+        split: [_spoken(f"{split}-{i}", sentences[row], pairs[split]) for i, row in enumerate(rows)]
+        for split, rows in chosen.items()
+    }
+    settings = {"espeakng": importlib.metadata.version("espeakng-loader"), "snr": SNR}
+    return Synthetic("synthetic" if text is None else pathlib.Path(text).stem, splits, settings)
+
+
+def _settings() -> dict[str, list[tuple[int, int]]]:
+    """Split to its (speed, pitch) pairs."""
+    pairs = [(speed, pitch) for speed in SPEEDS for pitch in PITCHES]
+    order = noise.generator("settings", SEED).permutation(len(pairs))
+    cut = len(pairs) // 5
+    rows = {"test": order[:cut], "dev": order[cut : 2 * cut], "train": order[2 * cut :]}
+    return {split: [pairs[i] for i in chosen] for split, chosen in rows.items()}
+
+
+def _spoken(key: str, sentence: str, pairs: list[tuple[int, int]]) -> SpokenSentence:
+    rng = noise.generator("voice", key, sentence)
+    voice = f"{ACCENTS[rng.integers(len(ACCENTS))]}+{VARIANTS[rng.integers(len(VARIANTS))]}"
+    speed, pitch = pairs[rng.integers(len(pairs))]
+    return SpokenSentence(f"{key}: {sentence}", sentence, voice, speed, pitch)
+
+
+def _read(path: str) -> list[str]:
+    """The different sentences of a text file, in its order."""
+    try:
+        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--text {path} cannot be read as UTF-8 text: {error}") from error
+    sentences = dict.fromkeys(filter(None, map(transcripts.normalise, lines)))
+    for sentence in sentences:
+        if len(sentence.split()) > MAX_WORDS:
+            raise ValueError(f"--text {path} must have a sentence a line. One has {len(sentence.split())} words.")
+    return list(sentences)

@@ -1,0 +1,231 @@
+"""Features of a corpus on disk: made once, part by part, each part written as a whole or not at all."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+
+from demos import records
+from demos.cli import optional
+from demos.speech import features
+from demos.speech.corpora.base import Corpus
+
+PART = 256  # utterances
+NORMALISATIONS = ("utterance", "corpus")
+DIRECTORY_VARIABLE = "KERAS_LS_CACHE"
+VERSION = 1  # to be raised whenever features or made waveforms change
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """Features of the utterances of a split, read from disk as they are asked for.
+
+    Attributes:
+        keys: of the utterances.
+        transcripts: theirs.
+        num_frames: (N,) int64, T of each.
+        corpus_statistics: (2, `NUM_MELS`) that features are normalised by; each utterance's own where None.
+        skipped: one line for each utterance left out as bad.
+        places: (N, 2) int64: the part of each, and its first frame there.
+        parts: memory maps (frames, `NUM_MELS`) float16.
+    """
+
+    keys: list[str]
+    transcripts: list[str]
+    num_frames: np.ndarray
+    corpus_statistics: np.ndarray | None
+    skipped: list[str]
+    places: np.ndarray
+    parts: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Normalised features of an utterance: (T, `NUM_MELS`) float32."""
+        return features.normalise(self.raw(index), self.corpus_statistics)
+
+    def raw(self, index: int) -> np.ndarray:
+        """What `features.log_mel` gave, to half precision: (T, `NUM_MELS`) float32."""
+        part, first = self.places[index]
+        return self.parts[part][first : first + self.num_frames[index]].astype("float32")
+
+    def without(self, bad: dict[int, str], skip_bad: bool) -> "FeatureSet":
+        """The set without some utterances.
+
+        Args:
+            bad: index to a line that says what is wrong.
+            skip_bad: whether bad utterances may be left out.
+
+        Raises:
+            ValueError: for the first bad one unless `skip_bad`, or where none is left.
+        """
+        if not bad:
+            return self
+        lines = [bad[index] for index in sorted(bad)]
+        if not skip_bad:
+            raise ValueError(_refusal(lines))
+        kept = np.array([i for i in range(len(self)) if i not in bad], int)
+        if not len(kept):
+            raise ValueError(f"Every utterance is bad. The first: {lines[0]}")
+        return dataclasses.replace(
+            self,
+            keys=[self.keys[i] for i in kept],
+            transcripts=[self.transcripts[i] for i in kept],
+            num_frames=self.num_frames[kept],
+            places=self.places[kept],
+            skipped=[*self.skipped, *lines],
+        )
+
+
+def default_directory() -> pathlib.Path:
+    """Where features lie unless a command says otherwise: $KERAS_LS_CACHE, or ~/.cache/keras_ls."""
+    return pathlib.Path(os.environ.get(DIRECTORY_VARIABLE) or "~/.cache/keras_ls").expanduser() / "speech"
+
+
+def open_features(
+    corpus: Corpus,
+    split: str,
+    directory: pathlib.Path | str,
+    normalisation: str = "utterance",
+    skip_bad: bool = False,
+    workers: int = 1,
+) -> FeatureSet:
+    """Opens the features of a split; makes those that are not on disk yet.
+
+    Args:
+        corpus: the utterances.
+        split: "train", "dev" or "test".
+        directory: holds the features of any number of corpora. A run that is killed leaves the parts it finished.
+        normalisation: "utterance", or "corpus": by the statistics of the training split.
+        skip_bad: whether utterances without usable audio are left out and noted, rather than refused.
+        workers: processes that make features.
+
+    Raises:
+        ValueError: for a bad utterance unless `skip_bad`, or where none is good.
+    """
+    if normalisation not in NORMALISATIONS:
+        raise ValueError(f"`normalisation` must be one of {', '.join(NORMALISATIONS)}. Received: {normalisation!r}.")
+    utterances = corpus.splits[split]
+    key = hashlib.sha256(f"{VERSION} {corpus.fingerprint()} {split}".encode()).hexdigest()[:16]
+    folder = pathlib.Path(directory) / f"{corpus.name}-{split}-{key}"
+    _make(corpus, split, folder, skip_bad, workers)
+    infos = [json.loads(_index(folder, number).read_text("utf-8")) for number in range(_num_parts(utterances))]
+    bad = {PART * part + int(row): line for part, info in enumerate(infos) for row, line in info["bad"].items()}
+    starts = [np.cumsum([0, *info["num_frames"]])[:-1] for info in infos]
+    places = [np.stack([np.full(len(first), part), first], 1) for part, first in enumerate(starts)]
+    opened = FeatureSet(
+        keys=[utterance.key for utterance in utterances],
+        transcripts=[utterance.transcript for utterance in utterances],
+        num_frames=np.concatenate([np.array(info["num_frames"], "int64") for info in infos]),
+        corpus_statistics=None,
+        skipped=list(corpus.skipped[split]),
+        places=np.concatenate(places),
+        parts=[np.load(_path(folder, number), mmap_mode="r") for number in range(len(infos))],
+    ).without(bad, skip_bad)
+    if normalisation == "utterance":
+        return opened
+    train = opened if split == "train" else open_features(corpus, "train", directory, "utterance", skip_bad, workers)
+    return dataclasses.replace(opened, corpus_statistics=corpus_statistics(train))
+
+
+def corpus_statistics(train: FeatureSet) -> np.ndarray:
+    """Mean and standard deviation of each mel channel over all frames: (2, `NUM_MELS`) float32."""
+    count, total, squares = 0, np.zeros(features.NUM_MELS), np.zeros(features.NUM_MELS)
+    for part in train.parts:
+        frames = part.astype("float64")
+        count += len(frames)
+        total += frames.sum(0)
+        squares += np.square(frames).sum(0)
+    mean = total / count
+    return np.stack([mean, np.sqrt(np.maximum(0, squares / count - mean**2))]).astype("float32")
+
+
+def _make(corpus: Corpus, split: str, folder: pathlib.Path, skip_bad: bool, workers: int) -> None:
+    """Makes the parts that are not whole on disk."""
+    total = _num_parts(corpus.splits[split])
+    missing = [number for number in range(total) if not _is_whole(folder, number)]
+    if not missing:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    print(f"Features of {corpus.name} {split}: {len(corpus.splits[split])} utterances, made once.", flush=True)
+    for done, _ in enumerate(_made(corpus, split, folder, missing, skip_bad, workers), 1):
+        if done % 4 == 0 or done == len(missing):
+            print(f"  {done}/{len(missing)} parts, {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _made(corpus, split, folder, missing, skip_bad, workers):
+    """Yields once for each part made."""
+    jobs = [(corpus, corpus.splits[split][PART * n : PART * (n + 1)], folder, n, skip_bad) for n in missing]
+    if min(workers, len(jobs)) == 1:
+        yield from map(_make_part, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads in any state
+    with concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
+        try:
+            yield from pool.map(_make_part, jobs)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _make_part(job: tuple[Corpus, list[Any], pathlib.Path, int, bool]) -> None:
+    """Makes the features of a part and writes them, the index last: where it is, all is."""
+    corpus, utterances, folder, number, skip_bad = job
+    # The matrices of an utterance are so small that a second thread of the linear algebra library only costs time.
+    with optional("threadpoolctl", "Making features", extra="speech").threadpool_limits(1):
+        made, bad = _features(corpus, utterances, skip_bad)
+    path = _path(folder, number)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.part")
+    with open(temporary, "wb") as file:
+        np.save(file, np.concatenate(made))
+    os.replace(temporary, path)
+    records.write_json(_index(folder, number), {"num_frames": [len(f) for f in made], "bad": bad})
+
+
+def _features(corpus: Corpus, utterances: list[Any], skip_bad: bool) -> tuple[list[np.ndarray], dict[int, str]]:
+    """Features of each utterance, none for the bad ones, and what is wrong with those."""
+    made, bad = [], {}
+    for row, utterance in enumerate(utterances):
+        try:
+            made.append(features.log_mel(corpus.waveform(utterance)).astype("float16"))
+        except ValueError as error:
+            if not skip_bad:
+                raise ValueError(_refusal([str(error)])) from error
+            bad[row] = str(error)
+            made.append(np.empty((0, features.NUM_MELS), "float16"))
+    return made, bad
+
+
+def _is_whole(folder: pathlib.Path, number: int) -> bool:
+    """Whether a part is on disk, all of it."""
+    try:
+        frames = sum(json.loads(_index(folder, number).read_text("utf-8"))["num_frames"])
+        return np.load(_path(folder, number), mmap_mode="r").shape == (frames, features.NUM_MELS)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, or broken by other hands
+        return False
+
+
+def _path(folder: pathlib.Path, number: int) -> pathlib.Path:
+    return folder / f"{number:05d}.npy"
+
+
+def _index(folder: pathlib.Path, number: int) -> pathlib.Path:
+    return folder / f"{number:05d}.json"
+
+
+def _num_parts(utterances: list[Any]) -> int:
+    return -(-len(utterances) // PART)
+
+
+def _refusal(lines: list[str]) -> str:
+    more = f" ({len(lines)} utterances are bad)" if len(lines) > 1 else ""
+    return f"{lines[0]}{more} --skip-bad leaves such utterances out."
