@@ -1,0 +1,174 @@
+"""What a trained recogniser is measured by: its next-token predictions, and the words that it finds."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_ls
+from demos import cli
+from demos.image.evaluation import curve_to_json
+from demos.speech.batches import IGNORED, evaluation_batches
+from demos.speech.feature_cache import FeatureSet
+from demos.speech.layers import Recogniser
+from demos.speech.search import Searcher
+
+NUM_BINS = 15
+BATCH_SIZE = 32
+EXAMPLES = 10
+# The rule that --help and results.json state.
+RULE = (
+    "Token accuracy, NLL (nats) and ECE (15 bins) are of the next token given the correct ones before it, the end "
+    "token included. The temperature is fitted on the development split. WER and CER are of whole texts, found by beam "
+    "search at temperature 1 without length penalty: greedily (width 1) and with --beam-width. All are of the test "
+    "split, except those called dev."
+)
+MEASURES = (
+    "token_accuracy",
+    "nll",
+    "ece",
+    "temperature",
+    "nll_scaled",
+    "ece_scaled",
+    "greedy_wer",
+    "greedy_cer",
+    "beam_wer",
+    "beam_cer",
+    "dev_nll",
+    "dev_ece",
+    "dev_greedy_wer",
+    "dev_beam_wer",
+)
+
+
+class Split:
+    """A split that a recogniser is measured on.
+
+    Args:
+        features: of its utterances.
+        token_ids: of their transcripts.
+    """
+
+    def __init__(self, features: FeatureSet, token_ids: list[np.ndarray]):
+        self.features, self.token_ids = features, token_ids
+
+    def batches(self) -> tf.data.Dataset:
+        """One pass of (x, y, indices)."""
+        return evaluation_batches(self.features, self.token_ids, BATCH_SIZE)
+
+    def transcribe(self, searcher: Searcher, beam_width: int = 1, temperature: float = 1.0) -> list[str]:
+        """The best text of each utterance, in their order."""
+        return searcher.transcripts(self.batches(), len(self.features), beam_width, temperature)
+
+    def error_rates(self, texts: list[str]) -> tuple[float, float]:
+        """WER and CER of texts, one an utterance: edits by reference words, and characters, over all utterances."""
+        jiwer = cli.optional("jiwer", "Word error rates", extra="speech")
+        references = list(self.features.transcripts)
+        return jiwer.wer(references, texts), jiwer.cer(references, texts)
+
+
+def next_tokens(model: Recogniser, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, V) of all next tokens of a split given the correct ones before them, and what came (N,)."""
+    compiled = tf.function(model, reduce_retracing=True)
+    logits, labels = [], []
+    for x, y, _ in split.batches():
+        is_label = y.numpy() != IGNORED
+        logits.append(compiled(x).numpy()[is_label])
+        labels.append(y.numpy()[is_label])
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def evaluate(model: Recogniser, searcher: Searcher, dev: Split, test: Split, beam_width: int) -> dict[str, Any]:
+    """Measures a recogniser.
+
+    Returns:
+        The numbers of `MEASURES`; the reliability curves "curve" and "curve_scaled", as dicts that
+        `demos.image.evaluation.curve_from_json` turns back; "examples", a few transcripts.
+    """
+    dev_logits, dev_labels = next_tokens(model, dev)
+    scaling = keras_ls.TemperatureScaling().fit(dev_logits, dev_labels)
+    temperature = float(keras.ops.convert_to_numpy(scaling.temperature))
+    logits, labels = next_tokens(model, test)
+    before, after = (calibration(logits / t, labels) for t in (1.0, temperature))
+    of_dev = calibration(dev_logits, dev_labels)
+    greedy, beam = (test.transcribe(searcher, width) for width in (1, beam_width))
+    greedy_wer, greedy_cer = test.error_rates(greedy)
+    beam_wer, beam_cer = test.error_rates(beam)
+    return {
+        "token_accuracy": float(np.mean(logits.argmax(-1) == labels)),
+        "nll": before["nll"],
+        "ece": before["ece"],
+        "temperature": temperature,
+        "nll_scaled": after["nll"],
+        "ece_scaled": after["ece"],
+        "greedy_wer": greedy_wer,
+        "greedy_cer": greedy_cer,
+        "beam_wer": beam_wer,
+        "beam_cer": beam_cer,
+        "dev_nll": of_dev["nll"],
+        "dev_ece": of_dev["ece"],
+        "dev_greedy_wer": dev.error_rates(dev.transcribe(searcher))[0],
+        "dev_beam_wer": dev.error_rates(dev.transcribe(searcher, beam_width))[0],
+        "curve": before["curve"],
+        "curve_scaled": after["curve"],
+        "examples": [
+            {"reference": reference, "greedy": a, "beam": b}
+            for reference, a, b in zip(test.features.transcripts[:EXAMPLES], greedy, beam, strict=False)
+        ],
+    }
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """NLL in nats, ECE and the reliability curve (as lists) of logits (N, V) and class ids (N,)."""
+    metric = keras_ls.NegativeLogLikelihood(from_logits=True)
+    metric.update_state(labels, logits)
+    curve = keras_ls.reliability_curve(labels, logits, num_bins=NUM_BINS, from_logits=True)
+    return {"nll": float(metric.result()), "ece": float(curve.ece()), "curve": curve_to_json(curve)}
+
+
+def summarize(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and sample standard deviation (None for one) over the seeds, for each label smoothing."""
+    summary = []
+    for alpha in dict.fromkeys(result["label_smoothing"] for result in results):
+        group = [result for result in results if result["label_smoothing"] == alpha]
+        row: dict[str, Any] = {"label_smoothing": alpha, "seeds": len(group)}
+        for measure in MEASURES:
+            values = [result[measure] for result in group]
+            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            row[measure] = {"mean": float(np.mean(values)), "sd": deviation}
+        summary.append(row)
+    return summary
+
+
+def table(summary: list[dict[str, Any]], beam_width: int) -> str:
+    """The summary as a table of text, one row for each label smoothing; rates in percent."""
+    columns = [
+        ("tokens %", "token_accuracy", 2, 100),
+        ("NLL", "nll", 4, 1),
+        ("ECE", "ece", 4, 1),
+        ("temperature", "temperature", 3, 1),
+        ("ECE scaled", "ece_scaled", 4, 1),
+        ("greedy WER %", "greedy_wer", 2, 100),
+        ("CER %", "greedy_cer", 2, 100),
+        (f"beam {beam_width} WER %", "beam_wer", 2, 100),
+        ("CER %", "beam_cer", 2, 100),
+        ("dev WER %", "dev_beam_wer", 2, 100),
+    ]
+    rows = [["α", *(title for title, *_ in columns)]]
+    for row in summary:
+        cells = [_mean_and_deviation(row[name], digits, factor) for _, name, digits, factor in columns]
+        rows.append([f"{row['label_smoothing']:g}", *cells])
+    return cli.aligned(rows)
+
+
+def best_on_dev(summary: list[dict[str, Any]]) -> float:
+    """The label smoothing with the lowest mean beam WER on the development split; of equals, the lowest NLL there."""
+    best = min(summary, key=lambda row: (row["dev_beam_wer"]["mean"], row["dev_nll"]["mean"]))
+    return best["label_smoothing"]
+
+
+def _mean_and_deviation(number: dict[str, float | None], digits: int, factor: float) -> str:
+    mean = number["mean"] or 0.0
+    text = f"{mean * factor:.{digits}f}"
+    return text if number["sd"] is None else f"{text} ± {number['sd'] * factor:.{digits}f}"

@@ -1,0 +1,316 @@
+"""Recognisers trained once for each label smoothing and seed: planned, trained, resumed, and found again on disk."""
+
+import argparse
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from demos import cli, records
+from demos.speech import arguments, corpora, evaluation, feature_cache, features, tokens, training
+from demos.speech.batches import too_long, training_batches
+from demos.speech.evaluation import Split
+from demos.speech.layers import Recogniser
+from demos.speech.search import Searcher
+
+# What may change when a run is resumed: it says what to run or show, not how a model is trained.
+FREE_SETTINGS = {
+    "label_smoothing",
+    "seeds",
+    "out",
+    "resume",
+    "quick",
+    "workers",
+    "cache_dir",
+    "steps_per_execution",
+    "jit_compile",
+}
+PACKAGES = {
+    "jiwer": "Word error rates",
+    "matplotlib": "The pictures",
+    "librosa": "Making features",
+    "soundfile": "Reading audio",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is learned and measured on.
+
+    Attributes:
+        name: of the corpus.
+        splits: "train", "dev" and "test".
+        tokens: of the training transcripts.
+        fingerprint: of the corpus.
+    """
+
+    name: str
+    splits: dict[str, Split]
+    tokens: tokens.Tokens
+    fingerprint: str
+
+    @property
+    def max_frames(self) -> int:
+        """Of the longest utterance that is measured on."""
+        return int(max(self.splits[name].features.num_frames.max() for name in ("dev", "test")))
+
+    @property
+    def skipped(self) -> dict[str, list[str]]:
+        """A line for each utterance left out as bad, by split."""
+        return {name: split.features.skipped for name, split in self.splits.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that was decided before training starts.
+
+    Attributes:
+        options: the command line.
+        data: what is learned.
+        recipe: how.
+        out: where results go.
+        settings: everything that a result depends on besides α and the seed.
+    """
+
+    options: argparse.Namespace
+    data: Data
+    recipe: training.Recipe
+    out: pathlib.Path
+    settings: dict[str, Any]
+
+    def describe(self) -> str:
+        """The data, the model and the machine in a line."""
+        sizes = ", ".join(f"{len(split.features)} {name}" for name, split in self.data.splits.items())
+        hours = self.data.splits["train"].features.num_frames.sum() / 360_000
+        return (
+            f"{self.data.name}: {sizes} utterances, {hours:.2f} h to train on, {self.data.tokens.size} tokens. "
+            f"{self.recipe.model}, {self.recipe.steps} steps of {self.recipe.batch_size}, on {records.device()}."
+        )
+
+    def title(self) -> str:
+        """The data, the model and the number of seeds."""
+        seeds = "1 seed" if len(self.options.seeds) == 1 else f"{len(self.options.seeds)} seeds"
+        return f"{self.data.name}, {self.recipe.model}, {seeds}"
+
+
+Watch = Callable[[Experiment, Recogniser, Searcher, pathlib.Path], keras.callbacks.Callback]
+
+
+def prepare(options: argparse.Namespace) -> Experiment:
+    """Settles how models are trained, makes the features, and opens the output directory.
+
+    Raises:
+        ValueError: where arguments, data or an earlier run do not fit.
+        demos.cli.MissingExtra: where a package is not installed.
+    """
+    arguments.settle(options)
+    for package, purpose in PACKAGES.items():
+        cli.optional(package, purpose, extra="speech")
+    if options.augment:
+        features.tensorflow_io()
+    data = load_data(options)
+    for name, lines in data.skipped.items():
+        if lines:
+            print(f"Skipped {len(lines)} bad utterances of the {name} split, the first: {lines[0]}")
+    train = data.splits["train"]
+    recipe = arguments.make_recipe(options, len(train.features))
+    if recipe.batch_size > len(train.features):
+        raise ValueError(
+            f"--batch-size must be at most the number of training utterances ({len(train.features)}). "
+            f"Received: {recipe.batch_size}."
+        )
+    settled = training.in_epochs(recipe, len(train.features), options.steps_per_execution)
+    if options.steps and settled.steps != recipe.steps:
+        print(f"Note: {recipe.steps} steps are rounded up to {settled.steps}, {settled.epochs} epochs.")
+    settings = {
+        **{name: value for name, value in vars(options).items() if name not in FREE_SETTINGS},
+        **dataclasses.asdict(settled),
+        "data": data.fingerprint,
+        "utterances": {name: len(split.features) for name, split in data.splits.items()},
+    }
+    out = pathlib.Path(options.out or f"runs/speech/{data.name}-{options.model}")
+    records.open_directory(out, settings, options.resume)
+    statistics = train.features.corpus_statistics
+    records.write_json(out / "tokens.json", data.tokens.to_json())
+    records.write_json(out / "features.json", {"statistics": None if statistics is None else statistics.tolist()})
+    return Experiment(options, data, settled, out, settings)
+
+
+def load_data(options: argparse.Namespace, known: tokens.Tokens | None = None) -> Data:
+    """The corpus of the command line: its features, and its transcripts as tokens.
+
+    Args:
+        options: the command line.
+        known: the tokens; None learns them from the training transcripts.
+
+    Raises:
+        ValueError: for bad utterances, unless --skip-bad.
+    """
+    corpus = corpora.load(options)
+    directory = pathlib.Path(options.cache_dir) if options.cache_dir else feature_cache.default_directory()
+    found = {
+        split: feature_cache.open_features(
+            corpus, split, directory, options.normalisation, options.skip_bad, options.workers
+        )
+        for split in corpora.SPLITS
+    }
+    if known is None:
+        known = tokens.learn(options.tokens, found["train"].transcripts, options.vocabulary_size)
+    splits = {name: make_split(known, split, options.skip_bad) for name, split in found.items()}
+    return Data(corpus.name, splits, known, corpus.fingerprint())
+
+
+def make_split(known: tokens.Tokens, found: feature_cache.FeatureSet, skip_bad: bool) -> Split:
+    """A split without utterances of unknown characters, or with more tokens than their audio allows.
+
+    Raises:
+        ValueError: for the first of them, unless `skip_bad`, and where none is left.
+    """
+    ids: list[np.ndarray] = []
+    bad = {}
+    for i, transcript in enumerate(found.transcripts):
+        try:
+            ids.append(known.encode(transcript))
+        except tokens.UnknownCharacter as error:
+            ids.append(np.empty(0, "int32"))
+            bad[i] = f"{found.keys[i]}: {error}."
+    bad.update(too_long(found, ids))
+    kept = [row for i, row in enumerate(ids) if i not in bad]
+    return Split(found.without(bad, skip_bad), kept)
+
+
+def directory(out: pathlib.Path, alpha: float, seed: int) -> pathlib.Path:
+    """Where one model of a run in `out` lies, with its result and logs."""
+    return out / f"alpha-{alpha!r}" / f"seed-{seed}"
+
+
+def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: Watch) -> dict[str, Any]:
+    """One model, or what is left of it to train: its numbers; `model.keras` and `result.json` lie in its directory.
+
+    Args:
+        experiment: what is trained.
+        alpha: label smoothing.
+        seed: of the weights, the order and the masks of the utterances.
+        watch: makes the callback that writes logs; not asked where there is nothing left to train.
+    """
+    folder = directory(experiment.out, alpha, seed)
+    path, checkpoint = folder / "result.json", folder / "checkpoint.npz"
+    if path.exists():
+        return read_json(path)
+    start = time.monotonic()
+    options, data, recipe = experiment.options, experiment.data, experiment.recipe
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    train = data.splits["train"]
+    model = training.build(recipe, data.tokens.size, options.precision)
+    labels = np.concatenate([np.append(ids, tokens.END) for ids in train.token_ids])
+    objective = training.make_objective(
+        model, recipe, alpha, labels, options.steps_per_execution, options.jit_compile == "yes"
+    )
+    batches = functools.partial(
+        training_batches, train.features, train.token_ids, recipe.batch_size, seed, augment=options.augment
+    )
+    searcher = Searcher(model, data.tokens, data.max_frames)
+    callbacks = (watch(experiment, model, searcher, folder),)
+    history = training.train(objective, recipe, batches, checkpoint, callbacks, f"α={alpha:g} seed={seed}")
+    trained = time.monotonic()
+    result = {
+        "label_smoothing": alpha,
+        "seed": seed,
+        **evaluation.evaluate(model, searcher, data.splits["dev"], data.splits["test"], options.beam_width),
+        "parameters": model.count_params(),
+        "training_seconds": trained - start,
+        "evaluation_seconds": time.monotonic() - trained,
+        **records.provenance(),
+        "history": [{k: v if math.isfinite(v) else None for k, v in epoch.items()} for epoch in history],
+    }
+    model.save(folder / "model.keras")
+    records.write_json(path, result)
+    checkpoint.unlink()
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model of a run.
+
+    Attributes:
+        label_smoothing: α.
+        seed: its seed.
+        folder: where it lies.
+        result: its numbers.
+    """
+
+    label_smoothing: float
+    seed: int
+    folder: pathlib.Path
+    result: dict[str, Any]
+
+    def load(self) -> Recogniser:
+        """The model.
+
+        Raises:
+            ValueError: where the file is corrupt.
+        """
+        path = self.folder / "model.keras"
+        try:
+            return keras.models.load_model(path, compile=False)
+        except Exception as error:  # zipfile, h5py and Keras each have their own
+            raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def trained_models(out: pathlib.Path) -> list[Trained]:
+    """The finished models of a run, by α, then by seed.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    results = [(path.parent, read_json(path)) for path in out.glob("alpha-*/seed-*/result.json")]
+    models = [Trained(result["label_smoothing"], result["seed"], folder, result) for folder, result in results]
+    if not models:
+        raise ValueError(
+            f"--from must be the directory of a run with a model trained to its end. Received: {str(out)!r}."
+        )
+    return sorted(models, key=lambda model: (model.label_smoothing, model.seed))
+
+
+def best_model(models: Sequence[Trained]) -> Trained:
+    """The one with the lowest beam WER on the development split; of equals, the lowest NLL there."""
+    return min(models, key=lambda model: (model.result["dev_beam_wer"], model.result["dev_nll"]))
+
+
+def read_settings(out: pathlib.Path) -> argparse.Namespace:
+    """The command line that a run was started with, as far as results depend on it."""
+    return argparse.Namespace(**read_json(out / "settings.json"))
+
+
+def read_tokens(out: pathlib.Path) -> tokens.Tokens:
+    """The tokens of a run."""
+    return tokens.from_json(read_json(out / "tokens.json"))
+
+
+def read_statistics(out: pathlib.Path) -> np.ndarray | None:
+    """What features are normalised by, None where by each utterance's own."""
+    statistics = read_json(out / "features.json")["statistics"]
+    return None if statistics is None else np.array(statistics, "float32")
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The value in a JSON file of a run.
+
+    Raises:
+        ValueError: where it is not there or corrupt.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} is no directory of a run: {path.name} is missing.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is corrupt: {error}") from error

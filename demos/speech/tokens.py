@@ -1,0 +1,147 @@
+"""Transcripts as sequences of token ids: characters, or pieces of words learned from the training transcripts."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from demos import cli
+
+KINDS = ("characters", "subword")
+START, END = 0, 1
+
+
+class UnknownCharacter(ValueError):
+    """A transcript holds a character that the training transcripts do not."""
+
+
+class Characters:
+    """One token a character: ids 2, 3, … in the order of their code points.
+
+    Attributes:
+        size: number of ids, the start token (0) and the end token (1) included.
+
+    Example:
+        >>> tokens = Characters.learn(["ab", "a c"])
+        >>> tokens.encode("cab").tolist(), tokens.decode([3, 4, 1])
+        ([5, 3, 4], 'ab')
+    """
+
+    kind = "characters"
+
+    def __init__(self, characters: str):
+        self.characters = characters
+        self.size = len(characters) + 2
+        self._ids = {character: i for i, character in enumerate(characters, start=2)}
+
+    @classmethod
+    def learn(cls, transcripts: Sequence[str]) -> "Characters":
+        """The characters of the training transcripts."""
+        return cls("".join(sorted(set("".join(transcripts)))))
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text, int32, without start and end token.
+
+        Raises:
+            UnknownCharacter: for a character that was not in the training transcripts.
+        """
+        unknown = sorted(set(text) - set(self._ids))
+        if unknown:
+            raise UnknownCharacter(_unknown(unknown))
+        return np.array([self._ids[character] for character in text], "int32")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; start and end tokens stand for nothing."""
+        return "".join(self.characters[i - 2] for i in ids if i > END)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` takes."""
+        return {"kind": self.kind, "characters": self.characters}
+
+
+class Subwords:
+    """Pieces of words by SentencePiece's unigram model; id 2 is a character never seen, which `encode` refuses.
+
+    Attributes:
+        size: number of ids, the start token (0) and the end token (1) included.
+
+    Reference:
+        Kudo and Richardson 2018.
+    """
+
+    kind = "subword"
+
+    def __init__(self, model: bytes):
+        self._processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
+        self.size = self._processor.vocab_size()
+
+    @classmethod
+    def learn(cls, transcripts: Sequence[str], size: int) -> "Subwords":
+        """Learns at most `size` pieces, fewer where the transcripts do not have as many.
+
+        Raises:
+            ValueError: where `size` leaves no room for the characters of the transcripts.
+        """
+        least = len(set("".join(transcripts)) - {" "}) + 4
+        if size < least:
+            raise ValueError(f"--vocabulary-size must be at least {least} for these transcripts. Received: {size}.")
+        file = io.BytesIO()
+        _sentencepiece().SentencePieceTrainer.train(
+            sentence_iterator=iter(transcripts),
+            model_writer=file,
+            vocab_size=size,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            bos_id=START,
+            eos_id=END,
+            unk_id=2,
+            minloglevel=2,
+        )
+        return cls(file.getvalue())
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text, int32, without start and end token.
+
+        Raises:
+            UnknownCharacter: for a character that was not in the training transcripts.
+        """
+        ids = np.array(self._processor.encode(text), "int32")
+        if (ids == 2).any():
+            pieces = self._processor.encode(text, out_type=str)
+            unknown = {c for piece, i in zip(pieces, ids, strict=True) if i == 2 for c in piece}
+            raise UnknownCharacter(_unknown(sorted(unknown)))
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; start, end and unknown tokens stand for nothing."""
+        return self._processor.decode([int(i) for i in ids if i > 2])
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` takes."""
+        return {"kind": self.kind, "model": base64.b64encode(self._processor.serialized_model_proto()).decode()}
+
+
+Tokens = Characters | Subwords
+
+
+def learn(kind: str, transcripts: Sequence[str], size: int) -> Tokens:
+    """The tokens of the training transcripts, by a kind of `KINDS`; `size` is the most for subwords."""
+    return Characters.learn(transcripts) if kind == "characters" else Subwords.learn(transcripts, size)
+
+
+def from_json(value: dict[str, Any]) -> Tokens:
+    """The tokens that `to_json` described."""
+    if value["kind"] == "characters":
+        return Characters(value["characters"])
+    return Subwords(base64.b64decode(value["model"]))
+
+
+def _unknown(characters: Sequence[str]) -> str:
+    return f"it has characters that no training transcript has: {' '.join(map(repr, characters))}"
+
+
+def _sentencepiece():
+    return cli.optional("sentencepiece", "--tokens subword", extra="speech")

@@ -1,0 +1,115 @@
+"""Trains attention recognisers on hard and on smoothed targets, and measures their words and their confidence.
+
+Table 1 of the paper for speech: next-token accuracy, NLL and calibration, and word error rates of greedy and of beam
+search, for each label smoothing.
+"""
+
+import argparse
+import pathlib
+import sys
+import textwrap
+from typing import Any
+
+import keras
+
+import keras_ls
+from demos import cli, records
+from demos.image.evaluation import curve_from_json, pool
+from demos.image.runs import execute
+from demos.speech import arguments, evaluation, runs
+from demos.speech.evaluation import Split
+from demos.speech.layers import Recogniser
+from demos.speech.monitor import Monitor
+from demos.speech.search import Searcher
+
+EPILOG = f"""
+{textwrap.fill(evaluation.RULE, 110)}
+
+The default run makes its own corpus: sentences of numbers, dates, names and commands, spoken by eSpeak NG. Test
+sentences and their voices' settings are in no other split. It takes about 10 minutes on two cores.
+"""
+MONITORED_UTTERANCES = 48
+LOOKS = 5
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
+    return execute(make_parser(), argv, runs.prepare, run)
+
+
+def make_parser() -> cli.Parser:
+    """The command line."""
+    parser = cli.Parser(
+        prog="python -m demos.speech.train",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_arguments(parser)
+    return parser
+
+
+def run(experiment: runs.Experiment) -> dict[str, Any]:
+    """Trains, evaluates and reports; returns what results.json holds."""
+    options, out = experiment.options, experiment.out
+    print(experiment.describe(), flush=True)
+    results = [
+        runs.train_and_evaluate(experiment, alpha, seed, monitor)
+        for seed in options.seeds
+        for alpha in options.label_smoothing
+    ]
+    summary = evaluation.summarize(results)
+    best = evaluation.best_on_dev(summary)
+    report = {
+        "settings": experiment.settings,
+        "label_smoothing": options.label_smoothing,
+        "seeds": options.seeds,
+        "evaluation": evaluation.RULE,
+        "skipped": experiment.data.skipped,
+        "best_on_dev": best,
+        **records.provenance(),
+        "summary": summary,
+        "runs": results,
+    }
+    records.write_json(out / "results.json", report)
+    draw(results, out / "reliability.png", experiment.title())
+    spread = " (mean ± s.d.)" if len(options.seeds) > 1 else ""
+    print(f"\n{experiment.title()}{spread}\n\n{evaluation.table(summary, options.beam_width)}\n")
+    if len(summary) > 1:
+        print(f"Lowest WER on the development split: α = {best:g}.")
+    print(f"Results: {out / 'results.json'}\nReliability diagrams: {out / 'reliability.png'}")
+    print(f"tensorboard --logdir {out}", flush=True)
+    return report
+
+
+def monitor(
+    experiment: runs.Experiment, model: Recogniser, searcher: Searcher, folder: pathlib.Path
+) -> keras.callbacks.Callback:
+    """Looks at some of the development split a few times in a training."""
+    dev, epochs = experiment.data.splits["dev"], experiment.recipe.epochs
+    beyond = {i: "" for i in range(MONITORED_UTTERANCES, len(dev.features))}
+    some = Split(dev.features.without(beyond, skip_bad=True), dev.token_ids[:MONITORED_UTTERANCES])
+    return Monitor(model, searcher, some, folder, epochs, max(1, epochs // LOOKS))
+
+
+def draw(results: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
+    """Draws the reliability of next-token predictions, over all seeds, before and after temperature scaling."""
+    curves = {}
+    for alpha in dict.fromkeys(result["label_smoothing"] for result in results):
+        group = [result for result in results if result["label_smoothing"] == alpha]
+        name = label(alpha)
+        curves[name] = pool([curve_from_json(result["curve"]) for result in group])
+        if alpha == 0:
+            curves[f"{name}, scaled"] = pool([curve_from_json(result["curve_scaled"]) for result in group])
+    axes = keras_ls.reliability_diagram(curves)
+    axes.set_title(title)
+    axes.figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def label(alpha: float) -> str:
+    """What a model is called in pictures and tables."""
+    return "hard targets" if alpha == 0 else f"α = {alpha:g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""How a recogniser is trained: the losses, the optimizer, the loop that can be killed and continued."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+import keras_ls
+from demos.image.training import Checkpoint, Progress, epoch_length, restore
+from demos.image.training import Recipe as Epochs
+from demos.speech.batches import IGNORED
+from demos.speech.layers import Recogniser, encoded_lengths
+from demos.speech.lstm import LSTMRecogniser
+from demos.speech.tokens import END, START
+from demos.speech.transformer import TransformerRecogniser
+
+SMOOTHING_KINDS = ("uniform", "unigram", "neighbourhood")
+# Shares of α that the tokens at distance 1 and 2 get together, on both sides.
+NEIGHBOURHOOD = (0.7, 0.3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a recogniser is made and trained.
+
+    Attributes:
+        steps: updates of the weights.
+        steps_per_epoch: between two checkpoints, a divisor of `steps`.
+        batch_size: utterances an update.
+        learning_rate: of Adam after warm-up; it falls to 0 along a cosine.
+        warmup_steps: in which the rate rises from 0.
+        clipnorm: bound on the norm of the whole gradient; 0 has none.
+        smoothing_kind: where the mass α goes, one of `SMOOTHING_KINDS`.
+        ctc_weight: factor on the CTC loss of the encoder, which is added.
+        model: "lstm" or "transformer".
+        units: width of the layers.
+        encoder_layers: bidirectional LSTMs, or transformer blocks.
+        decoder_layers: transformer blocks.
+        heads: of the transformer's attention.
+        dropout: share of activations dropped.
+    """
+
+    steps: int
+    steps_per_epoch: int = 1
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    clipnorm: float = 1.0
+    smoothing_kind: str = "uniform"
+    ctc_weight: float = 0.3
+    model: str = "lstm"
+    units: int = 192
+    encoder_layers: int = 1
+    decoder_layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the steps are."""
+        return self.steps // self.steps_per_epoch
+
+
+def in_epochs(recipe: Recipe, num_utterances: int, multiple: int = 1) -> Recipe:
+    """The recipe with epochs of about a pass over `num_utterances`, of a multiple of `multiple` steps."""
+    length, epochs = epoch_length(recipe.steps, num_utterances // recipe.batch_size, multiple)
+    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
+
+
+def build(recipe: Recipe, vocabulary_size: int, precision: str = "float32") -> Recogniser:
+    """The recogniser of a recipe, with fresh weights."""
+    common: dict[str, Any] = {
+        "units": recipe.units,
+        "encoder_layers": recipe.encoder_layers,
+        "dropout": recipe.dropout,
+        "dtype": precision,
+    }
+    if recipe.model == "lstm":
+        return LSTMRecogniser(vocabulary_size, **common)
+    return TransformerRecogniser(vocabulary_size, decoder_layers=recipe.decoder_layers, heads=recipe.heads, **common)
+
+
+def token_loss(
+    kind: str, label_smoothing: float, vocabulary_size: int, labels: np.ndarray | None = None
+) -> Callable[[Any, Any], Any]:
+    """The mean cross-entropy of the next tokens, in nats, against smoothed targets.
+
+    Args:
+        kind: one of `SMOOTHING_KINDS`: α spread over all tokens alike, by how often they occur, or over the tokens
+            before and after in the transcript.
+        label_smoothing: α.
+        vocabulary_size: V.
+        labels: all training labels, end tokens included, for "unigram".
+
+    Returns:
+        A function of labels (B, U), −1 where there is none, and logits (B, U, V).
+    """
+    if kind != "neighbourhood":
+        prior = None if kind == "uniform" else keras_ls.label_frequencies(labels, vocabulary_size)
+        return keras_ls.SmoothedSparseCategoricalCrossentropy(
+            label_smoothing, prior, from_logits=True, ignore_class=IGNORED
+        )
+    weights = [share * label_smoothing for share in NEIGHBOURHOOD]
+
+    def loss(labels, logits):
+        targets = keras_ls.neighbourhood_smoothed_targets(labels, vocabulary_size, weights, ignore_class=IGNORED)
+        losses = keras_ls.smoothed_categorical_crossentropy(targets, logits, 0.0, from_logits=True)
+        counts = ops.cast(labels != IGNORED, losses.dtype)
+        return ops.sum(losses * counts) / ops.sum(counts)
+
+    return loss
+
+
+def ctc_loss(labels, logits, num_outputs):
+    """The CTC loss of a batch: the mean over utterances of −log p(transcript) / tokens, in nats.
+
+    Args:
+        labels: (B, U), the tokens, then the end token, −1 past it. The end token has no part here.
+        logits: (B, S, V); the blank is the start token's id.
+        num_outputs: (B,), encoder outputs of each utterance. One that has too few for its transcript (CTC needs one a
+            token, and one between two that are alike) counts as 0.
+
+    Reference:
+        Graves et al. 2006; as an auxiliary loss Watanabe et al. 2017.
+    """
+    is_label = labels > END
+    lengths = ops.sum(ops.cast(is_label, "int32"), axis=-1)
+    repeats = ops.sum(ops.cast(is_label[:, 1:] & (labels[:, 1:] == labels[:, :-1]), "int32"), axis=-1)
+    fits = lengths + repeats <= num_outputs
+    targets = ops.where(is_label & ops.expand_dims(fits, -1), labels, START)
+    losses = ops.ctc_loss(targets, logits, ops.where(fits, lengths, 0), num_outputs, mask_index=START)
+    counts = ops.cast(fits, losses.dtype) / ops.cast(ops.maximum(lengths, 1), losses.dtype)
+    return ops.mean(losses * counts)
+
+
+class Objective(keras.Model):
+    """A recogniser and what it is trained for: the loss of the next tokens, and that of CTC on the encoder.
+
+    Args:
+        recogniser: what is trained.
+        loss: from `token_loss`.
+        ctc_weight: factor on `ctc_loss`; 0 leaves it out.
+    """
+
+    def __init__(self, recogniser: Recogniser, loss: Callable[[Any, Any], Any], ctc_weight: float):
+        super().__init__()
+        self.recogniser, self.token_loss, self.ctc_weight = recogniser, loss, ctc_weight
+        names = ("token_loss", "ctc_loss") if ctc_weight else ("token_loss",)
+        self.means = [keras.metrics.Mean(name) for name in names]
+        self.accuracy = keras.metrics.Mean("accuracy")
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """Logits of the next tokens, and those of CTC where it has weight."""
+        recogniser = self.recogniser
+        encoded = recogniser.encode(inputs["features"], inputs["num_frames"], training)
+        logits, _ = recogniser.decode(inputs["tokens"], recogniser.remember(encoded), training)
+        return (logits, recogniser.ctc_logits(encoded)) if self.ctc_weight else (logits,)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss of a batch."""
+        losses = [self.token_loss(y, y_pred[0])]
+        if self.ctc_weight:
+            losses.append(ctc_loss(y, y_pred[1], encoded_lengths(x["num_frames"])))
+        for mean, loss in zip(self.means, losses, strict=True):
+            mean.update_state(loss)
+        is_right = ops.cast(ops.argmax(y_pred[0], axis=-1), y.dtype) == y
+        self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
+        return losses[0] + sum(self.ctc_weight * loss for loss in losses[1:])
+
+
+def make_objective(
+    recogniser: Recogniser,
+    recipe: Recipe,
+    label_smoothing: float,
+    labels: np.ndarray,
+    steps_per_execution: int = 1,
+    jit_compile: bool = False,
+) -> Objective:
+    """Compiles a recogniser for training as the recipe says; `labels` are all labels of the training data."""
+    loss = token_loss(recipe.smoothing_kind, label_smoothing, recogniser.vocabulary_size, labels)
+    objective = Objective(recogniser, loss, recipe.ctc_weight)
+    warmup = min(recipe.warmup_steps, recipe.steps - 1)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else recipe.learning_rate,
+        recipe.steps - warmup,
+        warmup_target=recipe.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=recipe.clipnorm or None)
+    objective.compile(optimizer, steps_per_execution=steps_per_execution, jit_compile=jit_compile)
+    optimizer.build(objective.trainable_variables)
+    return objective
+
+
+def train(
+    objective: Objective,
+    recipe: Recipe,
+    batches: Callable[[int], Any],
+    checkpoint: pathlib.Path,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+    label: str = "",
+) -> list[dict[str, Any]]:
+    """Trains, going on from `checkpoint` where that file exists.
+
+    Args:
+        objective: from `make_objective`.
+        recipe: how long.
+        batches: the step to begin with to the endless batches from there.
+        checkpoint: written after each epoch, as a whole or not at all.
+        callbacks: run before the checkpoint is written.
+        label: in front of each line of progress.
+
+    Returns:
+        The history: a dict of numbers an epoch.
+    """
+    epoch, history = restore(checkpoint, objective) if checkpoint.exists() else (0, [])
+    if epoch < recipe.epochs:
+        objective.fit(
+            batches(epoch * recipe.steps_per_epoch),
+            initial_epoch=epoch,
+            epochs=recipe.epochs,
+            steps_per_epoch=recipe.steps_per_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                *callbacks,
+                Progress(label, Epochs(recipe.steps, recipe.steps_per_epoch)),
+                Checkpoint(checkpoint, history),
+            ],
+        )
+    return history

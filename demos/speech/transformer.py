@@ -1,0 +1,164 @@
+"""A transformer recogniser, whose decoder keeps keys and values while searching."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from demos.speech.layers import Attention, Encoded, Recogniser, positions
+
+
+@keras.saving.register_keras_serializable(package="keras_ls.demos")
+class Block(layers.Layer):
+    """Self-attention, attention to a memory where there is one, and two dense layers, each added to its input.
+
+    Normalisation comes first in each (Xiong et al. 2020), which trains without long warm-up.
+    """
+
+    def __init__(self, units: int, heads: int, dropout: float, with_memory: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.with_memory = units, with_memory
+        policy = self.dtype_policy
+        self.self_attention = Attention(units, units, units, heads, dtype=policy)
+        self.cross_attention: Any = Attention(units, units, units, heads, dtype=policy) if with_memory else None
+        self.hidden = layers.Dense(4 * units, activation="relu", dtype=policy)
+        self.output_projection = layers.Dense(units, dtype=policy)
+        self.self_norm, self.hidden_norm = (layers.LayerNormalization(dtype=policy) for _ in range(2))
+        self.cross_norm: Any = layers.LayerNormalization(dtype=policy) if with_memory else None
+        self.dropout = layers.Dropout(dropout, dtype=policy)
+
+    def build(self, input_shape=None):
+        """Makes the weights."""
+        for attention in (self.self_attention, self.cross_attention):
+            if attention is not None:
+                attention.build()
+        self.hidden.build((None, None, self.units))
+        self.output_projection.build((None, None, 4 * self.units))
+        for norm in (self.self_norm, self.hidden_norm, self.cross_norm):
+            if norm is not None:
+                norm.build((None, None, self.units))
+
+    def remember_own(self, x):
+        """Keys and values of inputs (B, Q, units) for self-attention."""
+        return self.self_attention.remember(self.self_norm(x))
+
+    def call(self, x, keys, values, mask, memory=None, training=False):
+        """(B, Q, units) to the same, looking at `keys` and `values` where `mask` (B or 1, Q or 1, S) is true.
+
+        Returns:
+            The outputs, and the weights of the attention to `memory`, None without one.
+        """
+        own, weights = self.self_attention(self.self_norm(x), keys, values, mask)
+        x = x + self.dropout(own, training=training)
+        if self.cross_attention is not None:
+            shape = ops.shape(x)
+            # In a search the W hypotheses of an utterance are queries side by side of one memory.
+            queries = ops.reshape(self.cross_norm(x), (ops.shape(memory[0])[0], -1, self.units))
+            context, weights = self.cross_attention(queries, *memory)
+            x = x + self.dropout(ops.reshape(context, shape), training=training)
+        hidden = self.output_projection(self.dropout(self.hidden(self.hidden_norm(x)), training=training))
+        return x + self.dropout(hidden, training=training), weights
+
+
+@keras.saving.register_keras_serializable(package="keras_ls.demos")
+class TransformerRecogniser(Recogniser):
+    """Convolutional time reduction by 4, then an encoder and a decoder of transformer blocks.
+
+    Args:
+        vocabulary_size: V, start and end token included.
+        units: width of the blocks, a multiple of 2·`heads`.
+        encoder_layers: blocks of the encoder.
+        decoder_layers: blocks of the decoder.
+        heads: of each attention.
+        dropout: share of activations dropped in training.
+        **kwargs: the arguments of every Keras model.
+
+    Reference:
+        Vaswani et al. 2017; for speech, Dong, Xu and Xu 2018.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        units: int = 192,
+        encoder_layers: int = 4,
+        decoder_layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+        **kwargs,
+    ):
+        super().__init__(vocabulary_size, units, dropout, **kwargs)
+        self.encoder_layers, self.decoder_layers, self.heads = encoder_layers, decoder_layers, heads
+        policy = self.dtype_policy
+        self.encoder = [Block(units, heads, dropout, dtype=policy) for _ in range(encoder_layers)]
+        self.decoder = [Block(units, heads, dropout, True, dtype=policy) for _ in range(decoder_layers)]
+        self.encoder_norm, self.decoder_norm = (layers.LayerNormalization(dtype=policy) for _ in range(2))
+        self.build()
+
+    def build(self, input_shape=None):
+        """Makes the weights."""
+        self.reduction.build()
+        for block in (*self.encoder, *self.decoder):
+            block.build()
+        self.embedding.build((None, None))
+        for layer in (self.encoder_norm, self.decoder_norm, self.logits, self.ctc_head):
+            layer.build((None, None, self.units))
+
+    def encode(self, features, num_frames, training=False) -> Encoded:
+        """(B, T, 80) and (B,) to an `Encoded` of ⌈T / 4⌉ outputs."""
+        x, mask = self.reduction(features, num_frames)
+        x = self.dropout(x + ops.cast(positions(ops.shape(x)[1], self.units), x.dtype), training=training)
+        for block in self.encoder:
+            x, _ = block(x, *block.remember_own(x), ops.expand_dims(mask, 1), training=training)
+        return Encoded(self.encoder_norm(x), mask)
+
+    def remember(self, encoded: Encoded):
+        """What the decoder reads of an utterance, made once: keys, values and mask for each block."""
+        mask = ops.expand_dims(encoded.mask, 1)
+        return [(*block.cross_attention.remember(encoded.outputs), mask) for block in self.decoder]
+
+    def decode(self, tokens, memory, training=False):
+        """(B, U) tokens to logits (B, U, V) of the next ones and the attention (B, U, S) of the last block."""
+        places = ops.arange(ops.shape(tokens)[1], dtype="int32")
+        is_earlier = ops.expand_dims(ops.expand_dims(places, 0) <= ops.expand_dims(places, 1), 0)
+        x = self.embedding(tokens)
+        x = self.dropout(x + ops.cast(positions(ops.shape(tokens)[1], self.units), x.dtype), training=training)
+        for block, of_block in zip(self.decoder, memory, strict=True):
+            x, weights = block(x, *block.remember_own(x), is_earlier, of_block, training=training)
+        return self.logits(self.decoder_norm(x)), ops.mean(weights, axis=1)
+
+    def initial_state(self, batch_size, max_length: int):
+        """The state of a search that has seen nothing: how many tokens it saw, room for keys and values of all."""
+        shape = (batch_size, max_length, self.heads, self.units // self.heads)
+        room = ops.zeros(shape, dtype=self.compute_dtype)
+        return {
+            "position": ops.zeros((batch_size,), dtype="int32"),
+            "keys": [room] * self.decoder_layers,
+            "values": [room] * self.decoder_layers,
+        }
+
+    def step(self, tokens, state, memory):
+        """The last tokens (B·W,), W an utterance of `memory`, to logits (B·W, V) of the next ones and the new state."""
+        max_length = state["keys"][0].shape[1]
+        place = ops.expand_dims(state["position"], -1)  # the same in all rows
+        is_here = ops.reshape(ops.arange(max_length, dtype="int32") == place, (-1, max_length, 1, 1))
+        is_earlier = ops.expand_dims(ops.arange(max_length, dtype="int32") <= place, 1)
+        x = ops.expand_dims(self.embedding(tokens), 1)
+        x = x + ops.cast(ops.take(positions(max_length, self.units), place, axis=0), x.dtype)
+        all_keys, all_values = [], []
+        for block, of_block, keys, values in zip(self.decoder, memory, state["keys"], state["values"], strict=True):
+            key, value = block.remember_own(x)
+            all_keys.append(ops.where(is_here, key, keys))
+            all_values.append(ops.where(is_here, value, values))
+            x, _ = block(x, all_keys[-1], all_values[-1], is_earlier, of_block)
+        state = {"position": state["position"] + 1, "keys": all_keys, "values": all_values}
+        return self.logits(self.decoder_norm(x))[:, 0], state
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "encoder_layers": self.encoder_layers,
+            "decoder_layers": self.decoder_layers,
+            "heads": self.heads,
+        }
