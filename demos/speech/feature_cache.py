@@ -15,11 +15,11 @@ import numpy as np
 from demos import records
 from demos.cli import optional
 from demos.speech import features
-from demos.speech.corpora.base import Corpus
+from demos.speech.corpora.base import CACHE_VARIABLE, Corpus, cache_directory
 
 PART = 256  # utterances
 NORMALISATIONS = ("utterance", "corpus")
-DIRECTORY_VARIABLE = "KERAS_LS_CACHE"
+DIRECTORY_VARIABLE = CACHE_VARIABLE
 VERSION = 1  # to be raised whenever features or made waveforms change
 
 
@@ -86,8 +86,8 @@ class FeatureSet:
 
 
 def default_directory() -> pathlib.Path:
-    """Where features lie unless a command says otherwise: $KERAS_LS_CACHE, or ~/.cache/keras_ls."""
-    return pathlib.Path(os.environ.get(DIRECTORY_VARIABLE) or "~/.cache/keras_ls").expanduser() / "speech"
+    """Where features lie unless a command says otherwise."""
+    return cache_directory() / "features"
 
 
 def open_features(

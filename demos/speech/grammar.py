@@ -17,9 +17,9 @@ FIELDS = {
         "month": "january february march april may june july august september october november december",
         "name": "alice amanda andrew anna anthony barbara benjamin brian carol catherine charles christine daniel "
         "david deborah dennis diana donald dorothy edward elizabeth emily emma frank george gloria grace hannah harold "
-        "helen henry jacob james jane jennifer jessica john joseph julia karen kevin laura linda louis margaret maria martin "
-        "matthew michael nancy nathan nicholas oliver olivia patrick paul peter philip rachel rebecca richard robert "
-        "rose ruth samuel sandra sarah simon sophia stephen susan teresa thomas timothy victoria vincent walter "
+        "helen henry jacob james jane jennifer jessica john joseph julia karen kevin laura linda louis margaret maria "
+        "martin matthew michael nancy nathan nicholas oliver olivia patrick paul peter philip rachel rebecca richard "
+        "robert rose ruth samuel sandra sarah simon sophia stephen susan teresa thomas timothy victoria vincent walter "
         "william",
         "surname": "adams baker bennett brooks campbell carter clark collins cooper davies edwards evans foster gray "
         "green hall harris hill hughes jackson johnson jones kelly king lewis miller mitchell morgan murphy nelson "

@@ -3,14 +3,14 @@
 import argparse
 
 from demos import cli
-from demos.speech.corpora import synthetic
+from demos.speech.corpora import fsdd, librispeech, manifest, speech_commands, synthetic
 from demos.speech.corpora.babble import WithBabble
-from demos.speech.corpora.base import SPLITS, Corpus, Utterance
+from demos.speech.corpora.base import DIRECTORY_VARIABLE, SPLITS, Corpus, Utterance
 
 __all__ = ["DIRECTORY_VARIABLE", "NAMES", "SPLITS", "Corpus", "Utterance", "add_arguments", "load"]
 
-NAMES = ("synthetic", "fsdd", "librispeech", "speech_commands", "manifest")
-DIRECTORY_VARIABLE = "KERAS_LS_DATA"
+FILES = {"librispeech": librispeech, "speech_commands": speech_commands, "manifest": manifest}
+NAMES = ("synthetic", "fsdd", *FILES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +47,19 @@ def load(options: argparse.Namespace) -> Corpus:
         ValueError: where the corpus cannot be found or read, or options do not fit together.
     """
     sizes = options.train_sentences, options.dev_sentences, options.test_sentences
+    for given, of, option in (
+        (options.text, ("synthetic",), "--text"),
+        (options.speaker_held_out, ("fsdd",), "--speaker-held-out"),
+        (any(sizes), ("synthetic", "fsdd"), "--train-sentences, --dev-sentences or --test-sentences"),
+        (options.data_dir, NAMES[1:], "--data-dir"),
+    ):
+        if given and options.corpus not in of:
+            raise ValueError(f"{option} is for --corpus {' or '.join(of)}. Received: --corpus {options.corpus}.")
     corpus: Corpus
     if options.corpus == "synthetic":
         corpus = synthetic.load(options.text, *sizes)
+    elif options.corpus == "fsdd":
+        corpus = fsdd.load(options.data_dir, *sizes, tuple(options.speaker_held_out))
     else:
-        raise ValueError(f"`corpus` must be one of {', '.join(NAMES)}. Received: {options.corpus!r}.")
+        corpus = FILES[options.corpus].load(options.data_dir, options.skip_bad)
     return WithBabble(corpus, *options.snr) if options.snr else corpus

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from demos.speech import audio, transcripts
+from demos.speech.corpora import download
 
 SPLITS = ("train", "dev", "test")
+DIRECTORY_VARIABLE = "KERAS_LS_DATA"
+CACHE_VARIABLE = "KERAS_LS_CACHE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +126,50 @@ def bad_ones(skipped: list[str]) -> str:
     return f" {len(skipped)} were skipped as bad, the first: {skipped[0]}" if skipped else ""
 
 
-def root_directory(name: str, data_dir: str | None, marker: str, variable: str | None) -> pathlib.Path | None:
-    """The directory that holds `marker` (a glob), in `data_dir`, `variable`, or a folder NAME of either; else None."""
-    for directory in (data_dir, variable):
-        if directory:
-            for candidate in (root := pathlib.Path(directory).expanduser(), root / name):
-                if next(candidate.glob(marker), None) is not None:
-                    return candidate
-    return None
+def find(
+    name: str, data_dir: str | None, marker: str, archives: tuple[download.Archive, ...], folders: tuple[str, ...] = ()
+) -> pathlib.Path:
+    """The directory that holds a corpus; downloads it where it is nowhere.
+
+    Args:
+        name: of the corpus, and of the folder where it is looked for.
+        data_dir: what --data-dir says; $KERAS_LS_DATA is looked at where it says nothing.
+        marker: what is in that directory, as a glob.
+        archives: what holds the corpus.
+        folders: other names of folders where it is looked for.
+
+    Raises:
+        ValueError: one line that says how to get the data.
+    """
+    directory = data_dir or os.environ.get(DIRECTORY_VARIABLE)
+    urls = " and ".join(archive.url for archive in archives)
+    remedy = f"unpack {urls} and name the directory by --data-dir or ${DIRECTORY_VARIABLE}"
+    if directory:
+        root = pathlib.Path(directory).expanduser()
+        for candidate in (root, *(root / folder for folder in (name, *folders))):
+            if next(candidate.glob(marker), None) is not None:
+                return candidate
+        if data_dir:
+            raise ValueError(f"{data_dir} holds no {marker} of {name}: {remedy}.")
+    try:
+        unpacked = download.fetch(archives, cache_directory() / name)
+    except ValueError as error:
+        raise ValueError(f"{name} is not here: {remedy}, or run once with a network. [{error}]") from error
+    return next(unpacked.rglob(marker.partition("/")[0])).parent
+
+
+def cache_directory() -> pathlib.Path:
+    """Where downloads and features lie unless a command says otherwise: $KERAS_LS_CACHE, or ~/.cache/keras_ls."""
+    return pathlib.Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/keras_ls").expanduser()
+
+
+def read_text(path: pathlib.Path) -> str:
+    """A UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        ValueError: where it cannot be read; the message names it.
+    """
+    try:
+        return path.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as UTF-8 text: {error}") from error

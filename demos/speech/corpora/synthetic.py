@@ -8,7 +8,7 @@ import numpy as np
 
 from demos.cli import optional
 from demos.speech import audio, espeak, grammar, noise, transcripts
-from demos.speech.corpora.base import Corpus, Utterance
+from demos.speech.corpora.base import Corpus, Utterance, read_text
 
 SIZES = {"train": 3000, "dev": 200, "test": 300}
 ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland")
@@ -111,10 +111,7 @@ def _spoken(key: str, sentence: str, pairs: list[tuple[int, int]]) -> SpokenSent
 
 def _read(path: str) -> list[str]:
     """The different sentences of a text file, in its order."""
-    try:
-        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--text {path} cannot be read as UTF-8 text: {error}") from error
+    lines = read_text(pathlib.Path(path)).splitlines()
     sentences = dict.fromkeys(filter(None, map(transcripts.normalise, lines)))
     for sentence in sentences:
         if len(sentence.split()) > MAX_WORDS:

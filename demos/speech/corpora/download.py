@@ -1,0 +1,131 @@
+"""Archives from the network: downloads that go on where they broke off, checked, unpacked as a whole or not at all."""
+
+import dataclasses
+import hashlib
+import http.client
+import os
+import pathlib
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+
+BLOCK = 1 << 20
+TIMEOUT = 20  # seconds without a byte
+REPORT = 5  # seconds between lines of progress
+TRIES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A .tar.gz file.
+
+    Attributes:
+        url: where it is.
+        sha256: its checksum; where None, the checksums inside the file have to do.
+    """
+
+    url: str
+    sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return self.url.rpartition("/")[2]
+
+
+def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
+    """Downloads archives and unpacks them all into `folder`; does nothing where it exists.
+
+    An interrupted download goes on from where it was. The folder appears once all archives are whole, checked and
+    unpacked.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ValueError: where an archive cannot be had, or is not what it should be.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    paths = [_download(archive, folder.parent / archive.name) for archive in archives]
+    unpacking = folder.with_name(f"{folder.name}.unpacking")
+    shutil.rmtree(unpacking, ignore_errors=True)
+    for path in paths:
+        print(f"Unpacking {path}.", flush=True)
+        try:
+            with tarfile.open(path) as archive:
+                archive.extractall(unpacking, filter="data")
+        except (tarfile.TarError, EOFError, OSError) as error:
+            path.unlink()
+            raise ValueError(f"{path} could not be unpacked and is removed: {error}") from error
+    os.replace(unpacking, folder)
+    for path in paths:
+        path.unlink()
+    return folder
+
+
+def _download(archive: Archive, path: pathlib.Path) -> pathlib.Path:
+    """The archive as a file, whole and checked."""
+    if path.exists():
+        return path
+    part = path.with_name(f"{path.name}.part")
+    for attempt in range(TRIES):
+        try:
+            _fetch_rest(archive.url, part)
+            break
+        except (OSError, http.client.HTTPException) as error:  # an HTTP status, no network, a line that breaks
+            final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if final or attempt == TRIES - 1:
+                got = part.stat().st_size if part.exists() else 0
+                kept = f" The same command goes on from the {got / 1e6:.1f} MB that are here." if got else ""
+                raise ValueError(f"{archive.url} could not be downloaded: {error}.{kept}") from error
+    if archive.sha256:
+        with open(part, "rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(BLOCK):
+                digest.update(block)
+        if digest.hexdigest() != archive.sha256:
+            part.unlink()
+            raise ValueError(
+                f"{archive.url} is not what it should be and is removed: its SHA-256 is {digest.hexdigest()}, "
+                f"not {archive.sha256}."
+            )
+    os.replace(part, path)
+    return path
+
+
+def _fetch_rest(url: str, part: pathlib.Path) -> None:
+    """Appends to `part` what it lacks.
+
+    Raises:
+        OSError: where the connection fails or ends early.
+        http.client.HTTPException: where the answer makes no sense.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{have}":
+            return  # it is whole already
+        raise
+    with response:
+        resumed = response.status == 206
+        if not resumed:  # a server that knows no ranges sends all of it
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with open(part, "ab" if resumed else "wb") as file:
+            reported = time.monotonic()
+            while block := response.read(BLOCK):
+                file.write(block)
+                have += len(block)
+                if time.monotonic() - reported > REPORT or have == total:
+                    reported = time.monotonic()
+                    of = f" of {total / 1e6:.1f}" if total else ""
+                    print(f"  {url.rpartition('/')[2]}: {have / 1e6:.1f}{of} MB", flush=True)
+    if total is not None and have < total:
+        raise ConnectionError(f"the connection ended after {have} of {total} bytes")

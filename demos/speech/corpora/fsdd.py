@@ -1,0 +1,125 @@
+"""Strings of digits spliced from the Free Spoken Digit Dataset: real speakers, one recording a digit.
+
+Zohar Jackson et al., https://github.com/Jakobovski/free-spoken-digit-dataset: 3,000 recordings of 6 speakers at 8 kHz,
+recordings/DIGIT_SPEAKER_INDEX.wav.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from demos.speech import audio, noise
+from demos.speech.corpora import download
+from demos.speech.corpora.base import Corpus, Utterance, find
+from demos.speech.corpora.synthetic import SEED, SIZES
+from demos.speech.grammar import FIELDS
+
+DIGITS = FIELDS["digit"]
+NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav")
+INDICES = {"test": range(0, 5), "dev": range(5, 10), "train": range(10, 10**6)}
+LONGEST = 7  # digits
+PAUSE = (0.03, 0.4)  # seconds
+LEVEL = (-12.0, 0.0)  # dB
+ARCHIVE = download.Archive("https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz")
+
+
+@dataclasses.dataclass(frozen=True)
+class DigitString(Utterance):
+    """A string of digits.
+
+    Attributes:
+        paths: a recording for each digit, all by one speaker.
+    """
+
+    paths: tuple[str, ...]
+
+
+class SplicedDigits(Corpus):
+    """Recordings put one after the other."""
+
+    def waveform(self, utterance: DigitString) -> np.ndarray:
+        """The recordings at levels of their own, with pauses before, between and after them."""
+        rng = noise.generator("fsdd", utterance.key)
+        pieces = [_pause(rng)]
+        for path in utterance.paths:
+            recording = audio.read(path)
+            level = 10 ** (rng.uniform(*LEVEL) / 20) / np.abs(recording).max()
+            pieces += [recording * np.float32(level), _pause(rng)]
+        return np.concatenate(pieces)
+
+
+def load(
+    data_dir: str | None,
+    train: int | None = None,
+    dev: int | None = None,
+    test: int | None = None,
+    speakers_held_out: tuple[str, ...] = (),
+) -> SplicedDigits:
+    """Strings of 1 to 7 digits by one speaker.
+
+    Tests are spliced from recordings 0 to 4 of each digit and speaker, as the data set's authors ask; what is chosen by
+    from 5 to 9, and what is trained on from the others.
+
+    Args:
+        data_dir: holds `recordings`, or a folder `fsdd` that does; else $KERAS_LS_DATA, else it is downloaded.
+        train: strings to train on.
+        dev: strings to choose by.
+        test: strings to test on.
+        speakers_held_out: who is in the tests alone, and then alone in them.
+
+    Raises:
+        ValueError: where the recordings cannot be found, or no one is left to train on or to test.
+    """
+    root = find("fsdd", data_dir, "recordings/*.wav", (ARCHIVE,))
+    recordings = _recordings(root / "recordings")
+    speakers = sorted({speaker for speaker, _ in recordings})
+    unknown = sorted(set(speakers_held_out) - set(speakers))
+    if unknown or set(speakers_held_out) == set(speakers):
+        raise ValueError(
+            f"--speaker-held-out must name some of the speakers, not all: {', '.join(speakers)}. "
+            f"Received: {' '.join(speakers_held_out)}."
+        )
+    known = [speaker for speaker in speakers if speaker not in speakers_held_out]
+    heard = {"train": known, "dev": known, "test": sorted(set(speakers_held_out)) or known}
+    sizes = {"train": train or SIZES["train"], "dev": dev or SIZES["dev"], "test": test or SIZES["test"]}
+    splits = {split: [_string(recordings, split, heard[split], i) for i in range(sizes[split])] for split in heard}
+    used = sorted({path for split in splits.values() for string in split for path in string.paths})
+    files = [(path, (status := os.stat(path)).st_size, status.st_mtime_ns) for path in used]
+    return SplicedDigits("fsdd", splits, {"pause": PAUSE, "level": LEVEL, "files": files})
+
+
+def _recordings(folder: pathlib.Path) -> dict[tuple[str, int], dict[str, list[str]]]:
+    """Speaker and digit to split to paths."""
+    found: dict[tuple[str, int], dict[str, list[str]]] = {}
+    for path in sorted(folder.glob("*.wav")):
+        if match := NAME.fullmatch(path.name):
+            digit, speaker, index = int(match[1]), match[2], int(match[3])
+            split = next(split for split, indices in INDICES.items() if index in indices)
+            found.setdefault((speaker, digit), {split: [] for split in INDICES})[split].append(str(path))
+    for speaker in {speaker for speaker, _ in found}:
+        for digit in range(10):
+            for split in INDICES:
+                if not found.get((speaker, digit), {}).get(split):
+                    raise ValueError(
+                        f"{folder} must have recordings 0 to 10 at least of each digit by each speaker. "
+                        f"{digit}_{speaker} has none for the {split} split (indices from {INDICES[split][0]} on)."
+                    )
+    if not found:
+        raise ValueError(f"{folder} has no recordings named DIGIT_SPEAKER_INDEX.wav.")
+    return found
+
+
+def _string(recordings, split: str, speakers: list[str], number: int) -> DigitString:
+    rng = noise.generator("digits", SEED, split, number)
+    speaker = speakers[rng.integers(len(speakers))]
+    digits = rng.integers(0, 10, rng.integers(1, LONGEST + 1))
+    choices = [recordings[speaker, int(digit)][split] for digit in digits]
+    paths = tuple(paths[rng.integers(len(paths))] for paths in choices)
+    return DigitString(f"{split}-{number}: {speaker}", " ".join(DIGITS[digit] for digit in digits), paths)
+
+
+def _pause(rng: np.random.Generator) -> np.ndarray:
+    return np.zeros(int(rng.uniform(*PAUSE) * audio.SAMPLE_RATE), "float32")
