@@ -70,7 +70,7 @@ class Split:
 
 def next_tokens(model: Recogniser, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, V) of all next tokens of a split given the correct ones before them, and what came (N,)."""
-    compiled = tf.function(model, reduce_retracing=True)
+    compiled = tf.function(model, reduce_retracing=True, autograph=False)
     logits, labels = [], []
     for x, y, _ in split.batches():
         is_label = y.numpy() != IGNORED

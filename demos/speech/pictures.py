@@ -33,6 +33,11 @@ def attention_picture(weights: np.ndarray, labels: list[str], title: str = "") -
     return figure
 
 
+def model_name(alpha: float) -> str:
+    """What a model is called in pictures and tables."""
+    return "hard targets" if alpha == 0 else f"α = {alpha:g}"
+
+
 def pixels(figure: Any) -> np.ndarray:
     """A figure as uint8 (1, height, width, 4), what `tf.summary.image` takes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,6 +1,7 @@
 """Beam search with a recogniser, compiled once for each width."""
 
 import functools
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ class Hypothesis(NamedTuple):
 
 
 class Searcher:
-    """Finds the most probable transcripts of utterances.
+    """Finds the most probable transcripts of utterances, of at most a token an encoder output.
 
     The searches are compiled with any batch size, number of frames and temperature, so that data of many lengths and a
     sweep over temperatures need no other. What comes out for an utterance does not depend on its batch.
@@ -34,7 +35,7 @@ class Searcher:
     Args:
         model: the recogniser.
         tokens: turns ids to text.
-        max_frames: the most frames an utterance may have; a transcript has at most a token an encoder output.
+        max_frames: the most frames an utterance may have.
     """
 
     def __init__(self, model: Recogniser, tokens: Tokens, max_frames: int):
@@ -96,19 +97,24 @@ class Searcher:
     def _compile(self, beam_width, length_penalty, num_results):
         model = self.model
 
-        @tf.function(input_signature=[FEATURES, NUM_FRAMES, TEMPERATURE])
+        @tf.function(input_signature=[FEATURES, NUM_FRAMES, TEMPERATURE], autograph=False)
         def search(features, num_frames, temperature):
             memory = model.remember(model.encode(features, num_frames))
             size = ops.shape(features)[0]
+            limits = ops.repeat(encoded_lengths(num_frames), beam_width)
+            ids = tf.range(model.vocabulary_size)
+            only_end, not_start = (tf.where(allowed, 0.0, -math.inf) for allowed in (ids == END, ids != START))
 
             def step(tokens, state):
+                state, counts = state
                 logits, state = model.step(tokens, state, memory)
                 # Here, as a tensor: the search's own temperature is a number that another one compiles anew for.
-                return logits / temperature, state
+                logits = ops.where(ops.expand_dims(counts < limits, -1), logits / temperature + not_start, only_end)
+                return logits, (state, counts + 1)
 
             result = keras_ls.beam_search(
                 step,
-                model.initial_state(size, self.max_length),
+                (model.initial_state(size, self.max_length), ops.zeros((size,), dtype="int32")),
                 size,
                 START,
                 END,

@@ -53,8 +53,8 @@ class Characters:
         return np.array([self._ids[character] for character in text], "int32")
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; start and end tokens stand for nothing."""
-        return "".join(self.characters[i - 2] for i in ids if i > END)
+        """The text of ids, without spaces at its ends or side by side; start and end tokens stand for nothing."""
+        return " ".join("".join(self.characters[i - 2] for i in ids if i > END).split())
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
@@ -117,7 +117,7 @@ class Subwords:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; start, end and unknown tokens stand for nothing."""
-        return self._processor.decode([int(i) for i in ids if i > 2])
+        return " ".join(self._processor.decode([int(i) for i in ids if i > 2]).split())
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""

@@ -20,6 +20,7 @@ from demos.speech import arguments, evaluation, runs
 from demos.speech.evaluation import Split
 from demos.speech.layers import Recogniser
 from demos.speech.monitor import Monitor
+from demos.speech.pictures import model_name
 from demos.speech.search import Searcher
 
 EPILOG = f"""
@@ -97,18 +98,13 @@ def draw(results: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
     curves = {}
     for alpha in dict.fromkeys(result["label_smoothing"] for result in results):
         group = [result for result in results if result["label_smoothing"] == alpha]
-        name = label(alpha)
+        name = model_name(alpha)
         curves[name] = pool([curve_from_json(result["curve"]) for result in group])
         if alpha == 0:
             curves[f"{name}, scaled"] = pool([curve_from_json(result["curve_scaled"]) for result in group])
     axes = keras_ls.reliability_diagram(curves)
     axes.set_title(title)
     axes.figure.savefig(path, dpi=150, bbox_inches="tight")
-
-
-def label(alpha: float) -> str:
-    """What a model is called in pictures and tables."""
-    return "hard targets" if alpha == 0 else f"α = {alpha:g}"
 
 
 if __name__ == "__main__":

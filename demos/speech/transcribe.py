@@ -1,0 +1,180 @@
+"""Turns audio files into text with a recogniser that demos.speech.train has trained.
+
+Files may have any common format, sample rate, number of channels and length: long ones are read piece by piece and cut
+where it is quiet. A line of output is the file, the score (log p in nats) and the text, with tabs between them.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from demos import cli
+from demos.image.runs import execute
+from demos.speech import audio, features, runs, tokens
+from demos.speech.batches import REDUCTION
+from demos.speech.search import Hypothesis, Searcher
+
+MAX_SECONDS = 20.0
+STANDARD_INPUT = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcriber:
+    """All that turns waveforms into text.
+
+    Attributes:
+        searcher: of the model.
+        statistics: what features are normalised by, None for each piece's own.
+        options: the command line.
+    """
+
+    searcher: Searcher
+    statistics: np.ndarray | None
+    options: argparse.Namespace
+
+    def hypotheses(self, waveform: np.ndarray) -> list[Hypothesis]:
+        """The best texts of a waveform (n,) at 16 kHz, best first."""
+        frames = features.normalise(features.log_mel(waveform), self.statistics)
+        options = self.options
+        return self.searcher.recognise(
+            np.pad(frames, [(0, -len(frames) % REDUCTION), (0, 0)])[None],
+            [len(frames)],
+            options.beam_width,
+            options.temperature,
+            options.length_penalty,
+            options.n_best,
+        )[0]
+
+    def pieces(self, name: str) -> Iterator[dict[str, Any]]:
+        """The pieces of a file: "start" in seconds, "duration", and "hypotheses" as dicts of "text" and "score".
+
+        Raises:
+            demos.speech.audio.AudioError: for bad audio.
+        """
+        is_input = name == STANDARD_INPUT
+        source = sys.stdin.buffer if is_input else name
+        for start, waveform in audio.segments(source, MAX_SECONDS, "standard input" if is_input else None):
+            found = self.hypotheses(waveform)
+            yield {
+                "start": round(start, 3),
+                "duration": round(len(waveform) / audio.SAMPLE_RATE, 3),
+                "hypotheses": [{"text": text, "score": round(score, 4)} for text, score in found],
+            }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the demo; returns the exit status (2 for bad arguments, 1 where a file could not be read)."""
+    failed: list[str] = []
+    status = execute(make_parser(), argv, plan, lambda transcriber: run(transcriber, failed))
+    return 1 if failed else status
+
+
+def make_parser() -> cli.Parser:
+    """The command line."""
+    parser = cli.Parser(
+        prog="python -m demos.speech.transcribe",
+        description=__doc__,
+        epilog="A file that cannot be used gives one line on standard error; the others go on, and the status is 1.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="audio; - for WAV on standard input")
+    add("--from", dest="run", required=True, metavar="RUN", help="directory that demos.speech.train wrote")
+    add(
+        "--label-smoothing",
+        type=cli.fraction,
+        metavar="α",
+        help="of the model (default: the model with the lowest WER on the development split)",
+    )
+    add("--seed", type=cli.seed, metavar="N", help="of the model")
+    add("--beam-width", type=cli.count, default=8, metavar="W", help="1 is greedy (default: 8)")
+    add("--temperature", type=cli.positive, default=1.0, metavar="T", help="logits are divided by it (default: 1)")
+    add(
+        "--length-penalty",
+        type=cli.not_negative,
+        default=0.0,
+        metavar="X",
+        help="scores are log p / tokens**X (default: 0)",
+    )
+    add("--n-best", type=cli.count, default=1, metavar="N", help="texts a piece of audio (default: 1)")
+    add("--json", action="store_true", help="a line of JSON a file, with its pieces' starts, texts and scores")
+    return parser
+
+
+def plan(options: argparse.Namespace) -> Transcriber:
+    """Loads the model.
+
+    Raises:
+        ValueError: where arguments do not fit, or the run has no such model.
+    """
+    if options.n_best > options.beam_width:
+        raise ValueError(
+            f"--n-best must be at most --beam-width ({options.beam_width}). Received: --n-best {options.n_best}."
+        )
+    for package in ("soundfile", "librosa"):
+        cli.optional(package, runs.PACKAGES[package], extra="speech")
+    out = pathlib.Path(options.run)
+    model = choose(runs.trained_models(out), options.label_smoothing, options.seed).load()
+    known: tokens.Tokens = runs.read_tokens(out)
+    max_frames = features.num_frames(int(MAX_SECONDS * audio.SAMPLE_RATE))
+    return Transcriber(Searcher(model, known, max_frames), runs.read_statistics(out), options)
+
+
+def choose(models: list[runs.Trained], alpha: float | None, seed: int | None) -> runs.Trained:
+    """The model asked for; where that leaves several, the best of them on the development split.
+
+    Raises:
+        ValueError: where there is no such model.
+    """
+    fitting = [model for model in models if alpha in (None, model.label_smoothing) and seed in (None, model.seed)]
+    if not fitting:
+        there = ", ".join(f"α = {model.label_smoothing:g} seed {model.seed}" for model in models)
+        raise ValueError(f"--label-smoothing and --seed must be those of a trained model: {there}.")
+    return runs.best_model(fitting)
+
+
+def run(transcriber: Transcriber, failed: list[str]) -> None:
+    """Prints what each file says; adds to `failed` those that could not be read."""
+    options = transcriber.options
+    for name in options.files:
+        try:
+            pieces = list(transcriber.pieces(name))
+            for line in json_lines(name, pieces) if options.json else text_lines(name, pieces, options.n_best):
+                print(line, flush=True)
+        except ValueError as error:
+            failed.append(name)
+            print(" ".join(str(error).split()), file=sys.stderr, flush=True)
+
+
+def text_lines(name: str, pieces: list[dict[str, Any]], n_best: int) -> Iterator[str]:
+    """A line for the whole file; with several texts, a line for each of each piece."""
+    if n_best == 1:
+        best = [piece["hypotheses"][0] for piece in pieces]
+        score = sum(hypothesis["score"] for hypothesis in best)
+        yield f"{name}\t{score:.2f}\t{' '.join(hypothesis['text'] for hypothesis in best if hypothesis['text'])}"
+        return
+    for piece in pieces:
+        for hypothesis in piece["hypotheses"]:
+            yield f"{name} {piece['start']:.2f} s\t{hypothesis['score']:.2f}\t{hypothesis['text']}"
+
+
+def json_lines(name: str, pieces: list[dict[str, Any]]) -> Iterator[str]:
+    """A line of JSON: the file, its best text and score, and its pieces."""
+    best = [piece["hypotheses"][0] for piece in pieces]
+    value = {
+        "file": name,
+        "text": " ".join(hypothesis["text"] for hypothesis in best if hypothesis["text"]),
+        "score": round(sum(hypothesis["score"] for hypothesis in best), 4),
+        "pieces": pieces,
+    }
+    yield json.dumps(value, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Transcripts as token ids: there and back, through JSON, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from demos.speech import tokens
+from demos.speech.tokens import END, START, Characters, UnknownCharacter
+
+SENTENCES = ["open the door", "close the window", "don't open the letter", "élan ß 42", "the end of the road"]
+
+
+@pytest.fixture(params=tokens.KINDS)
+def learned(request):
+    """Tokens of `SENTENCES` of each kind."""
+    if request.param == "subword":
+        pytest.importorskip("sentencepiece", reason='subwords need pip install "keras-ls[speech]"')
+    return tokens.learn(request.param, SENTENCES, 60)
+
+
+def test_there_and_back(learned):
+    for text in [*SENTENCES, "the letter of the law", "o"]:
+        ids = learned.encode(text)
+        assert ids.dtype == np.int32
+        assert ids.min() > END > START == 0
+        assert ids.max() < learned.size
+        assert learned.decode([START, *ids, END]) == text
+
+
+def test_through_json(learned):
+    copy = tokens.from_json(json.loads(json.dumps(learned.to_json())))
+    assert copy.size == learned.size
+    for text in SENTENCES:
+        np.testing.assert_array_equal(copy.encode(text), learned.encode(text))
+
+
+def test_an_unknown_character_is_named(learned):
+    with pytest.raises(UnknownCharacter, match="'q'"):
+        learned.encode("quiet")
+
+
+def test_decoded_text_has_single_spaces():
+    characters = Characters("ab ")
+    ids = [characters.encode(c)[0] for c in " a  b "]
+    assert characters.decode(ids) == "a b"
+
+
+def test_characters_are_numbered_by_code_point():
+    assert Characters.learn(["cb", "a c"]).encode(" abc").tolist() == [2, 3, 4, 5]
+
+
+def test_subwords_are_fewer_than_characters():
+    pytest.importorskip("sentencepiece", reason='subwords need pip install "keras-ls[speech]"')
+    learned = tokens.learn("subword", SENTENCES * 20, 60)
+    assert learned.size <= 60
+    assert len(learned.encode("open the door")) < len("open the door")
+
+
+def test_too_small_a_subword_vocabulary():
+    pytest.importorskip("sentencepiece", reason='subwords need pip install "keras-ls[speech]"')
+    with pytest.raises(ValueError, match=r"--vocabulary-size must be at least .* Received: 5"):
+        tokens.learn("subword", SENTENCES, 5)
