@@ -626,7 +626,7 @@ class TestCalibrate:
         for model in (subclassed, keras.Sequential([layers.Dense(4)])):
             with pytest.raises(ValueError, match="not functional, or not built yet"):
                 calibrate(model, *data)
-        with pytest.raises(ValueError, match="`model` must be a Keras model. Received: 'model'"):
+        with pytest.raises(ValueError, match=r"`model` must be a Keras model\. Received: 'model'"):
             calibrate("model", *data)
         inputs = keras.Input((5,))
         with pytest.raises(ValueError, match="one output"):
