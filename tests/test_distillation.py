@@ -11,6 +11,7 @@ import reference
 from harness import BACKEND, numpy
 from keras import layers, ops
 
+import keras_ls
 from keras_ls.distillation import Distiller, equivalent_smoothing, teacher_logits
 
 K, D, N = 4, 5, 12
@@ -586,6 +587,19 @@ def test_losses_and_metrics_may_be_named_after_the_students_output(rng):
     assert "accuracy" in distiller.fit(x, y, verbose=0).history
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+def test_what_asks_a_model_for_its_logits_finds_the_students(softmax, rng):
+    x, y = data(rng)
+    distiller = Distiller(network(softmax), network(softmax), beta=0.5)
+    distiller.compile("sgd", hard_loss(softmax))
+    measure = keras_ls.MutualInformation(x, np.arange(N) % 2, (0, 1), layers.GaussianNoise(0.1))
+    with pytest.warns(UserWarning, match="fewer than examples_per_class"):
+        assert len(distiller.fit(x, y, verbose=0, callbacks=[measure]).history["mutual_information"]) == 1
+    calibrated = keras_ls.calibrate(distiller, x, y).predict(x, verbose=0)
+    np.testing.assert_array_equal(calibrated, keras_ls.calibrate(distiller.student, x, y).predict(x, verbose=0))
+    np.testing.assert_array_equal(keras_ls.class_templates(distiller), keras_ls.class_templates(distiller.student))
+
+
 def test_compute_loss_takes_any_output_of_the_student(rng):
     x, y = data(rng)
     kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")
@@ -743,6 +757,25 @@ def test_an_error_at_the_first_batch_costs_no_weights(rng):
     with pytest.raises(ValueError, match="only where `teacher` is None"):
         distiller.fit(x, {"labels": y, "teacher_logits": np.zeros((N, K))}, verbose=0)
     assert_same(before, kept)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_after_an_error_at_the_first_batch_training_goes_on_as_if_nothing_had_been(lazy, rng):
+    x, y = data(rng)
+
+    def distiller():
+        keras.utils.set_random_seed(3)
+        student = keras.Sequential([*([] if lazy else [keras.Input((D,))]), layers.Dense(K)])
+        distiller = Distiller(None, student, beta=0.5, student_from_logits=True)
+        distiller.compile(keras.optimizers.Adagrad(0.1), hard_loss(), metrics=["accuracy"])
+        return distiller
+
+    targets = {"labels": y, "teacher_logits": rng.standard_normal((N, K)).astype("float32")}
+    expected = distiller().fit(x, targets, epochs=2, shuffle=False, verbose=0).history
+    broken = distiller()
+    with pytest.raises(ValueError, match="Targets must be"):
+        broken.fit(x, y, verbose=0)
+    assert broken.fit(x, targets, epochs=2, shuffle=False, verbose=0).history == expected
 
 
 # --- equivalent smoothing --------------------------------------------------------------------------------------------

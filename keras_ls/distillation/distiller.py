@@ -1,5 +1,6 @@
 """The `Distiller`: a model that trains a student on its teacher's logits."""
 
+import contextlib
 import inspect
 from typing import Any
 
@@ -22,6 +23,7 @@ class _Frozen:
         self.teacher_source: LogitSource | None = None
         self.student_source: LogitSource | None = None
         self.class_weight: dict[int, float] | None = None
+        self.training = contextlib.ExitStack()  # what a call that trains is to put in order when it ends
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -136,6 +138,21 @@ class Distiller(keras.Model):
         return self._frozen.teacher
 
     @property
+    def inputs(self) -> list[Any] | None:
+        """The student's symbolic inputs, by which callbacks and `calibrate` find its logits; None where it has none."""
+        return getattr(self.student, "inputs", None)
+
+    @property
+    def input(self) -> Any:
+        """The student's symbolic input, or structure of inputs."""
+        return self.student.inputs[0] if isinstance(self.student, keras.Sequential) else self.student.input
+
+    @property
+    def outputs(self) -> list[Any] | None:
+        """The student's symbolic outputs; None where it has none."""
+        return getattr(self.student, "outputs", None)
+
+    @property
     def output_names(self) -> list[str] | None:
         """The student's, by which losses and metrics may be given."""
         return getattr(self.student, "output_names", None)
@@ -194,6 +211,13 @@ class Distiller(keras.Model):
                 raise ValueError("`class_weight` and sample weights cannot be given at the same time.")
             data = x, y, class_weights(self._frozen.class_weight, *split_targets(y))
         return super().train_step(*state, data)
+
+    def make_train_function(self, force=False):
+        """Compiles the training step, when everything that it works on has been built."""
+        function = super().make_train_function(force)
+        variables = [*self.trainable_variables, *self.non_trainable_variables, *self.metrics_variables]
+        self._frozen.training.enter_context(values_kept_on_error([*variables, *self.optimizer.variables]))
+        return function
 
     def fit(self, *args, **kwargs):
         """Trains as `keras.Model.fit` does; `class_weight` works with targets that hold logits, too."""
@@ -278,8 +302,12 @@ class Distiller(keras.Model):
                 raise ValueError("`class_weight` and `sample_weight` cannot be given at the same time.")
         if class_weight != self._frozen.class_weight:
             self._frozen.class_weight, self.train_function = class_weight, None  # the weights are compiled in
-        with values_kept_on_error([*self.trainable_variables, *self.non_trainable_variables]):
-            return method(*call.args, **call.kwargs)
+        try:
+            with self._frozen.training:
+                return method(*call.args, **call.kwargs)
+        except BaseException:
+            self.train_function = None  # TensorFlow cannot trace a function anew whose first trace broke off
+            raise
 
 
 def _check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:
