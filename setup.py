@@ -11,6 +11,17 @@ assert VERSION is not None
 
 PLOTS = ["matplotlib>=3.7"]
 DEMOS = [*PLOTS, "pillow>=10", "scikit-learn>=1.3"]
+SPEECH = [
+    *PLOTS,
+    "audioread>=3",
+    "espeakng-loader>=0.2.4",
+    "jiwer>=3",
+    "librosa>=0.10",
+    "soundfile>=0.12",
+    "soxr>=0.3.2",
+    "tensorflow-io>=0.37; python_version<'3.13'",
+    "threadpoolctl>=3",
+]
 
 setup(
     name="keras-ls",
@@ -27,18 +38,8 @@ setup(
     extras_require={
         "plots": PLOTS,
         "demos": DEMOS,
-        "speech": [
-            *PLOTS,
-            "audioread>=3",
-            "espeakng-loader>=0.2.4",
-            "jiwer>=3",
-            "librosa>=0.10",
-            "soundfile>=0.12",
-            "soxr>=0.3.2",
-            "threadpoolctl>=3",
-            "tensorflow-io>=0.37; python_version<'3.13'",
-        ],
-        "tests": [*DEMOS, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],
+        "speech": SPEECH,
+        "tests": [*DEMOS, *SPEECH, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],
         "peers": ["jax>=0.4.30", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],
     },

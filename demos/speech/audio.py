@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import struct
 import tempfile
+import types
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -132,7 +133,6 @@ def _blocks(source: Source, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Mono float32 blocks of a source, with its sample rate."""
     with contextlib.ExitStack() as stack:
         try:
-            # A file object leaves libsndfile nothing but the content to go by, so a wrong suffix does not matter.
             file = stack.enter_context(open(source, "rb")) if isinstance(source, str | pathlib.Path) else source
             if not file.seekable():
                 spooled = stack.enter_context(tempfile.TemporaryFile())
@@ -168,11 +168,18 @@ def _check_size(file: BinaryIO, start: bytes, name: str) -> None:
     file.seek(0)
 
 
-def _sound(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
+def _sound(file: Any, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks by libsndfile: WAV, FLAC, OGG, MP3, AIFF and many more."""
     soundfile = optional("soundfile", "Reading audio", extra="speech")
+
+    def seek(offset, whence=os.SEEK_SET):
+        with contextlib.suppress(OSError, ValueError):  # damaged files lead libsndfile to places that are none
+            file.seek(offset, whence)
+
+    # Without its name, soundfile has nothing but the content to go by, so that a wrong suffix does not matter.
+    nameless = types.SimpleNamespace(read=file.read, readinto=file.readinto, seek=seek, tell=file.tell)
     try:
-        with soundfile.SoundFile(file) as sound:
+        with soundfile.SoundFile(nameless) as sound:
             _check_rate(sound.samplerate, name)
             count = 0
             while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):

@@ -8,11 +8,11 @@ import multiprocessing
 import os
 import pathlib
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from demos import records
 from demos.cli import optional
 from demos.speech import features
 from demos.speech.corpora.base import CACHE_VARIABLE, Corpus, cache_directory
@@ -165,11 +165,12 @@ def _make(corpus: Corpus, split: str, folder: pathlib.Path, skip_bad: bool, work
 def _made(corpus, split, folder, missing, skip_bad, workers):
     """Yields once for each part made."""
     jobs = [(corpus, corpus.splits[split][PART * n : PART * (n + 1)], folder, n, skip_bad) for n in missing]
-    if min(workers, len(jobs)) == 1:
+    workers = min(workers, len(jobs) // 3)  # a new process takes as long to start as a part or two to make
+    if workers < 2:
         yield from map(_make_part, jobs)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads in any state
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
         try:
             yield from pool.map(_make_part, jobs)
         except BaseException:
@@ -183,12 +184,17 @@ def _make_part(job: tuple[Corpus, list[Any], pathlib.Path, int, bool]) -> None:
     # The matrices of an utterance are so small that a second thread of the linear algebra library only costs time.
     with optional("threadpoolctl", "Making features", extra="speech").threadpool_limits(1):
         made, bad = _features(corpus, utterances, skip_bad)
-    path = _path(folder, number)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.part")
+    index = {"num_frames": [len(frames) for frames in made], "bad": bad}
+    _write(_path(folder, number), lambda file: np.save(file, np.concatenate(made)))
+    _write(_index(folder, number), lambda file: file.write(json.dumps(index).encode()))
+
+
+def _write(path: pathlib.Path, save: Callable[[BinaryIO], Any]) -> None:
+    """Writes a file as a whole or not at all, whoever else writes it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     with open(temporary, "wb") as file:
-        np.save(file, np.concatenate(made))
+        save(file)
     os.replace(temporary, path)
-    records.write_json(_index(folder, number), {"num_frames": [len(f) for f in made], "bad": bad})
 
 
 def _features(corpus: Corpus, utterances: list[Any], skip_bad: bool) -> tuple[list[np.ndarray], dict[int, str]]:
