@@ -2,6 +2,8 @@
 
 import argparse
 import collections
+import dataclasses
+import doctest
 import hashlib
 import http.server
 import io
@@ -18,7 +20,7 @@ import pytest
 from speech_files import Noises, digit_recordings, dominant_frequency, tone, write_wav
 
 from demos import cli
-from demos.speech import corpora, espeak, grammar, noise, transcripts
+from demos.speech import corpora, espeak, features, grammar, noise, transcripts
 from demos.speech.corpora import babble, download, fsdd, librispeech, manifest, speech_commands, synthetic
 
 pytest.importorskip("soundfile", reason="reading audio needs soundfile")
@@ -52,6 +54,12 @@ class TestGrammar:
         words = {word for sentence in made for word in sentence.split()}
         assert words <= grammar.vocabulary()
         assert len(words) > 350
+
+
+@pytest.mark.parametrize("module", [grammar, transcripts])
+def test_examples(module):
+    results = doctest.testmod(module)
+    assert results.attempted > 0 == results.failed
 
 
 class TestTranscripts:
@@ -165,6 +173,12 @@ class TestSynthetic:
             assert 0.5 < len(a) / 16_000 < 8
             assert len(u.transcript) < len(a) // 640
         assert one.fingerprint() == other.fingerprint() != load("--train-sentences", 21).fingerprint()
+
+    def test_fast_speech_has_time_for_its_characters(self):
+        corpus = load("--train-sentences", 5)
+        for words_per_minute in (160, 450):
+            fast = dataclasses.replace(corpus.splits["train"][0], words_per_minute=words_per_minute)
+            assert features.num_frames(len(corpus.waveform(fast))) // 4 >= len(fast.transcript)
 
     def test_text_file(self, tmp_path):
         path = tmp_path / "lines.txt"

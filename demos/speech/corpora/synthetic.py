@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from demos.cli import optional
-from demos.speech import audio, espeak, grammar, noise, transcripts
+from demos.speech import audio, espeak, features, grammar, noise, transcripts
 from demos.speech.corpora.base import Corpus, Utterance, read_text
 
 SIZES = {"train": 3000, "dev": 200, "test": 300}
@@ -48,7 +48,9 @@ class Synthetic(Corpus):
             raise ValueError(f"{utterance.key}: eSpeak NG says nothing for {utterance.transcript!r}.")
         speech *= 10 ** rng.uniform(-1, 0) / np.abs(speech).max()
         around = rng.integers(audio.SAMPLE_RATE // 20, audio.SAMPLE_RATE // 5, 2)
-        speech = np.pad(speech, around.tolist())
+        # Time for a character every 4 frames, as much as a recogniser can take, and one more.
+        needed = 4 * features.HOP * (len(utterance.transcript) + 1) - len(speech) - around.sum()
+        speech = np.pad(speech, (around[0], around[1] + max(0, needed)))
         return noise.mix(speech, noise.hiss(rng, len(speech)), rng.uniform(*SNR))
 
 
