@@ -6,12 +6,13 @@ from typing import Any
 
 from demos import cli
 from demos.speech import corpora, feature_cache, tokens
+from demos.speech.search import LENGTH_PENALTY
 from demos.speech.training import SMOOTHING_KINDS, Recipe
 
 MODELS = ("lstm", "transformer")
 # What --quick stands for, where nothing else was given.
-QUICK = {"train_sentences": 1000, "dev_sentences": 60, "test_sentences": 80, "steps": 250}
-SHORTEST_TRAINING, PASSES = 600, 6
+QUICK = {"train_sentences": 1000, "dev_sentences": 60, "test_sentences": 80, "steps": 300}
+SHORTEST_TRAINING, PASSES = 800, 8
 TRANSFORMER = {"encoder_layers": 4, "learning_rate": 1e-3}
 
 
@@ -43,6 +44,14 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
     )
     add("--seeds", "--seed", type=cli.seed, nargs="+", default=[0], metavar="N", help="one model each (default: 0)")
     add("--beam-width", type=cli.count, default=8, metavar="W", help="of the search that is not greedy (default: 8)")
+    add(
+        "--length-penalty",
+        type=cli.not_negative,
+        default=LENGTH_PENALTY,
+        metavar="X",
+        help="hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, all the more the smoother the "
+        f"model (default: {LENGTH_PENALTY:g})",
+    )
     add(
         "--quick",
         action="store_true",

@@ -16,7 +16,7 @@ from demos.speech import evaluation, runs
 from demos.speech.evaluation import Split
 from demos.speech.layers import Recogniser
 from demos.speech.pictures import model_name
-from demos.speech.search import Searcher
+from demos.speech.search import LENGTH_PENALTY, Searcher
 
 TEMPERATURES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 BEAM_WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -53,7 +53,15 @@ def make_parser() -> cli.Parser:
         help=f"at temperature 1 (default: {' '.join(map(str, BEAM_WIDTHS))})",
     )
     add("--beam-width", type=cli.count, default=8, metavar="W", help="at all temperatures (default: 8)")
+    add(
+        "--length-penalty",
+        type=cli.not_negative,
+        default=LENGTH_PENALTY,
+        metavar="X",
+        help=f"hypotheses compete by log p / tokens**X (default: {LENGTH_PENALTY:g})",
+    )
     add("--split", choices=("dev", "test"), default="test", help="(default: test)")
+    add("--out", metavar="DIR", help="for results and pictures (default: RUN)")
     add("--data-dir", metavar="PATH", help="where the corpus lies now (default: where it was)")
     add("--cache-dir", metavar="DIR", help="where features are kept (default: as for demos.speech.train)")
     add("--workers", type=cli.count, default=2, metavar="N", help="processes that make features (default: 2)")
@@ -88,10 +96,13 @@ def plan(options: argparse.Namespace) -> Planned:
 def run(planned: Planned) -> dict[str, Any]:
     """Sweeps and draws; returns what beam_search.json holds."""
     options, models, data = planned
-    out = pathlib.Path(options.run)
+    out = pathlib.Path(options.out or options.run)
     split = data.splits[options.split]
     print(f"{data.name}: {len(split.features)} utterances of the {options.split} split, {len(models)} models.")
-    settings = {name: getattr(options, name) for name in ("temperatures", "beam_widths", "beam_width", "split")}
+    settings = {
+        name: getattr(options, name)
+        for name in ("temperatures", "beam_widths", "beam_width", "length_penalty", "split")
+    }
     sweeps = []
     for trained, model in models:
         name = f"{model_name(trained.label_smoothing)}, seed {trained.seed}"
@@ -111,17 +122,19 @@ def sweep_model(
     searcher: Searcher, split: Split, options: argparse.Namespace, name: str
 ) -> dict[str, dict[str, list[float]]]:
     """Error rates and calibration of a model against temperature, and error rates against beam width."""
-    logits, labels = evaluation.next_tokens(searcher.model, split)
+    logits, labels = evaluation.next_tokens(searcher, split)
     by_temperature: dict[str, list[float]] = {key: [] for key in ("temperature", "wer", "cer", "ece", "nll")}
     for temperature in options.temperatures:
-        wer, cer = split.error_rates(split.transcribe(searcher, options.beam_width, temperature))
+        wer, cer = split.error_rates(
+            split.transcribe(searcher, options.beam_width, temperature, options.length_penalty)
+        )
         numbers = evaluation.calibration(logits / temperature, labels)
         for key, value in zip(by_temperature, (temperature, wer, cer, numbers["ece"], numbers["nll"]), strict=True):
             by_temperature[key].append(value)
         print(f"{name}: T = {temperature:g}, width {options.beam_width}: WER {100 * wer:.2f} %", flush=True)
     by_width: dict[str, list[float]] = {key: [] for key in ("beam_width", "wer", "cer")}
     for width in options.beam_widths:
-        wer, cer = split.error_rates(split.transcribe(searcher, width))
+        wer, cer = split.error_rates(split.transcribe(searcher, width, 1.0, options.length_penalty))
         for key, value in zip(by_width, (width, wer, cer), strict=True):
             by_width[key].append(value)
         print(f"{name}: T = 1, width {width}: WER {100 * wer:.2f} %", flush=True)

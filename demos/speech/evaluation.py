@@ -11,7 +11,6 @@ from demos import cli
 from demos.image.evaluation import curve_to_json
 from demos.speech.batches import IGNORED, evaluation_batches
 from demos.speech.feature_cache import FeatureSet
-from demos.speech.layers import Recogniser
 from demos.speech.search import Searcher
 
 NUM_BINS = 15
@@ -21,7 +20,7 @@ EXAMPLES = 10
 RULE = (
     "Token accuracy, NLL (nats) and ECE (15 bins) are of the next token given the correct ones before it, the end "
     "token included. The temperature is fitted on the development split. WER and CER are of whole texts, found by beam "
-    "search at temperature 1 without length penalty: greedily (width 1) and with --beam-width. All are of the test "
+    "search at temperature 1: greedily (width 1), and with --beam-width and --length-penalty. All are of the test "
     "split, except those called dev."
 )
 MEASURES = (
@@ -57,9 +56,11 @@ class Split:
         """One pass of (x, y, indices)."""
         return evaluation_batches(self.features, self.token_ids, BATCH_SIZE)
 
-    def transcribe(self, searcher: Searcher, beam_width: int = 1, temperature: float = 1.0) -> list[str]:
+    def transcribe(
+        self, searcher: Searcher, beam_width: int = 1, temperature: float = 1.0, length_penalty: float = 0.0
+    ) -> list[str]:
         """The best text of each utterance, in their order."""
-        return searcher.transcripts(self.batches(), len(self.features), beam_width, temperature)
+        return searcher.transcripts(self.batches(), len(self.features), beam_width, temperature, length_penalty)
 
     def error_rates(self, texts: list[str]) -> tuple[float, float]:
         """WER and CER of texts, one an utterance: edits by reference words, and characters, over all utterances."""
@@ -68,31 +69,30 @@ class Split:
         return jiwer.wer(references, texts), jiwer.cer(references, texts)
 
 
-def next_tokens(model: Recogniser, split: Split) -> tuple[np.ndarray, np.ndarray]:
+def next_tokens(searcher: Searcher, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, V) of all next tokens of a split given the correct ones before them, and what came (N,)."""
-    compiled = tf.function(model, reduce_retracing=True, autograph=False)
     logits, labels = [], []
     for x, y, _ in split.batches():
         is_label = y.numpy() != IGNORED
-        logits.append(compiled(x).numpy()[is_label])
+        logits.append(searcher.logits(x)[is_label])
         labels.append(y.numpy()[is_label])
     return np.concatenate(logits), np.concatenate(labels)
 
 
-def evaluate(model: Recogniser, searcher: Searcher, dev: Split, test: Split, beam_width: int) -> dict[str, Any]:
+def evaluate(searcher: Searcher, dev: Split, test: Split, beam_width: int, length_penalty: float) -> dict[str, Any]:
     """Measures a recogniser.
 
     Returns:
         The numbers of `MEASURES`; the reliability curves "curve" and "curve_scaled", as dicts that
         `demos.image.evaluation.curve_from_json` turns back; "examples", a few transcripts.
     """
-    dev_logits, dev_labels = next_tokens(model, dev)
+    dev_logits, dev_labels = next_tokens(searcher, dev)
     scaling = keras_ls.TemperatureScaling().fit(dev_logits, dev_labels)
     temperature = float(keras.ops.convert_to_numpy(scaling.temperature))
-    logits, labels = next_tokens(model, test)
+    logits, labels = next_tokens(searcher, test)
     before, after = (calibration(logits / t, labels) for t in (1.0, temperature))
     of_dev = calibration(dev_logits, dev_labels)
-    greedy, beam = (test.transcribe(searcher, width) for width in (1, beam_width))
+    greedy, beam = test.transcribe(searcher), test.transcribe(searcher, beam_width, 1.0, length_penalty)
     greedy_wer, greedy_cer = test.error_rates(greedy)
     beam_wer, beam_cer = test.error_rates(beam)
     return {
@@ -109,7 +109,7 @@ def evaluate(model: Recogniser, searcher: Searcher, dev: Split, test: Split, bea
         "dev_nll": of_dev["nll"],
         "dev_ece": of_dev["ece"],
         "dev_greedy_wer": dev.error_rates(dev.transcribe(searcher))[0],
-        "dev_beam_wer": dev.error_rates(dev.transcribe(searcher, beam_width))[0],
+        "dev_beam_wer": dev.error_rates(dev.transcribe(searcher, beam_width, 1.0, length_penalty))[0],
         "curve": before["curve"],
         "curve_scaled": after["curve"],
         "examples": [

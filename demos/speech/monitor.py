@@ -11,7 +11,7 @@ import keras_ls
 from demos.image.evaluation import curve_from_json
 from demos.speech import evaluation, pictures
 from demos.speech.evaluation import Split
-from demos.speech.layers import Recogniser, encoded_lengths
+from demos.speech.layers import encoded_lengths
 from demos.speech.search import Searcher
 from demos.speech.tokens import END, START
 
@@ -24,19 +24,16 @@ class Monitor(keras.callbacks.Callback):
     Nothing is chosen by it. After each look the logs hold "val_accuracy", "val_nll", "val_ece" and "val_wer".
 
     Args:
-        model: the recogniser.
-        searcher: its search, used greedily.
+        searcher: of the recogniser, used greedily.
         split: a few utterances of the development split.
         log_dir: where event files go.
         epochs: of the training.
         freq: epochs between two looks.
     """
 
-    def __init__(
-        self, model: Recogniser, searcher: Searcher, split: Split, log_dir: pathlib.Path, epochs: int, freq: int
-    ):
+    def __init__(self, searcher: Searcher, split: Split, log_dir: pathlib.Path, epochs: int, freq: int):
         super().__init__()
-        self.recogniser, self.searcher, self.split = model, searcher, split
+        self.searcher, self.split = searcher, split
         self.log_dir, self.epochs, self.freq = str(log_dir), epochs, freq
         self.writer: Any = None
 
@@ -59,7 +56,7 @@ class Monitor(keras.callbacks.Callback):
         self.writer.close()
 
     def _look(self) -> dict[str, float]:
-        logits, labels = evaluation.next_tokens(self.recogniser, self.split)
+        logits, labels = evaluation.next_tokens(self.searcher, self.split)
         if not np.isfinite(logits).all():  # the checkpoint that follows refuses to go on
             return {}
         numbers = evaluation.calibration(logits, labels)
@@ -88,6 +85,6 @@ class Monitor(keras.callbacks.Callback):
             "num_frames": np.array([len(frames)], "int32"),
             "tokens": np.array([[START, *ids]], "int32"),
         }
-        weights = keras.ops.convert_to_numpy(self.recogniser.attention(inputs))[0, :, :length]
+        weights = keras.ops.convert_to_numpy(self.searcher.model.attention(inputs))[0, :, :length]
         names = [self.searcher.tokens.decode([token]) or ("end" if token == END else " ") for token in [*ids, END]]
         return pictures.attention_picture(weights, names, features.transcripts[i])

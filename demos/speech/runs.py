@@ -100,7 +100,7 @@ class Experiment:
         return f"{self.data.name}, {self.recipe.model}, {seeds}"
 
 
-Watch = Callable[[Experiment, Recogniser, Searcher, pathlib.Path], keras.callbacks.Callback]
+Watch = Callable[[Experiment, Searcher, pathlib.Path], keras.callbacks.Callback]
 
 
 def prepare(options: argparse.Namespace) -> Experiment:
@@ -218,13 +218,15 @@ def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: W
         training_batches, train.features, train.token_ids, recipe.batch_size, seed, augment=options.augment
     )
     searcher = Searcher(model, data.tokens, data.max_frames)
-    callbacks = (watch(experiment, model, searcher, folder),)
+    callbacks = (watch(experiment, searcher, folder),)
     history = training.train(objective, recipe, batches, checkpoint, callbacks, f"α={alpha:g} seed={seed}")
     trained = time.monotonic()
     result = {
         "label_smoothing": alpha,
         "seed": seed,
-        **evaluation.evaluate(model, searcher, data.splits["dev"], data.splits["test"], options.beam_width),
+        **evaluation.evaluate(
+            searcher, data.splits["dev"], data.splits["test"], options.beam_width, options.length_penalty
+        ),
         "parameters": model.count_params(),
         "training_seconds": trained - start,
         "evaluation_seconds": time.monotonic() - trained,

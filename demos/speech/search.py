@@ -16,7 +16,11 @@ from demos.speech.tokens import END, START, Tokens
 
 FEATURES = tf.TensorSpec((None, None, NUM_MELS), tf.float32)
 NUM_FRAMES = tf.TensorSpec((None,), tf.int32)
+TOKENS = tf.TensorSpec((None, None), tf.int32)
 TEMPERATURE = tf.TensorSpec((), tf.float32)
+# The commands' default: beams compare the mean log p of a token. Sums favour short texts, and smoothed models, whose
+# best text loses α of every token, end at once.
+LENGTH_PENALTY = 1.0
 
 
 class Hypothesis(NamedTuple):
@@ -27,9 +31,9 @@ class Hypothesis(NamedTuple):
 
 
 class Searcher:
-    """Finds the most probable transcripts of utterances, of at most a token an encoder output.
+    """Finds the most probable transcripts of utterances, of at most a token an encoder output; predicts next tokens.
 
-    The searches are compiled with any batch size, number of frames and temperature, so that data of many lengths and a
+    All is compiled with any batch size, number of frames and temperature, so that data of many lengths and a
     sweep over temperatures need no other. What comes out for an utterance does not depend on its batch.
 
     Args:
@@ -78,7 +82,18 @@ class Searcher:
             for row in rows
         ]
 
-    def transcripts(self, batches: Iterable, size: int, beam_width: int = 1, temperature: float = 1.0) -> list[str]:
+    def logits(self, x) -> np.ndarray:
+        """Logits (B, U, V) of each next token of a batch, given the correct ones before it."""
+        return self._predict({name: tf.convert_to_tensor(value) for name, value in x.items()}).numpy()
+
+    def transcripts(
+        self,
+        batches: Iterable,
+        size: int,
+        beam_width: int = 1,
+        temperature: float = 1.0,
+        length_penalty: float = 0.0,
+    ) -> list[str]:
         """The best transcript of each of `size` utterances, in their order.
 
         Args:
@@ -86,13 +101,19 @@ class Searcher:
             size: how many utterances they hold.
             beam_width: 1 is greedy search.
             temperature: logits are divided by it.
+            length_penalty: 0 compares log p, 1 its mean a token.
         """
         texts = [""] * size
         for x, _, indices in batches:
-            found = self.recognise(x["features"], x["num_frames"], beam_width, temperature)
+            found = self.recognise(x["features"], x["num_frames"], beam_width, temperature, length_penalty)
             for i, hypotheses in zip(np.asarray(indices), found, strict=True):
                 texts[int(i)] = hypotheses[0].text
         return texts
+
+    @functools.cached_property
+    def _predict(self):
+        inputs = {"features": FEATURES, "num_frames": NUM_FRAMES, "tokens": TOKENS}
+        return tf.function(self.model, input_signature=[inputs], autograph=False).get_concrete_function()
 
     def _compile(self, beam_width, length_penalty, num_results):
         model = self.model
@@ -125,4 +146,4 @@ class Searcher:
             )
             return result.tokens, result.lengths, result.scores
 
-        return search
+        return search.get_concrete_function()

@@ -18,7 +18,6 @@ from demos.image.evaluation import curve_from_json, pool
 from demos.image.runs import execute
 from demos.speech import arguments, evaluation, runs
 from demos.speech.evaluation import Split
-from demos.speech.layers import Recogniser
 from demos.speech.monitor import Monitor
 from demos.speech.pictures import model_name
 from demos.speech.search import Searcher
@@ -83,14 +82,12 @@ def run(experiment: runs.Experiment) -> dict[str, Any]:
     return report
 
 
-def monitor(
-    experiment: runs.Experiment, model: Recogniser, searcher: Searcher, folder: pathlib.Path
-) -> keras.callbacks.Callback:
+def monitor(experiment: runs.Experiment, searcher: Searcher, folder: pathlib.Path) -> keras.callbacks.Callback:
     """Looks at some of the development split a few times in a training."""
     dev, epochs = experiment.data.splits["dev"], experiment.recipe.epochs
     beyond = {i: "" for i in range(MONITORED_UTTERANCES, len(dev.features))}
     some = Split(dev.features.without(beyond, skip_bad=True), dev.token_ids[:MONITORED_UTTERANCES])
-    return Monitor(model, searcher, some, folder, epochs, max(1, epochs // LOOKS))
+    return Monitor(searcher, some, folder, epochs, max(1, epochs // LOOKS))
 
 
 def draw(results: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:

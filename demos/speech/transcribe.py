@@ -1,7 +1,8 @@
 """Turns audio files into text with a recogniser that demos.speech.train has trained.
 
 Files may have any common format, sample rate, number of channels and length: long ones are read piece by piece and cut
-where it is quiet. A line of output is the file, the score (log p in nats) and the text, with tabs between them.
+where it is quiet. A line of output is the file, the score and the text, with tabs between them. A score is the mean
+log p of a token in nats, unless --length-penalty says otherwise; that of a file is the mean of its pieces'.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from demos import cli
 from demos.image.runs import execute
 from demos.speech import audio, features, runs, tokens
 from demos.speech.batches import REDUCTION
-from demos.speech.search import Hypothesis, Searcher
+from demos.speech.search import LENGTH_PENALTY, Hypothesis, Searcher
 
 MAX_SECONDS = 20.0
 STANDARD_INPUT = "-"
@@ -98,9 +99,9 @@ def make_parser() -> cli.Parser:
     add(
         "--length-penalty",
         type=cli.not_negative,
-        default=0.0,
+        default=LENGTH_PENALTY,
         metavar="X",
-        help="scores are log p / tokens**X (default: 0)",
+        help=f"scores are log p / tokens**X (default: {LENGTH_PENALTY:g})",
     )
     add("--n-best", type=cli.count, default=1, metavar="N", help="texts a piece of audio (default: 1)")
     add("--json", action="store_true", help="a line of JSON a file, with its pieces' starts, texts and scores")
@@ -155,9 +156,8 @@ def run(transcriber: Transcriber, failed: list[str]) -> None:
 def text_lines(name: str, pieces: list[dict[str, Any]], n_best: int) -> Iterator[str]:
     """A line for the whole file; with several texts, a line for each of each piece."""
     if n_best == 1:
-        best = [piece["hypotheses"][0] for piece in pieces]
-        score = sum(hypothesis["score"] for hypothesis in best)
-        yield f"{name}\t{score:.2f}\t{' '.join(hypothesis['text'] for hypothesis in best if hypothesis['text'])}"
+        text, score = whole(pieces)
+        yield f"{name}\t{score:.2f}\t{text}"
         return
     for piece in pieces:
         for hypothesis in piece["hypotheses"]:
@@ -166,14 +166,15 @@ def text_lines(name: str, pieces: list[dict[str, Any]], n_best: int) -> Iterator
 
 def json_lines(name: str, pieces: list[dict[str, Any]]) -> Iterator[str]:
     """A line of JSON: the file, its best text and score, and its pieces."""
+    text, score = whole(pieces)
+    yield json.dumps({"file": name, "text": text, "score": round(score, 4), "pieces": pieces}, ensure_ascii=False)
+
+
+def whole(pieces: list[dict[str, Any]]) -> tuple[str, float]:
+    """The best texts of all pieces as one, and their mean score."""
     best = [piece["hypotheses"][0] for piece in pieces]
-    value = {
-        "file": name,
-        "text": " ".join(hypothesis["text"] for hypothesis in best if hypothesis["text"]),
-        "score": round(sum(hypothesis["score"] for hypothesis in best), 4),
-        "pieces": pieces,
-    }
-    yield json.dumps(value, ensure_ascii=False)
+    text = " ".join(hypothesis["text"] for hypothesis in best if hypothesis["text"])
+    return text, sum(hypothesis["score"] for hypothesis in best) / len(best)
 
 
 if __name__ == "__main__":

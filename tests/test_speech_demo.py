@@ -1,0 +1,316 @@
+"""The speech demo from its command lines: what it writes, how it is resumed, what it refuses, what it transcribes."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND
+
+from demos.image import training as image_training
+from demos.speech import arguments, beam_search, evaluation, runs, train, transcribe
+
+pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
+for package in ("soundfile", "librosa", "jiwer", "matplotlib", "tensorflow_io"):
+    pytest.importorskip(package, reason='the speech demo needs pip install "keras-ls[speech]"')
+
+ROOT = pathlib.Path(__file__).parents[1]
+RATE = 16_000
+SMALL = ["--corpus", "manifest", "--units", "8", "--steps", "4", "--batch-size", "6", "--workers", "1"]
+
+
+def speech(transcript, rng):
+    """A tone for each letter, 0.1 s each, with noise."""
+    time = np.arange(RATE // 10) / RATE
+    tones = [np.sin(2 * np.pi * (200 + 40 * (ord(letter) - 96)) * time) for letter in transcript]
+    return (0.3 * np.concatenate(tones) + 0.01 * rng.normal(size=len(time) * len(transcript))).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A manifest of 12 + 4 + 5 recordings; the environment for its features."""
+    import soundfile
+
+    folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(5)
+    lines = ["audio,transcript,split"]
+    for split, count in (("train", 12), ("dev", 4), ("test", 5)):
+        for i in range(count):
+            words = ["".join("abcd"[k] for k in rng.integers(0, 4, 3)) for _ in range(rng.integers(1, 4))]
+            transcript = "abcd" if (split, i) == ("train", 0) else " ".join(words)
+            soundfile.write(folder / f"{split}{i}.wav", speech(transcript, rng), RATE)
+            lines.append(f"{split}{i}.wav,{transcript},{split}")
+    (folder / "all.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def run(corpus, tmp_path):
+    """Trains in this process; returns results.json."""
+
+    def run(out, *more):
+        where = ["--data-dir", str(corpus / "all.csv"), "--cache-dir", str(corpus / "cache"), "--out", str(out)]
+        assert train.main([*SMALL, *where, *more]) == 0
+        return json.loads((out / "results.json").read_text())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    """The directory of a run of two models."""
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    where = ["--data-dir", str(corpus / "all.csv"), "--cache-dir", str(corpus / "cache"), "--out", str(out)]
+    assert train.main([*SMALL, *where, "--normalisation", "corpus"]) == 0
+    return out
+
+
+def refused(capsys, main, *given):
+    """Runs a command, which must exit with status 2; returns the one line it says."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(list(given))
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def numbers(results):
+    """What a run must reproduce, as an array."""
+    return np.array([[one[name] for name in evaluation.MEASURES] for one in results["runs"]], "float64")
+
+
+class TestTrain:
+    def test_what_it_writes(self, trained):
+        results = json.loads((trained / "results.json").read_text())
+        assert [(one["label_smoothing"], one["seed"]) for one in results["runs"]] == [(0, 0), (0.1, 0)]
+        assert results["settings"]["steps"] == 4
+        assert results["settings"]["utterances"] == {"train": 12, "dev": 4, "test": 5}
+        assert results["best_on_dev"] in (0, 0.1)
+        for one in results["runs"]:
+            assert np.isfinite([one[name] for name in evaluation.MEASURES]).all()
+            assert len(one["examples"]) == 5
+            assert one["history"][-1]["epoch"] * results["settings"]["steps_per_epoch"] == 4
+            assert {"loss", "ctc_loss", "val_ece", "val_wer"} <= set(one["history"][-1])
+            assert one["parameters"] > 0
+            folder = runs.directory(trained, one["label_smoothing"], one["seed"])
+            assert not list(folder.glob("checkpoint*"))
+        assert (trained / "reliability.png").stat().st_size > 1000
+        assert runs.read_statistics(trained).shape == (2, 80)
+
+    def test_tensorboard(self, trained):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(trained / "alpha-0.1" / "seed-0"), size_guidance={"tensors": 0}).Reload()
+        tags = set(events.Tags()["tensors"])
+        assert {"loss", "learning_rate", "val_wer", "next-token reliability", "attention/0", "transcripts"} <= tags
+        text = events.Tensors("transcripts")[-1].tensor_proto.string_val[0].decode()
+        assert text.startswith("| said | recognised |")
+        assert len(text.splitlines()) == 2 + 4
+        assert events.Tensors("attention/0")[-1].tensor_proto.string_val[2].startswith(b"\x89PNG")
+
+    def test_table_and_last_line(self, run, tmp_path, capsys):
+        run(tmp_path / "out", "--label-smoothing", "0.1", "--seeds", "0", "3", "--beam-width", "2")
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1] == f"tensorboard --logdir {tmp_path / 'out'}"
+        assert any("beam 2 WER %" in line for line in lines)
+        assert any(line.startswith("0.1 ") and line.count("±") == 10 for line in lines)
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            ["--model", "transformer", "--heads", "2", "--decoder-layers", "1", "--smoothing-kind", "neighbourhood"],
+            ["--smoothing-kind", "unigram", "--ctc-weight", "0", "--no-augment", "--precision", "mixed_bfloat16"],
+            ["--tokens", "subword", "--vocabulary-size", "20", "--clipnorm", "0", "--warmup-steps", "0"],
+        ],
+        ids=["transformer", "unigram", "subword"],
+    )
+    def test_choices(self, run, tmp_path, more):
+        if "subword" in more:
+            pytest.importorskip("sentencepiece", reason='subwords need pip install "keras-ls[speech]"')
+        results = run(tmp_path / "out", "--label-smoothing", "0.1", *more)
+        assert np.isfinite(numbers(results)).all()
+        (trained,) = runs.trained_models(tmp_path / "out")
+        assert trained.load().vocabulary_size == runs.read_tokens(tmp_path / "out").size
+
+    def test_a_killed_run_ends_as_one_that_was_not(self, run, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(image_training, "SHORTEST_EPOCH", 2)
+        whole = run(tmp_path / "whole")
+        saved, save = [], image_training.save
+
+        def killed(path, *rest):
+            saved.append(path)
+            if len(saved) == 4:  # in the second epoch of the second model
+                raise KeyboardInterrupt
+            save(path, *rest)
+
+        monkeypatch.setattr(image_training, "save", killed)
+        with pytest.raises(SystemExit) as stopped:
+            run(tmp_path / "killed")
+        assert stopped.value.code == 130
+        assert "--resume" in capsys.readouterr().err
+        resumed = run(tmp_path / "killed", "--resume")
+        assert len(saved) == 5
+        np.testing.assert_allclose(numbers(resumed), numbers(whole), rtol=1e-3, atol=1e-4)
+        more = run(tmp_path / "killed", "--resume", "--label-smoothing", "0.1", "--seeds", "1", "0")
+        assert len(saved) == 5 + 2
+        assert more["runs"][1] == resumed["runs"][1]
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (["--label-smoothing", "1"], "--label-smoothing: must be in [0, 1). Received: '1'"),
+            (["--ctc-weight", "-1"], "--ctc-weight"),
+            (["--steps", "0"], "--steps: must be an integer of at least 1"),
+            (["--warmup-steps", "-1"], "--warmup-steps"),
+            (["--batch-size", "13"], "--batch-size must be at most the number of training utterances (12)"),
+            (["--heads", "4"], "--heads is for --model transformer alone"),
+            (["--model", "transformer", "--units", "20", "--heads", "4"], "--units must be a multiple of 2 · --heads"),
+            (["--smoothing-kind", "bigram"], "bigram"),
+            (["--tokens", "subword", "--vocabulary-size", "4"], "--vocabulary-size must be at least 8"),
+        ],
+    )
+    def test_refused(self, corpus, tmp_path, capsys, more, message):
+        out = tmp_path / "out"
+        where = ["--data-dir", str(corpus / "all.csv"), "--cache-dir", str(corpus / "cache"), "--out", str(out)]
+        assert message in refused(capsys, train.main, *SMALL, *where, *more)
+        assert not out.exists()
+
+    def test_characters_never_seen(self, corpus, tmp_path, capsys, run):
+        manifest = corpus / "strange.csv"
+        manifest.write_text((corpus / "all.csv").read_text().replace("test2.wav,", "test2.wav,x"))
+        where = ["--data-dir", str(manifest), "--cache-dir", str(corpus / "cache"), "--out", str(tmp_path / "out")]
+        line = refused(capsys, train.main, *SMALL, *where)
+        assert "test2.wav" in line
+        assert "'x'" in line
+        assert "--skip-bad" in line
+        results = run(tmp_path / "out", "--data-dir", str(manifest), "--skip-bad", "--label-smoothing", "0")
+        assert results["settings"]["utterances"]["test"] == 4
+        assert "test2.wav" in results["skipped"]["test"][0]
+
+    def test_other_settings_are_refused(self, trained, corpus, capsys):
+        where = ["--data-dir", str(corpus / "all.csv"), "--cache-dir", str(corpus / "cache"), "--out", str(trained)]
+        line = refused(capsys, train.main, *SMALL, *where, "--normalisation", "corpus", "--resume", "--dropout", "0.5")
+        assert "dropout was" in line
+
+    def test_missing_package(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "jiwer", None)
+        line = refused(capsys, train.main, *SMALL, "--out", str(tmp_path / "out"))
+        assert 'pip install "keras-ls[speech]"' in line
+
+    def test_quick_fills_in_what_was_not_given(self):
+        options = train.make_parser().parse_args(["--quick", "--steps", "7"])
+        arguments.settle(options)
+        assert options.steps == 7
+        assert options.train_sentences == arguments.QUICK["train_sentences"]
+
+    def test_longer_corpora_are_trained_for_longer(self):
+        options = train.make_parser().parse_args([])
+        assert arguments.make_recipe(options, 3000).steps == arguments.SHORTEST_TRAINING
+        assert arguments.make_recipe(options, 64_000).steps == arguments.PASSES * 2000
+
+
+class TestBeamSearch:
+    ARGUMENTS = ("--temperatures", "2", "1", "--beam-widths", "1", "3", "--beam-width", "2")
+
+    def test_sweeps(self, trained, corpus, tmp_path, capsys):
+        where = ["--from", str(trained), "--cache-dir", str(corpus / "cache"), "--out", str(tmp_path)]
+        assert beam_search.main([*where, *self.ARGUMENTS]) == 0
+        report = json.loads((tmp_path / "beam_search.json").read_text())
+        results = json.loads((trained / "results.json").read_text())
+        for sweep, one in zip(report["models"], results["runs"], strict=True):
+            assert sweep["temperature"]["temperature"] == [1, 2]
+            assert sweep["temperature"]["ece"][0] == pytest.approx(one["ece"], rel=1e-4)
+            assert sweep["temperature"]["nll"][0] == pytest.approx(one["nll"], rel=1e-4)
+            assert sweep["beam_width"]["beam_width"] == [1, 3]
+            assert sweep["beam_width"]["wer"][0] == pytest.approx(one["greedy_wer"])
+            assert sweep["beam_width"]["cer"][0] == pytest.approx(one["greedy_cer"])
+        assert (tmp_path / "temperature.png").stat().st_size > 1000
+        assert (tmp_path / "beam_width.png").stat().st_size > 1000
+        assert "hard targets: WER %" in capsys.readouterr().out
+
+    def test_refused(self, tmp_path, capsys):
+        assert "--from must be" in refused(capsys, beam_search.main, "--from", str(tmp_path))
+        line = refused(capsys, beam_search.main, "--from", str(tmp_path), "--temperatures", "0")
+        assert "must be a finite number above 0" in line
+
+
+class TestTranscribe:
+    def test_files(self, trained, corpus, tmp_path, capsys):
+        bad = tmp_path / "bad.wav"
+        bad.write_text("no audio")
+        files = [str(corpus / "test0.wav"), str(bad), str(tmp_path / "none.flac"), str(corpus / "test1.wav")]
+        assert transcribe.main(["--from", str(trained), *files]) == 1
+        captured = capsys.readouterr()
+        lines = [line.split("\t") for line in captured.out.splitlines()]
+        assert [line[0] for line in lines] == [files[0], files[3]]
+        assert all(len(line) == 3 and float(line[1]) <= 0 for line in lines)
+        errors = captured.err.splitlines()
+        assert len(errors) == 2
+        assert str(bad) in errors[0]
+        assert "none.flac" in errors[1]
+
+    def test_text_and_score_are_those_of_the_search(self, trained, corpus, capsys):
+        wav = str(corpus / "test0.wav")
+        arguments = ["--from", str(trained), "--label-smoothing", "0.1", "--seed", "0", "--beam-width", "3"]
+        assert transcribe.main([*arguments, "--n-best", "3", "--json", wav]) == 0
+        value = json.loads(capsys.readouterr().out)
+        (piece,) = value["pieces"]
+        scores = [hypothesis["score"] for hypothesis in piece["hypotheses"]]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+        assert value["text"] == piece["hypotheses"][0]["text"]
+        assert piece["start"] == 0
+        assert transcribe.main([*arguments, "--n-best", "3", wav]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 3
+        assert transcribe.main([*arguments, wav]) == 0
+        assert capsys.readouterr().out.rstrip("\n").split("\t")[2] == value["text"]
+
+    def test_long_audio_in_pieces(self, trained, tmp_path, capsys):
+        import soundfile
+
+        rng = np.random.default_rng(0)
+        samples = np.concatenate([np.append(speech("abcdabcdab", rng), np.zeros(RATE // 2)) for _ in range(30)])
+        soundfile.write(tmp_path / "long.flac", np.stack([samples, samples], 1), RATE)
+        assert (
+            transcribe.main(["--from", str(trained), "--json", "--beam-width", "1", str(tmp_path / "long.flac")]) == 0
+        )
+        pieces = json.loads(capsys.readouterr().out)["pieces"]
+        assert len(pieces) >= 3
+        assert all(piece["duration"] <= 20 for piece in pieces)
+        assert pieces[-1]["start"] + pieces[-1]["duration"] == pytest.approx(45, abs=0.5)
+
+    def test_as_a_command_on_standard_input(self, trained, corpus):
+        command = [sys.executable, "-m", "demos.speech.transcribe", "--from", str(trained), "--json", "-"]
+        audio = (corpus / "test0.wav").read_bytes()
+        done = subprocess.run(command, cwd=ROOT, input=audio, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        assert json.loads(done.stdout)["file"] == "-"
+
+    def test_refused(self, trained, tmp_path, capsys):
+        wav = str(tmp_path / "x.wav")
+        assert "--n-best must be at most" in refused(
+            capsys, transcribe.main, "--from", str(trained), "--n-best", "9", wav
+        )
+        assert "α = 0.1 seed 0" in refused(capsys, transcribe.main, "--from", str(trained), "--seed", "7", wav)
+        assert "--from must be" in refused(capsys, transcribe.main, "--from", str(tmp_path), wav)
+
+    def test_a_corrupt_model_is_named(self, trained, tmp_path, capsys):
+        import shutil
+
+        copy = tmp_path / "copy"
+        shutil.copytree(trained, copy)
+        for path in copy.glob("alpha-*/seed-*/model.keras"):
+            path.write_bytes(path.read_bytes()[:1000])
+        line = refused(capsys, transcribe.main, "--from", str(copy), str(tmp_path / "x.wav"))
+        assert "model.keras cannot be read" in line
+
+
+def test_saved_model_gives_the_numbers(trained):
+    one = runs.trained_models(trained)[0]
+    model = one.load()
+    assert isinstance(model, keras.Model)
+    assert model.count_params() == one.result["parameters"]

@@ -1,0 +1,299 @@
+"""Losses against plain references, the schedule, training on made-up features, exact resume."""
+
+import dataclasses
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, value_and_gradient
+
+from demos.speech import batches, evaluation, pictures, runs, training
+from demos.speech.feature_cache import FeatureSet
+from demos.speech.search import Searcher
+from demos.speech.tokens import END, START, Characters
+
+pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
+
+TOKENS = Characters("abc")
+RECIPE = training.Recipe(steps=8, steps_per_epoch=4, batch_size=4, units=16, warmup_steps=2, dropout=0.2)
+
+
+def made_up(rng, size=24, noise=0.5):
+    """Utterances whose every letter is a stretch of frames of its own kind."""
+    kinds = np.random.default_rng(0).normal(size=(3, 80)) * 2
+    transcripts, parts = [], []
+    for _ in range(size):
+        letters = rng.integers(0, 3, rng.integers(2, 6))
+        transcripts.append("".join("abc"[k] for k in letters))
+        frames = [kinds[k] + noise * rng.normal(size=(rng.integers(10, 16), 80)) for k in letters]
+        silence = noise * rng.normal(size=(4, 80))
+        parts.append(np.concatenate([np.concatenate([f, silence]) for f in frames]))
+    num_frames = np.array([len(part) for part in parts])
+    return FeatureSet(
+        keys=[f"made-up-{i}" for i in range(size)],
+        transcripts=transcripts,
+        num_frames=num_frames,
+        corpus_statistics=None,
+        skipped=[],
+        places=np.stack([np.zeros(size, int), np.cumsum([0, *num_frames])[:-1]], 1),
+        parts=[np.concatenate(parts).astype("float16")],
+    )
+
+
+@pytest.fixture
+def split(rng):
+    return runs.make_split(TOKENS, made_up(rng), skip_bad=False)
+
+
+def ctc_by_enumeration(labels, log_probs):
+    """−log of the summed probability of all paths (S steps) that collapse to `labels`."""
+    total = -math.inf
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        collapsed = [k for k, _ in itertools.groupby(path) if k != START]
+        if collapsed == list(labels):
+            total = np.logaddexp(total, sum(row[k] for row, k in zip(log_probs, path, strict=True)))
+    return -total
+
+
+class TestCTC:
+    LABELS = np.array([[2, 3, 1, -1], [2, 2, 1, -1], [4, 1, -1, -1], [2, 2, 2, 1]], "int32")
+    OUTPUTS = np.array([4, 3, 2, 4], "int32")  # the last needs 5
+
+    def logits(self, rng):
+        return rng.normal(size=(4, 5, 5)).astype("float32") * 2
+
+    @pytest.mark.parametrize("jit", [False, True])
+    def test_equals_the_sum_over_all_paths(self, rng, jit):
+        logits = self.logits(rng)
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        expected = 0.0
+        for labels, row, size in zip(self.LABELS[:3], log_probs, self.OUTPUTS, strict=False):
+            ids = labels[labels > END]
+            expected += ctc_by_enumeration(ids, row[:size].astype("float64")) / len(ids)
+        value, gradient = value_and_gradient(
+            lambda z: training.ctc_loss(keras.ops.convert_to_tensor(self.LABELS), z, self.OUTPUTS), logits, jit=jit
+        )
+        assert value == pytest.approx(expected / 4, rel=1e-4)
+        assert np.isfinite(gradient).all()
+        assert np.abs(gradient[3]).max() == 0  # does not fit
+        for row, size in zip(gradient[:3], self.OUTPUTS, strict=False):
+            assert np.abs(row[:size]).min() > 0
+            assert np.abs(row[size:]).max() == 0
+
+    def test_padding_of_the_labels_does_not_matter(self, rng):
+        logits = self.logits(rng)
+        wide = np.pad(self.LABELS, [(0, 0), (0, 3)], constant_values=-1)
+        a, b = (
+            float(training.ctc_loss(keras.ops.convert_to_tensor(y), logits, self.OUTPUTS)) for y in (self.LABELS, wide)
+        )
+        assert a == pytest.approx(b, rel=1e-6)
+
+
+class TestTokenLoss:
+    LABELS = np.array([[2, 3, 1, -1], [4, 1, -1, -1]], "int32")
+    ALL = np.array([2, 3, 1, 4, 1, 2, 2])
+
+    def reference(self, kind, alpha, logits):
+        """Mean cross-entropy over the five labels, from targets written out."""
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses = []
+        for row, labels in zip(log_probs.astype("float64"), self.LABELS, strict=True):
+            ids = [int(k) for k in labels if k >= 0]
+            for t, k in enumerate(ids):
+                target = np.zeros(5)
+                if kind == "neighbourhood":
+                    for distance, share in ((1, 0.7), (2, 0.3)):
+                        for neighbour in (t - distance, t + distance):
+                            target[ids[neighbour] if 0 <= neighbour < len(ids) else k] += alpha * share / 2
+                elif kind == "unigram":
+                    target += alpha * np.bincount(self.ALL, minlength=5) / len(self.ALL)
+                else:
+                    target += alpha / 5
+                target[k] += 1 - alpha
+                losses.append(-target @ row[t])
+        return np.mean(losses)
+
+    @pytest.mark.parametrize("alpha", [0.0, 0.1, 0.4])
+    @pytest.mark.parametrize("kind", training.SMOOTHING_KINDS)
+    def test_equals_its_definition(self, rng, kind, alpha):
+        logits = rng.normal(size=(2, 4, 5)).astype("float32") * 3
+        loss = training.token_loss(kind, alpha, 5, self.ALL)
+        value, gradient = value_and_gradient(lambda z: loss(self.LABELS, z), logits)
+        assert value == pytest.approx(self.reference(kind, alpha, logits), rel=1e-5)
+        assert np.abs(gradient[self.LABELS < 0]).max() == 0
+        assert np.abs(gradient[self.LABELS >= 0]).min() > 0
+
+
+class TestMakeObjective:
+    def rate(self, objective, step):
+        objective.optimizer.iterations.assign(step)
+        return float(objective.optimizer.learning_rate)
+
+    @pytest.mark.parametrize("warmup", [0, 10])
+    def test_the_rate_rises_then_falls_to_0(self, warmup):
+        recipe = dataclasses.replace(RECIPE, steps=100, warmup_steps=warmup, learning_rate=1e-2)
+        objective = training.make_objective(training.build(recipe, 5), recipe, 0.0, np.array([2]))
+        if warmup:
+            assert self.rate(objective, 5) == pytest.approx(5e-3)
+        assert self.rate(objective, warmup) == pytest.approx(1e-2)
+        middle = warmup + (100 - warmup) // 2
+        assert self.rate(objective, middle) == pytest.approx(5e-3, rel=1e-3)
+        assert self.rate(objective, 100) == pytest.approx(0, abs=1e-9)
+
+    def test_more_warmup_than_steps(self):
+        recipe = dataclasses.replace(RECIPE, steps=1, steps_per_epoch=1, warmup_steps=100)
+        objective = training.make_objective(training.build(recipe, 5), recipe, 0.0, np.array([2]))
+        assert self.rate(objective, 0) == pytest.approx(recipe.learning_rate)
+
+    @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+    def test_the_loss_is_the_weighted_sum_and_ignores_padding(self, split, ctc_weight):
+        recipe = dataclasses.replace(RECIPE, dropout=0.0, ctc_weight=ctc_weight)
+        model = training.build(recipe, TOKENS.size)
+        objective = training.make_objective(model, recipe, 0.1, np.array([2, 1]))
+        x, y, _ = next(iter(split.batches()))
+        value = float(objective.compute_loss(x, y, objective(x)))
+        names = {metric.name: float(metric.result()) for metric in objective.metrics}
+        assert value == pytest.approx(names["token_loss"] + ctc_weight * names.get("ctc_loss", 0.0), rel=1e-5)
+        hits = np.asarray(model(x)).argmax(-1) == y.numpy()
+        assert names["accuracy"] == pytest.approx(hits[y.numpy() >= 0].mean())
+        wide = {
+            "features": np.pad(x["features"], [(0, 0), (0, 9), (0, 0)]),
+            "num_frames": x["num_frames"],
+            "tokens": np.pad(x["tokens"], [(0, 0), (0, 5)]),
+        }
+        wide_y = np.pad(y, [(0, 0), (0, 5)], constant_values=-1)
+        assert float(objective.compute_loss(wide, wide_y, objective(wide))) == pytest.approx(value, rel=1e-5)
+
+
+def train(split, folder, recipe=RECIPE, alpha=0.1, callbacks=(), **arguments):
+    """Trains a fresh model; returns it and its history."""
+    keras.utils.set_random_seed(0)
+    model = training.build(recipe, TOKENS.size)
+    labels = np.concatenate(split.token_ids)
+    objective = training.make_objective(model, recipe, alpha, labels, **arguments)
+
+    def endless(first_step):
+        return batches.training_batches(split.features, split.token_ids, recipe.batch_size, 0, first_step, False)
+
+    return model, training.train(objective, recipe, endless, folder / "checkpoint.npz", callbacks)
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends a training in the middle of its second epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == 6:
+            raise Killed
+
+
+class TestTrain:
+    @pytest.mark.parametrize("model", ["lstm", "transformer"])
+    def test_a_killed_training_ends_as_one_that_was_not(self, split, tmp_path, model):
+        recipe = dataclasses.replace(RECIPE, model=model)
+        whole, history = train(split, tmp_path / "whole", recipe)
+        with pytest.raises(Killed):
+            train(split, tmp_path / "killed", recipe, callbacks=(Kill(),))
+        resumed, resumed_history = train(split, tmp_path / "killed", recipe)
+        assert [epoch["epoch"] for epoch in resumed_history] == [1, 2]
+        for a, b in zip(whole.weights, resumed.weights, strict=True):
+            np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-5)
+        assert resumed_history[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-4)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"steps_per_execution": 2}, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)],
+        ids=["steps", "XLA"],
+    )
+    def test_steps_in_one_call_and_xla_change_nothing(self, split, tmp_path, arguments):
+        recipe = dataclasses.replace(RECIPE, dropout=0.0)
+        _, history = train(split, tmp_path / "one", recipe)
+        _, other = train(split, tmp_path / "other", recipe, **arguments)
+        assert other[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-3)
+
+    def test_learns_and_is_measured(self, rng, split, tmp_path):
+        recipe = dataclasses.replace(
+            RECIPE, steps=300, steps_per_epoch=150, batch_size=16, units=32, learning_rate=5e-3, warmup_steps=20
+        )
+        model, history = train(runs.make_split(TOKENS, made_up(rng, 200), skip_bad=False), tmp_path, recipe)
+        assert history[-1]["accuracy"] > 0.85
+        test = runs.make_split(TOKENS, made_up(rng, 16), skip_bad=False)
+        searcher = Searcher(model, TOKENS, int(test.features.num_frames.max()))
+        result = evaluation.evaluate(searcher, split, test, beam_width=3, length_penalty=1.0)
+        assert set(evaluation.MEASURES) <= set(result)
+        assert result["token_accuracy"] > 0.85
+        assert result["beam_cer"] < 0.3
+        assert result["dev_beam_wer"] < 0.6
+        logits, labels = evaluation.next_tokens(searcher, test)
+        assert len(labels) == sum(len(ids) + 1 for ids in test.token_ids)
+        assert (labels == END).sum() == 16
+        log_probs = logits - np.log(np.exp(logits.astype("float64")).sum(-1, keepdims=True))
+        assert result["nll"] == pytest.approx(-log_probs[np.arange(len(labels)), labels].mean(), rel=1e-4)
+        assert result["nll_scaled"] <= result["nll"] + 0.05
+        assert [e["reference"] for e in result["examples"]] == test.features.transcripts[: evaluation.EXAMPLES]
+
+
+class TestEvaluation:
+    def test_error_rates_by_hand(self, rng):
+        pytest.importorskip("jiwer", reason='word error rates need pip install "keras-ls[speech]"')
+        features = dataclasses.replace(made_up(rng, 2), transcripts=["one two three", "four"])
+        wer, cer = evaluation.Split(features, [np.array([2])] * 2).error_rates(["one to", "four"])
+        assert wer == pytest.approx(2 / 4)  # a word replaced, one missing
+        assert cer == pytest.approx(7 / 17)
+        assert evaluation.Split(features, [np.array([2])] * 2).error_rates(["", ""]) == (1, 1)
+
+    def test_texts_come_in_the_order_of_the_split(self, split):
+        class Echo:
+            def recognise(self, features, num_frames, *settings):
+                return [[type("Best", (), {"text": str(int(n))})] for n in num_frames]
+
+        texts = Searcher.transcripts(Echo(), split.batches(), len(split.features))
+        assert texts == [str(n) for n in split.features.num_frames]
+
+    def row(self, alpha, wer, nll=0.1):
+        row = {name: {"mean": 0.5, "sd": None} for name in evaluation.MEASURES}
+        return {
+            "label_smoothing": alpha,
+            **row,
+            "dev_beam_wer": {"mean": wer, "sd": None},
+            "dev_nll": {"mean": nll, "sd": None},
+        }
+
+    def test_best_on_dev(self):
+        rows = [self.row(0.0, 0.1), self.row(0.05, 0.08, 0.3), self.row(0.1, 0.08, 0.2)]
+        assert evaluation.best_on_dev(rows) == 0.1
+
+    def test_table(self):
+        row = self.row(0.1, 0.0823)
+        row["greedy_wer"] = {"mean": 0.1234, "sd": 0.01}
+        lines = evaluation.table([row], 8).splitlines()
+        assert "beam 8 WER %" in lines[0]
+        assert lines[-1].split()[-1] == "8.23"
+        assert "12.34 ± 1.00" in lines[-1]
+
+
+def test_bad_utterances_are_refused_or_skipped(rng):
+    features = dataclasses.replace(made_up(rng, 4), transcripts=["ab", "xa", "abc" * 50, "c"])
+    with pytest.raises(ValueError, match=r"made-up-1: .*'x'.*--skip-bad"):
+        runs.make_split(TOKENS, features, skip_bad=False)
+    split = runs.make_split(TOKENS, features, skip_bad=True)
+    assert split.features.transcripts == ["ab", "c"]
+    assert [len(ids) for ids in split.token_ids] == [2, 1]
+    assert len(split.features.skipped) == 2
+    assert "made-up-2" in split.features.skipped[1]
+
+
+def test_attention_picture(rng):
+    pytest.importorskip("matplotlib", reason='pictures need pip install "keras-ls[speech]"')
+    weights = rng.dirichlet(np.ones(20), 5)
+    figure = pictures.attention_picture(weights, ["a", " ", "$", "ü", "end"], "a $ ü")
+    image = pictures.pixels(figure)
+    assert image.dtype == np.uint8
+    assert image.ndim == 4
+    assert len(np.unique(image)) > 10
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()][:2] == ["a", "␣"]
