@@ -34,7 +34,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["keras_ls", "keras_ls.*"]),
     package_data={"keras_ls": ["py.typed"]},
-    install_requires=["keras>=3.8", "numpy>=1.24", "tensorboard>=2.16", "tensorflow>=2.16"],
+    install_requires=["keras>=3.12", "numpy>=1.24", "tensorboard>=2.16", "tensorflow>=2.16"],
     extras_require={
         "plots": PLOTS,
         "demos": DEMOS,
