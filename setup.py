@@ -17,6 +17,7 @@ SPEECH = [
     "espeakng-loader>=0.2.4",
     "jiwer>=3",
     "librosa>=0.10",
+    "sentencepiece>=0.2",
     "soundfile>=0.12",
     "soxr>=0.3.2",
     "tensorflow-io>=0.37; python_version<'3.13'",

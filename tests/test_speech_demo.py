@@ -99,7 +99,7 @@ class TestTrain:
             folder = runs.directory(trained, one["label_smoothing"], one["seed"])
             assert not list(folder.glob("checkpoint*"))
         assert (trained / "reliability.png").stat().st_size > 1000
-        assert runs.read_statistics(trained).shape == (2, 80)
+        assert runs.read_features(trained)[0].shape == (2, 80)
 
     def test_tensorboard(self, trained):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -136,6 +136,7 @@ class TestTrain:
         (trained,) = runs.trained_models(tmp_path / "out")
         assert trained.load().vocabulary_size == runs.read_tokens(tmp_path / "out").size
 
+    @pytest.mark.slow
     def test_a_killed_run_ends_as_one_that_was_not(self, run, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(image_training, "SHORTEST_EPOCH", 2)
         whole = run(tmp_path / "whole")
@@ -279,8 +280,9 @@ class TestTranscribe:
             transcribe.main(["--from", str(trained), "--json", "--beam-width", "1", str(tmp_path / "long.flac")]) == 0
         )
         pieces = json.loads(capsys.readouterr().out)["pieces"]
-        assert len(pieces) >= 3
-        assert all(piece["duration"] <= 20 for piece in pieces)
+        assert len(pieces) >= 30
+        limit = max(1, runs.read_features(trained)[1] / 100)
+        assert all(piece["duration"] <= limit for piece in pieces)
         assert pieces[-1]["start"] + pieces[-1]["duration"] == pytest.approx(45, abs=0.5)
 
     def test_as_a_command_on_standard_input(self, trained, corpus):

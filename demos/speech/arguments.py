@@ -12,7 +12,7 @@ from demos.speech.training import SMOOTHING_KINDS, Recipe
 MODELS = ("lstm", "transformer")
 # What --quick stands for, where nothing else was given.
 QUICK = {"train_sentences": 1000, "dev_sentences": 60, "test_sentences": 80, "steps": 300}
-SHORTEST_TRAINING, PASSES = 800, 8
+SHORTEST_TRAINING, PASSES = 1000, 8
 TRANSFORMER = {"encoder_layers": 4, "learning_rate": 1e-3}
 
 

@@ -137,9 +137,8 @@ def prepare(options: argparse.Namespace) -> Experiment:
     }
     out = pathlib.Path(options.out or f"runs/speech/{data.name}-{options.model}")
     records.open_directory(out, settings, options.resume)
-    statistics = train.features.corpus_statistics
     records.write_json(out / "tokens.json", data.tokens.to_json())
-    records.write_json(out / "features.json", {"statistics": None if statistics is None else statistics.tolist()})
+    records.write_json(out / "features.json", describe_features(train.features))
     return Experiment(options, data, settled, out, settings)
 
 
@@ -298,10 +297,20 @@ def read_tokens(out: pathlib.Path) -> tokens.Tokens:
     return tokens.from_json(read_json(out / "tokens.json"))
 
 
-def read_statistics(out: pathlib.Path) -> np.ndarray | None:
-    """What features are normalised by, None where by each utterance's own."""
-    statistics = read_json(out / "features.json")["statistics"]
-    return None if statistics is None else np.array(statistics, "float32")
+def describe_features(train: feature_cache.FeatureSet) -> dict[str, Any]:
+    """What must be known of the training features to make others like them, for a JSON file."""
+    statistics = train.corpus_statistics
+    return {
+        "statistics": None if statistics is None else statistics.tolist(),
+        "max_frames": int(train.num_frames.max()),
+    }
+
+
+def read_features(out: pathlib.Path) -> tuple[np.ndarray | None, int]:
+    """What features are normalised by, None where by each utterance's own; frames of the longest training utterance."""
+    described = read_json(out / "features.json")
+    statistics = described["statistics"]
+    return None if statistics is None else np.array(statistics, "float32"), described["max_frames"]
 
 
 def read_json(path: pathlib.Path) -> Any:

@@ -152,6 +152,7 @@ class Objective(keras.Model):
         names = ("token_loss", "ctc_loss") if ctc_weight else ("token_loss",)
         self.means = [keras.metrics.Mean(name) for name in names]
         self.accuracy = keras.metrics.Mean("accuracy")
+        recogniser.ctc_head.trainable = bool(ctc_weight)
         self.built = True
 
     def call(self, inputs, training=False):

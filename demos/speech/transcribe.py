@@ -1,8 +1,9 @@
 """Turns audio files into text with a recogniser that demos.speech.train has trained.
 
-Files may have any common format, sample rate, number of channels and length: long ones are read piece by piece and cut
-where it is quiet. A line of output is the file, the score and the text, with tabs between them. A score is the mean
-log p of a token in nats, unless --length-penalty says otherwise; that of a file is the mean of its pieces'.
+Files may have any common format, sample rate, number of channels and length: those longer than what the recogniser
+learned from are read piece by piece, and cut where it is quiet. A line of output is the file, the score and the text,
+with tabs between them. A score is the mean log p of a token in nats, unless --length-penalty says otherwise; that of a
+file is the mean of its pieces'.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from demos.speech import audio, features, runs, tokens
 from demos.speech.batches import REDUCTION
 from demos.speech.search import LENGTH_PENALTY, Hypothesis, Searcher
 
-MAX_SECONDS = 20.0
+# Bounds of the longest piece, which is as long as the longest utterance of the training, in seconds.
+SHORTEST_LIMIT, LONGEST_LIMIT = 1.0, 30.0
 STANDARD_INPUT = "-"
 
 
@@ -32,11 +34,13 @@ class Transcriber:
     Attributes:
         searcher: of the model.
         statistics: what features are normalised by, None for each piece's own.
+        max_seconds: of the longest piece.
         options: the command line.
     """
 
     searcher: Searcher
     statistics: np.ndarray | None
+    max_seconds: float
     options: argparse.Namespace
 
     def hypotheses(self, waveform: np.ndarray) -> list[Hypothesis]:
@@ -60,7 +64,7 @@ class Transcriber:
         """
         is_input = name == STANDARD_INPUT
         source = sys.stdin.buffer if is_input else name
-        for start, waveform in audio.segments(source, MAX_SECONDS, "standard input" if is_input else None):
+        for start, waveform in audio.segments(source, self.max_seconds, "standard input" if is_input else None):
             found = self.hypotheses(waveform)
             yield {
                 "start": round(start, 3),
@@ -123,8 +127,10 @@ def plan(options: argparse.Namespace) -> Transcriber:
     out = pathlib.Path(options.run)
     model = choose(runs.trained_models(out), options.label_smoothing, options.seed).load()
     known: tokens.Tokens = runs.read_tokens(out)
-    max_frames = features.num_frames(int(MAX_SECONDS * audio.SAMPLE_RATE))
-    return Transcriber(Searcher(model, known, max_frames), runs.read_statistics(out), options)
+    statistics, max_frames = runs.read_features(out)
+    max_seconds = min(max(SHORTEST_LIMIT, max_frames / 100), LONGEST_LIMIT)
+    searcher = Searcher(model, known, features.num_frames(int(max_seconds * audio.SAMPLE_RATE)))
+    return Transcriber(searcher, statistics, max_seconds, options)
 
 
 def choose(models: list[runs.Trained], alpha: float | None, seed: int | None) -> runs.Trained:
