@@ -11,7 +11,15 @@ from demos.speech.training import SMOOTHING_KINDS, Recipe
 
 MODELS = ("lstm", "transformer")
 # What --quick stands for, where nothing else was given.
-QUICK = {"train_sentences": 1000, "dev_sentences": 60, "test_sentences": 80, "steps": 300}
+QUICK = {
+    "train_sentences": 1000,
+    "dev_sentences": 60,
+    "test_sentences": 80,
+    "steps": 250,
+    "learning_rate": 4e-3,
+    "warmup_steps": 50,
+    "dropout": 0.0,
+}
 SHORTEST_TRAINING, PASSES = 1000, 8
 TRANSFORMER = {"encoder_layers": 4, "learning_rate": 1e-3}
 
@@ -56,7 +64,8 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
         "--quick",
         action="store_true",
         help="show in about 2 minutes that it works: "
-        + ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUICK.items()),
+        + ", ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in QUICK.items())
+        + ", --no-augment",
     )
 
 
@@ -105,7 +114,6 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        default=True,
         help="SpecAugment: mask channels and stretches of time at random (default: yes)",
     )
 
@@ -153,6 +161,8 @@ def settle(options: argparse.Namespace) -> None:
         for name, value in QUICK.items():
             if getattr(options, name) is None:
                 setattr(options, name, value)
+    if options.augment is None:
+        options.augment = not options.quick
     recipe = make_recipe(options, 1)
     if options.model == "transformer" and recipe.units % (2 * recipe.heads):
         raise ValueError(
