@@ -5,6 +5,10 @@ import importlib
 import io
 import math
 import sys
+from collections.abc import Callable
+from typing import Any
+
+from demos.checkpoints import Diverged
 
 
 class MissingExtra(ImportError):
@@ -24,6 +28,23 @@ def print_what_can_be() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def execute(parser: Parser, argv: list[str] | None, plan: Callable[..., Any], run: Callable[..., Any]) -> int:
+    """Plans and runs a demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
+    print_what_can_be()
+    options = parser.parse_args(argv)
+    try:
+        planned = plan(options)
+    except (ValueError, OSError, MissingExtra) as error:
+        parser.error(" ".join(str(error).split()))
+    try:
+        run(planned)
+    except Diverged as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nInterrupted. The same command with --resume goes on from here.\n")
+    return 0
 
 
 def optional(module: str, purpose: str, extra: str = "demos"):

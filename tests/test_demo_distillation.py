@@ -14,6 +14,7 @@ from harness import BACKEND, numpy
 from image_files import cifar_like
 
 import keras_ls
+from demos import checkpoints
 from demos.image import augment, datasets, distillation, distillation_figure, distillation_mnist, experiments, training
 
 for package in ("sklearn", "matplotlib", "PIL"):
@@ -32,7 +33,7 @@ TWO = ("--label-smoothing", "0", "0.3", "--temperature", "4")
 @pytest.fixture(scope="module", autouse=True)
 def _short_epochs():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "SHORTEST_EPOCH", 4)
+        patch.setattr(checkpoints, "SHORTEST_EPOCH", 4)
         yield
 
 
@@ -222,7 +223,7 @@ class TestFigure:
 class TestResume:
     def test_a_killed_run_ends_as_one_that_was_not(self, digits, tmp_path, monkeypatch, capsys):
         saved = []
-        save = training.save
+        save = checkpoints.save
 
         def killed(path, *arguments):
             saved.append(path)
@@ -230,7 +231,7 @@ class TestResume:
                 raise KeyboardInterrupt
             save(path, *arguments)
 
-        monkeypatch.setattr(training, "save", killed)
+        monkeypatch.setattr(checkpoints, "save", killed)
         with pytest.raises(SystemExit) as stopped:
             distillation.main([*SMALL, *TWO, "--out", str(tmp_path)])
         assert stopped.value.code == 130
@@ -435,17 +436,17 @@ class TestParts:
         data = self.data(rng)
         recipe = training.Recipe(12, 4, 16, momentum=0.9, dropout=0.5, shift=1, hidden=(8, 8))
         expected = self.trained(data, recipe, tmp_path / "whole")
-        save = training.save
+        save = checkpoints.save
 
         def killed(path, model, epoch, history):
             if epoch == 2:
                 raise KeyboardInterrupt
             save(path, model, epoch, history)
 
-        monkeypatch.setattr(training, "save", killed)
+        monkeypatch.setattr(checkpoints, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             self.trained(data, recipe, tmp_path / "killed")
-        monkeypatch.setattr(training, "save", save)
+        monkeypatch.setattr(checkpoints, "save", save)
         for a, b in zip(self.trained(data, recipe, tmp_path / "killed"), expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

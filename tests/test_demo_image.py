@@ -13,7 +13,8 @@ from harness import BACKEND
 from image_files import cifar_like, image_folders
 
 import keras_ls
-from demos.image import calibration, datasets, evaluation, training
+from demos import checkpoints, measures
+from demos.image import calibration, datasets, evaluation
 
 for package in ("sklearn", "matplotlib", "PIL"):
     pytest.importorskip(package, reason='the demos need pip install "keras-ls[demos]"')
@@ -25,7 +26,7 @@ SMALL = ["--hidden", "16", "--steps", "12", "--batch-size", "300"]
 @pytest.fixture
 def short_epochs(monkeypatch):
     """Epochs of 4 steps where a pass over the data is shorter."""
-    monkeypatch.setattr(training, "SHORTEST_EPOCH", 4)
+    monkeypatch.setattr(checkpoints, "SHORTEST_EPOCH", 4)
 
 
 def run(out, *arguments):
@@ -46,8 +47,7 @@ def refused(capsys, *arguments):
 
 def numbers(results):
     """What a run must reproduce, as an array."""
-    measures = [[run[name] for name in evaluation.MEASURES] for run in results["runs"]]
-    return np.array(measures, "float64")
+    return np.array([[run[name] for name in evaluation.MEASURES] for run in results["runs"]], "float64")
 
 
 class TestRun:
@@ -72,7 +72,7 @@ class TestRun:
             assert sum(row["curve"]["count"]) == sum(row["curve_scaled"]["count"]) == 2 * 897
         for one in results["runs"]:
             assert 0 <= one["ece"] <= 1
-            assert evaluation.curve_from_json(one["curve"]).ece() == pytest.approx(one["ece"])
+            assert measures.curve_from_json(one["curve"]).ece() == pytest.approx(one["ece"])
             assert [epoch["epoch"] for epoch in one["history"]] == [1, 2, 3]
             assert {"loss", "accuracy", "val_ece", "val_temperature"} <= set(one["history"][-1])
             directory = out / f"alpha-{one['label_smoothing']}" / f"seed-{one['seed']}"
@@ -149,8 +149,8 @@ class TestResume:
                 raise KeyboardInterrupt
             original(path, *arguments)
 
-        original = training.save
-        monkeypatch.setattr(training, "save", save)
+        original = checkpoints.save
+        monkeypatch.setattr(checkpoints, "save", save)
         out = tmp_path / "killed"
         with pytest.raises(SystemExit) as stopped:
             calibration.main([*self.ARGUMENTS, "--out", str(out)])
@@ -292,7 +292,7 @@ class TestEvaluation:
             for rows in (slice(0, 20), slice(20, 300))
         ]
         assert any(np.isnan(part.accuracy).any() for part in parts)  # empty bins
-        pooled = evaluation.pool(parts)
+        pooled = measures.pool(map(measures.curve_to_json, parts))
         whole = keras_ls.reliability_curve(labels, logits, from_logits=True)
         for name in ("bin_edges", "confidence", "accuracy", "count"):
             np.testing.assert_allclose(getattr(pooled, name), getattr(whole, name), rtol=1e-6)
@@ -300,13 +300,13 @@ class TestEvaluation:
     def test_curves_survive_json(self, rng):
         logits, labels = self.logits(rng, 1.0, size=30)
         curve = keras_ls.reliability_curve(labels, logits, from_logits=True)
-        copy = evaluation.curve_from_json(json.loads(json.dumps(evaluation.curve_to_json(curve), allow_nan=False)))
+        copy = measures.curve_from_json(json.loads(json.dumps(measures.curve_to_json(curve), allow_nan=False)))
         np.testing.assert_array_equal(copy.accuracy, curve.accuracy)
         assert copy.ece() == curve.ece()
 
     def test_table(self):
-        measures = {name: {"mean": 0.5, "sd": None} for name in evaluation.MEASURES}
-        measures["accuracy"] = {"mean": 0.7212, "sd": 0.003}
-        lines = evaluation.table([{"label_smoothing": 0.05, **measures}]).splitlines()
+        row = {name: {"mean": 0.5, "sd": None} for name in evaluation.MEASURES}
+        row["accuracy"] = {"mean": 0.7212, "sd": 0.003}
+        lines = evaluation.table([{"label_smoothing": 0.05, **row}]).splitlines()
         assert lines[-1].split() == ["0.05", "72.12", "±", "0.30", "0.5000", "0.5000", "0.500", "0.5000"]
         assert lines[0].index("NLL") == lines[-1].index("0.5000")

@@ -14,7 +14,8 @@ from harness import BACKEND
 from image_files import cifar_like, image_folders
 
 import keras_ls
-from demos.image import datasets, information, training
+from demos import checkpoints
+from demos.image import datasets, information
 from demos.image.augment import crop_and_flip, noisy
 
 for package in ("sklearn", "matplotlib", "PIL"):
@@ -161,8 +162,8 @@ class TestResume:
                 raise KeyboardInterrupt
             original(path, *arguments)
 
-        original = training.save
-        monkeypatch.setattr(training, "save", save)
+        original = checkpoints.save
+        monkeypatch.setattr(checkpoints, "save", save)
         out = tmp_path / "killed"
         with pytest.raises(SystemExit) as stopped:
             information.main([*self.ARGUMENTS, "--out", str(out)])

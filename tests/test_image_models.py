@@ -8,6 +8,7 @@ import pytest
 from harness import numpy
 from keras import ops
 
+from demos import checkpoints
 from demos.image import models, training
 from demos.image.datasets import ImageData
 
@@ -169,12 +170,12 @@ class TestRecipe:
         ],
     )
     def test_epoch_length(self, steps, pass_length, multiple, expected):
-        assert training.epoch_length(steps, pass_length, multiple) == expected
+        assert checkpoints.epoch_length(steps, pass_length, multiple) == expected
 
     def test_epochs_hold_at_least_the_steps(self):
         for steps in range(1, 700, 13):
             for multiple in (1, 3, 20):
-                length, epochs = training.epoch_length(steps, 50, multiple)
+                length, epochs = checkpoints.epoch_length(steps, 50, multiple)
                 assert length % multiple == 0
                 assert steps <= length * epochs < steps + multiple * (epochs + 1)
 
@@ -199,17 +200,17 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(rng, name, tmp_path, 
         return training.train(model, data, recipe, 3, path), model
 
     expected_history, expected = run(tmp_path / "whole.npz")
-    save = training.save
+    save = checkpoints.save
 
     def killed(path, model, epoch, history):
         if epoch == 2:
             raise KeyboardInterrupt
         save(path, model, epoch, history)
 
-    monkeypatch.setattr(training, "save", killed)
+    monkeypatch.setattr(checkpoints, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed.npz")
-    monkeypatch.setattr(training, "save", save)
+    monkeypatch.setattr(checkpoints, "save", save)
     history, model = run(tmp_path / "killed.npz")
 
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
@@ -225,7 +226,7 @@ def test_a_checkpoint_is_whole_or_absent(rng, tmp_path, monkeypatch):
     data, recipe = toy(rng), toy_recipe()
     model = training.make_model("mlp", data, recipe, 0.0)
     path = tmp_path / "checkpoint.npz"
-    training.save(path, model, 1, [{"epoch": 1}])
+    checkpoints.save(path, model, 1, [{"epoch": 1}])
 
     def full(file, **arrays):
         file.write(b"half")
@@ -233,21 +234,21 @@ def test_a_checkpoint_is_whole_or_absent(rng, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match="No space"):
-        training.save(path, model, 2, [])
-    assert training.restore(path, model) == (1, [{"epoch": 1}])
+        checkpoints.save(path, model, 2, [])
+    assert checkpoints.restore(path, model) == (1, [{"epoch": 1}])
 
 
 def test_a_checkpoint_of_another_network_is_refused(rng, tmp_path):
     data = toy(rng)
     path = tmp_path / "checkpoint.npz"
-    training.save(path, training.make_model("mlp", data, toy_recipe(), 0.0), 1, [])
+    checkpoints.save(path, training.make_model("mlp", data, toy_recipe(), 0.0), 1, [])
     with pytest.raises(ValueError, match="another network"):
-        training.restore(path, training.make_model("mlp", data, toy_recipe(hidden=(8, 8)), 0.0))
+        checkpoints.restore(path, training.make_model("mlp", data, toy_recipe(hidden=(8, 8)), 0.0))
 
 
 def test_divergence_stops_training(rng, tmp_path):
     data, recipe = toy(rng), toy_recipe(learning_rate=1e30)
-    with pytest.raises(training.Diverged, match="lower --learning-rate"):
+    with pytest.raises(checkpoints.Diverged, match="lower --learning-rate"):
         training.train(training.make_model("mlp", data, recipe, 0.0), data, recipe, 0, tmp_path / "checkpoint.npz")
     assert not (tmp_path / "checkpoint.npz").exists()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from harness import BACKEND
 
-from demos.image import training as image_training
+from demos import checkpoints
 from demos.speech import arguments, beam_search, evaluation, runs, train, transcribe
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
@@ -138,9 +138,9 @@ class TestTrain:
 
     @pytest.mark.slow
     def test_a_killed_run_ends_as_one_that_was_not(self, run, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(image_training, "SHORTEST_EPOCH", 2)
+        monkeypatch.setattr(checkpoints, "SHORTEST_EPOCH", 2)
         whole = run(tmp_path / "whole")
-        saved, save = [], image_training.save
+        saved, save = [], checkpoints.save
 
         def killed(path, *rest):
             saved.append(path)
@@ -148,7 +148,7 @@ class TestTrain:
                 raise KeyboardInterrupt
             save(path, *rest)
 
-        monkeypatch.setattr(image_training, "save", killed)
+        monkeypatch.setattr(checkpoints, "save", killed)
         with pytest.raises(SystemExit) as stopped:
             run(tmp_path / "killed")
         assert stopped.value.code == 130

@@ -64,8 +64,8 @@ class TestCTC:
     def logits(self, rng):
         return rng.normal(size=(4, 5, 5)).astype("float32") * 2
 
-    @pytest.mark.parametrize("jit", [False, True])
-    def test_equals_the_sum_over_all_paths(self, rng, jit):
+    @pytest.mark.parametrize("xla", [False, True])
+    def test_equals_the_sum_over_all_paths(self, rng, xla):
         logits = self.logits(rng)
         log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         expected = 0.0
@@ -73,7 +73,7 @@ class TestCTC:
             ids = labels[labels > END]
             expected += ctc_by_enumeration(ids, row[:size].astype("float64")) / len(ids)
         value, gradient = value_and_gradient(
-            lambda z: training.ctc_loss(keras.ops.convert_to_tensor(self.LABELS), z, self.OUTPUTS), logits, jit=jit
+            lambda z: training.ctc_loss(keras.ops.convert_to_tensor(self.LABELS), z, self.OUTPUTS, xla), logits, jit=xla
         )
         assert value == pytest.approx(expected / 4, rel=1e-4)
         assert np.isfinite(gradient).all()
@@ -81,6 +81,14 @@ class TestCTC:
         for row, size in zip(gradient[:3], self.OUTPUTS, strict=False):
             assert np.abs(row[:size]).min() > 0
             assert np.abs(row[size:]).max() == 0
+
+    @pytest.mark.parametrize("xla", [False, True])
+    def test_transcripts_that_do_not_fit_or_are_empty_count_as_0(self, rng, xla):
+        labels = np.array([[1, -1, -1, -1], [2, 3, 2, 1]], "int32")
+        loss = training.ctc_loss(
+            keras.ops.convert_to_tensor(labels), self.logits(rng)[:2], np.array([5, 2], "int32"), xla
+        )
+        assert float(loss) == 0
 
     def test_padding_of_the_labels_does_not_matter(self, rng):
         logits = self.logits(rng)

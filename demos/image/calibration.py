@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 import keras_ls
-from demos import cli, records
+from demos import cli, measures, records
 from demos.image import arguments, datasets, evaluation, runs
 
 EPILOG = f"""
@@ -30,7 +30,7 @@ MEASUREMENTS = 10
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
-    return runs.execute(make_parser(), argv, plan, run)
+    return cli.execute(make_parser(), argv, plan, run)
 
 
 def make_parser() -> cli.Parser:
@@ -109,7 +109,7 @@ def monitor(experiment: runs.Experiment, directory: pathlib.Path) -> keras.callb
     return keras_ls.Calibration(
         data.x_test[rows],
         data.y_test[rows],
-        num_bins=evaluation.NUM_BINS,
+        num_bins=measures.NUM_BINS,
         from_logits=True,
         log_dir=str(directory),
         freq=experiment.options.calibration_freq or max(1, experiment.recipe.epochs // MEASUREMENTS),
@@ -121,10 +121,10 @@ def draw(summary: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
     curves = {}
     for row in summary:
         hard = row["label_smoothing"] == 0
-        curves["hard targets" if hard else f"α = {row['label_smoothing']:g}"] = evaluation.curve_from_json(row["curve"])
+        curves["hard targets" if hard else f"α = {row['label_smoothing']:g}"] = measures.curve_from_json(row["curve"])
         if hard:
             scaled = f"hard targets, T = {row['temperature']['mean']:.2f}"
-            curves[scaled] = evaluation.curve_from_json(row["curve_scaled"])
+            curves[scaled] = measures.curve_from_json(row["curve_scaled"])
     axes = keras_ls.reliability_diagram(curves)
     axes.set_title(title)
     axes.figure.savefig(path, dpi=150, bbox_inches="tight")

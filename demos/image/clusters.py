@@ -9,6 +9,7 @@ import numpy as np
 import keras_ls
 from demos import cli
 from demos.image.datasets import DATA_SEED, ImageData
+from demos.measures import mean_and_sd
 
 PARTS = ("training", "held-out")
 # The rule that --help and results.json state.
@@ -70,9 +71,7 @@ def summarize(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:
             group = [network["statistics"][part] for network in networks if network["label_smoothing"] == alpha]
             row: dict[str, Any] = {"examples": part, "label_smoothing": alpha, "seeds": len(group)}
             for name in MEASURES:
-                values = [numbers[name] for numbers in group]
-                deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-                row[name] = {"mean": float(np.mean(values)), "sd": deviation}
+                row[name] = mean_and_sd([numbers[name] for numbers in group])
             summary.append(row)
     return summary
 

@@ -93,7 +93,7 @@ class Experiment:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
-    return runs.execute(make_parser(), argv, plan, run)
+    return cli.execute(make_parser(), argv, plan, run)
 
 
 def make_parser() -> cli.Parser:

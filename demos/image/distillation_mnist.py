@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from demos.checkpoints import Diverged
 from demos.image import datasets, teachers
 from demos.image.experiments import Bench, Job, Lesson
-from demos.image.training import Diverged, Recipe, in_epochs
+from demos.image.training import Recipe, in_epochs
 
 SELECTION_SEED = 1906
 MOMENTUM, HEAD_RATE = 0.9, 0.1

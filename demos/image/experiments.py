@@ -13,6 +13,7 @@ import numpy as np
 
 import keras_ls
 from demos import records
+from demos.checkpoints import Diverged
 from demos.image import clusters, teachers, training
 from demos.image.datasets import ImageData
 from demos.image.training import Recipe
@@ -87,7 +88,7 @@ class Bench:
         """The result of a job, or of what is left of it to do.
 
         Raises:
-            training.Diverged: where the job may not.
+            Diverged: where the job may not.
         """
         directory = self.out / job.name
         path, checkpoint = directory / "result.json", directory / "checkpoint.npz"
@@ -104,7 +105,7 @@ class Bench:
         try:
             history = self._train(job, student, teacher, checkpoint, label)
             accuracy = self._accuracy(student)
-        except training.Diverged as error:
+        except Diverged as error:
             if not job.may_diverge:
                 raise
             print(f"{label} diverged: {error}", flush=True)

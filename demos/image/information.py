@@ -15,9 +15,10 @@ import numpy as np
 
 import keras_ls
 from demos import cli, records
+from demos.cli import execute
 from demos.image import arguments, datasets, training
 from demos.image.augment import Augment, crop_and_flip, noisy
-from demos.image.runs import JIT_COMPILE, execute
+from demos.image.runs import JIT_COMPILE
 
 EPILOG = """
 Each network is trained on all classes. Every few steps the difference of two classes' logits is sampled 5 times for up

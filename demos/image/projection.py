@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     # Each network is compiled anew to show its activations; TensorFlow takes that for a mistake.
     logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     parser = make_parser()
-    return runs.execute(parser, argv, lambda options: plan(options, given(parser, argv)), run)
+    return cli.execute(parser, argv, lambda options: plan(options, given(parser, argv)), run)
 
 
 def make_parser() -> cli.Parser:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from demos import cli, records
+from demos import records
 from demos.image import arguments, datasets, evaluation, training
 
 # What may change when a run is resumed: it says what to run or show, not how a network is trained.
@@ -65,23 +65,6 @@ class Experiment:
 
 
 Watch = Callable[[Experiment, pathlib.Path], keras.callbacks.Callback]
-
-
-def execute(parser: cli.Parser, argv: list[str] | None, plan: Callable[..., Any], run: Callable[..., Any]) -> int:
-    """Plans and runs a demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
-    cli.print_what_can_be()
-    options = parser.parse_args(argv)
-    try:
-        planned = plan(options)
-    except (ValueError, OSError, cli.MissingExtra) as error:
-        parser.error(" ".join(str(error).split()))
-    try:
-        run(planned)
-    except training.Diverged as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "\nInterrupted. The same command with --resume goes on from here.\n")
-    return 0
 
 
 def load_data(options: argparse.Namespace) -> datasets.ImageData:

@@ -11,7 +11,8 @@ from typing import Any
 
 import keras_ls
 from demos import cli, records
-from demos.image.runs import execute
+from demos.cli import execute
+from demos.measures import by_smoothing, calibration
 from demos.speech import evaluation, runs
 from demos.speech.evaluation import Split
 from demos.speech.layers import Recogniser
@@ -128,7 +129,7 @@ def sweep_model(
         wer, cer = split.error_rates(
             split.transcribe(searcher, options.beam_width, temperature, options.length_penalty)
         )
-        numbers = evaluation.calibration(logits / temperature, labels)
+        numbers = calibration(logits / temperature, labels)
         for key, value in zip(by_temperature, (temperature, wer, cer, numbers["ece"], numbers["nll"]), strict=True):
             by_temperature[key].append(value)
         print(f"{name}: T = {temperature:g}, width {options.beam_width}: WER {100 * wer:.2f} %", flush=True)
@@ -144,10 +145,10 @@ def sweep_model(
 def curves(sweeps: list[dict[str, Any]], against: str) -> dict[str, dict[str, Any]]:
     """The sweeps as `keras_ls.beam_temperature_curves` takes them: a line an α, over its seeds."""
     lines = {}
-    for alpha in dict.fromkeys(sweep["label_smoothing"] for sweep in sweeps):
-        group = [sweep[against] for sweep in sweeps if sweep["label_smoothing"] == alpha]
+    for alpha, group in by_smoothing(sweeps).items():
         lines[model_name(alpha)] = {
-            key: values if key == against else [sweep[key] for sweep in group] for key, values in group[0].items()
+            key: values if key == against else [sweep[against][key] for sweep in group]
+            for key, values in group[0][against].items()
         }
     return lines
 

@@ -7,13 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 import keras_ls
-from demos import cli
-from demos.image.evaluation import curve_to_json
+from demos import cli, measures
+from demos.measures import Column, calibration
 from demos.speech.batches import IGNORED, evaluation_batches
 from demos.speech.feature_cache import FeatureSet
 from demos.speech.search import Searcher
 
-NUM_BINS = 15
 BATCH_SIZE = 32
 EXAMPLES = 10
 # The rule that --help and results.json state.
@@ -84,7 +83,7 @@ def evaluate(searcher: Searcher, dev: Split, test: Split, beam_width: int, lengt
 
     Returns:
         The numbers of `MEASURES`; the reliability curves "curve" and "curve_scaled", as dicts that
-        `demos.image.evaluation.curve_from_json` turns back; "examples", a few transcripts.
+        `demos.measures.curve_from_json` turns back; "examples", a few transcripts.
     """
     dev_logits, dev_labels = next_tokens(searcher, dev)
     scaling = keras_ls.TemperatureScaling().fit(dev_logits, dev_labels)
@@ -119,56 +118,29 @@ def evaluate(searcher: Searcher, dev: Split, test: Split, beam_width: int, lengt
     }
 
 
-def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """NLL in nats, ECE and the reliability curve (as lists) of logits (N, V) and class ids (N,)."""
-    metric = keras_ls.NegativeLogLikelihood(from_logits=True)
-    metric.update_state(labels, logits)
-    curve = keras_ls.reliability_curve(labels, logits, num_bins=NUM_BINS, from_logits=True)
-    return {"nll": float(metric.result()), "ece": float(curve.ece()), "curve": curve_to_json(curve)}
-
-
 def summarize(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and sample standard deviation (None for one) over the seeds, for each label smoothing."""
-    summary = []
-    for alpha in dict.fromkeys(result["label_smoothing"] for result in results):
-        group = [result for result in results if result["label_smoothing"] == alpha]
-        row: dict[str, Any] = {"label_smoothing": alpha, "seeds": len(group)}
-        for measure in MEASURES:
-            values = [result[measure] for result in group]
-            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            row[measure] = {"mean": float(np.mean(values)), "sd": deviation}
-        summary.append(row)
-    return summary
+    return measures.summarize(results, MEASURES)
 
 
 def table(summary: list[dict[str, Any]], beam_width: int) -> str:
     """The summary as a table of text, one row for each label smoothing; rates in percent."""
-    columns = [
-        ("tokens %", "token_accuracy", 2, 100),
-        ("NLL", "nll", 4, 1),
-        ("ECE", "ece", 4, 1),
-        ("temperature", "temperature", 3, 1),
-        ("ECE scaled", "ece_scaled", 4, 1),
-        ("greedy WER %", "greedy_wer", 2, 100),
-        ("CER %", "greedy_cer", 2, 100),
-        (f"beam {beam_width} WER %", "beam_wer", 2, 100),
-        ("CER %", "beam_cer", 2, 100),
-        ("dev WER %", "dev_beam_wer", 2, 100),
-    ]
-    rows = [["α", *(title for title, *_ in columns)]]
-    for row in summary:
-        cells = [_mean_and_deviation(row[name], digits, factor) for _, name, digits, factor in columns]
-        rows.append([f"{row['label_smoothing']:g}", *cells])
-    return cli.aligned(rows)
+    columns = (
+        Column("tokens %", "token_accuracy", 2, 100),
+        Column("NLL", "nll", 4),
+        Column("ECE", "ece", 4),
+        Column("temperature", "temperature", 3),
+        Column("ECE scaled", "ece_scaled", 4),
+        Column("greedy WER %", "greedy_wer", 2, 100),
+        Column("CER %", "greedy_cer", 2, 100),
+        Column(f"beam {beam_width} WER %", "beam_wer", 2, 100),
+        Column("CER %", "beam_cer", 2, 100),
+        Column("dev WER %", "dev_beam_wer", 2, 100),
+    )
+    return measures.table(summary, columns)
 
 
 def best_on_dev(summary: list[dict[str, Any]]) -> float:
     """The label smoothing with the lowest mean beam WER on the development split; of equals, the lowest NLL there."""
     best = min(summary, key=lambda row: (row["dev_beam_wer"]["mean"], row["dev_nll"]["mean"]))
     return best["label_smoothing"]
-
-
-def _mean_and_deviation(number: dict[str, float | None], digits: int, factor: float) -> str:
-    mean = number["mean"] or 0.0
-    text = f"{mean * factor:.{digits}f}"
-    return text if number["sd"] is None else f"{text} ± {number['sd'] * factor:.{digits}f}"

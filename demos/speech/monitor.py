@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_ls
-from demos.image.evaluation import curve_from_json
+from demos.measures import calibration, curve_from_json
 from demos.speech import evaluation, pictures
 from demos.speech.evaluation import Split
 from demos.speech.layers import encoded_lengths
@@ -59,7 +59,7 @@ class Monitor(keras.callbacks.Callback):
         logits, labels = evaluation.next_tokens(self.searcher, self.split)
         if not np.isfinite(logits).all():  # the checkpoint that follows refuses to go on
             return {}
-        numbers = evaluation.calibration(logits, labels)
+        numbers = calibration(logits, labels)
         texts = self.split.transcribe(self.searcher)
         diagram = keras_ls.reliability_diagram(curve_from_json(numbers["curve"]))
         tf.summary.image("next-token reliability", pictures.pixels(diagram.figure))

@@ -13,9 +13,8 @@ from typing import Any
 import keras
 
 import keras_ls
-from demos import cli, records
-from demos.image.evaluation import curve_from_json, pool
-from demos.image.runs import execute
+from demos import cli, measures, records
+from demos.cli import execute
 from demos.speech import arguments, evaluation, runs
 from demos.speech.evaluation import Split
 from demos.speech.monitor import Monitor
@@ -93,12 +92,11 @@ def monitor(experiment: runs.Experiment, searcher: Searcher, folder: pathlib.Pat
 def draw(results: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
     """Draws the reliability of next-token predictions, over all seeds, before and after temperature scaling."""
     curves = {}
-    for alpha in dict.fromkeys(result["label_smoothing"] for result in results):
-        group = [result for result in results if result["label_smoothing"] == alpha]
+    for alpha, group in measures.by_smoothing(results).items():
         name = model_name(alpha)
-        curves[name] = pool([curve_from_json(result["curve"]) for result in group])
+        curves[name] = measures.pool(result["curve"] for result in group)
         if alpha == 0:
-            curves[f"{name}, scaled"] = pool([curve_from_json(result["curve_scaled"]) for result in group])
+            curves[f"{name}, scaled"] = measures.pool(result["curve_scaled"] for result in group)
     axes = keras_ls.reliability_diagram(curves)
     axes.set_title(title)
     axes.figure.savefig(path, dpi=150, bbox_inches="tight")

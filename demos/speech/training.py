@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 import keras_ls
-from demos.image.training import Checkpoint, Progress, epoch_length, restore
-from demos.image.training import Recipe as Epochs
+from demos.checkpoints import Checkpoint, Progress, epoch_length, restore
 from demos.speech.batches import IGNORED
 from demos.speech.layers import Recogniser, encoded_lengths
 from demos.speech.lstm import LSTMRecogniser
@@ -115,14 +115,16 @@ def token_loss(
     return loss
 
 
-def ctc_loss(labels, logits, num_outputs):
+def ctc_loss(labels, logits, num_outputs, xla=False):
     """The CTC loss of a batch: the mean over utterances of −log p(transcript) / tokens, in nats.
 
     Args:
         labels: (B, U), the tokens, then the end token, −1 past it. The end token has no part here.
         logits: (B, S, V); the blank is the start token's id.
         num_outputs: (B,), encoder outputs of each utterance. One that has too few for its transcript (CTC needs one a
-            token, and one between two that are alike) counts as 0.
+            token, and one between two that are alike) counts as 0, as does one without a token.
+        xla: whether XLA is to compile it. It cannot compile TensorFlow's own operation, whose time grows with the
+            transcript's length, not with its square.
 
     Reference:
         Graves et al. 2006; as an auxiliary loss Watanabe et al. 2017.
@@ -130,11 +132,17 @@ def ctc_loss(labels, logits, num_outputs):
     is_label = labels > END
     lengths = ops.sum(ops.cast(is_label, "int32"), axis=-1)
     repeats = ops.sum(ops.cast(is_label[:, 1:] & (labels[:, 1:] == labels[:, :-1]), "int32"), axis=-1)
-    fits = lengths + repeats <= num_outputs
+    fits = (lengths > 0) & (lengths + repeats <= num_outputs)
+    # The others get one token, which always fits, and no weight.
+    lengths = ops.where(fits, lengths, 1)
     targets = ops.where(is_label & ops.expand_dims(fits, -1), labels, START)
-    losses = ops.ctc_loss(targets, logits, ops.where(fits, lengths, 0), num_outputs, mask_index=START)
-    counts = ops.cast(fits, losses.dtype) / ops.cast(ops.maximum(lengths, 1), losses.dtype)
-    return ops.mean(losses * counts)
+    targets = ops.concatenate([ops.where(fits, labels[:, 0], END)[:, None], targets[:, 1:]], axis=1)
+    if xla:
+        losses = ops.ctc_loss(targets, logits, lengths, num_outputs, mask_index=START)
+    else:
+        sparse = tf.sparse.from_dense(targets)
+        losses = tf.nn.ctc_loss(sparse, logits, None, num_outputs, logits_time_major=False, blank_index=START)
+    return ops.mean(ops.where(fits, losses, 0.0) / ops.cast(lengths, losses.dtype))
 
 
 class Objective(keras.Model):
@@ -166,7 +174,7 @@ class Objective(keras.Model):
         """The loss of a batch."""
         losses = [self.token_loss(y, y_pred[0])]
         if self.ctc_weight:
-            losses.append(ctc_loss(y, y_pred[1], encoded_lengths(x["num_frames"])))
+            losses.append(ctc_loss(y, y_pred[1], encoded_lengths(x["num_frames"]), bool(self.jit_compile)))
         for mean, loss in zip(self.means, losses, strict=True):
             mean.update_state(loss)
         is_right = ops.cast(ops.argmax(y_pred[0], axis=-1), y.dtype) == y
@@ -230,7 +238,7 @@ def train(
             verbose=0,
             callbacks=[
                 *callbacks,
-                Progress(label, Epochs(recipe.steps, recipe.steps_per_epoch)),
+                Progress(label, recipe.steps_per_epoch, recipe.epochs),
                 Checkpoint(checkpoint, history),
             ],
         )

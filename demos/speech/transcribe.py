@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from demos import cli
-from demos.image.runs import execute
+from demos.cli import execute
 from demos.speech import audio, features, runs, tokens
 from demos.speech.batches import REDUCTION
 from demos.speech.search import LENGTH_PENALTY, Hypothesis, Searcher
