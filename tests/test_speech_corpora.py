@@ -9,8 +9,9 @@ import http.server
 import io
 import itertools
 import json
-import pathlib
+import os
 import re
+import shutil
 import sys
 import tarfile
 import threading
@@ -210,9 +211,7 @@ class TestDigits:
         corpus = load("--corpus", "fsdd", "--data-dir", digit_recordings(tmp_path / "fsdd"), "--train-sentences", 300)
         name = re.compile(r"([0-9])_([a-z]+)_([0-9]+)\.wav")
         for split, indices in (("train", {10, 11}), ("dev", set(range(5, 10))), ("test", set(range(5)))):
-            files = [
-                [name.fullmatch(path.rpartition("/")[2]).groups() for path in u.paths] for u in corpus.splits[split]
-            ]
+            files = [[name.fullmatch(file).groups() for file in u.recordings] for u in corpus.splits[split]]
             assert {int(index) for string in files for _, _, index in string} == indices
             assert {speaker for string in files for _, speaker, _ in string} == {"ann", "bob"}
             assert all(len({speaker for _, speaker, _ in string}) == 1 for string in files)
@@ -239,6 +238,21 @@ class TestDigits:
         heard = {split: {u.key.split(": ")[1] for u in found} for split, found in corpus.splits.items()}
         assert heard == {"train": {"ann", "cat"}, "dev": {"ann", "cat"}, "test": {"bob"}}
 
+    def test_few_recordings(self, tmp_path):
+        root = digit_recordings(tmp_path)
+        corpus = load("--corpus", "fsdd", "--data-dir", root, "--recordings", 1, "--train-sentences", 50)
+        used = {name.rpartition("_")[2] for u in corpus.splits["train"] for name in u.recordings}
+        assert used == {"10.wav"}
+        assert len({name.rpartition("_")[2] for u in corpus.splits["dev"] for name in u.recordings}) == 5
+
+    def test_moved_recordings_are_the_same_corpus(self, tmp_path):
+        root = digit_recordings(tmp_path / "here")
+        before = load("--corpus", "fsdd", "--data-dir", root)
+        shutil.copytree(root, tmp_path / "there")
+        after = load("--corpus", "fsdd", "--data-dir", tmp_path / "there")
+        assert after.fingerprint() == before.fingerprint()
+        np.testing.assert_array_equal(*(c.waveform(c.splits["test"][0]) for c in (before, after)))
+
     @pytest.mark.parametrize("names", [["dan"], ["ann", "bob"], ["ann", "dan"]])
     def test_refused_speakers(self, tmp_path, names):
         root = digit_recordings(tmp_path)
@@ -259,8 +273,9 @@ class TestDigits:
     def test_damaged_recording_is_named(self, tmp_path):
         corpus = load("--corpus", "fsdd", "--data-dir", digit_recordings(tmp_path), "--train-sentences", 5)
         utterance = corpus.splits["train"][0]
-        pathlib.Path(utterance.paths[-1]).write_bytes(b"x")
-        with pytest.raises(ValueError, match=re.escape(utterance.paths[-1])):
+        damaged = corpus.folder / utterance.recordings[-1]
+        damaged.write_bytes(b"x")
+        with pytest.raises(ValueError, match=re.escape(str(damaged))):
             corpus.waveform(utterance)
 
 
@@ -428,6 +443,15 @@ class TestManifest:
         assert load("--corpus", "manifest", "--data-dir", path).fingerprint() == before
         write_wav(tmp_path / self.rows[0]["audio"], tone(0.3))
         assert load("--corpus", "manifest", "--data-dir", path).fingerprint() != before
+
+    def test_moved_files_are_the_same_corpus(self, tmp_path):
+        before = load("--corpus", "manifest", "--data-dir", self.write(tmp_path / "here", self.rows))
+        os.utime(tmp_path / "here" / self.rows[0]["audio"], (1, 1))
+        shutil.move(tmp_path / "here", tmp_path / "there")
+        after = load("--corpus", "manifest", "--data-dir", next((tmp_path / "there").glob("own.*")))
+        assert after.fingerprint() == before.fingerprint()
+        assert after.times != before.times
+        assert [u.key for u in after.splits["dev"]] == [row["audio"] for row in self.rows if row["split"] == "dev"]
 
 
 class TestBabble:

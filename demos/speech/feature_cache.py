@@ -114,7 +114,7 @@ def open_features(
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"`normalisation` must be one of {', '.join(NORMALISATIONS)}. Received: {normalisation!r}.")
     utterances = corpus.splits[split]
-    key = hashlib.sha256(f"{VERSION} {corpus.fingerprint()} {split}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{VERSION} {corpus.fingerprint()} {corpus.times} {split}".encode()).hexdigest()[:16]
     folder = pathlib.Path(directory) / f"{corpus.name}-{split}-{key}"
     _make(corpus, split, folder, skip_bad, workers)
     infos = [json.loads(_index(folder, number).read_text("utf-8")) for number in range(_num_parts(utterances))]

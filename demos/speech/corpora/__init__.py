@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"(default: {synthetic.SIZES[split]}{'; all the rest of --text' if split == 'train' else ''})",
         )
     add("--speaker-held-out", nargs="+", default=[], metavar="NAME", help="FSDD speakers to test on and never train on")
+    add(
+        "--recordings",
+        type=cli.count,
+        metavar="N",
+        help="FSDD recordings of each digit and speaker to train on (default: all)",
+    )
     add("--snr", nargs=2, type=float, metavar=("LOW", "HIGH"), help="mix babble under all speech, at LOW to HIGH dB")
     add("--skip-bad", action="store_true", help="leave out utterances that cannot be used, with a count")
 
@@ -50,6 +56,7 @@ def load(options: argparse.Namespace) -> Corpus:
     for given, of, option in (
         (options.text, ("synthetic",), "--text"),
         (options.speaker_held_out, ("fsdd",), "--speaker-held-out"),
+        (options.recordings, ("fsdd",), "--recordings"),
         (any(sizes), ("synthetic", "fsdd"), "--train-sentences, --dev-sentences or --test-sentences"),
         (options.data_dir, NAMES[1:], "--data-dir"),
     ):
@@ -59,7 +66,7 @@ def load(options: argparse.Namespace) -> Corpus:
     if options.corpus == "synthetic":
         corpus = synthetic.load(options.text, *sizes)
     elif options.corpus == "fsdd":
-        corpus = fsdd.load(options.data_dir, *sizes, tuple(options.speaker_held_out))
+        corpus = fsdd.load(options.data_dir, *sizes, tuple(options.speaker_held_out), options.recordings)
     else:
         corpus = FILES[options.corpus].load(options.data_dir, options.skip_bad)
     return WithBabble(corpus, *options.snr) if options.snr else corpus

@@ -20,7 +20,7 @@ class WithBabble(Corpus):
         if not -20 <= low <= high <= 60:
             raise ValueError(f"--snr must be LOW HIGH in dB with -20 <= LOW <= HIGH <= 60. Received: {low:g} {high:g}.")
         settings = {**corpus.settings, "babble": (VOICES, POOL), "babble snr": (low, high)}
-        super().__init__(corpus.name, corpus.splits, settings, corpus.skipped)
+        super().__init__(corpus.name, corpus.splits, settings, corpus.skipped, corpus.times)
         self._corpus, self._range = corpus, (low, high)
         train = corpus.splits["train"]
         rows = noise.generator("babble").permutation(len(train))[:POOL]

@@ -38,11 +38,19 @@ class Corpus:
         splits: "train", "dev" and "test" to their utterances.
         settings: what the waveforms depend on besides the utterances' own fields; part of the fingerprint.
         skipped: split to one line for each utterance that was left out as bad.
+        times: when each of its files was last written, in nanoseconds; where these change, features are made anew.
     """
 
-    def __init__(self, name: str, splits: dict[str, list[Any]], settings: dict[str, Any] | None = None, skipped=None):
+    def __init__(
+        self,
+        name: str,
+        splits: dict[str, list[Any]],
+        settings: dict[str, Any] | None = None,
+        skipped: dict[str, list[str]] | None = None,
+        times: Iterable[int] = (),
+    ):
         """Checks that there is something to learn, choose and test on."""
-        self.name, self.splits, self.settings = name, splits, settings or {}
+        self.name, self.splits, self.settings, self.times = name, splits, settings or {}, tuple(times)
         self.skipped: dict[str, list[str]] = skipped or {split: [] for split in SPLITS}
         for split in SPLITS:
             if not splits.get(split):
@@ -57,7 +65,7 @@ class Corpus:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """A checksum of all that the features of the corpus depend on."""
+        """A checksum of all that the features of the corpus depend on, wherever its files lie."""
         digest = hashlib.sha256(repr((self.name, sorted(self.settings.items()))).encode())
         for split in SPLITS:
             for utterance in self.splits[split]:
@@ -70,14 +78,12 @@ class FileUtterance(Utterance):
     """An utterance in an audio file of its own.
 
     Attributes:
-        path: the file.
+        path: the file; no part of the corpus's fingerprint.
         size: its bytes.
-        modified: when it was last written, in nanoseconds; with `size` it tells whether features are out of date.
     """
 
-    path: str
+    path: str = dataclasses.field(repr=False)
     size: int
-    modified: int
 
 
 class FileCorpus(Corpus):
@@ -88,11 +94,14 @@ class FileCorpus(Corpus):
         return audio.read(utterance.path)
 
 
-def file_corpus(name: str, entries: Iterable[tuple[str, str, pathlib.Path, str]], skip_bad: bool) -> FileCorpus:
+def file_corpus(
+    name: str, root: pathlib.Path, entries: Iterable[tuple[str, str, pathlib.Path, str]], skip_bad: bool
+) -> FileCorpus:
     """A corpus of files that must exist and have transcripts.
 
     Args:
         name: of the corpus.
+        root: its directory; utterances are called by their paths from there.
         entries: split, where the entry stands (for errors), audio path and raw transcript of each utterance.
         skip_bad: whether bad entries are left out and noted, rather than refused.
 
@@ -102,6 +111,7 @@ def file_corpus(name: str, entries: Iterable[tuple[str, str, pathlib.Path, str]]
     splits: dict[str, list[FileUtterance]] = {split: [] for split in SPLITS}
     skipped: dict[str, list[str]] = {split: [] for split in SPLITS}
     seen: set[str] = set()
+    times: list[int] = []
     for split, place, path, text in entries:
         transcript = transcripts.normalise(text)
         if not path.is_file():
@@ -113,12 +123,14 @@ def file_corpus(name: str, entries: Iterable[tuple[str, str, pathlib.Path, str]]
         else:
             seen.add(str(path))
             status = path.stat()
-            splits[split].append(FileUtterance(str(path), transcript, str(path), status.st_size, status.st_mtime_ns))
+            key = pathlib.Path(os.path.relpath(path, root)).as_posix()
+            splits[split].append(FileUtterance(key, transcript, str(path), status.st_size))
+            times.append(status.st_mtime_ns)
             continue
         if not skip_bad:
             raise ValueError(f"{fault} --skip-bad leaves such utterances out.")
         skipped[split].append(fault)
-    return FileCorpus(name, splits, skipped=skipped)
+    return FileCorpus(name, splits, skipped=skipped, times=times)
 
 
 def bad_ones(skipped: list[str]) -> str:

@@ -5,7 +5,6 @@ recordings/DIGIT_SPEAKER_INDEX.wav.
 """
 
 import dataclasses
-import os
 import pathlib
 import re
 
@@ -31,21 +30,30 @@ class DigitString(Utterance):
     """A string of digits.
 
     Attributes:
-        paths: a recording for each digit, all by one speaker.
+        recordings: the file name of each digit's, all by one speaker.
     """
 
-    paths: tuple[str, ...]
+    recordings: tuple[str, ...]
 
 
 class SplicedDigits(Corpus):
     """Recordings put one after the other."""
 
+    def __init__(self, folder: pathlib.Path, splits: dict[str, list[DigitString]]):
+        """Notes what the files in `folder` are."""
+        names = sorted({name for split in splits.values() for string in split for name in string.recordings})
+        files = [(folder / name).stat() for name in names]
+        sizes = [(name, file.st_size) for name, file in zip(names, files, strict=True)]
+        settings = {"pause": PAUSE, "level": LEVEL, "files": sizes}
+        super().__init__("fsdd", splits, settings, times=[file.st_mtime_ns for file in files])
+        self.folder = folder
+
     def waveform(self, utterance: DigitString) -> np.ndarray:
         """The recordings at levels of their own, with pauses before, between and after them."""
         rng = noise.generator("fsdd", utterance.key)
         pieces = [_pause(rng)]
-        for path in utterance.paths:
-            recording = audio.read(path)
+        for name in utterance.recordings:
+            recording = audio.read(self.folder / name)
             level = 10 ** (rng.uniform(*LEVEL) / 20) / np.abs(recording).max()
             pieces += [recording * np.float32(level), _pause(rng)]
         return np.concatenate(pieces)
@@ -57,6 +65,7 @@ def load(
     dev: int | None = None,
     test: int | None = None,
     speakers_held_out: tuple[str, ...] = (),
+    num_recordings: int | None = None,
 ) -> SplicedDigits:
     """Strings of 1 to 7 digits by one speaker.
 
@@ -69,6 +78,7 @@ def load(
         dev: strings to choose by.
         test: strings to test on.
         speakers_held_out: who is in the tests alone, and then alone in them.
+        num_recordings: of each digit and speaker to train on, those with the lowest indices; None has all.
 
     Raises:
         ValueError: where the recordings cannot be found, or no one is left to train on or to test.
@@ -85,20 +95,19 @@ def load(
     known = [speaker for speaker in speakers if speaker not in speakers_held_out]
     heard = {"train": known, "dev": known, "test": sorted(set(speakers_held_out)) or known}
     sizes = {"train": train or SIZES["train"], "dev": dev or SIZES["dev"], "test": test or SIZES["test"]}
+    for by_split in recordings.values():
+        by_split["train"] = by_split["train"][:num_recordings]
     splits = {split: [_string(recordings, split, heard[split], i) for i in range(sizes[split])] for split in heard}
-    used = sorted({path for split in splits.values() for string in split for path in string.paths})
-    files = [(path, (status := os.stat(path)).st_size, status.st_mtime_ns) for path in used]
-    return SplicedDigits("fsdd", splits, {"pause": PAUSE, "level": LEVEL, "files": files})
+    return SplicedDigits(root / "recordings", splits)
 
 
 def _recordings(folder: pathlib.Path) -> dict[tuple[str, int], dict[str, list[str]]]:
-    """Speaker and digit to split to paths."""
+    """Speaker and digit to split to file names, those with the lowest indices first."""
     found: dict[tuple[str, int], dict[str, list[str]]] = {}
-    for path in sorted(folder.glob("*.wav")):
-        if match := NAME.fullmatch(path.name):
-            digit, speaker, index = int(match[1]), match[2], int(match[3])
-            split = next(split for split, indices in INDICES.items() if index in indices)
-            found.setdefault((speaker, digit), {split: [] for split in INDICES})[split].append(str(path))
+    matches = [match for path in folder.glob("*.wav") if (match := NAME.fullmatch(path.name))]
+    for match in sorted(matches, key=lambda match: (int(match[3]), match[0])):
+        split = next(split for split, indices in INDICES.items() if int(match[3]) in indices)
+        found.setdefault((match[2], int(match[1])), {split: [] for split in INDICES})[split].append(match[0])
     for speaker in {speaker for speaker, _ in found}:
         for digit in range(10):
             for split in INDICES:
@@ -117,8 +126,8 @@ def _string(recordings, split: str, speakers: list[str], number: int) -> DigitSt
     speaker = speakers[rng.integers(len(speakers))]
     digits = rng.integers(0, 10, rng.integers(1, LONGEST + 1))
     choices = [recordings[speaker, int(digit)][split] for digit in digits]
-    paths = tuple(paths[rng.integers(len(paths))] for paths in choices)
-    return DigitString(f"{split}-{number}: {speaker}", " ".join(DIGITS[digit] for digit in digits), paths)
+    chosen = tuple(names[rng.integers(len(names))] for names in choices)
+    return DigitString(f"{split}-{number}: {speaker}", " ".join(DIGITS[digit] for digit in digits), chosen)
 
 
 def _pause(rng: np.random.Generator) -> np.ndarray:

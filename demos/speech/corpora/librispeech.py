@@ -35,7 +35,7 @@ def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
         ValueError: where the data cannot be found or read.
     """
     root = find("librispeech", data_dir, TRANSCRIPTS, ARCHIVES, ("LibriSpeech",))
-    return file_corpus("librispeech", _entries(root), skip_bad)
+    return file_corpus("librispeech", root, _entries(root), skip_bad)
 
 
 def _entries(root: pathlib.Path) -> Iterator[tuple[str, str, pathlib.Path, str]]:

@@ -29,7 +29,7 @@ def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
     if suffix not in (".csv", ".jsonl"):
         raise ValueError(f"A manifest must be a .csv or .jsonl file. Received: {path}.")
     rows = (_csv_rows if suffix == ".csv" else _jsonl_rows)(path, read_text(path))
-    return file_corpus(path.stem, _entries(path, rows), skip_bad)
+    return file_corpus(path.stem, path.parent, _entries(path, rows), skip_bad)
 
 
 def _entries(path: pathlib.Path, rows) -> Iterator[tuple[str, str, pathlib.Path, str]]:

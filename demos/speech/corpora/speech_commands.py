@@ -25,7 +25,7 @@ def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
         ValueError: where the data cannot be found or read.
     """
     root = find("speech_commands", data_dir, LISTS["test"], (ARCHIVE,))
-    return file_corpus("speech_commands", _entries(root), skip_bad)
+    return file_corpus("speech_commands", root, _entries(root), skip_bad)
 
 
 def _entries(root: pathlib.Path) -> Iterator[tuple[str, str, pathlib.Path, str]]:
