@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -41,6 +42,46 @@ def epoch_length(steps: int, pass_length: int, multiple: int = 1) -> tuple[int, 
     else:
         length = math.ceil(steps / round(steps / target) / multiple) * multiple
     return length, math.ceil(steps / length)
+
+
+def fit(
+    model: keras.Model,
+    batches: Callable[[int], Any],
+    steps_per_epoch: int,
+    epochs: int,
+    checkpoint: pathlib.Path,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+    label: str = "",
+) -> list[dict[str, Any]]:
+    """Trains a compiled model, going on from `checkpoint` where that file exists.
+
+    Args:
+        model: whose optimizer is built.
+        batches: the step to begin with to the endless batches from there.
+        steps_per_epoch: updates of the weights between two checkpoints.
+        epochs: in all.
+        checkpoint: written after each epoch, as a whole or not at all.
+        callbacks: run before the checkpoint is written, so that what they add to the logs is in the history.
+        label: in front of each line of progress.
+
+    Returns:
+        The history: a dict of numbers an epoch.
+
+    Raises:
+        Diverged: where the loss is no longer finite.
+    """
+    epoch, history = restore(checkpoint, model) if checkpoint.exists() else (0, [])
+    if epoch < epochs:
+        model.fit(
+            batches(epoch * steps_per_epoch),
+            initial_epoch=epoch,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[*callbacks, Progress(label, steps_per_epoch, epochs), Checkpoint(checkpoint, history)],
+        )
+    return history
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from harness import BACKEND, value_and_gradient
 
+from demos import checkpoints
 from demos.speech import batches, evaluation, pictures, runs, training
 from demos.speech.feature_cache import FeatureSet
 from demos.speech.search import Searcher
@@ -185,7 +186,8 @@ def train(split, folder, recipe=RECIPE, alpha=0.1, callbacks=(), **arguments):
     def endless(first_step):
         return batches.training_batches(split.features, split.token_ids, recipe.batch_size, 0, first_step, False)
 
-    return model, training.train(objective, recipe, endless, folder / "checkpoint.npz", callbacks)
+    path = folder / "checkpoint.npz"
+    return model, checkpoints.fit(objective, endless, recipe.steps_per_epoch, recipe.epochs, path, callbacks)
 
 
 class Killed(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 import keras_ls
-from demos.checkpoints import Checkpoint, Progress, epoch_length, restore
+from demos import checkpoints
 from demos.image import models
 from demos.image.augment import Batches
 from demos.image.datasets import ImageData
@@ -81,7 +81,7 @@ def paper_recipe(model: str, dataset: str) -> Recipe:
 
 def in_epochs(recipe: Recipe, num_images: int, multiple: int = 1) -> Recipe:
     """The recipe with the epochs that `epoch_length` gives for `num_images` training images."""
-    length, epochs = epoch_length(recipe.steps, num_images // recipe.batch_size, multiple)
+    length, epochs = checkpoints.epoch_length(recipe.steps, num_images // recipe.batch_size, multiple)
     return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
 
 
@@ -201,21 +201,9 @@ def train(
     Returns:
         The history: a dict of numbers an epoch.
     """
-    epoch, history = restore(checkpoint, model) if checkpoint.exists() else (0, [])
-    first = epoch * recipe.steps_per_epoch
     y = data.y_train if targets is None else targets
-    if epoch < recipe.epochs:
-        model.fit(
-            Batches(data.x_train, y, recipe.batch_size, seed, recipe.augment, first, recipe.shift),
-            initial_epoch=epoch,
-            epochs=recipe.epochs,
-            steps_per_epoch=recipe.steps_per_epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                *callbacks,
-                Progress(label, recipe.steps_per_epoch, recipe.epochs),
-                Checkpoint(checkpoint, history),
-            ],
-        )
-    return history
+
+    def batches(first_step):
+        return Batches(data.x_train, y, recipe.batch_size, seed, recipe.augment, first_step, recipe.shift)
+
+    return checkpoints.fit(model, batches, recipe.steps_per_epoch, recipe.epochs, checkpoint, callbacks, label)

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from demos import cli, records
+from demos import checkpoints, cli, records
 from demos.speech import arguments, corpora, evaluation, feature_cache, features, tokens, training
 from demos.speech.batches import too_long, training_batches
 from demos.speech.evaluation import Split
@@ -218,7 +218,15 @@ def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: W
     )
     searcher = Searcher(model, data.tokens, data.max_frames)
     callbacks = (watch(experiment, searcher, folder),)
-    history = training.train(objective, recipe, batches, checkpoint, callbacks, f"α={alpha:g} seed={seed}")
+    history = checkpoints.fit(
+        objective,
+        batches,
+        recipe.steps_per_epoch,
+        recipe.epochs,
+        checkpoint,
+        callbacks,
+        f"α={alpha:g} seed={seed}",
+    )
     trained = time.monotonic()
     result = {
         "label_smoothing": alpha,

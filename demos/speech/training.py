@@ -1,7 +1,6 @@
-"""How a recogniser is trained: the losses, the optimizer, the loop that can be killed and continued."""
+"""How a recogniser is trained: the network, the losses, the optimizer."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 import keras_ls
-from demos.checkpoints import Checkpoint, Progress, epoch_length, restore
+from demos.checkpoints import epoch_length
 from demos.speech.batches import IGNORED
 from demos.speech.layers import Recogniser, encoded_lengths
 from demos.speech.lstm import LSTMRecogniser
@@ -204,42 +203,3 @@ def make_objective(
     objective.compile(optimizer, steps_per_execution=steps_per_execution, jit_compile=jit_compile)
     optimizer.build(objective.trainable_variables)
     return objective
-
-
-def train(
-    objective: Objective,
-    recipe: Recipe,
-    batches: Callable[[int], Any],
-    checkpoint: pathlib.Path,
-    callbacks: tuple[keras.callbacks.Callback, ...] = (),
-    label: str = "",
-) -> list[dict[str, Any]]:
-    """Trains, going on from `checkpoint` where that file exists.
-
-    Args:
-        objective: from `make_objective`.
-        recipe: how long.
-        batches: the step to begin with to the endless batches from there.
-        checkpoint: written after each epoch, as a whole or not at all.
-        callbacks: run before the checkpoint is written.
-        label: in front of each line of progress.
-
-    Returns:
-        The history: a dict of numbers an epoch.
-    """
-    epoch, history = restore(checkpoint, objective) if checkpoint.exists() else (0, [])
-    if epoch < recipe.epochs:
-        objective.fit(
-            batches(epoch * recipe.steps_per_epoch),
-            initial_epoch=epoch,
-            epochs=recipe.epochs,
-            steps_per_epoch=recipe.steps_per_epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                *callbacks,
-                Progress(label, recipe.steps_per_epoch, recipe.epochs),
-                Checkpoint(checkpoint, history),
-            ],
-        )
-    return history
