@@ -13,7 +13,6 @@ PLOTS = ["matplotlib>=3.7"]
 DEMOS = [*PLOTS, "pillow>=10", "scikit-learn>=1.3"]
 SPEECH = [
     *PLOTS,
-    "audioread>=3",
     "espeakng-loader>=0.2.4",
     "jiwer>=3",
     "librosa>=0.10",

@@ -5,11 +5,14 @@ import math
 import os
 import pathlib
 import time
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+
+from demos.records import DamagedFile
 
 # Steps between two checkpoints where a pass over the data is shorter: a checkpoint costs as much as ten small steps.
 SHORTEST_EPOCH = 100
@@ -144,14 +147,23 @@ def save(path: pathlib.Path, model: keras.Model, epoch: int, history: list[dict[
 
 
 def restore(path: pathlib.Path, model: keras.Model) -> tuple[int, list[dict[str, Any]]]:
-    """Sets `model` and its optimizer to what `save` wrote; returns (epochs done, history)."""
+    """Sets `model` and its optimizer to what `save` wrote; returns (epochs done, history).
+
+    Raises:
+        ValueError: where it is of another network.
+        demos.records.DamagedFile: where it cannot be read.
+    """
     variables = _state(model)
-    with np.load(path, allow_pickle=False) as arrays:
-        if len(arrays.files) != len(variables) + 1:
-            raise ValueError(f"{path} is of another network.")
-        for i, variable in enumerate(variables):
-            variable.assign(arrays[str(i)])
-        state = json.loads(str(arrays["state"]))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedFile(f"{path} is corrupt: {error}. Without it, training starts anew.") from error
+    if len(arrays) != len(variables) + 1:
+        raise ValueError(f"{path} is of another network.")
+    for i, variable in enumerate(variables):
+        variable.assign(arrays[str(i)])
+    state = json.loads(str(arrays["state"]))
     return state["epoch"], state["history"]
 
 

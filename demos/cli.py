@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from demos.checkpoints import Diverged
+from demos.records import DamagedFile
 
 
 class MissingExtra(ImportError):
@@ -31,19 +32,24 @@ def print_what_can_be() -> None:
 
 
 def execute(parser: Parser, argv: list[str] | None, plan: Callable[..., Any], run: Callable[..., Any]) -> int:
-    """Plans and runs a demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
+    """Plans and runs a demo.
+
+    Returns:
+        The exit status: 2 for bad arguments or data, 1 for training that diverged or a damaged file of an earlier run.
+    """
     print_what_can_be()
     options = parser.parse_args(argv)
     try:
-        planned = plan(options)
-    except (ValueError, OSError, MissingExtra) as error:
-        parser.error(" ".join(str(error).split()))
-    try:
+        try:
+            planned = plan(options)
+        except (ValueError, OSError, MissingExtra) as error:
+            parser.error(" ".join(str(error).split()))
         run(planned)
-    except Diverged as error:
+    except (Diverged, DamagedFile) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "\nInterrupted. The same command with --resume goes on from here.\n")
+        hint = " The same command with --resume goes on from here." if hasattr(options, "resume") else ""
+        parser.exit(130, f"\nInterrupted.{hint}\n")
     return 0
 
 
@@ -75,6 +81,11 @@ def fraction(text: str) -> float:
 def positive(text: str) -> float:
     """A finite number above 0."""
     return checked(float, text, lambda x: 0 < x < math.inf, "must be a finite number above 0")
+
+
+def temperature(text: str) -> float:
+    """A number in [0.01, 100]: beyond, all hypotheses are alike or the numbers are no longer."""
+    return checked(float, text, lambda x: 0.01 <= x <= 100, "must be in [0.01, 100]")
 
 
 def not_negative(text: str) -> float:

@@ -32,7 +32,7 @@ def open_directory(out: pathlib.Path, settings: dict[str, Any], resume: bool) ->
     if not path.exists():
         write_json(path, settings)
         return
-    earlier = json.loads(path.read_text(encoding="utf-8"))
+    earlier = read_json(path)
     differences = [
         f"{name} was {earlier.get(name)!r}, now {settings.get(name)!r}"
         for name in sorted({*earlier, *settings})
@@ -40,6 +40,25 @@ def open_directory(out: pathlib.Path, settings: dict[str, Any], resume: bool) ->
     ]
     if differences:
         raise ValueError(f"--resume needs the settings that {out} was started with: {'; '.join(differences)}.")
+
+
+class DamagedFile(ValueError):
+    """A file of an earlier run is not what was written; the message is one line that names it."""
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The value in a JSON file of a run.
+
+    Raises:
+        ValueError: where it is not there.
+        DamagedFile: where it is corrupt.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} is no directory of a run: {path.name} is missing.") from None
+    except ValueError as error:
+        raise DamagedFile(f"{path} is corrupt: {error}") from error
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -1,5 +1,7 @@
 """Small recordings and corpora on disk, as the speech demo's users have them, and one that needs no files."""
 
+import os
+import signal
 import struct
 import wave
 
@@ -68,3 +70,10 @@ class Noises(Corpus):
             raise ValueError(f"{utterance.key} cannot be read.")
         rng = noise.generator(utterance.key)
         return rng.uniform(-1, 1, rng.integers(6400, 30_000)).astype("float32")
+
+
+class Deadly(Noises):
+    """Kills whoever asks for its audio."""
+
+    def waveform(self, utterance):
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,12 @@
 """Reading audio for the speech demo: every format to 16 kHz mono, and one clear line for what cannot be used."""
 
 import io
+import os
+import shutil
+import struct
+import subprocess
 import sys
+import threading
 import tracemalloc
 
 import numpy as np
@@ -13,6 +18,40 @@ from demos.speech import audio
 
 soundfile = pytest.importorskip("soundfile", reason="reading audio needs soundfile")
 librosa = pytest.importorskip("librosa", reason="resampling audio needs librosa")
+needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
+
+ADTS = b"\xff\xf1"  # how raw AAC begins
+
+
+def encoded(samples, format, **options):
+    """A 16 kHz file's bytes by libsndfile."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format=format, **options)
+    return file.getvalue()
+
+
+def by_ffmpeg(path, samples, *options):
+    """A file that ffmpeg makes of 16 kHz samples (n,) or (n, channels)."""
+    command = ["ffmpeg", "-v", "error", "-f", "wav", "-i", "-", *options, str(path)]
+    subprocess.run(command, input=encoded(samples, "WAV"), check=True)
+    return path
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    """Makes named pipes that give some bytes once."""
+    threads = []
+
+    def make(data):
+        path = tmp_path / f"fifo{len(threads)}"
+        os.mkfifo(path)
+        threads.append(threading.Thread(target=path.write_bytes, args=[data]))
+        threads[-1].start()
+        return path
+
+    yield make
+    for thread in threads:
+        thread.join()
 
 
 class TestRead:
@@ -73,6 +112,38 @@ class TestRead:
         for size in (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFF_F000):
             assert len(audio.read(io.BytesIO(wav_bytes(data, size=size)), "a pipe")) == 8000
 
+    def test_sizes_of_zero_before_samples(self, tmp_path):
+        data = (tone() * 32767).astype("<i2").tobytes()
+        wav = wav_bytes(data, size=0)
+        ds64 = struct.pack("<4sI28x", b"ds64", 28)
+        rf64 = b"RF64" + b"\xff" * 4 + b"WAVE" + ds64 + wav[12:36] + b"data" + b"\xff" * 4 + data
+        path = tmp_path / "a.wav"
+        for content in (wav, rf64):
+            path.write_bytes(content)
+            assert len(audio.read(path)) == len(audio.read(io.BytesIO(content))) == 8000
+            assert path.read_bytes() == content
+        path.write_bytes(wav_bytes(b"", size=0) + b"id3 " + struct.pack("<I", 4000) + bytes(range(200)) * 20)
+        with pytest.raises(audio.AudioError, match="too short: 0 samples"):
+            audio.read(path)
+
+    def test_flac_of_unknown_length(self, tmp_path):
+        data = bytearray(encoded(tone(3.0), "FLAC"))
+        data[21] &= 0xF0  # the length is the 36 bits up to here
+        data[22:26] = bytes(4)
+        path = tmp_path / "a.wav"
+        path.write_bytes(data)
+        for got in (audio.read(path), audio.read(io.BytesIO(data), "a pipe")):
+            np.testing.assert_allclose(got, tone(3.0), atol=1e-4)
+
+    def test_named_pipes(self, fifo):
+        np.testing.assert_allclose(audio.read(fifo(encoded(tone(), "WAV"))), tone(), atol=1e-4)
+        with pytest.raises(audio.AudioError, match=r"fifo1 is truncated"):
+            audio.read(fifo(encoded(tone(), "WAV")[:-2]))
+
+    def test_a_quiet_recording(self, tmp_path):
+        got = audio.read(write_wav(tmp_path / "a.wav", tone(level=4e-3)))
+        assert np.abs(got).max() == pytest.approx(4e-3, abs=1e-4)
+
     def test_loud_floats_are_scaled_down(self, tmp_path):
         soundfile.write(tmp_path / "a.wav", 3000 * tone(), 16_000, "FLOAT")
         got = audio.read(tmp_path / "a.wav")
@@ -83,20 +154,25 @@ class TestRead:
         ("content", "message"),
         [
             (b"", "is empty"),
-            (b"RIFF", "cannot be read as audio"),
+            (b"RIFF", "is truncated: it has 4 of its 12 bytes"),
             (b"no audio at all, but a text of some length", "cannot be read as audio"),
             (wav_bytes(b""), "too short: 0 samples"),
             (wav_bytes(b"\x01\x02"), "too short: 1 samples at 16000 Hz"),
             (wav_bytes(bytes(2 * 399)), "too short: 399 samples"),
             (wav_bytes(bytes(2000)), "is silent"),
             (wav_bytes(b"\x80" * 2000, bits=8), "is silent"),
-            (wav_bytes(b"\x05\x01" * 2000), "is silent"),
-            (wav_bytes(b"\x05\x01\x02" * 2000, size=8000), "is truncated: it has 6000 of its 8000 bytes"),
+            (wav_bytes(b"\x05\x01" * 2000), "is silent: "),
+            (wav_bytes(b"\x01\x00\xff\xff" * 2000), "is silent: "),
+            (wav_bytes((0.3 + tone(level=5e-5)).tobytes(), bits=32, kind=3), "is silent: "),
+            (wav_bytes(tone(level=2e-34).tobytes(), bits=32, kind=3), "is silent: "),
+            (wav_bytes(b"\x05\x01\x02" * 2000, size=8000), "is truncated: it has 6044 of its 8044 bytes"),
             (wav_bytes(np.full(2000, np.nan, "<f4").tobytes(), bits=32, kind=3), "not finite"),
             (wav_bytes(np.r_[np.zeros(999), np.inf].astype("<f4").tobytes(), bits=32, kind=3), "not finite"),
             (wav_bytes(b"\x05\x01\x02" * 2000, rate=100), "sample rate from 4000 to 768000 Hz. Received: 100"),
             (wav_bytes(b"\x05\x01\x02" * 2000, rate=2_000_000), "Received: 2000000"),
-            (b"\x00\x00\x00\x18ftypM4A " + bytes(64), "needs ffmpeg, or the file is corrupt|cannot be read as audio"),
+            (ADTS, "read by ffmpeg, which is not installed|cannot be read as audio"),
+            (b"#!AMR", "read by ffmpeg, which is not installed|cannot be read as audio"),
+            (b"\x00\x00\x00\x18ftypM4A " + bytes(64), "read by ffmpeg, which is not installed|cannot be read as audio"),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -113,6 +189,55 @@ class TestRead:
         soundfile.write(path, rng.uniform(-1, 1, 40_000), 16_000)
         path.write_bytes(path.read_bytes()[:40_000])
         with pytest.raises(audio.AudioError, match=r"a\.flac (is truncated|cannot be read)"):
+            audio.read(path)
+
+    @pytest.mark.parametrize(
+        ("format", "subtype"),
+        [
+            ("MP3", None),
+            ("OGG", "VORBIS"),
+            ("OGG", "OPUS"),
+            ("WAV", None),
+            ("RF64", None),
+            ("W64", None),
+            ("AIFF", None),
+            ("AU", None),
+        ],
+    )
+    def test_truncated(self, tmp_path, rng, format, subtype):
+        path = tmp_path / "a.bin"
+        whole = encoded(rng.uniform(-0.5, 0.5, 48_000), format, subtype=subtype)
+        path.write_bytes(whole)
+        assert len(audio.read(path)) == pytest.approx(48_000, abs=1700)
+        for share in (0.3, 0.6, 0.9):
+            path.write_bytes(whole[: int(share * len(whole))])
+            with pytest.raises(audio.AudioError, match=r"a\.bin is truncated"):
+                audio.read(path)
+
+    @needs_ffmpeg
+    def test_mp3_whose_length_is_overestimated(self, tmp_path, rng):
+        # Without a Xing header libsndfile goes by the bit rate of the first frame, here a low one.
+        samples = np.concatenate([np.zeros(48_000), rng.uniform(-0.5, 0.5, 48_000)])
+        path = by_ffmpeg(tmp_path / "a.mp3", samples, "-write_xing", "0", "-q:a", "5")
+        assert soundfile.info(path).frames > 100_000
+        assert len(audio.read(path)) == pytest.approx(96_000, abs=3500)
+
+    def test_truncated_mp3_with_a_tag_of_some_length(self, tmp_path, rng):
+        whole = b"ID3\x04\0\0\0\x06\0\0" + bytes(6 << 14) + encoded(rng.uniform(-0.5, 0.5, 48_000), "MP3")
+        path = tmp_path / "a.mp3"
+        path.write_bytes(whole)
+        assert len(audio.read(path)) == 48_000
+        path.write_bytes(whole[:-3000])
+        with pytest.raises(audio.AudioError, match="is truncated"):
+            audio.read(path)
+
+    @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+    def test_ogg_with_a_hole(self, tmp_path, rng, subtype):
+        whole = bytearray(encoded(rng.uniform(-0.5, 0.5, 160_000), "OGG", subtype=subtype))
+        whole[len(whole) // 2 : len(whole) * 2 // 3] = rng.bytes(len(whole) * 2 // 3 - len(whole) // 2)
+        path = tmp_path / "a.ogg"
+        path.write_bytes(whole)
+        with pytest.raises(audio.AudioError, match=r"a\.ogg (is truncated or corrupt: |cannot be read as)"):
             audio.read(path)
 
     def test_what_is_no_file(self, tmp_path):
@@ -149,6 +274,73 @@ class TestRead:
         monkeypatch.setitem(sys.modules, "soundfile", None)
         with pytest.raises(cli.MissingExtra, match=r'Reading audio needs soundfile: pip install "keras-ls\[speech\]"'):
             audio.read(path)
+
+
+class TestFFmpeg:
+    @needs_ffmpeg
+    @pytest.mark.parametrize(
+        ("format", "codec"), [("ipod", "aac"), ("adts", "aac"), ("webm", "libopus"), ("asf", "wmav2"), ("mp4", "aac")]
+    )
+    def test_paths_pipes_and_file_objects(self, tmp_path, fifo, format, codec):
+        path = by_ffmpeg(tmp_path / "-a:b.wav", tone(2.0), "-f", format, "-c:a", codec, "-ar", "48000")
+        data = path.read_bytes()
+        expected = audio.read(path)
+        assert len(expected) == pytest.approx(32_000, abs=3000)
+        assert dominant_frequency(expected) == pytest.approx(440, abs=2)
+        for source in (io.BytesIO(data), fifo(data)):
+            np.testing.assert_array_equal(audio.read(source), expected)
+
+    @needs_ffmpeg
+    def test_channels_are_mixed_down(self, tmp_path):
+        stereo = np.stack([tone(1.0, hertz=300)] * 2, 1)
+        got = audio.read(by_ffmpeg(tmp_path / "a.m4a", stereo, "-c:a", "alac"))
+        np.testing.assert_allclose(got, tone(1.0, hertz=300), atol=1e-3)
+
+    @needs_ffmpeg
+    @pytest.mark.parametrize("options", [("-f", "adts"), ("-f", "webm"), ("-f", "mp4", "-movflags", "faststart")])
+    def test_truncated(self, tmp_path, rng, options):
+        path = by_ffmpeg(tmp_path / "a.bin", rng.uniform(-0.5, 0.5, 48_000), *options)
+        path.write_bytes(path.read_bytes()[:-2000])
+        with pytest.raises(audio.AudioError, match=r"a\.bin cannot be read as audio: \w") as caught:
+            audio.read(path)
+        assert "\n" not in str(caught.value)
+
+    @needs_ffmpeg
+    def test_no_sound_in_a_video(self, tmp_path):
+        path = tmp_path / "a.mp4"
+        subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=d=1", str(path)], check=True)
+        with pytest.raises(audio.AudioError, match=r"a\.mp4 cannot be read as audio: .*stream"):
+            audio.read(path)
+
+    def ffmpeg_that(self, folder, monkeypatch, script):
+        program = folder / "bin" / "ffmpeg"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+
+    def test_failing_after_some_samples(self, tmp_path, monkeypatch):
+        self.ffmpeg_that(tmp_path, monkeypatch, "head -c 400001 /dev/urandom | tr '\\200-\\377' '\\000-\\177'; exit 3")
+        (tmp_path / "a.aac").write_bytes(ADTS)
+        with pytest.raises(audio.AudioError, match=r"a\.aac cannot be read as audio: ffmpeg failed with status 3"):
+            audio.read(tmp_path / "a.aac")
+
+    def test_memory_does_not_grow_with_the_file(self, tmp_path, monkeypatch):
+        (tmp_path / "a.aac").write_bytes(ADTS)
+        self.ffmpeg_that(tmp_path, monkeypatch, "yes '= =!=\"=' | head -c 100000000; echo $$ >&2")
+        tracemalloc.start()
+        pieces = audio.segments(tmp_path / "a.aac")
+        with pytest.raises(audio.AudioError, match=r"a\.aac cannot be read as audio: \d+$"):
+            assert sum(len(piece) for _, piece in pieces) > 0
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 20e6
+
+    def test_without_ffmpeg(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        (tmp_path / "a.aac").write_bytes(ADTS)
+        with pytest.raises(audio.AudioError, match=r"a\.aac is in a format that is read by ffmpeg, which is not inst"):
+            audio.read(tmp_path / "a.aac")
 
 
 class TestSegments:
@@ -204,11 +396,25 @@ class TestSegments:
 
     @pytest.mark.parametrize(
         ("samples", "message"),
-        [(np.zeros(90_000), "silent"), (np.zeros(300), "too short"), (np.zeros(0), "too short")],
+        [
+            (np.zeros(90_000), "silent: "),
+            (np.full(90_000, 0.3), "silent: "),
+            (np.resize([1 / 32767, -1 / 32767], 90_000), "silent: "),
+            (np.zeros(300), "too short: 300"),
+            (np.zeros(0), "too short: 0"),
+        ],
     )
-    def test_nothing_to_hear(self, tmp_path, samples, message):
+    @pytest.mark.parametrize("rate", [16_000, 22_050])
+    def test_nothing_to_hear(self, tmp_path, samples, message, rate):
         with pytest.raises(audio.AudioError, match=rf"a\.wav is {message}"):
-            list(audio.segments(write_wav(tmp_path / "a.wav", samples), 1.0))
+            list(audio.segments(write_wav(tmp_path / "a.wav", samples, rate), 1.0))
+
+    def test_near_silence_before_sound_is_passed_over(self, tmp_path):
+        faint = np.resize([1 / 32767, -1 / 32767], 16_000 * 6)
+        path = write_wav(tmp_path / "a.wav", np.concatenate([faint, tone(1.0, level=4e-3)]))
+        ((start, piece),) = audio.segments(path, max_seconds=3)
+        assert start > 3
+        assert np.abs(piece).max() == pytest.approx(4e-3, abs=1e-4)
 
     @pytest.mark.parametrize("seconds", [0.5, 0, -1, np.nan])
     def test_refused_lengths(self, seconds):

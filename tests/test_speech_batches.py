@@ -1,14 +1,16 @@
 """Features on disk, and batches of them: made once, never half, the same after a resume."""
 
 import itertools
+import os
 import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
-from speech_files import Noises
+from speech_files import Deadly, Noises
 
 from demos.speech import batches, feature_cache, features
 
@@ -110,7 +112,7 @@ class TestFeatureCache:
         program = f"""
 import os, signal, sys
 sys.path.insert(0, "tests")
-from speech_files import Noises
+from speech_files import Deadly, Noises
 from demos.speech import feature_cache
 feature_cache.PART = 4
 count = 0
@@ -136,6 +138,31 @@ feature_cache.open_features(Noises(), "train", {str(tmp_path)!r})
         for i in (0, 9, 19):
             expected = features.log_mel(corpus.waveform(corpus.splits["train"][i]))
             np.testing.assert_allclose(resumed.raw(i), expected, atol=2e-3)
+
+    def test_processes_end_with_the_one_that_started_them(self):
+        program = """
+import concurrent.futures, multiprocessing, os, sys, time
+from demos.speech import feature_cache
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(1, context, feature_cache._end_with_parent)
+    print(pool.submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), 9)
+"""
+        run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+        worker = int(run.stdout)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                os.kill(worker, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.1)
+        pytest.fail("The worker goes on without its parent.")
+
+    def test_a_killed_process_is_one_line(self, tmp_path, parts_of_4):
+        with pytest.raises(ValueError, match="was killed, perhaps for lack of memory"):
+            feature_cache.open_features(Deadly(train=24), "train", tmp_path, workers=2)
 
     def test_without(self, tmp_path):
         opened = feature_cache.open_features(Noises(), "test", tmp_path)

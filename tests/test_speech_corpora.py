@@ -373,6 +373,7 @@ class TestManifest:
         ("change", "message"),
         [
             ({"audio": "clips/gone.wav"}, r"own\.{form}, line {line}: the audio file .*clips/gone\.wav does not exist"),
+            ({"audio": "~nobody.wav"}, r"line {line}: the audio file .*~nobody\.wav does not exist"),
             ({"transcript": "?!"}, r"line {line}: the transcript of .*train-1\.wav is empty. Received: '\?!'"),
             ({"audio": "clips/train-0.wav"}, r"line {line}: .*train-0\.wav is listed twice"),
         ],
@@ -443,6 +444,13 @@ class TestManifest:
         assert load("--corpus", "manifest", "--data-dir", path).fingerprint() == before
         write_wav(tmp_path / self.rows[0]["audio"], tone(0.3))
         assert load("--corpus", "manifest", "--data-dir", path).fingerprint() != before
+
+    def test_lines_of_json_end_where_json_says(self, tmp_path):
+        rows = [row | {"transcript": "one\u2028two"} for row in self.rows]
+        path = self.write(tmp_path, self.rows)
+        path = path.with_suffix(".jsonl")
+        path.write_text("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+        assert sentences(load("--corpus", "manifest", "--data-dir", path), "dev") == ["one two"] * 2
 
     def test_moved_files_are_the_same_corpus(self, tmp_path):
         before = load("--corpus", "manifest", "--data-dir", self.write(tmp_path / "here", self.rows))

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ import pytest
 from harness import BACKEND
 
 from demos import checkpoints
-from demos.speech import arguments, beam_search, evaluation, runs, train, transcribe
+from demos.speech import arguments, beam_search, evaluation, feature_cache, runs, train, transcribe
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 for package in ("soundfile", "librosa", "jiwer", "matplotlib", "tensorflow_io"):
@@ -208,6 +210,41 @@ class TestTrain:
         assert options.steps == 7
         assert options.train_sentences == arguments.QUICK["train_sentences"]
 
+        options = train.make_parser().parse_args(["--quick", "--corpus", "manifest"])
+        arguments.settle(options)
+        assert (options.train_sentences, options.steps) == (None, arguments.QUICK["steps"])
+
+    def test_divergence_in_the_last_step(self, corpus, tmp_path, capsys):
+        where = ["--data-dir", str(corpus / "all.csv"), "--cache-dir", str(corpus / "cache"), "--out", str(tmp_path)]
+        rate = ["--learning-rate", "1e30", "--steps", "1", "--warmup-steps", "0", "--clipnorm", "0"]
+        with pytest.raises(SystemExit) as stopped:
+            train.main([*SMALL, *where, *rate])
+        assert stopped.value.code == 1
+        assert "lower --learning-rate" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["result.json", "checkpoint.npz"])
+    def test_a_damaged_file_of_the_run_is_named(self, trained, corpus, tmp_path, capsys, name):
+        out = tmp_path / "copy"
+        shutil.copytree(trained, out)
+        (folder,) = out.glob("alpha-0.0/seed-0")
+        (folder / "result.json").unlink()
+        (folder / name).write_text("{")
+        where = ["--data-dir", str(corpus / "all.csv"), "--cache-dir", str(corpus / "cache"), "--out", str(out)]
+        with pytest.raises(SystemExit) as stopped:
+            train.main([*SMALL, *where, "--normalisation", "corpus", "--resume"])
+        assert stopped.value.code == 1
+        assert f"{name} is corrupt" in capsys.readouterr().err
+
+    def test_interrupted_while_features_are_made(self, corpus, tmp_path, capsys, monkeypatch):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(feature_cache, "open_features", interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            train.main([*SMALL, "--data-dir", str(corpus / "all.csv"), "--out", str(tmp_path)])
+        assert stopped.value.code == 130
+        assert "--resume" in capsys.readouterr().err
+
     def test_longer_corpora_are_trained_for_longer(self):
         options = train.make_parser().parse_args([])
         assert arguments.make_recipe(options, 3000).steps == arguments.SHORTEST_TRAINING
@@ -236,7 +273,22 @@ class TestBeamSearch:
     def test_refused(self, tmp_path, capsys):
         assert "--from must be" in refused(capsys, beam_search.main, "--from", str(tmp_path))
         line = refused(capsys, beam_search.main, "--from", str(tmp_path), "--temperatures", "0")
-        assert "must be a finite number above 0" in line
+        assert "must be in [0.01, 100]" in line
+
+    def test_moved_and_changed_data(self, trained, corpus, tmp_path, capsys):
+        where = ["--from", str(trained), "--cache-dir", str(tmp_path / "cache"), *self.ARGUMENTS]
+        moved = tmp_path / "moved"
+        shutil.copytree(corpus, moved)
+        where += ["--data-dir", str(moved / "all.csv"), "--out", str(tmp_path / "out")]
+        assert beam_search.main(where) == 0
+        shutil.copy(corpus / "train0.wav", moved / "test0.wav")
+        assert "The corpus (all) has changed" in refused(capsys, beam_search.main, *where)
+        line = refused(capsys, beam_search.main, *where[:-4], "--out", str(corpus / "all.csv"))
+        assert "all.csv" in line
+
+    def test_a_run_from_before_an_option(self, trained, tmp_path):
+        (tmp_path / "settings.json").write_text((trained / "settings.json").read_text().replace('"snr"', '"old"'))
+        assert runs.read_settings(tmp_path).snr is None
 
 
 class TestTranscribe:
@@ -300,9 +352,17 @@ class TestTranscribe:
         assert "α = 0.1 seed 0" in refused(capsys, transcribe.main, "--from", str(trained), "--seed", "7", wav)
         assert "--from must be" in refused(capsys, transcribe.main, "--from", str(tmp_path), wav)
 
-    def test_a_corrupt_model_is_named(self, trained, tmp_path, capsys):
-        import shutil
+    def test_closed_ends(self, trained, corpus):
+        command = [sys.executable, "-m", "demos.speech.transcribe", "--from", str(trained)]
+        shell = {"cwd": ROOT, "shell": True, "capture_output": True, "text": True, "check": False}
+        no_input = subprocess.run(f"{shlex.join([*command, '-'])} <&-", **shell)
+        assert no_input.returncode == 2
+        assert "Standard input is closed" in no_input.stderr
+        files = [str(corpus / f"test{i}.wav") for i in range(4)]
+        no_reader = subprocess.run(f"{shlex.join([*command, *files])} | true", **shell)
+        assert "Traceback" not in no_reader.stderr
 
+    def test_a_corrupt_model_is_named(self, trained, tmp_path, capsys):
         copy = tmp_path / "copy"
         shutil.copytree(trained, copy)
         for path in copy.glob("alpha-*/seed-*/model.keras"):

@@ -1,7 +1,6 @@
 """Many small trainings, each with a directory of its own: teachers, students alone, and students of teachers."""
 
 import dataclasses
-import json
 import logging
 import pathlib
 import time
@@ -93,7 +92,7 @@ class Bench:
         directory = self.out / job.name
         path, checkpoint = directory / "result.json", directory / "checkpoint.npz"
         if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return records.read_json(path)
         start = time.monotonic()
         gamma = self._gamma(job)
         keras.utils.clear_session()
@@ -133,7 +132,7 @@ class Bench:
             keras.utils.clear_session()
             measures = teachers.measure(self._load(teacher), self.data, teacher.recipe, logits)
             records.write_json(path, clusters.to_json(measures))
-        return json.loads(path.read_text(encoding="utf-8"))
+        return records.read_json(path)
 
     def teacher_logits(self, teacher: Job) -> np.ndarray:
         """(N, K) logits of a trained teacher for the training images as they are, from disk where they lie there."""

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import math
 import pathlib
 import sys
@@ -238,7 +237,7 @@ def train_and_measure(experiment: Experiment, alpha: float, seed: int) -> dict[s
     directory = experiment.out / f"alpha-{alpha!r}" / f"seed-{seed}"
     path, checkpoint = directory / "result.json", directory / "checkpoint.npz"
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+        return records.read_json(path)
     start = time.monotonic()
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)

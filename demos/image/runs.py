@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import math
 import pathlib
 import time
@@ -109,7 +108,7 @@ def directory(out: pathlib.Path, alpha: float, seed: int) -> pathlib.Path:
 
 def read_result(out: pathlib.Path, alpha: float, seed: int) -> dict[str, Any]:
     """The numbers of a network that was trained to its end."""
-    return json.loads((directory(out, alpha, seed) / "result.json").read_text(encoding="utf-8"))
+    return records.read_json(directory(out, alpha, seed) / "result.json")
 
 
 def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: Watch) -> dict[str, Any]:

@@ -159,7 +159,8 @@ def settle(options: argparse.Namespace) -> None:
         setattr(options, name, list(dict.fromkeys(getattr(options, name))))
     if options.quick:
         for name, value in QUICK.items():
-            if getattr(options, name) is None:
+            fits = not name.endswith("_sentences") or options.corpus in corpora.MADE
+            if fits and getattr(options, name) is None:
                 setattr(options, name, value)
     if options.augment is None:
         options.augment = not options.quick

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import struct
+import subprocess
 import tempfile
-import types
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -19,10 +20,13 @@ MIN_SAMPLES = 400  # one window of 25 ms
 RATES = (4_000, 768_000)
 BLOCK = 65_536  # samples read at a time
 SILENCE = 1e-3  # 60 dB below full scale
-# Sizes from here on stand for "unknown" in headers that were written before the samples were counted.
-UNKNOWN_BYTES, UNKNOWN_SAMPLES = 0x7FFF0000, 2**40
-# How formats begin that libsndfile cannot read but audioread's decoders can. Others are not tried there: some decoders
-# find sound in anything.
+FAINTEST = 1e-4  # 80 dB below full scale; what stays nearer to its mean is rounding or dither
+# Sizes from here on, in 4 bytes and in 8, stand for "unknown" in headers that were written before the samples were
+# counted.
+UNKNOWN, UNKNOWN_LONG = 0x7FFF0000, 2**40
+LONGEST_PAGE = 65_307  # bytes of an OGG page
+# How formats begin that libsndfile cannot read but ffmpeg can. Others are not tried there: some decoders find sound in
+# anything.
 FOREIGN = ((4, b"ftyp"), (0, b"\xff\xf1"), (0, b"\xff\xf9"), (0, b"\x1aE\xdf\xa3"), (0, b"0&\xb2u"), (0, b"#!AMR"))
 
 Source = str | pathlib.Path | BinaryIO
@@ -43,25 +47,19 @@ def read(source: Source, name: str | None = None) -> np.ndarray:
         float32 (n,) at `SAMPLE_RATE`, channels mixed down, within [-1, 1].
 
     Raises:
-        AudioError: for what is no audio, corrupt, truncated, silent, or shorter than 25 ms.
+        AudioError: for what is no audio, corrupt, truncated, silent, shorter than 25 ms, or needs ffmpeg without it.
         demos.cli.MissingExtra: without soundfile or librosa.
     """
     name = name or str(source)
-    blocks = list(_blocks(source, name))
-    rate = blocks[0][1] if blocks else SAMPLE_RATE
-    waveform = np.concatenate([np.empty(0, "float32"), *(block for block, _ in blocks)])
-    if len(waveform) * SAMPLE_RATE < MIN_SAMPLES * rate:
-        raise AudioError(f"{name} is too short: {len(waveform)} samples at {rate} Hz, less than 25 ms.")
-    if np.ptp(waveform) == 0:
-        raise AudioError(f"{name} is silent: all of its samples are the same.")
-    return within_range(resample(waveform, rate))
+    blocks = list(_audible(_blocks(source, name), name))
+    return within_range(resample(np.concatenate([block for block, _ in blocks]), blocks[0][1]))
 
 
 def segments(source: Source, max_seconds: float = 20.0, name: str | None = None) -> Iterator[tuple[float, np.ndarray]]:
     """Reads a file of any length in pieces, in memory that does not grow with it.
 
     What is longer than `max_seconds` is cut where it is quietest over 0.3 s, in the last three quarters of that time.
-    Pieces 40 dB below the loudest so far are passed over.
+    Pieces 40 dB below the loudest so far, and silent ones, are passed over.
 
     Args:
         source: a path, or a binary file object.
@@ -79,18 +77,18 @@ def segments(source: Source, max_seconds: float = 20.0, name: str | None = None)
     name = name or str(source)
     limit, start, loudest = int(max_seconds * SAMPLE_RATE), 0, 0.0
     rest = np.empty(0, "float32")
-    for block, last in _resampled(_blocks(source, name), name):
+    for block, last in _resampled(_audible(_blocks(source, name), name)):
         rest = np.concatenate([rest, block])
         while len(rest) > limit or (last and len(rest)):
             cut = _quietest(rest[:limit]) if len(rest) > limit else len(rest)
             piece, rest = rest[:cut], rest[cut:]
             level = float(np.abs(piece - piece.mean()).max())
-            if len(piece) >= MIN_SAMPLES and level > 0.01 * loudest:
+            if len(piece) >= MIN_SAMPLES and level >= max(FAINTEST, 0.01 * loudest):
                 loudest = max(loudest, level)
                 yield start / SAMPLE_RATE, within_range(piece)
             start += cut
     if not loudest:
-        raise AudioError(f"{name} is {'silent' if start >= MIN_SAMPLES else 'too short: less than 25 ms'}.")
+        raise _silent(name)
 
 
 def resample(waveform: np.ndarray, rate: float) -> np.ndarray:
@@ -112,14 +110,32 @@ def trim(waveform: np.ndarray) -> np.ndarray:
     return waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform[:0]
 
 
-def _resampled(blocks: Iterator[tuple[np.ndarray, int]], name: str) -> Iterator[tuple[np.ndarray, bool]]:
+def _silent(name: str) -> AudioError:
+    return AudioError(f"{name} is silent: its samples stay within {FAINTEST:g} of their mean.")
+
+
+def _audible(blocks: Iterator[tuple[np.ndarray, int]], name: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Passes blocks on, and refuses at their end what is too short or silent."""
+    count, total, low, high, rate = 0, 0.0, np.inf, -np.inf, SAMPLE_RATE
+    for block, rate in blocks:
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+        count, total = count + len(block), total + float(block.sum(dtype="float64"))
+        yield block, rate
+    if count * SAMPLE_RATE < MIN_SAMPLES * rate:
+        raise AudioError(f"{name} is too short: {count} samples at {rate} Hz, less than 25 ms.")
+    if max(high - total / count, total / count - low) < FAINTEST:
+        raise _silent(name)
+
+
+def _resampled(blocks: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, bool]]:
     """Blocks at `SAMPLE_RATE`, and whether each is the last."""
     soxr = optional("soxr", "Resampling audio", extra="speech")
     stream = None
     for block, rate in blocks:
         stream = stream or soxr.ResampleStream(rate, SAMPLE_RATE, 1)
         yield stream.resample_chunk(block), False
-    yield (stream.resample_chunk(np.empty(0, "float32"), last=True) if stream else np.empty(0, "float32")), True
+    if stream:
+        yield stream.resample_chunk(np.empty(0, "float32"), last=True), True
 
 
 def _quietest(waveform: np.ndarray) -> int:
@@ -131,82 +147,164 @@ def _quietest(waveform: np.ndarray) -> int:
 
 def _blocks(source: Source, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Mono float32 blocks of a source, with its sample rate."""
+    # Decoders are given a descriptor, not a name, so that a wrong suffix does not matter. As they move its position,
+    # files are not buffered.
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(source, "rb")) if isinstance(source, str | pathlib.Path) else source
-            if not file.seekable():
-                spooled = stack.enter_context(tempfile.TemporaryFile())
-                shutil.copyfileobj(file, spooled)
-                file = spooled
-            file.seek(0)
-            start = file.read(12)
+            if isinstance(source, str | pathlib.Path):
+                file: BinaryIO = stack.enter_context(open(source, "rb", buffering=0))
+                if not file.seekable():
+                    file = stack.enter_context(_copy(file))
+            else:
+                file = stack.enter_context(_copy(source))
+            start = file.read(24)
             if not start:
                 raise AudioError(f"{name} is empty.")
-            _check_size(file, start, name)
+            _check_end(file, start, name)
+            if start[:4] in (b"RIFF", b"RF64") and not _wave_data(file)[1]:
+                file = stack.enter_context(_copy(file))
+                _mark_unknown(file)
+            file.seek(0)
         except OSError as error:
             raise AudioError(f"{name} cannot be read: {error.strerror or error}") from error
         if any(start[place:].startswith(magic) for place, magic in FOREIGN):
-            yield from _foreign(source, name)
+            yield from _foreign(file, name)
         else:
             yield from _sound(file, name)
 
 
-def _check_size(file: BinaryIO, start: bytes, name: str) -> None:
-    """Refuses a WAV file that ends before its samples do, which libsndfile does not mind."""
+@contextlib.contextmanager
+def _copy(file: BinaryIO) -> Iterator[BinaryIO]:
+    """A temporary file, at its start, with all of `file`, which may be a stream."""
+    with tempfile.TemporaryFile(buffering=0) as copy:
+        if file.seekable():
+            file.seek(0)
+        with open(copy.fileno(), "wb", closefd=False) as buffered:
+            shutil.copyfileobj(file, buffered)
+        copy.seek(0)
+        yield copy
+
+
+def _check_end(file: BinaryIO, start: bytes, name: str) -> None:
+    """Refuses a file that ends before its header or its last page says, which libsndfile does not mind."""
     end = file.seek(0, os.SEEK_END)
-    if start[:4] == b"RIFF" and start[8:] == b"WAVE":
-        place = 12
-        while place + 8 <= end:
-            file.seek(place)
-            kind, size = struct.unpack("<4sI", file.read(8))
-            place += 8
-            if kind == b"data":
-                if size < UNKNOWN_BYTES and place + size > end:
-                    raise AudioError(f"{name} is truncated: it has {end - place} of its {size} bytes of samples.")
-                break
-            place += size + size % 2
-    file.seek(0)
+    if start[:4] == b"OggS":
+        page = _last_page(file)
+        if len(page) < 27 or not page[5] & 4 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
+            raise AudioError(f"{name} is truncated: its last page is missing or incomplete.")
+    declared, unknown = 0, UNKNOWN
+    if start[:4] == b"RIFF":
+        declared = sum(_wave_data(file))
+    elif start[:4] == b"RF64":
+        declared, unknown = sum(_wave_data(file)), UNKNOWN_LONG
+    elif start[:4] == b"riff":  # W64
+        declared, unknown = int.from_bytes(start[16:24], "little"), UNKNOWN_LONG
+    elif start[:4] == b"FORM":  # AIFF; the byte that pads its last chunk is often missing
+        declared = 7 + int.from_bytes(start[4:8], "big")
+    elif start[:4] == b".snd":  # AU
+        declared = int.from_bytes(start[4:8], "big") + int.from_bytes(start[8:12], "big")
+    if end < declared < unknown:
+        raise AudioError(f"{name} is truncated: it has {end} of its {declared} bytes.")
 
 
-def _sound(file: Any, name: str) -> Iterator[tuple[np.ndarray, int]]:
+def _wave_data(file: BinaryIO) -> tuple[int, int]:
+    """Where the samples of a WAV or RF64 file begin, and how many bytes of them its header says there are."""
+    place, long_size = 12, None
+    file.seek(place)
+    while len(head := file.read(8)) == 8:
+        kind, size = struct.unpack("<4sI", head)
+        place += 8
+        if kind == b"ds64":
+            long_size = int.from_bytes(file.read(16)[8:], "little")
+        if kind == b"data":
+            return place, size if long_size is None else long_size
+        place += size + size % 2
+        file.seek(place)
+    return place, 0
+
+
+def _mark_unknown(file: BinaryIO) -> None:
+    """Has a WAV or RF64 file whose header says that it is empty say that its size is unknown, where samples follow."""
+    place, _ = _wave_data(file)
+    file.seek(place)
+    following = file.read(4)
+    if following and not following.strip().isalnum():  # as the name of another chunk would be
+        file.seek(0)
+        file.write(b"RIFF")  # which has libsndfile pass over the 64 bit sizes of RF64
+        file.seek(place - 4)
+        file.write(b"\xff" * 4)
+
+
+def _last_page(file: BinaryIO) -> bytes:
+    """The last page of an OGG file, and what follows it; b"" where there is none."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_PAGE))
+    _, magic, page = file.read().rpartition(b"OggS")
+    return magic + page if magic else b""
+
+
+def _sound(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks by libsndfile: WAV, FLAC, OGG, MP3, AIFF and many more."""
     soundfile = optional("soundfile", "Reading audio", extra="speech")
-
-    def seek(offset, whence=os.SEEK_SET):
-        with contextlib.suppress(OSError, ValueError):  # damaged files lead libsndfile to places that are none
-            file.seek(offset, whence)
-
-    # Without its name, soundfile has nothing but the content to go by, so that a wrong suffix does not matter.
-    nameless = types.SimpleNamespace(read=file.read, readinto=file.readinto, seek=seek, tell=file.tell)
     try:
-        with soundfile.SoundFile(nameless) as sound:
+        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             _check_rate(sound.samplerate, name)
+            # Else soundfile seeks after each block, which fails at the end of a FLAC of unknown length.
+            sound.seekable = lambda: False
             count = 0
             while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
                 count += len(block)
                 yield _mono(block, name), sound.samplerate
-            # The length of an MP3 is an estimate.
-            if sound.format != "MP3" and count < sound.frames < UNKNOWN_SAMPLES:
-                raise AudioError(f"{name} is truncated: it has {count} of its {sound.frames} samples.")
+            length, tolerance = _length(sound, file)
+            if count + tolerance < length < UNKNOWN_LONG:
+                raise AudioError(f"{name} is truncated or corrupt: it has {count} of its {length} samples.")
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name} cannot be read as audio: {error.error_string}") from error
 
 
-def _foreign(source: Source, name: str) -> Iterator[tuple[np.ndarray, int]]:
-    """Blocks by whatever decoder audioread finds on this machine: AAC, M4A, WebM, WMA, AMR."""
-    audioread = optional("audioread", "Reading audio", extra="speech")
-    if not isinstance(source, str | pathlib.Path):
-        raise AudioError(f"{name} is compressed in a way that only files can be read with.")
-    try:
-        with audioread.audio_open(str(source)) as sound:
-            _check_rate(sound.samplerate, name)
-            for data in sound:
-                block = np.frombuffer(data, "<i2").astype("float32") / 32768
-                yield _mono(block.reshape(-1, sound.channels), name), sound.samplerate
-    except audioread.NoBackendError as error:
-        raise AudioError(f"{name} cannot be read as audio: its format needs ffmpeg, or the file is corrupt.") from error
-    except audioread.DecodeError as error:
-        raise AudioError(f"{name} cannot be read as audio: {error}") from error
+def _length(sound: Any, file: BinaryIO) -> tuple[int, int]:
+    """How many samples an open file has by what it says, and how many of them may be missing."""
+    if sound.format == "OGG":  # libsndfile has what it can read as its length
+        position = int.from_bytes(_last_page(file)[6:14], "little", signed=True)
+        if sound.subtype == "OPUS":
+            position = position * sound.samplerate // 48_000
+        return position, sound.samplerate // 10  # Opus counts what it has the decoder skip
+    if sound.format == "MP3":
+        return (sound.frames if _counts_frames(file) else 0), 3 * 1152
+    return sound.frames, 0
+
+
+def _counts_frames(file: BinaryIO) -> bool:
+    """Whether an MP3 file says how many frames it has; else its length is libsndfile's estimate."""
+    file.seek(0)
+    tag = file.read(10)
+    size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=False))
+    file.seek(10 + size if tag[:3] == b"ID3" else 0)
+    return bool(re.search(rb"(Xing|Info)\0{3}[\x01-\x0f](?!\0{4})", file.read(BLOCK)))
+
+
+def _foreign(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks by ffmpeg: AAC, M4A, WebM, WMA, AMR."""
+    if not shutil.which("ffmpeg"):
+        raise AudioError(f"{name} is in a format that is read by ffmpeg, which is not installed.")
+    number = file.fileno()
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"/dev/fd/{number}", "-f", "f32le"]
+    command += ["-ac", "1", "-rematrix_maxval", "1", "-ar", str(SAMPLE_RATE), "-"]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, pass_fds=[number]
+        ) as process,
+    ):
+        assert process.stdout is not None
+        while len(data := process.stdout.read(4 * BLOCK)) >= 4:
+            yield _mono(np.frombuffer(data, "<f4", len(data) // 4)[:, None], name), SAMPLE_RATE
+        status = process.wait()
+        log.seek(0)
+        errors = log.read().decode(errors="replace").splitlines()
+    if status or errors:  # the status is 0 also where a file is cut short or damaged
+        # Their lines begin with the part of ffmpeg and its address.
+        reason = errors[0].rpartition("] ")[2] if errors else f"ffmpeg failed with status {status}"
+        raise AudioError(f"{name} cannot be read as audio: {reason}")
 
 
 def _check_rate(rate: int, name: str) -> None:

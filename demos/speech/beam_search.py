@@ -39,7 +39,7 @@ def make_parser() -> cli.Parser:
     add("--from", dest="run", required=True, metavar="RUN", help="directory that demos.speech.train wrote")
     add(
         "--temperatures",
-        type=cli.positive,
+        type=cli.temperature,
         nargs="+",
         default=list(TEMPERATURES),
         metavar="T",
@@ -86,11 +86,10 @@ def plan(options: argparse.Namespace) -> Planned:
     models = [(trained, trained.load()) for trained in runs.trained_models(out)]
     settings = runs.read_settings(out)
     for name in ("data_dir", "cache_dir", "workers"):
-        if getattr(options, name) is not None or name not in settings:
+        if getattr(options, name) is not None:
             setattr(settings, name, getattr(options, name))
-    data = runs.load_data(settings, runs.read_tokens(out))
-    if data.fingerprint != settings.data:
-        raise ValueError(f"The corpus has changed since the models in {out} were trained.")
+    data = runs.load_data(settings, runs.read_tokens(out), settings.data)
+    pathlib.Path(options.out or out).mkdir(parents=True, exist_ok=True)
     return options, models, data
 
 

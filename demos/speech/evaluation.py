@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import keras_ls
 from demos import cli, measures
+from demos.checkpoints import Diverged
 from demos.measures import Column, calibration
 from demos.speech.batches import IGNORED, evaluation_batches
 from demos.speech.feature_cache import FeatureSet
@@ -81,11 +82,16 @@ def next_tokens(searcher: Searcher, split: Split) -> tuple[np.ndarray, np.ndarra
 def evaluate(searcher: Searcher, dev: Split, test: Split, beam_width: int, length_penalty: float) -> dict[str, Any]:
     """Measures a recogniser.
 
+    Raises:
+        demos.checkpoints.Diverged: where the last step of the training did.
+
     Returns:
         The numbers of `MEASURES`; the reliability curves "curve" and "curve_scaled", as dicts that
         `demos.measures.curve_from_json` turns back; "examples", a few transcripts.
     """
     dev_logits, dev_labels = next_tokens(searcher, dev)
+    if not np.isfinite(dev_logits).all():
+        raise Diverged("The trained model's logits are not finite: lower --learning-rate or set --clipnorm.")
     scaling = keras_ls.TemperatureScaling().fit(dev_logits, dev_labels)
     temperature = float(keras.ops.convert_to_numpy(scaling.temperature))
     logits, labels = next_tokens(searcher, test)

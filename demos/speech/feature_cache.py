@@ -1,12 +1,13 @@
 """Features of a corpus on disk: made once, part by part, each part written as a whole or not at all."""
 
-import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import hashlib
 import json
 import multiprocessing
 import os
 import pathlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -170,12 +171,22 @@ def _made(corpus, split, folder, missing, skip_bad, workers):
         yield from map(_make_part, jobs)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads in any state
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
         try:
             yield from pool.map(_make_part, jobs)
+        except concurrent.futures.process.BrokenProcessPool:
+            raise ValueError(
+                "A process that makes features was killed, perhaps for lack of memory. Try --workers 1."
+            ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Lets this process end when the one that started it does, even where that is killed."""
+    parent: Any = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _make_part(job: tuple[Corpus, list[Any], pathlib.Path, int, bool]) -> None:

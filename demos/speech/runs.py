@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 import time
@@ -37,6 +36,7 @@ PACKAGES = {
     "matplotlib": "The pictures",
     "librosa": "Making features",
     "soundfile": "Reading audio",
+    "soxr": "Resampling audio",
 }
 
 
@@ -142,17 +142,20 @@ def prepare(options: argparse.Namespace) -> Experiment:
     return Experiment(options, data, settled, out, settings)
 
 
-def load_data(options: argparse.Namespace, known: tokens.Tokens | None = None) -> Data:
+def load_data(options: argparse.Namespace, known: tokens.Tokens | None = None, fingerprint: str | None = None) -> Data:
     """The corpus of the command line: its features, and its transcripts as tokens.
 
     Args:
         options: the command line.
         known: the tokens; None learns them from the training transcripts.
+        fingerprint: of the corpus when models learned from it.
 
     Raises:
-        ValueError: for bad utterances, unless --skip-bad.
+        ValueError: for bad utterances, unless --skip-bad, and where the corpus has changed.
     """
     corpus = corpora.load(options)
+    if fingerprint not in (None, corpus.fingerprint()):
+        raise ValueError(f"The corpus ({corpus.name}) has changed since the models were trained.")
     directory = pathlib.Path(options.cache_dir) if options.cache_dir else feature_cache.default_directory()
     found = {
         split: feature_cache.open_features(
@@ -202,7 +205,7 @@ def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: W
     folder = directory(experiment.out, alpha, seed)
     path, checkpoint = folder / "result.json", folder / "checkpoint.npz"
     if path.exists():
-        return read_json(path)
+        return records.read_json(path)
     start = time.monotonic()
     options, data, recipe = experiment.options, experiment.data, experiment.recipe
     keras.utils.clear_session()
@@ -281,7 +284,7 @@ def trained_models(out: pathlib.Path) -> list[Trained]:
     Raises:
         ValueError: where there is none.
     """
-    results = [(path.parent, read_json(path)) for path in out.glob("alpha-*/seed-*/result.json")]
+    results = [(path.parent, records.read_json(path)) for path in out.glob("alpha-*/seed-*/result.json")]
     models = [Trained(result["label_smoothing"], result["seed"], folder, result) for folder, result in results]
     if not models:
         raise ValueError(
@@ -296,13 +299,15 @@ def best_model(models: Sequence[Trained]) -> Trained:
 
 
 def read_settings(out: pathlib.Path) -> argparse.Namespace:
-    """The command line that a run was started with, as far as results depend on it."""
-    return argparse.Namespace(**read_json(out / "settings.json"))
+    """The command line that a run was started with, as far as results depend on it; else defaults."""
+    parser = argparse.ArgumentParser()
+    arguments.add_arguments(parser)
+    return argparse.Namespace(**{**vars(parser.parse_args([])), **records.read_json(out / "settings.json")})
 
 
 def read_tokens(out: pathlib.Path) -> tokens.Tokens:
     """The tokens of a run."""
-    return tokens.from_json(read_json(out / "tokens.json"))
+    return tokens.from_json(records.read_json(out / "tokens.json"))
 
 
 def describe_features(train: feature_cache.FeatureSet) -> dict[str, Any]:
@@ -316,20 +321,6 @@ def describe_features(train: feature_cache.FeatureSet) -> dict[str, Any]:
 
 def read_features(out: pathlib.Path) -> tuple[np.ndarray | None, int]:
     """What features are normalised by, None where by each utterance's own; frames of the longest training utterance."""
-    described = read_json(out / "features.json")
+    described = records.read_json(out / "features.json")
     statistics = described["statistics"]
     return None if statistics is None else np.array(statistics, "float32"), described["max_frames"]
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """The value in a JSON file of a run.
-
-    Raises:
-        ValueError: where it is not there or corrupt.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent} is no directory of a run: {path.name} is missing.") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is corrupt: {error}") from error

@@ -9,6 +9,7 @@ file is the mean of its pieces'.
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -76,7 +77,11 @@ class Transcriber:
 def main(argv: list[str] | None = None) -> int:
     """Runs the demo; returns the exit status (2 for bad arguments, 1 where a file could not be read)."""
     failed: list[str] = []
-    status = execute(make_parser(), argv, plan, lambda transcriber: run(transcriber, failed))
+    try:
+        status = execute(make_parser(), argv, plan, lambda transcriber: run(transcriber, failed))
+    except BrokenPipeError:  # whoever read the output has had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 1 if failed else status
 
 
@@ -89,7 +94,12 @@ def make_parser() -> cli.Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="audio; - for WAV on standard input")
+    add(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="audio of any common format (M4A, AAC, WebM, WMA and AMR by ffmpeg); - for standard input",
+    )
     add("--from", dest="run", required=True, metavar="RUN", help="directory that demos.speech.train wrote")
     add(
         "--label-smoothing",
@@ -99,7 +109,7 @@ def make_parser() -> cli.Parser:
     )
     add("--seed", type=cli.seed, metavar="N", help="of the model")
     add("--beam-width", type=cli.count, default=8, metavar="W", help="1 is greedy (default: 8)")
-    add("--temperature", type=cli.positive, default=1.0, metavar="T", help="logits are divided by it (default: 1)")
+    add("--temperature", type=cli.temperature, default=1.0, metavar="T", help="logits are divided by it (default: 1)")
     add(
         "--length-penalty",
         type=cli.not_negative,
@@ -122,7 +132,9 @@ def plan(options: argparse.Namespace) -> Transcriber:
         raise ValueError(
             f"--n-best must be at most --beam-width ({options.beam_width}). Received: --n-best {options.n_best}."
         )
-    for package in ("soundfile", "librosa"):
+    if STANDARD_INPUT in options.files and sys.stdin is None:
+        raise ValueError("Standard input is closed.")
+    for package in ("soundfile", "librosa", "soxr"):
         cli.optional(package, runs.PACKAGES[package], extra="speech")
     out = pathlib.Path(options.run)
     model = choose(runs.trained_models(out), options.label_smoothing, options.seed).load()
@@ -154,7 +166,7 @@ def run(transcriber: Transcriber, failed: list[str]) -> None:
             pieces = list(transcriber.pieces(name))
             for line in json_lines(name, pieces) if options.json else text_lines(name, pieces, options.n_best):
                 print(line, flush=True)
-        except ValueError as error:
+        except (ValueError, cli.MissingExtra) as error:
             failed.append(name)
             print(" ".join(str(error).split()), file=sys.stderr, flush=True)
 

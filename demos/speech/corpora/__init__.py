@@ -7,10 +7,12 @@ from demos.speech.corpora import fsdd, librispeech, manifest, speech_commands, s
 from demos.speech.corpora.babble import WithBabble
 from demos.speech.corpora.base import DIRECTORY_VARIABLE, SPLITS, Corpus, Utterance
 
-__all__ = ["DIRECTORY_VARIABLE", "NAMES", "SPLITS", "Corpus", "Utterance", "add_arguments", "load"]
+__all__ = ["DIRECTORY_VARIABLE", "MADE", "NAMES", "SPLITS", "Corpus", "Utterance", "add_arguments", "load"]
 
 FILES = {"librispeech": librispeech, "speech_commands": speech_commands, "manifest": manifest}
-NAMES = ("synthetic", "fsdd", *FILES)
+# Those of as many utterances as one wants.
+MADE = ("synthetic", "fsdd")
+NAMES = (*MADE, *FILES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +59,7 @@ def load(options: argparse.Namespace) -> Corpus:
         (options.text, ("synthetic",), "--text"),
         (options.speaker_held_out, ("fsdd",), "--speaker-held-out"),
         (options.recordings, ("fsdd",), "--recordings"),
-        (any(sizes), ("synthetic", "fsdd"), "--train-sentences, --dev-sentences or --test-sentences"),
+        (any(sizes), MADE, "--train-sentences, --dev-sentences or --test-sentences"),
         (options.data_dir, NAMES[1:], "--data-dir"),
     ):
         if given and options.corpus not in of:

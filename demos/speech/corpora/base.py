@@ -157,7 +157,7 @@ def find(
     urls = " and ".join(archive.url for archive in archives)
     remedy = f"unpack {urls} and name the directory by --data-dir or ${DIRECTORY_VARIABLE}"
     if directory:
-        root = pathlib.Path(directory).expanduser()
+        root = pathlib.Path(os.path.expanduser(directory))
         for candidate in (root, *(root / folder for folder in (name, *folders))):
             if next(candidate.glob(marker), None) is not None:
                 return candidate
@@ -172,7 +172,7 @@ def find(
 
 def cache_directory() -> pathlib.Path:
     """Where downloads and features lie unless a command says otherwise: $KERAS_LS_CACHE, or ~/.cache/keras_ls."""
-    return pathlib.Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/keras_ls").expanduser()
+    return pathlib.Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/keras_ls"))
 
 
 def read_text(path: pathlib.Path) -> str:
@@ -182,6 +182,6 @@ def read_text(path: pathlib.Path) -> str:
         ValueError: where it cannot be read; the message names it.
     """
     try:
-        return path.expanduser().read_text(encoding="utf-8-sig")
+        return pathlib.Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -24,7 +25,7 @@ def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
     """
     if not data_dir:
         raise ValueError("--corpus manifest needs --data-dir, a .csv or .jsonl file with audio, transcript and split.")
-    path = pathlib.Path(data_dir).expanduser()
+    path = pathlib.Path(os.path.expanduser(data_dir))
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
         raise ValueError(f"A manifest must be a .csv or .jsonl file. Received: {path}.")
@@ -40,7 +41,7 @@ def _entries(path: pathlib.Path, rows) -> Iterator[tuple[str, str, pathlib.Path,
             raise ValueError(f"{place} must have {', '.join(COLUMNS)}, each as text. Without: {', '.join(missing)}.")
         if row["split"] not in SPLITS:
             raise ValueError(f"{place}: the split must be one of {', '.join(SPLITS)}. Received: {row['split']!r}.")
-        yield row["split"], place, path.parent / pathlib.Path(row["audio"]).expanduser(), row["transcript"]
+        yield row["split"], place, path.parent / os.path.expanduser(row["audio"]), row["transcript"]
 
 
 def _csv_rows(path: pathlib.Path, text: str):
@@ -58,7 +59,7 @@ def _csv_rows(path: pathlib.Path, text: str):
 
 def _jsonl_rows(path: pathlib.Path, text: str):
     """Line numbers and objects."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
