@@ -25,7 +25,7 @@ EPILOG = f"""
 {textwrap.fill(evaluation.RULE, 110)}
 
 The default run makes its own corpus: sentences of numbers, dates, names and commands, spoken by eSpeak NG. Test
-sentences and their voices' settings are in no other split. It takes about 10 minutes on two cores.
+sentences and their voices' settings are in no other split. It takes about 5 minutes on two cores.
 """
 MONITORED_UTTERANCES = 48
 LOOKS = 5
