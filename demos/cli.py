@@ -84,7 +84,7 @@ def positive(text: str) -> float:
 
 
 def temperature(text: str) -> float:
-    """A number in [0.01, 100]: beyond, all hypotheses are alike or the numbers are no longer."""
+    """A number in [0.01, 100]: beyond, logits overflow, or all tokens are alike."""
     return checked(float, text, lambda x: 0.01 <= x <= 100, "must be in [0.01, 100]")
 
 
