@@ -166,7 +166,7 @@ def run(transcriber: Transcriber, failed: list[str]) -> None:
             pieces = list(transcriber.pieces(name))
             for line in json_lines(name, pieces) if options.json else text_lines(name, pieces, options.n_best):
                 print(line, flush=True)
-        except (ValueError, cli.MissingExtra) as error:
+        except ValueError as error:
             failed.append(name)
             print(" ".join(str(error).split()), file=sys.stderr, flush=True)
 
