@@ -2,17 +2,50 @@
 
 import math
 import operator
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 
+# int32, in which backends count rows and steps.
+LARGEST_COUNT = 2**31 - 1
+
+_short = reprlib.Repr(maxother=80, maxstring=80, maxlong=40)
+
+
+def shown(value: Any) -> str:
+    """`value` on one short line, whatever it is: arrays, tensors and long lists are cut."""
+    return " ".join(_short.repr(value).split())
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Returns `value`, which must be True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={shown(value)}.")
+    return bool(value)
+
+
+def check_optional_flag(name: str, value: Any) -> bool | None:
+    """Returns `value`, which must be True, False or None."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"`{name}` must be True, False or None. Received: {name}={shown(value)}.")
+    return None if value is None else bool(value)
+
+
+def check_string(name: str, value: Any) -> str:
+    """Returns `value`, which must be a string."""
+    if not isinstance(value, str):
+        raise ValueError(f"`{name}` must be a string. Received: {name}={shown(value)}.")
+    return value
+
+
 def check_fraction(name: str, value: Any) -> float:
     """Returns `value` as a float in [0, 1)."""
     number = _number(name, value)
     if not 0.0 <= number < 1.0:  # also false for NaN
-        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={shown(value)}.")
     return number
 
 
@@ -20,7 +53,7 @@ def check_proportion(name: str, value: Any) -> float:
     """Returns `value` as a float in [0, 1]."""
     number = _number(name, value)
     if not 0.0 <= number <= 1.0:  # also false for NaN
-        raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={shown(value)}.")
     return number
 
 
@@ -28,7 +61,7 @@ def check_positive(name: str, value: Any) -> float:
     """Returns `value` as a finite float above 0."""
     number = _number(name, value)
     if not 0.0 < number < math.inf:
-        raise ValueError(f"`{name}` must be a finite number above 0. Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be a finite number above 0. Received: {name}={shown(value)}.")
     return number
 
 
@@ -36,20 +69,22 @@ def check_non_negative(name: str, value: Any) -> float:
     """Returns `value` as a finite float of at least 0."""
     number = _number(name, value)
     if not 0.0 <= number < math.inf:
-        raise ValueError(f"`{name}` must be a finite number of at least 0. Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be a finite number of at least 0. Received: {name}={shown(value)}.")
     return number
 
 
-def check_count(name: str, value: Any, minimum: int = 1) -> int:
-    """Returns `value` as an int of at least `minimum`."""
+def check_count(name: str, value: Any, minimum: int = 1, maximum: int | None = LARGEST_COUNT) -> int:
+    """Returns `value` as an int of at least `minimum`, and at most `maximum` unless that is None."""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, (bool, np.bool_)):
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise ValueError(f"`{name}` must be an integer. Received: {name}={value!r}.") from None
+        raise ValueError(f"`{name}` must be an integer. Received: {name}={shown(value)}.") from None
     if number < minimum:
-        raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={shown(value)}.")
+    if maximum is not None and number > maximum:
+        raise ValueError(f"`{name}` must be at most {maximum}. Received: {name}={shown(value)}.")
     return number
 
 
@@ -58,11 +93,11 @@ def check_ignore_class(value: Any) -> int | None:
     return None if value is None else check_count("ignore_class", value, minimum=-(2**31))
 
 
-def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:
+def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """Returns `value`, which must be one of `allowed`."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         choices = ", ".join(repr(choice) for choice in allowed)
-        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={shown(value)}.")
     return value
 
 
@@ -70,7 +105,7 @@ def check_axis(axis: Any, shape: Sequence[int | None], name: str) -> int:
     """Returns `axis` counted from the front; it must be a dimension of the tensor called `name`."""
     rank = len(shape)
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or not -rank <= axis < rank:
-        raise ValueError(f"`axis` must be a dimension of `{name}`. Received: axis={axis!r}, shape {tuple(shape)}.")
+        raise ValueError(f"`axis` must be a dimension of `{name}`. Received: axis={shown(axis)}, shape {tuple(shape)}.")
     return int(axis) % rank
 
 
@@ -81,13 +116,12 @@ def check_prior(prior: Any) -> np.ndarray | None:
     try:
         vector = np.asarray(prior, dtype="float64")
     except (TypeError, ValueError):
-        raise ValueError(f"`prior` must be a vector of numbers. Received: prior={prior!r}.") from None
+        raise ValueError(f"`prior` must be a vector of numbers. Received: prior={shown(prior)}.") from None
     if vector.ndim != 1 or vector.size == 0:
         raise ValueError(f"`prior` must be a vector, one number a class. Received shape: {vector.shape}.")
     total = vector.sum()
     if not (np.all(vector >= 0) and 0 < total < np.inf):
-        shown = np.array2string(vector, threshold=8)
-        raise ValueError(f"`prior` must be finite, non-negative and not all zero. Received: prior={shown}.")
+        raise ValueError(f"`prior` must be finite, non-negative and not all zero. Received: prior={shown(prior)}.")
     return vector / total
 
 
@@ -99,6 +133,8 @@ def check_prior_length(prior: np.ndarray | None, num_classes: int | None) -> Non
 
 def _number(name: str, value: Any) -> float:
     try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"`{name}` must be a number. Received: {name}={value!r}.") from None
+        raise ValueError(f"`{name}` must be a number. Received: {name}={shown(value)}.") from None

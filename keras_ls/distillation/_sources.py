@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import attach, attached, get_mask, no_gradients, set_mask
-from keras_ls._checks import check_choice
+from keras_ls._checks import check_optional_flag
 from keras_ls._logits import LinearHead, LogProbabilities, logits_model
 
 _LOGITS = "_keras_ls_logits"
@@ -88,7 +88,7 @@ def logit_source(role: str, model: keras.Model, from_logits: bool | None) -> Log
     Raises:
         ValueError: where the model has several outputs, or does not say what `from_logits` leaves open.
     """
-    check_choice(f"{role}_from_logits", from_logits, (None, True, False))
+    check_optional_flag(f"{role}_from_logits", from_logits)
     if len(getattr(model, "outputs", None) or [model]) != 1:
         raise ValueError(f"`{role}` must have one output. Received: {len(model.outputs)} outputs.")
     if from_logits:

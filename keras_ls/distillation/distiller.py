@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import values_kept_on_error
-from keras_ls._checks import check_choice, check_positive, check_proportion
+from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion
 from keras_ls.distillation._matching import MATCHINGS, MatchingLoss, check_logits
 from keras_ls.distillation._sources import LogitSource, logit_source
 from keras_ls.distillation._targets import class_weights, split_targets, split_weights
@@ -113,9 +113,9 @@ class Distiller(keras.Model):
             None if student_temperature is None else check_positive("student_temperature", student_temperature)
         )
         self.matching = check_choice("matching", matching, MATCHINGS)
-        self.temperature_squared = bool(temperature_squared)
+        self.temperature_squared = check_flag("temperature_squared", temperature_squared)
         self.teacher_from_logits = teacher_from_logits
-        self.student_from_logits = check_choice("student_from_logits", student_from_logits, (None, True, False))
+        self.student_from_logits = check_optional_flag("student_from_logits", student_from_logits)
         own = 1.0 if self.beta == 1.0 else self.temperature
         self._matching_loss = MatchingLoss(
             self.matching,
