@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-
 # int32, in which backends count rows and steps.
 LARGEST_COUNT = 2**31 - 1
 
-_short = reprlib.Repr(maxother=80, maxstring=80, maxlong=40)
+_short = reprlib.Repr()
+_short.maxother = _short.maxstring = 80
 
 
 def shown(value: Any) -> str:
