@@ -70,7 +70,7 @@ class ProjectorFolder:
         So it comes last. Where there is one already none is added, since TensorBoard may only follow the newest.
         """
         if not any("tfevents" in name for name in os.listdir(self.log_dir)):
-            EventWriter(self.log_dir).close()
+            EventWriter(self.log_dir)
 
     def _read_config(self) -> Any:
         from google.protobuf import text_format

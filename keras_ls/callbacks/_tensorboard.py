@@ -6,29 +6,41 @@ import itertools
 import os
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
+
+from keras_ls._checks import shown
 
 _serial = itertools.count()  # two files of one second and process stay apart
 
 
+def check_log_dir(log_dir: Any) -> str:
+    """Returns `log_dir`, which must be a path, as a string."""
+    if not isinstance(log_dir, (str, os.PathLike)) or not isinstance(os.fspath(log_dir), str):
+        raise ValueError(f"`log_dir` must be a path: a string or pathlib.Path. Received: log_dir={shown(log_dir)}.")
+    return os.fspath(log_dir)
+
+
 def prepare_log_dir(log_dir: Any) -> str:
-    """Returns `log_dir` as a path, the folder made and found to be writable.
+    """Returns `log_dir` as a string, after making the folder and finding it writable.
 
     Raises:
-        ValueError: where events cannot be written there.
+        ValueError: If it is not a path, or events cannot be written there.
     """
+    path = check_log_dir(log_dir)
     try:
-        path = os.fspath(log_dir)
         os.makedirs(path, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError("no permission to write")
-    except (TypeError, OSError) as error:
-        raise ValueError(f"`log_dir` must be a folder that can be written. Received: {log_dir!r} ({error}).") from error
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"`log_dir` must be a folder that can be written. Received: log_dir={shown(log_dir)} ({error})."
+        ) from error
     return path
 
 
 def check_installed(argument: str, *packages: str) -> None:
-    """Raises ImportError where one of the packages that an argument needs is absent."""
+    """Raises ImportError if one of the packages that an argument needs is absent."""
     modules = {"pillow": "PIL"}
     missing = [package for package in packages if importlib.util.find_spec(modules.get(package, package)) is None]
     if missing:
@@ -38,45 +50,74 @@ def check_installed(argument: str, *packages: str) -> None:
 class EventWriter:
     """Writes scalars and images to a new event file in a folder.
 
+    The file is open only while something is written, so that nothing is left open if a training ends with an error.
+
     Args:
-        log_dir: the folder, which exists.
+        log_dir: the folder. It is made again if somebody removes it.
     """
 
     def __init__(self, log_dir: str):
-        # Not tensorboard's own EventFileWriter: it imports TensorFlow where that is installed.
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_serial)}"
-        self._records = RecordWriter(open(os.path.join(log_dir, name), "wb"))  # noqa: SIM115 (see close)
-        self._write(file_version="brain.Event:2")
-        self.flush()
+        self._path = os.path.join(log_dir, name)
+        self._append([])
+
+    def write(self, step: int, scalars: Mapping[str, float], figures: Mapping[str, Any]) -> None:
+        """Adds one point to the curve of each scalar, and one picture to the images of each figure.
+
+        Args:
+            step: the epoch, counted from 0.
+            scalars: numbers by name.
+            figures: matplotlib figures by name.
+        """
+        values = [{"tag": tag, "simple_value": value} for tag, value in scalars.items()]
+        values += [{"tag": tag, "image": _image(figure)} for tag, figure in figures.items()]
+        self._append([_event(step=step, summary={"value": [value]}) for value in values])
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Adds one point of the curve `tag`."""
-        self._add(step, tag=tag, simple_value=value)
+        self.write(step, {tag: value}, {})
 
     def image(self, tag: str, figure: Any, step: int) -> None:
         """Adds a matplotlib `Figure` to the images `tag`."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        canvas, png = FigureCanvasAgg(figure), io.BytesIO()
-        canvas.print_png(png)
-        width, height = canvas.get_width_height()
-        image = self._summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png.getvalue())
-        self._add(step, tag=tag, image=image)
+        self.write(step, {}, {tag: figure})
 
     def flush(self) -> None:
-        """Hands everything written to the operating system, so that a killed run keeps it."""
-        self._records.flush()
+        """Nothing is left to be written."""
 
     def close(self) -> None:
-        """Flushes and closes the file."""
-        self._records.close()
+        """Nothing is left open."""
 
-    def _add(self, step: int, **value: Any) -> None:
-        self._write(step=step, summary=self._summary(value=[self._summary.Value(**value)]))
+    def _append(self, records: list[bytes]) -> None:
+        """Adds records to the file, all of them or none."""
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        with open(self._path, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            first = [] if end else [_event(file_version="brain.Event:2")]
+            content = b"".join([*first, *records])
+            try:
+                if file.write(content) != len(content):
+                    raise OSError(f"no space left to write {self._path!r}")
+            except BaseException:
+                file.truncate(end)  # readers stop at half a record, and would see nothing of what follows it
+                raise
 
-    def _write(self, **fields: Any) -> None:
-        self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+
+def _event(**fields: Any) -> bytes:
+    """An event as a record of an event file."""
+    # Not tensorboard's own EventFileWriter: it imports TensorFlow where that is installed.
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    record = io.BytesIO()
+    RecordWriter(record).write(Event(wall_time=time.time(), **fields).SerializeToString())
+    return record.getvalue()
+
+
+def _image(figure: Any) -> dict[str, Any]:
+    """The fields of an image that shows a matplotlib `Figure`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas, png = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.print_png(png)
+    width, height = canvas.get_width_height()
+    return {"height": height, "width": width, "colorspace": 4, "encoded_image_string": png.getvalue()}

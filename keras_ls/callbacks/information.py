@@ -1,20 +1,16 @@
 """The `MutualInformation` callback: what two classes' logits say about the training example, epoch by epoch."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
-
-from keras_ls._checks import check_count
+from keras_ls.callbacks._base import Measurement, MeasuringCallback
 from keras_ls.callbacks._inputs import build
-from keras_ls.callbacks._tensorboard import EventWriter, prepare_log_dir
 from keras_ls.information import LogitDifference, mutual_information
 
 NAME = "mutual_information"
 
 
-class MutualInformation(keras.callbacks.Callback):
+class MutualInformation(MeasuringCallback):
     """Estimates, while a model trains, how much its logits say about which training example was the input.
 
     After every `freq`-th epoch `logit_mutual_information` of the model enters the epoch's `logs` as
@@ -66,39 +62,13 @@ class MutualInformation(keras.callbacks.Callback):
         freq: int = 1,
         num_samples: int = 5,
     ):
-        super().__init__()
-        self.freq = check_count("freq", freq)
         self._x, self._source = x, LogitDifference(x, y, classes, augment, num_samples)
-        self.log_dir = None if log_dir is None else prepare_log_dir(log_dir)
-        if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
-            raise ImportError("`log_dir` needs tensorboard: pip install tensorboard")
-        self._writer: EventWriter | None = None
-        self._latest: float | None = None
+        super().__init__(freq, log_dir, "tensorboard")
 
-    def on_train_begin(self, logs=None):
-        """Draws the examples, tries a batch of them, and opens the event file."""
-        self._latest = None
+    def _prepare(self) -> None:
+        """Draws the examples and tries a batch of them."""
         build(self.model, self._x)
         self._source.attach(self.model)
-        self._close()
-        if self.log_dir is not None:
-            self._writer = EventWriter(self.log_dir)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Measures where it is time to, and adds the latest value to `logs`."""
-        if (epoch + 1) % self.freq == 0:
-            self._latest = mutual_information(self._source.samples(self.model))
-            if self._writer is not None:
-                self._writer.scalar(NAME, self._latest, epoch)
-                self._writer.flush()
-        if logs is not None and self._latest is not None:
-            logs[NAME] = self._latest
-
-    def on_train_end(self, logs=None):
-        """Closes the event file."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    def _measure(self, epoch: int) -> Measurement:
+        return Measurement({NAME: mutual_information(self._source.samples(self.model))})

@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_ls._arrays import taken
 from keras_ls._checks import check_count
 from keras_ls._head import Forward, Probe
+from keras_ls.callbacks._base import Measurement, MeasuringCallback
 from keras_ls.callbacks._inputs import probe_for
-from keras_ls.callbacks._tensorboard import EventWriter, check_installed, prepare_log_dir
+from keras_ls.callbacks._tensorboard import check_log_dir
 from keras_ls.projection import (
     ClusterStatistics,
     Projection,
@@ -25,7 +25,7 @@ from keras_ls.projection import (
 )
 
 
-class PenultimateProjection(keras.callbacks.Callback):
+class PenultimateProjection(MeasuringCallback):
     """Draws the penultimate activations of three classes in the plane of their templates while a model trains.
 
     After every `freq`-th epoch TensorBoard gets, at that epoch's step,
@@ -72,6 +72,8 @@ class PenultimateProjection(keras.callbacks.Callback):
         Müller, Kornblith and Hinton 2019, section 2 and Figure 1.
     """
 
+    adds_to_logs = False
+
     def __init__(
         self,
         x: Any,
@@ -82,8 +84,6 @@ class PenultimateProjection(keras.callbacks.Callback):
         examples_per_class: int = 100,
         class_names: Sequence[str] | None = None,
     ):
-        super().__init__()
-        self.freq = check_count("freq", freq)
         self.examples_per_class = check_count("examples_per_class", examples_per_class)
         self.class_names = None if class_names is None else _check_names(class_names)
         self.classes = check_classes(_ids(classes, self.class_names))
@@ -91,28 +91,15 @@ class PenultimateProjection(keras.callbacks.Callback):
         if self._labels.ndim == 1:
             (places,) = drawn(self._labels, self.classes, self.examples_per_class, seed=0)
             self._x, self._labels = taken(x, places), self._labels[places]
-        check_installed("log_dir", "tensorboard", "matplotlib")
-        self.log_dir = prepare_log_dir(log_dir)
         self._shown: _Shown | None = None
-        self._writer: EventWriter | None = None
+        super().__init__(freq, check_log_dir(log_dir), "tensorboard", "matplotlib")
 
-    def on_train_begin(self, logs=None):
-        """Looks for classes and labels that do not fit the model, and opens the event file."""
+    def _prepare(self) -> None:
+        """Finds classes and labels that do not fit the model."""
         probe = probe_for(self.model, self._x)
         run = probe.forward(self._x)
         self._check_classes(run.head.units)
         self._shown = self._choose(probe, run)
-        self._close()
-        self._writer = EventWriter(self.log_dir)
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Draws and measures where it is time to."""
-        if (epoch + 1) % self.freq == 0 and self._shown is not None and self._writer is not None:
-            self._write(self._writer, self._shown, epoch)
-
-    def on_train_end(self, logs=None):
-        """Closes the event file."""
-        self._close()
 
     def _check_classes(self, num_classes: int) -> None:
         names = self.class_names
@@ -132,12 +119,12 @@ class PenultimateProjection(keras.callbacks.Callback):
         examples, first = np.unique(places[0], return_inverse=True)
         return _Shown(probe, taken(self._x, examples), (first, *places[1:]), labels[places])
 
-    def _write(self, writer: EventWriter, shown: "_Shown", epoch: int) -> None:
-        from keras_ls.plots import class_projection
-
+    def _measure(self, epoch: int) -> Measurement:
+        assert self._shown is not None  # _prepare came first
         values = dict.fromkeys((field.name for field in dataclasses.fields(ClusterStatistics)), math.nan)
+        figures = {}
         try:
-            projection = shown.project(self.classes)
+            projection = self._shown.project(self.classes)
         except ValueError as error:
             warnings.warn(f"There is no picture of epoch {epoch + 1}: {error}", stacklevel=2)
         else:
@@ -146,15 +133,8 @@ class PenultimateProjection(keras.callbacks.Callback):
                 projection = dataclasses.replace(projection, class_names=names)
             statistics = cluster_statistics(projection.points, projection.labels, projection.templates_2d)
             values = dataclasses.asdict(statistics)
-            writer.image("projection/plane", class_projection(projection).figure, epoch)
-        for name, value in values.items():
-            writer.scalar(f"projection/{name}", value, epoch)
-        writer.flush()
-
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            figures["projection/plane"] = lambda: _picture(projection)
+        return Measurement({f"projection/{name}": value for name, value in values.items()}, figures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +149,12 @@ class _Shown:
     def project(self, classes: tuple[int, ...]) -> Projection:
         run = self.probe.forward(self.x)
         return projected(run.head, run.activations[self.places], self.labels, classes)
+
+
+def _picture(projection: Projection) -> Any:
+    from keras_ls.plots import class_projection
+
+    return class_projection(projection).figure
 
 
 def _check_steps(labels: np.ndarray, run: Forward) -> None:

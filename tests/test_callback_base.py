@@ -1,0 +1,212 @@
+"""What callbacks that measure share: epochs, values in `logs`, and event files."""
+
+import errno
+import io
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_ls.callbacks import MutualInformation, PenultimateProjection
+from keras_ls.callbacks._base import Measurement, MeasuringCallback
+from keras_ls.callbacks._tensorboard import EventWriter
+
+
+class Count(MeasuringCallback):
+    """Measures the number of its measurements, and where the model was."""
+
+    def __init__(self, freq=1, log_dir=None):
+        super().__init__(freq, log_dir, "tensorboard")
+        self.epochs = []
+
+    def _prepare(self):
+        pass
+
+    def _measure(self, epoch):
+        self.epochs.append(epoch)
+        return Measurement({"count": float(len(self.epochs))})
+
+
+class Record(keras.callbacks.Callback):
+    """Keeps what stands in `logs` behind other callbacks."""
+
+    def on_train_begin(self, logs=None):
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append((logs or {}).get("count"))
+
+
+class Fail(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise RuntimeError("stopped")
+
+
+@pytest.fixture
+def data(rng):
+    y = np.arange(60) % 3
+    return (rng.normal(size=(60, 5)) + 2 * np.eye(5)[y]).astype("float32"), y
+
+
+def classifier():
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(4, activation="relu"), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def fit(model, data, *callbacks, epochs=1, **options):
+    return model.fit(*data, epochs=epochs, verbose=0, callbacks=list(callbacks), **options).history
+
+
+def read(path):
+    """(step, tag, value) of all scalars in a file of events, with a parser that reads bytes."""
+    import struct
+
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    content, points = path.read_bytes(), []
+    while content:
+        (size,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + size])
+        points += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        content = content[16 + size :]
+    return points
+
+
+def open_event_files():
+    links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    return [os.readlink(link) for link in links if os.path.islink(link) and "tfevents" in os.readlink(link)]
+
+
+class TestValuesInLogs:
+    def test_repeat_the_latest_measurement(self, data):
+        record = Record()
+        fit(classifier(), data, Count(freq=2), record, epochs=5)
+        assert record.seen == [None, 1, 1, 2, 2]
+
+    def test_of_the_same_object_stay_when_training_goes_on(self, data):
+        model, count, record = classifier(), Count(freq=3), Record()
+        fit(model, data, count, epochs=4)
+        fit(model, data, count, record, epochs=7, initial_epoch=4)
+        assert count.epochs == [2, 5]
+        assert record.seen == [1, 2, 2]
+
+    def test_of_another_object_are_measured_before_the_first_epoch(self, data, tmp_path):
+        pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+        model, record = classifier(), Record()
+        fit(model, data, Count(freq=3), epochs=4)
+        count = Count(freq=3, log_dir=tmp_path)
+        fit(model, data, count, record, epochs=7, initial_epoch=4)
+        assert count.epochs == [3, 5]
+        assert record.seen == [1, 2, 2]
+        (file,) = tmp_path.iterdir()
+        assert read(file) == [(5, "count", 2)]
+
+    def test_are_not_measured_before_an_epoch_that_ends_with_a_measurement(self, data):
+        model, count, record = classifier(), Count(freq=3), Record()
+        fit(model, data, count, record, epochs=4, initial_epoch=2)
+        assert count.epochs == [2]
+        assert record.seen == [1, 1]
+
+    def test_of_another_model_are_dropped(self, data):
+        count, record = Count(freq=3), Record()
+        fit(classifier(), data, count, epochs=3)
+        fit(classifier(), data, count, record, epochs=5, initial_epoch=3)
+        assert count.epochs == [2, 3 - 1]
+        assert record.seen == [2, 2]
+
+    def test_of_a_training_from_the_start_are_new(self, data):
+        model, count, record = classifier(), Count(freq=2), Record()
+        fit(model, data, count, epochs=2)
+        fit(model, data, count, record, epochs=2)
+        assert record.seen == [None, 2]
+
+    def test_serve_callbacks_behind_when_training_goes_on(self, data, tmp_path):
+        path = str(tmp_path / "best.weights.h5")
+        model = classifier()
+        fit(model, data, epochs=1)
+        keep = keras.callbacks.ModelCheckpoint(path, "count", mode="max", save_best_only=True, save_weights_only=True)
+        fit(model, data, Count(freq=9), keep, epochs=3, initial_epoch=1)
+        assert os.path.exists(path)
+
+    def test_of_mutual_information_go_on_without_changing_training(self, data):
+        trained = []
+        for others in ([], [MutualInformation(*data, (0, 1), layers.GaussianNoise(0.1), freq=4)]):
+            keras.utils.set_random_seed(3)
+            model = keras.Sequential([keras.Input((5,)), layers.Dropout(0.5), layers.Dense(3)])
+            model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            history = fit(model, data, *others, epochs=3, initial_epoch=1)
+            trained.append(model.get_weights())
+        assert len(history["mutual_information"]) == 2
+        for plain, measured in zip(*trained, strict=True):
+            np.testing.assert_array_equal(plain, measured)
+
+
+class TestEventFiles:
+    @pytest.fixture(autouse=True)
+    def _installed(self):
+        pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+
+    def test_are_one_per_training(self, data, tmp_path):
+        count = Count(log_dir=tmp_path)
+        fit(classifier(), data, count, epochs=3)
+        (first,) = tmp_path.iterdir()
+        assert read(first) == [(0, "count", 1), (1, "count", 2), (2, "count", 3)]
+        fit(classifier(), data, count)
+        (second,) = set(tmp_path.iterdir()) - {first}
+        assert read(second) == [(0, "count", 4)]
+
+    @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system does not list open files")
+    def test_are_closed_when_training_fails(self, data, tmp_path):
+        pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+        callbacks = [
+            MutualInformation(*data, (0, 1), layers.GaussianNoise(0.1), tmp_path / "a"),
+            PenultimateProjection(*data, (0, 1, 2), tmp_path / "b", examples_per_class=5),
+            Fail(),
+        ]
+        with pytest.raises(RuntimeError, match="stopped"):
+            fit(classifier(), data, *callbacks)
+        assert open_event_files() == []
+        (file,) = (tmp_path / "a").iterdir()
+        assert [(step, tag) for step, tag, _ in read(file)] == [(0, "mutual_information")]
+
+    def test_stay_readable_after_a_write_that_failed(self, tmp_path, monkeypatch):
+        writer = EventWriter(str(tmp_path))
+        writer.write(0, {"a": 1.0}, {})
+
+        class Full(io.FileIO):
+            def write(self, content):
+                super().write(content[:10])
+                raise OSError(errno.ENOSPC, "no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
+            with pytest.raises(OSError, match="no space left"):
+                writer.write(1, {"a": 2.0}, {})
+        writer.write(2, {"a": 3.0}, {})
+        (file,) = tmp_path.iterdir()
+        assert read(file) == [(0, "a", 1.0), (2, "a", 3.0)]
+
+    def test_come_again_where_somebody_removes_them(self, tmp_path):
+        folder = tmp_path / "run"
+        folder.mkdir()
+        writer = EventWriter(str(folder))
+        next(folder.iterdir()).unlink()
+        folder.rmdir()
+        writer.write(3, {"a": 1.0}, {})
+        (file,) = folder.iterdir()
+        assert b"brain.Event:2" in file.read_bytes()
+        assert read(file) == [(3, "a", 1.0)]
+
+    @pytest.mark.parametrize("log_dir", [3, b"", "", "a\0b", ["a"], True])
+    def test_need_a_path(self, log_dir):
+        with pytest.raises(ValueError, match="`log_dir` must be a") as raised:
+            Count(log_dir=log_dir)
+        assert "\n" not in str(raised.value)
+
+    def test_leave_no_folder_behind_a_bad_argument(self, data, tmp_path):
+        with pytest.raises(ValueError, match="`classes`"):
+            MutualInformation(*data, (0, 0), layers.GaussianNoise(0.1), tmp_path / "run")
+        assert not list(tmp_path.iterdir())
