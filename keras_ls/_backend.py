@@ -1,11 +1,18 @@
-"""The few questions that each Keras backend answers in its own way."""
+"""The few questions that each Keras backend, or each version of Keras, answers in its own way."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import importlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 from keras import ops
+
+# Keras's own modules, the newest place first. They are named nowhere else in the package.
+_MASKING = ("keras.src.backend.common.masking", "keras.src.backend")
+_TENSOR_ATTRIBUTES = "keras.src.backend.common.tensor_attributes"
+_GLOBAL_STATE = "keras.src.backend.common.global_state"
+_GLOBAL_SEED_GENERATOR = "global_seed_generator"
 
 
 def is_concrete(x) -> bool:
@@ -26,30 +33,73 @@ def is_concrete(x) -> bool:
 
 def get_mask(x):
     """The mask that Keras hands along with the tensor `x`, or None."""
-    from keras.src.backend import get_keras_mask
-
-    return get_keras_mask(x)
+    return _keras_internal("get_keras_mask", *_MASKING)(x)
 
 
 def set_mask(x, mask) -> None:
     """Marks positions of `x` as counting (True) or not, as Keras's own losses mark ignored classes."""
-    from keras.src.backend import set_keras_mask
-
-    set_keras_mask(x, mask=mask)
+    _keras_internal("set_keras_mask", *_MASKING)(x, mask=mask)
 
 
 def attach(x, name: str, value) -> None:
     """Hands `value` along with the tensor `x`, for as long as that lives, as Keras does with masks."""
-    from keras.src.backend.common.tensor_attributes import set_tensor_attr
-
-    set_tensor_attr(x, name, value)
+    _keras_internal("set_tensor_attr", _TENSOR_ATTRIBUTES)(x, name, value)
 
 
 def attached(x, name: str):
     """What was attached to the tensor `x` under `name`, or None."""
-    from keras.src.backend.common.tensor_attributes import get_tensor_attr
+    return _keras_internal("get_tensor_attr", _TENSOR_ATTRIBUTES)(x, name)
 
-    return get_tensor_attr(x, name)
+
+@contextlib.contextmanager
+def global_seed(seed: int) -> Iterator[None]:
+    """Seeds the functions of `keras.random` that are given no seed; afterwards they go on where they were.
+
+    Args:
+        seed: an integer in [0, 2^31).
+    """
+    get = _keras_internal("get_global_attribute", _GLOBAL_STATE)
+    put = _keras_internal("set_global_attribute", _GLOBAL_STATE)
+    earlier = get(_GLOBAL_SEED_GENERATOR)
+    put(_GLOBAL_SEED_GENERATOR, keras.random.SeedGenerator(seed, name="keras_ls"))
+    try:
+        yield
+    finally:
+        put(_GLOBAL_SEED_GENERATOR, earlier)
+
+
+def output_spec(function: Callable[..., Any], *inputs: Any) -> Any:
+    """Symbols for what `function` gives for the symbolic `inputs`, traced without computing anything."""
+    return _Traced(function).compute_output_spec(*inputs)
+
+
+class _Traced(keras.Operation):
+    """A function as an operation, the public way to trace it."""
+
+    def __init__(self, function: Callable[..., Any]):
+        super().__init__(name="keras_ls_traced")  # a name of its own, so that Keras's count of names stays as it is
+        self._function = function
+
+    def call(self, *inputs):
+        """Calls the function."""
+        return self._function(*inputs)
+
+
+def _keras_internal(name: str, *places: str) -> Any:
+    """Returns what Keras calls `name` in the first of the modules `places` that has it; none of them is public.
+
+    Raises:
+        ImportError: If none of the modules has it.
+    """
+    for place in places:
+        try:
+            return getattr(importlib.import_module(place), name)
+        except (ImportError, AttributeError):
+            continue
+    raise ImportError(
+        f"keras_ls uses `{name}` of Keras, which Keras {keras.__version__} does not have in {' or '.join(places)}. "
+        "Another version of Keras or of keras_ls is needed."
+    )
 
 
 def no_gradients() -> contextlib.AbstractContextManager[Any]:

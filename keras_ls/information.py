@@ -13,7 +13,8 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ls._arrays import hard_labels, to_numpy
-from keras_ls._checks import check_count
+from keras_ls._backend import global_seed
+from keras_ls._checks import check_count, shown
 from keras_ls._logits import logits_model
 from keras_ls._predictions import LabelledData, kept_random_state
 from keras_ls.projection import drawn
@@ -22,6 +23,8 @@ __all__ = ["logit_mutual_information", "mutual_information"]
 
 # Terms of the mixture that are in memory at once: 1 MB, which stays in a core's cache.
 CHUNK = 2**17
+# Differences of values below it are finite.
+_LARGEST = 2.0**1023
 
 
 def mutual_information(samples: Any) -> float:
@@ -32,23 +35,23 @@ def mutual_information(samples: Any) -> float:
         σ² = mean over l and x of (f_lx − μ_x)²
         Î = mean over l and x of −(f_lx − μ_x)²/(2σ²) − log( (1/N) Σ_x' exp(−(f_lx − μ_x')²/(2σ²)) )
 
-    The mixture in the logarithm runs over the means of all N examples for one sample. Î is 0 where the value says
-    nothing about the example, log 2 where it says which half of the examples it belongs to and no more, and log N where
-    it tells all examples apart. It does not change when the samples are shifted or scaled.
+    The mixture in the logarithm runs over the means of all N examples for one sample. Î is 0 if the value says nothing
+    about the example, log 2 if it says only which half of the examples it belongs to, and log N if it tells all
+    examples apart. Shifting or scaling the samples does not change it.
 
-    Where no example's samples differ (σ = 0, a single sample each included), Î is the limit for σ → 0: the entropy of
-    the distinct values, log N where there are N. With few samples an example, μ_x follows its own samples, so that
+    If no example's samples differ (σ = 0, which includes a single sample each), Î is the limit for σ → 0: the entropy
+    of the distinct values, log N if all N differ. With few samples per example, μ_x follows its own samples, so that
     examples which are alike seem to differ: for many examples of one and the same distribution Î is about 1/(2L).
 
     Args:
-        samples: (L, N) array of real numbers: L independent samples of the value for each of N examples.
+        samples: an (L, N) array of real numbers: L independent samples of the value for each of N examples.
 
     Returns:
-        Î in nats, in [0, log N], computed in float64; NaN where a sample is NaN or infinite. Takes L·N² steps in
+        Î in nats, in [0, log N], computed in float64; NaN if a sample is NaN or infinite. It takes L·N² steps in
         constant memory.
 
     Raises:
-        ValueError: where `samples` is not an array (L, N) with at least one entry.
+        ValueError: If `samples` is not an (L, N) array with at least one entry.
 
     Example:
         >>> import keras_ls
@@ -63,6 +66,8 @@ def mutual_information(samples: Any) -> float:
         raise ValueError(f"`samples` must be of shape (L, N), not empty. Received shape: {values.shape}.")
     if not np.isfinite(values).all():
         return math.nan
+    if np.abs(values).max() >= _LARGEST:
+        values = values / 2
     values = values - values.min()
     values /= values.max() or 1.0  # squares of what is left neither overflow nor, where they matter, underflow
     # The first sample is taken off before the mean, so that equal samples deviate by exactly 0.
@@ -87,41 +92,42 @@ def logit_mutual_information(
 ) -> float:
     """Estimates how much the logits of two classes say about which of their examples was the input.
 
-    Y = z_a − z_b, the difference of the logits of the two classes for a randomly augmented example of one of them; the
-    estimate is `mutual_information` of its samples. It is log N where the network tells all N examples apart in spite
-    of the augmentation, and log 2 where it keeps nothing but their class (for unequal numbers of examples a little
-    less: the entropy of the classes).
+    Y = z_a − z_b is the difference of the logits of the two classes for a randomly augmented example of one of them;
+    the estimate is `mutual_information` of its samples. It is log N if the network tells all N examples apart in spite
+    of the augmentation, and log 2 if it keeps only their class (for unequal numbers of examples a little less: the
+    entropy of the classes). For a binary classifier with one output z, the logits of its classes 0 and 1 are 0 and z.
 
-    What is random comes from `seed`: which examples are drawn, and the augmentation as far as it uses seed generators
-    of Keras layers, `keras.random` without a seed, `random`, `numpy.random`, or PyTorch's generator for the CPU. All of
-    these are left as they were. A function that brings a generator of its own uses that, and TensorFlow's `tf.random`
-    outside of Keras is neither seeded nor put back.
+    `seed` determines which examples are drawn, and the augmentation as far as it uses seed generators of Keras layers,
+    `keras.random` without a seed, `random`, `numpy.random`, or PyTorch's generator for the CPU. All of these are left
+    as they were. An augmentation with a generator of its own uses that one, and TensorFlow's `tf.random` outside of
+    Keras is neither seeded nor restored.
 
     Args:
-        model: a built functional or Sequential classifier of one output (N, K) that gives logits or ends in a softmax,
-            found out from its last layers. It runs in inference mode. A subclassed model does not show what it gives;
-            say so around it: `keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()])` where it gives
-            logits, and with `keras.layers.Lambda(keras.ops.log)` before the softmax where it gives probabilities.
+        model: a built functional or Sequential classifier with one output, (N, K) logits or softmax probabilities, or
+            (N, 1) for two classes, one logit or sigmoid unit; its last layers tell which. It runs in inference mode. A
+            subclassed model does not show what it gives, so wrap it: `keras.Sequential([keras.Input(shape), model,
+            keras.layers.Softmax()])` if it gives logits, and with `keras.layers.Lambda(keras.ops.log)` before the
+            softmax if it gives probabilities.
         x: training inputs: an array, or a list or dict of arrays.
         y: class ids (N,) or (N, 1), or rows (N, K) whose largest entry is the class. Examples of other classes are
-            passed over.
+            ignored.
         classes: ids (a, b) of two different classes, in [0, K).
-        augment: a random augmentation, a batch to a batch of the same size: a Keras layer (called with
-            `training=True`) or a function of the batch alone, which gets NumPy arrays that it may change, or, where
-            it raises a `TypeError` or `AttributeError` at those, tensors. It must draw anew for each example. Take the
-            one that the model is trained with.
+        augment: a random augmentation from a batch to a batch of the same size: a Keras layer (called with
+            `training=True`), or a function of the batch alone. The function gets NumPy arrays, which it may change, or
+            tensors if it raises a `TypeError` or `AttributeError` for arrays. It must draw anew for each example. Use
+            the augmentation that the model is trained with.
         num_samples: L, how often each example is augmented, at least 2.
-        examples_per_class: how many examples of each class, drawn without replacement; all, with a warning, where there
-            are fewer.
-        batch_size: examples in a batch.
-        seed: for all that is drawn, at least 0.
+        examples_per_class: how many examples of each class are drawn, without replacement; all of them if a class has
+            fewer.
+        batch_size: number of examples in a batch.
+        seed: an integer of at least 0, of any size, for everything that is drawn.
 
     Returns:
-        The estimate in nats, in [0, log N]; NaN where the model gives NaN or infinities.
+        The estimate in nats, in [0, log N]; NaN if the model gives NaN or infinities.
 
     Raises:
-        ValueError: where arguments do not fit together, a class has no examples, or the last layers of `model` do not
-            say whether they give logits or probabilities.
+        ValueError: If arguments do not fit together, a class has no examples, the last layers of `model` do not say
+            whether they give logits or probabilities, or the model does not give one row per example.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -143,7 +149,7 @@ def logit_mutual_information(
 class LogitDifference:
     """Samples of the difference of two classes' logits, for the same augmented examples each time.
 
-    The arguments are those of `logit_mutual_information`. What can be wrong without a model is found here.
+    The arguments are those of `logit_mutual_information`. All that can be checked without a model is checked here.
     """
 
     def __init__(
@@ -158,18 +164,18 @@ class LogitDifference:
         seed: int = 0,
     ):
         if y is None:
-            raise ValueError("`y` must be given: one class id an example of `x`. Received: y=None.")
-        LabelledData(x, y)  # sees to it that the lengths agree
+            raise ValueError("`y` must be given: one class id per example of `x`. Received: y=None.")
+        LabelledData(x, y)  # checks that the lengths agree
         self._labels = to_numpy("y", y)
         self._x = tree.map_structure(_as_array, x)
         self._classes = _pair(classes)
         if not callable(augment):
-            raise ValueError(f"`augment` must be a function or layer, batch to batch. Received: augment={augment!r}.")
+            raise ValueError(f"`augment` must be a function or a layer. Received: augment={shown(augment)}.")
         self._augment = augment
         self._num_samples = check_count("num_samples", num_samples, minimum=2)
         self._examples_per_class = check_count("examples_per_class", examples_per_class)
         self._batch_size = check_count("batch_size", batch_size)
-        self._seed = check_count("seed", seed, minimum=0)
+        self._seed = check_count("seed", seed, minimum=0, maximum=None)
         self._convert: Callable[[Any], Any] = np.asarray
         self._network: Any = None
         self._rows = np.empty(0, int)
@@ -178,15 +184,16 @@ class LogitDifference:
         """Finds the logits of `model`, draws the examples, and tries one batch.
 
         Raises:
-            ValueError: where model, classes, labels and augmentation do not fit together.
+            ValueError: If model, classes, labels and augmentation do not fit together.
         """
         with _seeded(self._seed, [model, self._augment]):
             self._network = logits_model(model)
             shape = self._network.output_shape
             if len(shape) != 2:
-                raise ValueError(f"`model` must give one row of logits an example, (N, K). Received shape: {shape}.")
-            if max(self._classes) >= shape[-1]:
-                raise ValueError(f"`classes` must be in [0, {shape[-1]}). Received: {list(self._classes)}.")
+                raise ValueError(f"`model` must give one row of logits per example, (N, K). Received shape: {shape}.")
+            num_classes = max(2, shape[-1])  # one logit is of two classes
+            if max(self._classes) >= num_classes:
+                raise ValueError(f"`classes` must be in [0, {num_classes}). Received: {list(self._classes)}.")
             labels = hard_labels("y", self._labels, (len(self._labels), shape[-1]))
             (self._rows,) = drawn(labels, self._classes, self._examples_per_class, self._seed)
             self._try(self._rows[: self._batch_size])
@@ -227,9 +234,16 @@ class LogitDifference:
         if set(sizes) != {(len(rows),)}:
             raise ValueError(
                 f"`augment` must return a batch of as many examples as it is given, {len(rows)}. "
-                f"Received: leading dimensions {[size[0] if size else None for size in sizes]}."
+                f"Received: leading dimensions {shown([size[0] if size else None for size in sizes])}."
             )
         logits = to_numpy("predictions", self._network.predict_on_batch(augmented)).astype("float64")
+        if len(logits) != len(rows):
+            raise ValueError(
+                f"`model` must give one row per example, {len(rows)} of them. Received: {len(logits)} rows, as on "
+                "several devices, each of which predicts the whole batch."
+            )
+        if logits.shape[1] == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         return logits[:, self._classes[0]] - logits[:, self._classes[1]]
 
 
@@ -256,9 +270,12 @@ def _entropy_of_distinct(values: np.ndarray) -> float:
 
 
 def _pair(classes: Any) -> tuple[int, int]:
-    array = np.asarray(classes)
+    try:
+        array = np.asarray(classes)
+    except (TypeError, ValueError):  # ragged lists
+        array = np.empty(0)
     if array.shape != (2,) or array.dtype.kind not in "iu" or array[0] == array[1] or array.min() < 0:
-        raise ValueError(f"`classes` must be two different class ids. Received: classes={classes!r}.")
+        raise ValueError(f"`classes` must be two different class ids. Received: classes={shown(classes)}.")
     return int(array[0]), int(array[1])
 
 
@@ -270,14 +287,14 @@ def _as_array(leaf: Any) -> np.ndarray:
 def _seeded(seed: int, owners: list[Any]) -> Iterator[None]:
     """Inside, random generators start from `seed`; afterwards they are as they were.
 
-    Those of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and those in the layers of `owners`.
+    They are those of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and of the layers `owners`.
     """
     layers = [owner for owner in owners if isinstance(owner, keras.layers.Layer)]
     states = [v for layer in layers for v in layer.variables if v.name == "seed_generator_state"]
     kept = [np.array(ops.convert_to_numpy(state.value)) for state in states]
     # 31 bits, which each backend's seeds can hold.
     first, *others = (int(n) >> 1 for n in np.random.SeedSequence(seed).generate_state(1 + len(states)))
-    with kept_random_state(), _keras_generator(first):
+    with kept_random_state(), global_seed(first):
         random.seed(first)
         np.random.seed(first)
         torch = sys.modules.get("torch")
@@ -290,17 +307,3 @@ def _seeded(seed: int, owners: list[Any]) -> Iterator[None]:
         finally:
             for state, value in zip(states, kept, strict=True):
                 state.assign(value)
-
-
-@contextlib.contextmanager
-def _keras_generator(seed: int) -> Iterator[None]:
-    """Another generator for the functions of `keras.random` that are given no seed."""
-    from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-
-    earlier = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, keras.random.SeedGenerator(seed, name="keras_ls"))
-    try:
-        yield
-    finally:
-        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, earlier)

@@ -184,6 +184,13 @@ class TestLimits:
             apart = mutual_information(half + 1000 * np.arange(7))
             assert math.log(7) - 1e-12 < apart <= math.log(7)
 
+    @pytest.mark.filterwarnings("error")
+    def test_the_whole_range_of_floats(self):
+        largest = np.finfo("float64").max
+        assert mutual_information([[-largest, largest, 0.0]]) == pytest.approx(math.log(3), rel=1e-12)
+        samples = np.array([[-0.9, 0.8, 0.1], [-1.0, 1.0, 0.2], [-0.7, 0.9, 0.3]])
+        assert mutual_information(samples * largest) == pytest.approx(mutual_information(samples), rel=1e-9)
+
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_what_is_not_finite_gives_nan(self, rng, bad):
         samples = rng.normal(size=(5, 9))
@@ -349,6 +356,45 @@ class TestOfModels:
             keras.config.set_dtype_policy("float32")
         assert measure(model, data) == pytest.approx(measure(linear(), data), rel=0.05)
 
+    @pytest.mark.parametrize("activation", [None, "sigmoid"])
+    def test_of_one_output_for_two_classes(self, data, activation):
+        """Logits 0 and z: the same as two columns (0, z), and as their softmax."""
+        x, y = data[0][data[1] < 2], data[1][data[1] < 2]
+        one = keras.Sequential([keras.Input((2,)), layers.Dense(1, activation=activation)])
+        one.layers[0].kernel.assign(KERNEL[:, :1])
+        augment = Recorded()
+        value = measure(one, (x, y), augment, classes=(0, 1), num_samples=3)
+        inputs = np.concatenate(augment.kept[1:]).reshape(3, 80, 2).astype("float64")
+        assert value == pytest.approx(estimate(inputs @ KERNEL[:, 0]), rel=1e-5)
+        columns = linear(kernel=np.stack([[0, 0], KERNEL[:, 0], [0, 0]], axis=1))
+        assert measure(one, (x, y), classes=(1, 0)) == pytest.approx(measure(columns, (x, y), classes=(0, 1)), rel=1e-4)
+        assert measure(one, (x, y[:, None]), classes=(0, 1)) == measure(one, (x, y), classes=(0, 1))
+        with pytest.raises(ValueError, match=r"`classes` must be in \[0, 2\)"):
+            measure(one, (x, y), classes=(0, 2))
+
+    def test_a_model_that_gives_more_rows_than_examples_is_refused(self, data):
+        """As two replicas do, each of which predicts the whole batch."""
+        pytest.importorskip("tensorflow", reason="tensorflow is not installed")
+        if BACKEND != "tensorflow":
+            pytest.skip("a strategy of TensorFlow")
+        code = """
+import keras, keras_ls, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+x, y = np.random.default_rng(0).normal(size=(30, 3)).astype("float32"), np.arange(30) % 2
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
+    try:
+        found = keras_ls.logit_mutual_information(model, x, y, (0, 1), keras.layers.GaussianNoise(0.1))
+    except ValueError as error:
+        print("refused:", error)
+"""
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert "refused: " in done.stdout
+        assert "30" in done.stdout
+        assert "60" in done.stdout
+
     def test_of_a_model_that_diverged_is_nan(self, data):
         assert math.isnan(measure(linear(kernel=np.nan * KERNEL), data))
 
@@ -415,6 +461,11 @@ class TestRandomness:
         after = [numpy(v) for owner in owners for v in owner.variables]
         for old, new in zip(before, after, strict=True):
             np.testing.assert_array_equal(old, new)
+
+    @pytest.mark.parametrize("seed", [2**32, 2**70 + 1, 10**50])
+    def test_a_seed_may_be_of_any_size(self, data, seed):
+        first, again, small = (measure(linear(), data, seed=n) for n in (seed, seed, 1))
+        assert first == again != small
 
     def test_state_is_put_back_after_an_error(self, data):
         def fail(batch):
@@ -491,15 +542,24 @@ class TestRefuses:
             ({"num_samples": 2.5}, "`num_samples` must be an integer"),
             ({"examples_per_class": 0}, "`examples_per_class` must be at least 1"),
             ({"batch_size": 0}, "`batch_size` must be at least 1"),
+            ({"batch_size": 2**70}, "`batch_size` must be at most 2147483647"),
+            ({"batch_size": "32"}, "`batch_size` must be an integer"),
+            ({"classes": [[0], [1, 2]]}, "`classes` must be two different"),
+            ({"classes": np.arange(1000)}, "`classes` must be two different"),
+            ({"num_samples": np.arange(1000)}, "`num_samples` must be an integer"),
             ({"seed": -1}, "`seed` must be at least 0"),
-            ({"augment": None}, "`augment` must be a function or layer"),
+            ({"seed": 0.5}, "`seed` must be an integer"),
+            ({"augment": None}, "`augment` must be a function or a layer"),
+            ({"augment": np.eye(100)}, "`augment` must be a function or a layer"),
             ({"augment": lambda batch: batch[:-1]}, "`augment` must return a batch of as many examples.* 80"),
             ({"augment": lambda batch: None}, "`augment` must return a batch"),
         ],
     )
     def test_options(self, data, options, message):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             measure(linear(), data, **options)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -507,6 +567,9 @@ class TestRefuses:
             (lambda x, y: (x, y[:-1]), "same length"),
             (lambda x, y: (x[:0], y[:0]), "must hold examples"),
             (lambda x, y: (x, None), "`y` must be given"),
+            (lambda x, y: (range(len(y)), y), "`x` must be an array"),
+            (lambda x, y: ("text", y), "`x` must be an array"),
+            (lambda x, y: (x, [str(k) for k in y]), "`y` must be an array of real numbers"),
             (lambda x, y: (x, y + 1), r"`y` must hold integers in \[0, 3\). Received: \[3.0\]"),
             (lambda x, y: (x, y - 0.5), "`y` must hold integers"),
             (lambda x, y: (x, np.eye(4)[y]), "`y` must hold one class id"),
@@ -525,7 +588,7 @@ class TestRefuses:
         with pytest.raises(ValueError, match="sigmoid"):
             measure(linear(activation="sigmoid"), data)
         steps = keras.Sequential([keras.Input((2, 1)), layers.Dense(3)])
-        with pytest.raises(ValueError, match="one row of logits an example"):
+        with pytest.raises(ValueError, match="one row of logits per example"):
             measure(steps, (data[0][..., None], data[1]))
 
 
