@@ -6,20 +6,24 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
+from keras_ls._checks import shown
+
 
 def to_numpy(name: str, values: Any) -> np.ndarray:
     """Returns tensors, arrays and lists as one array of numbers in their own dtype (bfloat16 included).
 
+    Big-endian arrays come back in the machine's byte order.
+
     Raises:
-        ValueError: where `values`, the argument called `name`, is not an array of numbers.
+        ValueError: If `values`, the argument called `name`, is not an array of numbers.
     """
     try:
         array = ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
     except (TypeError, ValueError):  # ragged lists
         array = np.asarray(None)
     if array.dtype.kind in "OSUMmc":
-        raise ValueError(f"`{name}` must be an array of real numbers. Received: {type(values).__name__}.")
-    return array
+        raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)}.")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def taken(x: Any, index: np.ndarray) -> Any:
@@ -29,11 +33,16 @@ def taken(x: Any, index: np.ndarray) -> Any:
     )
 
 
-def prediction_rows(name: str, values: Any) -> np.ndarray:
-    """Returns predictions (..., K), which must not be empty, as a NumPy array in their own dtype."""
+def prediction_rows(name: str, values: Any, label_shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Returns predictions (..., K), which must not be empty, as a NumPy array in their own dtype.
+
+    Predictions (N,) whose labels are of shape (N,), `label_shape`, are of two classes and come back as (N, 1).
+    """
     array = to_numpy(name, values)
     if array.ndim < 1 or array.size == 0:
         raise ValueError(f"`{name}` must hold at least one prediction (..., K). Received shape: {array.shape}.")
+    if array.ndim == 1 and array.shape == label_shape:
+        array = array[:, None]
     return array if "float" in str(array.dtype) else array.astype("float64")
 
 
@@ -52,23 +61,80 @@ def smallest_probability(dtype: str) -> float:
 def hard_labels(name: str, labels: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the class ids (N,), int64, of labels that belong to predictions of the given shape (..., K).
 
+    The arguments and errors are those of `counted_labels`.
+    """
+    return counted_labels(name, labels, shape)[0]
+
+
+def counted_labels(
+    name: str,
+    labels: Any,
+    shape: tuple[int, ...],
+    ignore_class: int | None = None,
+    counts: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The class ids of labels that belong to predictions of the given shape (..., K), and which of them count.
+
     Args:
         name: what the caller calls the argument.
-        labels: class ids (...,) or (..., 1), or one row a prediction (..., K), whose largest entry is the class.
+        labels: class ids (...,) or (..., 1), or one row per prediction (..., K), whose largest entry is the class. For
+            predictions (..., 1), which are of two classes, always ids 0 and 1.
         shape: the predictions' shape.
+        ignore_class: a label that does not count, or None.
+        counts: (N,) bool, False where a position does not count whatever its label is, or None.
+
+    Returns:
+        Class ids (N,), int64, 0 where a position does not count; and (N,) bool, True where it does.
 
     Raises:
-        ValueError: where shapes do not match, or an id is not an integer in [0, K).
+        ValueError: If shapes do not match, an id that counts is not an integer in [0, K), or a row that counts marks no
+            class, or several (as the labels of a multi-label classifier do).
     """
     array = to_numpy(name, labels)
-    if array.shape == shape:
-        return _ids_of_rows(name, array.reshape(-1, shape[-1]))
+    total = math.prod(shape[:-1])
+    counts = np.ones(total, bool) if counts is None else counts
+    if array.shape == shape and shape[-1] > 1:
+        ids = np.zeros(total, "int64")
+        ids[counts] = _ids_of_rows(name, array.reshape(-1, shape[-1])[counts])
+        if ignore_class is not None:
+            counts = counts & (ids != ignore_class)
+        return np.where(counts, ids, 0), counts
     if array.shape not in (shape[:-1], (*shape[:-1], 1)):
         raise ValueError(
-            f"`{name}` must hold one class id a prediction, or one row of class weights. "
+            f"`{name}` must hold one class id per prediction, or one row of class weights. "
             f"Received: shape {array.shape} for predictions of shape {shape}."
         )
-    return checked_ids(name, array.reshape(math.prod(shape[:-1])), shape[-1])
+    flat = array.reshape(total)
+    if ignore_class is not None:
+        counts = counts & (flat != ignore_class)
+    ids = np.zeros(total, "int64")
+    ids[counts] = checked_ids(name, flat[counts], max(2, shape[-1]))
+    return ids, counts
+
+
+def spread_weights(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the weights (N,), float64, of predictions whose leading dimensions are `shape`; ones if `given` is None.
+
+    Args:
+        name: what the caller calls the argument.
+        given: None, or an array of `shape` or of its leading dimensions, perhaps with a trailing 1.
+        shape: the shape of the predictions less their class axis.
+
+    Raises:
+        ValueError: If shapes do not match, or weights are not finite, negative or all zero.
+    """
+    if given is None:
+        return np.ones(math.prod(shape))
+    weight = to_numpy(name, given).astype("float64")
+    if weight.shape == (*shape, 1):
+        weight = weight[..., 0]
+    if weight.shape != shape[: weight.ndim]:
+        raise ValueError(
+            f"`{name}` must have the leading dimensions of the predictions, {shape}. Received: shape {weight.shape}."
+        )
+    if not ((weight >= 0).all() and weight.sum() < np.inf):
+        raise ValueError(f"`{name}` must be finite and not negative. Received: {shown(given)}.")
+    return np.broadcast_to(weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)), shape).reshape(-1)
 
 
 def checked_ids(name: str, ids: np.ndarray, num_classes: int) -> np.ndarray:
@@ -82,7 +148,11 @@ def checked_ids(name: str, ids: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _ids_of_rows(name: str, rows: np.ndarray) -> np.ndarray:
-    numbers = rows.astype("float64")
-    if not (np.isfinite(numbers).all() and (numbers.max(axis=-1) > 0).all()):
+    if not (np.isfinite(rows).all() and (rows.max(axis=-1, initial=0) > 0).all()):
         raise ValueError(f"Each row of `{name}` must be finite and mark one class. Received a row that does not.")
-    return numbers.argmax(axis=-1)
+    if ((rows == 1).sum(axis=-1) > 1).any():
+        raise ValueError(
+            f"Each row of `{name}` must mark one class. Received a row with several ones, as a multi-label classifier "
+            "has: measure each of its classes alone, as a binary classifier."
+        )
+    return rows.argmax(axis=-1)

@@ -3,26 +3,78 @@
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers, ops, tree
 
 from keras_ls._arrays import smallest_probability
+from keras_ls._checks import shown
+from keras_ls._outputs import check_output, of_output, output_model, single
 from keras_ls._temperature import TemperatureScaling
 
 # Layers that apply an `activation` last, and nothing after it.
 _AFFINE = (layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 
 
-def logits_model(model: keras.Model) -> keras.Model:
-    """Returns a functional model of the inputs of `model` whose softmax is what `model` gives as probabilities.
+def logits_model(
+    model: keras.Model, output: str | None = None, from_logits: bool | None = None, inputs: Any = None
+) -> keras.Model:
+    """Returns a functional model of the inputs of `model` that gives the logits of what `model` gives as probabilities.
 
-    It shares the layers of `model`: training one trains the other. A linear last layer gives logits itself; a softmax
-    is taken off where it is a layer or sits in a `Dense`; from another layer with a softmax inside, log p is taken.
+    It shares the layers of `model`: training one trains the other. A linear last layer gives logits itself; a softmax,
+    or a sigmoid over one unit, is taken off if it is a layer or sits in a `Dense`; from another layer with one of them
+    inside, log p (or the log-odds of one unit) is taken. Logits (…, 1) are those of class 1 of two classes.
+
+    Args:
+        model: a Keras model.
+        output: the name of its output, or None if it has one.
+        from_logits: True if the output holds logits, False for probabilities, None to read it off the layers.
+        inputs: a batch of inputs, for models that do not show theirs.
 
     Raises:
-        ValueError: where the last layers do not say whether they give logits or probabilities.
+        ValueError: If the last layers do not say whether they give logits or probabilities and `from_logits` does not
+            either, several sigmoid units make the model multi-label, or it has no such output.
     """
-    logits = _logits(_single_output(model))
+    check_model(model)
+    if not _is_readable(model):
+        if from_logits is None:
+            raise ValueError(_unreadable(model, "is not functional, not built yet, or has a `call` of its own"))
+        model = _functional(model, inputs, output)
+    else:
+        model = output_model(model, output)
+    tensor = model.outputs[0]
+    if from_logits is None:
+        logits = _logits(tensor)
+    elif from_logits:
+        logits = tensor
+    else:
+        logits = _logits_of_probabilities(tensor)
     return keras.Model(_inputs(model), logits, name=f"{model.name}_logits")
+
+
+def gives_logits(model: keras.Model, output: str | None = None) -> bool | None:
+    """Says whether an output holds logits (True) or probabilities (False), None if the layers do not tell.
+
+    Raises:
+        ValueError: If several sigmoid units make the model multi-label, or it has no such output.
+    """
+    check_model(model)
+    check_output(model, output)
+    if not _is_readable(model):
+        return None
+    tensor = output_model(model, output).outputs[0]
+    try:
+        return _logits(tensor) is tensor
+    except _Unreadable:
+        return None
+
+
+def check_model(model: Any) -> None:
+    """Raises an error for anything but a Keras model."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model. Received: {shown(model)}.")
+
+
+class _Unreadable(ValueError):
+    """The last layers do not tell whether they give logits or probabilities."""
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -82,11 +134,34 @@ class LogProbabilities(layers.Layer):
         return input_shape
 
 
+@keras.saving.register_keras_serializable(package="keras_ls")
+class LogOdds(layers.Layer):
+    """log(p/(1 − p)) of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
+
+    1 − p is taken in the wider dtype: a float32 probability of 1 has log-odds of 87.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        """Returns log(p/(1 − p))."""
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        wide = ops.cast(inputs, "float64" if dtype == "float64" else "float32")
+        smallest = smallest_probability(dtype)
+        return ops.log(ops.maximum(wide, smallest)) - ops.log(ops.maximum(1.0 - wide, smallest))
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the probabilities."""
+        return input_shape
+
+
 def _logits(tensor: Any) -> Any:
     """The symbolic logits behind `tensor`, the symbolic output of a model: `tensor` itself where it holds them."""
     operation, node_index, _ = tensor._keras_history
     arguments = operation._inbound_nodes[node_index].arguments
-    found = _before_softmax(operation, len(tensor.shape))
+    found = _before_softmax(operation, tensor.shape)
     if found == "output":
         return tensor
     if found == "through":
@@ -98,22 +173,38 @@ def _logits(tensor: Any) -> Any:
         return arguments.keras_tensors[0]
     if isinstance(found, layers.Layer):
         return found(*arguments.args, **arguments.kwargs)
-    return LogProbabilities(name=f"{operation.name}_log")(tensor)
+    return _logarithm(tensor)
 
 
-def _before_softmax(layer: Any, rank: int) -> str | layers.Layer:
-    """Where the logits of the output, of `rank` dimensions, of a last layer are.
+def _logits_of_probabilities(tensor: Any) -> Any:
+    """The symbolic logits behind probabilities, by their logarithm if the layers show none."""
+    try:
+        logits = _logits(tensor)
+    except _Unreadable:
+        logits = tensor
+    return _logarithm(tensor) if logits is tensor else logits
+
+
+def _logarithm(tensor: Any) -> Any:
+    layer = LogOdds if tensor.shape[-1] == 1 else LogProbabilities
+    return layer(name=f"{tensor._keras_history[0].name}_log")(tensor)
+
+
+def _before_softmax(layer: Any, shape: tuple[int | None, ...]) -> str | layers.Layer:
+    """Where the logits of the output, of the given shape, of a last layer are.
 
     Returns:
         "output": there; "input": what it is given; "through": ask the layer before; "nowhere": only probabilities can
         be had; or a layer that gives them in its place.
     """
     if isinstance(layer, layers.TimeDistributed):
-        found = _before_softmax(layer.layer, rank - 1)
+        found = _before_softmax(layer.layer, (shape[0], *shape[2:]))
         named = f"{layer.name}_logits"
         return layers.TimeDistributed(found, name=named) if isinstance(found, layers.Layer) else found
     if isinstance(layer, keras.Model):
-        output = _single_output(layer)
+        if not _is_readable(layer):
+            raise _Unreadable(_unreadable(layer, "is not functional, not built yet, or has a `call` of its own"))
+        output = single(layer.outputs)
         logits = _logits(output)
         return "output" if logits is output else keras.Model(_inputs(layer), logits, name=f"{layer.name}_logits")
     if isinstance(layer, TemperatureScaling):
@@ -121,24 +212,33 @@ def _before_softmax(layer: Any, rank: int) -> str | layers.Layer:
     if isinstance(layer, layers.Identity):
         return "through"
     # keras.ops.softmax of a symbolic tensor is an operation of that name.
-    if isinstance(layer, layers.Softmax) or (not isinstance(layer, layers.Layer) and type(layer).__name__ == "Softmax"):
-        if layer.axis in (-1, rank - 1):
+    kind = None if isinstance(layer, layers.Layer) else type(layer).__name__
+    if isinstance(layer, layers.Softmax) or kind == "Softmax":
+        if layer.axis in (-1, len(shape) - 1):
+            _check_softmax(layer, shape)
             return "input"
+    elif kind == "Sigmoid":
+        _check_sigmoid(layer, shape)
+        return "input"
     elif isinstance(layer, (layers.Activation, *_AFFINE)):
-        return _before_activation(layer)
-    raise ValueError(_unreadable(layer, "is none of them"))
+        return _before_activation(layer, shape)
+    raise _Unreadable(_unreadable(layer, "is none of them"))
 
 
-def _before_activation(layer: layers.Layer) -> str | layers.Layer:
+def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...]) -> str | layers.Layer:
     function, bare = layer.activation, isinstance(layer, layers.Activation)
     if function in (None, keras.activations.linear):
         return "through" if bare else "output"
     if function is keras.activations.log_softmax:
+        _check_softmax(layer, shape)
         return "output"
-    inner_layer = isinstance(function, layers.Softmax) and function.axis == -1
-    if function is not keras.activations.softmax and not inner_layer:
+    if function is keras.activations.sigmoid:
+        _check_sigmoid(layer, shape)
+    elif function is keras.activations.softmax or (isinstance(function, layers.Softmax) and function.axis == -1):
+        _check_softmax(layer, shape)
+    else:
         name = getattr(function, "__name__", type(function).__name__)
-        raise ValueError(_unreadable(layer, f"has the activation {name!r}"))
+        raise _Unreadable(_unreadable(layer, f"has the activation {name!r}"))
     if bare:
         return "input"
     # Exactly a Dense: what a subclass or a quantized one computes is not known.
@@ -146,25 +246,46 @@ def _before_activation(layer: layers.Layer) -> str | layers.Layer:
     return LinearHead(layer, name=f"{layer.name}_logits", dtype=layer.dtype_policy) if plain else "nowhere"
 
 
+def _check_softmax(layer: Any, shape: tuple[int | None, ...]) -> None:
+    if shape[-1] == 1:
+        raise ValueError(
+            f"`model` must not end in a softmax over one unit, which is the constant 1. Received: {layer.name!r}. "
+            "A binary classifier has one unit with a sigmoid, or two with a softmax."
+        )
+
+
+def _check_sigmoid(layer: Any, shape: tuple[int | None, ...]) -> None:
+    if shape[-1] != 1:
+        raise ValueError(
+            f"`model` must give one distribution over its classes. Received: {layer.name!r}, {shape[-1]} sigmoid units: "
+            "a multi-label classifier. Take each class as a binary classifier of its own, "
+            "keras.Model(model.input, model.output[..., k:k + 1]), with from_logits=False."
+        )
+
+
+def _is_readable(model: keras.Model) -> bool:
+    """Says whether the symbolic outputs of a model are what it computes, which a `call` of its own may change."""
+    own_call = not type(model).call.__module__.startswith(("keras.", "keras_ls."))
+    return bool(getattr(model, "outputs", None)) and not own_call
+
+
+def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Model:
+    """A functional model, of one output, around one that only a call shows."""
+    names = check_output(model, output)
+    symbols = tree.map_structure(
+        lambda leaf: keras.Input(tuple(leaf.shape[1:]), dtype=keras.backend.standardize_dtype(leaf.dtype)), inputs
+    )
+    return keras.Model(symbols, single(of_output(model(symbols), output, names)), name=model.name)
+
+
 def _inputs(model: keras.Model) -> Any:
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
-def _single_output(model: Any) -> Any:
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"`model` must be a Keras model. Received: {model!r:.200}.")
-    outputs = getattr(model, "outputs", None)
-    if not outputs:
-        raise ValueError(_unreadable(model, "is not functional, or not built yet"))
-    if len(outputs) != 1:
-        raise ValueError(f"`model` must have one output. Received: {len(outputs)} outputs.")
-    return outputs[0]
-
-
 def _unreadable(layer: Any, reason: str) -> str:
     return (
-        "`model` must be a built functional or Sequential model that ends in logits (a linear Dense or convolution) or "
-        f"in a softmax over the last axis. Received: a model whose last part, {layer.name!r} ({type(layer).__name__}), "
-        f"{reason}. Where that part gives logits, say so with a softmax after it: "
-        "keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()])."
+        "`model` must be a built functional or Sequential model that ends in logits (a linear Dense or convolution), "
+        "in a softmax over the last axis or in one sigmoid unit. Received: a model whose last part, "
+        f"{layer.name!r} ({type(layer).__name__}), {reason}. If it gives logits, say so: from_logits=True if that is "
+        "an argument, else keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()])."
     )

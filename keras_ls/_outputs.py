@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from keras_ls._checks import shown
+from keras_ls._checks import check_string, shown
 
 
 def output_names(model: keras.Model) -> list[str] | None:
@@ -15,7 +15,7 @@ def output_names(model: keras.Model) -> list[str] | None:
     structure = None if isinstance(model, keras.Sequential) else getattr(model, "output", None)
     if isinstance(structure, dict) and len(structure) == len(model.outputs):
         return sorted(structure)
-    return list(model.output_names)
+    return list(getattr(model, "output_names", None) or [model.layers[-1].name])  # a Sequential has no names
 
 
 def output_model(model: keras.Model, output: str | None, name: str = "model") -> keras.Model:
@@ -42,6 +42,20 @@ def output_model(model: keras.Model, output: str | None, name: str = "model") ->
         return model
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     return keras.Model(inputs, model.outputs[place], name=f"{model.name}_{names[place]}")
+
+
+def check_output(model: keras.Model, output: Any, name: str = "model") -> list[str] | None:
+    """Returns the names of a model's outputs, None if it does not show them, and checks `output` against them.
+
+    Raises:
+        ValueError: As `output_model` does; if the model does not show its outputs, only if `output` is no string.
+    """
+    names = output_names(model)
+    if names is not None:
+        _place(names, output, name)
+    elif output is not None:
+        check_string("output", output)
+    return names
 
 
 def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
@@ -84,8 +98,8 @@ def _place(names: list[str], output: str | None, name: str) -> int:
         if len(names) == 1:
             return 0
         raise ValueError(
-            f"`{name}` has several outputs; name one of them with `output`. Received: output=None, "
-            f"outputs {', '.join(map(repr, names))}."
+            f"`{name}` must have one output, or `output` must name one. Received: output=None, outputs "
+            f"{', '.join(map(repr, names))}."
         )
     if not isinstance(output, str) or names.count(output) != 1:
         known = ", ".join(map(repr, names))

@@ -10,83 +10,202 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_ls._arrays import hard_labels, prediction_rows, to_numpy
+from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, to_numpy
+from keras_ls._backend import get_mask
+from keras_ls._outputs import check_output, of_output, single
+from keras_ls._rows import LabelledRows, joined, labelled_rows
+
+
+class Predictor:
+    """Gives one output of a model in inference mode, with the mask that `evaluate` would see. Compiled once.
+
+    Args:
+        model: a Keras model.
+        output: the name of its output, or None if it has one.
+
+    Raises:
+        ValueError: If the model has no such output, or several and none is named.
+    """
+
+    def __init__(self, model: keras.Model, output: str | None):
+        self.names = check_output(model, output)
+        # A preprocessor works in the model's own `predict` alone, which hands no mask on.
+        self._network = _WithMask(model, output, self.names) if getattr(model, "preprocessor", None) is None else model
+        self._output = output
+
+    def predict(self, x: Any, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray | None]:
+        """Predictions (N, …, K) for arrays, in the model's output dtype, and their mask or None."""
+        found = self._network.predict(x, batch_size=batch_size, verbose=0)
+        return self._checked(found, x)
+
+    def predict_batch(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same for one batch."""
+        return self._checked(self._network.predict_on_batch(inputs), inputs)
+
+    def _checked(self, found: Any, x: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        mask = None
+        if isinstance(self._network, _WithMask):
+            found, mask = found["outputs"], found.get("mask")
+        else:
+            found = single(of_output(found, self._output, self.names))
+        return check_row_count(prediction_rows("predictions", found), x), mask
 
 
 class LabelledData:
-    """Inputs with their labels: arrays, or a dataset of batches of both that can be read again and again.
+    """Inputs with their labels and weights: arrays, or a dataset of batches that can be read again and again.
 
     Args:
-        x: an array or a list or dict of arrays, as `model.predict` takes them, or a dataset of (inputs, labels):
-            `tf.data.Dataset`, `keras.utils.PyDataset`, `torch.utils.data.DataLoader`, or another iterable that starts
-            anew each time.
-        y: labels, one an example, or None where `x` is a dataset.
+        x: an array or a list or dict of arrays, as `model.predict` takes them, or a dataset of (inputs, labels) or
+            (inputs, labels, weights): `tf.data.Dataset`, `keras.utils.PyDataset`, `torch.utils.data.DataLoader`, or
+            another iterable that starts anew each time.
+        y: labels, one per example, or None if `x` is a dataset.
+        sample_weight: weights shaped as the labels or as their leading dimensions, or None.
+        ignore_class: a label that does not count, or None.
+        output: the output of the model that the labels belong to, or None if it has one; labels and weights may then
+            be dicts by outputs.
 
     Raises:
-        ValueError: where `x` and `y` are neither, are empty or of different length, or where a dataset has no end.
+        ValueError: If `x` and `y` are neither, are empty or of different length, or if a dataset has no end.
     """
 
-    def __init__(self, x: Any, y: Any = None):
-        self.x = x
-        self.y = None if y is None else to_numpy("y", y)
-        if self.y is None:
-            _check_dataset(x)
-        else:
-            _check_arrays(x, self.y)
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        ignore_class: int | None = None,
+        output: str | None = None,
+    ):
+        self.x, self.ignore_class, self.output = x, ignore_class, output
+        self.y = self.weight = None
+        if y is None:
+            if sample_weight is not None:
+                raise ValueError("`sample_weight` must come with the batches of a dataset. Received: x, a dataset.")
+            check_dataset(x)
+            return
+        self.y = to_numpy("y", of_output(y, output, None))
+        _check_arrays(x, self.y)
+        if sample_weight is not None:
+            self.weight = to_numpy("sample_weight", of_output(sample_weight, output, None))
+            spread_weights("sample_weight", self.weight, self.y.shape)
 
-    def check(self, model: keras.Model, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    def first_inputs(self, batch_size: int = 32) -> Any:
+        """The inputs of the first batch."""
+        with kept_random_state():
+            return next(self._batches(None, batch_size))[0]
+
+    def check(self, predictor: Predictor, from_logits: bool, batch_size: int = 32) -> LabelledRows:
         """Predicts one batch and reads all labels, to find what does not fit before it costs anything.
 
+        What the model masks may have any label, so that a model with a mask predicts all batches here.
+
         Returns:
-            Predictions (n, K) and class ids (n,) of the first batch, leading dimensions flattened.
+            The first batch.
 
         Raises:
-            ValueError: for empty data, and labels that do not match the predictions in shape or lie outside [0, K).
+            ValueError: If data are empty, or labels that count do not match the predictions or lie outside [0, K).
         """
         with kept_random_state():
+            batches = self._batches(predictor.names, batch_size)
+            inputs, labels, weight = next(batches)
+            outputs, mask = predictor.predict_batch(inputs)
+            first = self._rows(labels, outputs, weight, from_logits, mask)
+            if mask is not None:
+                self.predict(predictor, from_logits, batch_size)
+                return first
             if self.y is not None:
-                first = _predict_batch(model, tree.map_structure(lambda array: array[:batch_size], self.x))
-                hard_labels("y", self.y, (len(self.y), *first.shape[1:]))
-                return _flat(first, "y", self.y[:batch_size])
-            batches = self._batches()
-            inputs, labels = next(batches)
-            first = _predict_batch(model, inputs)
-            checked = _flat(first, "labels", labels)
-            for _, others in batches:
-                rows = labels.shape == first.shape
-                hard_labels("labels", others, others.shape if rows else (*others.shape, first.shape[-1]))
-        return checked
+                self._check_labels(self.y, self.weight, (len(self.y), *outputs.shape[1:]))
+                return first
+            rows = labels.shape == outputs.shape and outputs.shape[-1] > 1
+            for _, others, weight in batches:
+                self._check_labels(others, weight, others.shape if rows else (*others.shape, outputs.shape[-1]))
+        return first
 
-    def predict(self, model: keras.Model, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions of `model` in inference mode with their labels, leading dimensions flattened.
+    def predict(self, predictor: Predictor, from_logits: bool, batch_size: int = 32) -> LabelledRows:
+        """Predictions in inference mode with their labels and weights, leading dimensions flattened.
 
         A dataset is read once, batch by batch, so that inputs and labels stay together whatever its order.
 
-        Returns:
-            Predictions (N, K) in the model's output dtype, and class ids (N,), int64.
+        Raises:
+            ValueError: As `check`, and if no prediction counts.
         """
         with kept_random_state():
             if self.y is not None:
-                outputs = model.predict(self.x, batch_size=batch_size, verbose=0)
-                return _flat(_single(outputs), "y", self.y)
-            parts = [_flat(_predict_batch(model, x), "labels", y) for x, y in self._batches()]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+                outputs, mask = predictor.predict(self.x, batch_size)
+                return self._rows(self.y, outputs, self.weight, from_logits, mask).check_any("x")
+            parts = []
+            for inputs, labels, weight in self._batches(predictor.names, batch_size):
+                outputs, mask = predictor.predict_batch(inputs)
+                parts.append(self._rows(labels, outputs, weight, from_logits, mask))
+        return joined(parts).check_any("x")
 
-    def _batches(self) -> Iterator[tuple[Any, np.ndarray]]:
+    @property
+    def _name(self) -> str:
+        return "labels" if self.y is None else "y"
+
+    def _rows(self, labels, outputs, weight, from_logits, mask) -> LabelledRows:
+        names = (self._name, "predictions")
+        return labelled_rows(labels, outputs, weight, self.ignore_class, from_logits, mask, names)
+
+    def _check_labels(self, labels: np.ndarray, weight: np.ndarray | None, shape: tuple[int, ...]) -> None:
+        counts = spread_weights("sample_weight", weight, shape[:-1]) > 0
+        counted_labels(self._name, labels, shape, self.ignore_class, counts)
+
+    def _batches(self, names: list[str] | None, batch_size: int) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]:
+        """Inputs, labels and weights, batch by batch; `names` are those of the model's outputs."""
+        if self.y is not None:
+            for start in range(0, len(self.y), batch_size):
+                part = slice(start, start + batch_size)
+                inputs = tree.map_structure(lambda leaf, part=part: leaf[part], self.x)
+                yield inputs, self.y[part], None if self.weight is None else self.weight[part]
+            return
         empty = True
-        for batch in _one_pass(self.x):
-            inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
-            if labels is None or weights is not None:
-                raise ValueError("`x` must be a dataset of (inputs, labels), without sample weights.")
+        for batch in one_pass(self.x):
+            inputs, labels, weight = keras.utils.unpack_x_y_sample_weight(batch)
+            if labels is None:
+                raise ValueError("`x` must be a dataset of (inputs, labels) or (inputs, labels, weights).")
             empty = False
             # Another framework's tensors go through NumPy.
             inputs = tree.map_structure(lambda leaf: leaf if ops.is_tensor(leaf) else np.asarray(leaf), inputs)
-            yield inputs, to_numpy("labels", labels)
+            labels, weight = (of_output(part, self.output, names) for part in (labels, weight))
+            yield inputs, to_numpy("labels", labels), None if weight is None else to_numpy("weights", weight)
         if empty:
             raise ValueError("`x` must hold examples. Received a dataset without batches.")
 
 
-def _one_pass(dataset: Any) -> Iterator[Any]:
+def check_no_preprocessor(model: Any, name: str = "model") -> None:
+    """Raises an error for a model that preprocesses its inputs in `predict`, as KerasHub's tasks do.
+
+    The network behind takes something else than the model's user gives it, and would compute with that silently.
+
+    Raises:
+        ValueError: If the model has a `preprocessor`.
+    """
+    if getattr(model, "preprocessor", None) is not None:
+        raise ValueError(
+            f"`{name}` must not preprocess its inputs. Received: {model.name!r}, which has a `preprocessor`. Give what "
+            f"the network itself takes: x = model.preprocessor(x), then model.preprocessor = None."
+        )
+
+
+def check_row_count(rows: np.ndarray, inputs: Any) -> np.ndarray:
+    """Returns predictions, which must be as many as the inputs.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    sizes = {leaf.shape[0] for leaf in tree.flatten(inputs) if getattr(leaf, "shape", ())}
+    if sizes and len(rows) not in sizes:
+        raise ValueError(
+            f"The model gave {len(rows)} predictions for {sorted(sizes)[0]} inputs. Under a TensorFlow distribution "
+            "strategy `predict_on_batch` runs the whole batch on every replica: build or load the model outside of "
+            "the strategy's scope to predict with it."
+        )
+    return rows
+
+
+def one_pass(dataset: Any) -> Iterator[Any]:
+    """The batches of a dataset, once."""
     if not isinstance(dataset, keras.utils.PyDataset):
         yield from dataset
         return
@@ -96,37 +215,14 @@ def _one_pass(dataset: Any) -> Iterator[Any]:
     dataset.on_epoch_end()
 
 
-def _predict_batch(model: keras.Model, inputs: Any) -> np.ndarray:
-    return _single(model.predict_on_batch(inputs))
+def check_dataset(x: Any) -> None:
+    """Checks that `x` is a dataset that ends, can be read again and again, and is not known to be empty.
 
-
-def _single(outputs: Any) -> np.ndarray:
-    arrays = tree.flatten(outputs)
-    if len(arrays) != 1:
-        raise ValueError(f"The model must have one output. Received: {len(arrays)} outputs.")
-    return prediction_rows("predictions", arrays[0])
-
-
-def _flat(predictions: np.ndarray, name: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return predictions.reshape(-1, predictions.shape[-1]), hard_labels(name, labels, predictions.shape)
-
-
-def _check_arrays(x: Any, y: np.ndarray) -> None:
-    lengths = [leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in tree.flatten(x)]
-    if not lengths or None in lengths:
-        raise ValueError(
-            "`x` must be an array, or a list or dict of arrays, where `y` is given, and a dataset of (inputs, labels) "
-            f"where it is not. Received: x of type {type(x).__name__} and y."
-        )
-    if y.ndim == 0 or set(lengths) != {len(y)}:
-        raise ValueError(f"`x` and `y` must be of the same length. Received: {lengths} and y of shape {y.shape}.")
-    if len(y) == 0:
-        raise ValueError("`x` and `y` must hold examples. Received: arrays of length 0.")
-
-
-def _check_dataset(x: Any) -> None:
-    if x is None or isinstance(x, (list, tuple, dict, str)) or hasattr(x, "shape"):
-        raise ValueError(f"`y` must be given where `x` is not a dataset. Received: x of type {type(x).__name__}.")
+    Raises:
+        ValueError: If it is not.
+    """
+    if x is None or isinstance(x, (list, tuple, dict, str, bytes, range)) or hasattr(x, "shape"):
+        raise ValueError(f"`y` must be given if `x` is not a dataset. Received: x of type {type(x).__name__}.")
     batches: Any = True
     if isinstance(x, keras.utils.PyDataset):
         batches = x.num_batches
@@ -159,3 +255,35 @@ def kept_random_state() -> Iterator[None]:
         np.random.set_state(array)
         if torch:
             torch.set_rng_state(state)
+
+
+class _WithMask(keras.Model):
+    """Gives an output of another model and its mask, so that `predict` compiles both."""
+
+    def __init__(self, model: keras.Model, output: str | None, names: list[str] | None):
+        super().__init__(name=f"{model.name}_predictor", dtype=model.dtype_policy, autocast=False)
+        self.model, self._output, self._names = model, output, names
+        if model.compiled:
+            self.run_eagerly, self.jit_compile = model.run_eagerly, model.jit_compile
+
+    def call(self, inputs):
+        """Runs the other model in inference mode."""
+        found = self.model(inputs, training=False)
+        outputs = single(of_output(found, self._output, self._names))
+        mask = get_mask(outputs)
+        # `Softmax` may be given a mask of classes, which Keras hands on like one of positions.
+        is_of_positions = mask is not None and len(mask.shape) < len(outputs.shape)
+        return {"outputs": outputs, "mask": mask} if is_of_positions else {"outputs": outputs}
+
+
+def _check_arrays(x: Any, y: np.ndarray) -> None:
+    lengths = [leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in tree.flatten(x)]
+    if not lengths or None in lengths:
+        raise ValueError(
+            "`x` must be an array, or a list or dict of arrays, where `y` is given, and a dataset of (inputs, labels) "
+            f"where it is not. Received: x of type {type(x).__name__} and y."
+        )
+    if y.ndim == 0 or set(lengths) != {len(y)}:
+        raise ValueError(f"`x` and `y` must be of the same length. Received: {lengths} and y of shape {y.shape}.")
+    if len(y) == 0:
+        raise ValueError("`x` and `y` must hold examples. Received: arrays of length 0.")

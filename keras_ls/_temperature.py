@@ -2,58 +2,61 @@
 
 import math
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._arrays import hard_labels, prediction_rows
-from keras_ls._checks import check_positive
+from keras_ls._checks import check_ignore_class, check_positive
+from keras_ls._rows import LabelledRows, labelled_rows
 
 LOWEST, HIGHEST = 0.01, 100.0
 
-# Elements of one block of logits in float64, a few copies of which are alive at a time.
-_BLOCK_SIZE = 2**20
 
-
-def optimal_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, str | None]:
-    """Minimises NLL(T) = mean(logsumexp(z/T) − z_y/T) over T in [LOWEST, HIGHEST].
+def optimal_temperature(rows: LabelledRows) -> tuple[float, str | None]:
+    """Minimises NLL(T) = mean(logsumexp(z/T) − z_y/T), by weight, over T in [LOWEST, HIGHEST].
 
     NLL is convex in β = 1/T, so that its derivative mean(E_p[z] − z_y), p = softmax(βz), grows with β and
     has at most one root. It is found in log β, by Newton steps inside a bracket that only shrinks.
 
-    Args:
-        logits: (N, K), N > 0, of any float dtype (a memory map is read block by block); −inf for a class that
-            cannot occur.
-        labels: (N,) class ids in [0, K).
-
     Returns:
-        T and, where no optimum lies within the bounds, a sentence that says why.
+        T and, if no optimum lies within the bounds, a sentence that says why.
 
     Raises:
-        ValueError: for NaN or +inf logits, or a label whose logit is −inf.
+        ValueError: If logits that count are NaN or +inf, or a label's logit is −inf.
     """
-    if not _check(logits, labels):
+    if not _check(rows):
         return 1.0, "The logits of each example are all equal, so that every temperature fits as well: 1 is taken."
     low, high = -math.log(HIGHEST), -math.log(LOWEST)
-    if _slope(logits, labels, math.exp(low))[0] > 0:
+    if _slope(rows, math.exp(low))[0] > 0:
         return HIGHEST, (
             f"The likelihood still rises at the highest temperature allowed, {HIGHEST:g} "
             "(do the logits tell anything about the labels?)."
         )
-    if _slope(logits, labels, math.exp(high))[0] <= 0:
+    if _slope(rows, math.exp(high))[0] <= 0:
         return LOWEST, (
             f"The likelihood still rises at the lowest temperature allowed, {LOWEST:g} "
             "(is every example classified correctly?)."
         )
-    return math.exp(-_root(logits, labels, low, high)), None
+    return math.exp(-_root(rows, low, high)), None
+
+
+def fitted_temperature(rows: LabelledRows, stacklevel: int = 2) -> np.float32:
+    """The optimal temperature as a float32 within the bounds; warns, `stacklevel` calls up, if there is no optimum."""
+    temperature, problem = optimal_temperature(rows)
+    if problem is not None:
+        warnings.warn(problem, stacklevel=stacklevel)
+    # float32(0.01) is less than 0.01.
+    return max(np.float32(temperature), np.nextafter(np.float32(LOWEST), np.float32(1)))
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
 class TemperatureScaling(keras.layers.Layer):
     """Turns logits into calibrated probabilities softmax(z/T), with one temperature T for all classes.
+
+    Logits (..., 1) are those of class 1 of two classes, such as the one sigmoid unit of a binary classifier has, and
+    become sigmoid(z/T).
 
     T is a float32 weight that training does not touch: `fit` sets it from held-out logits. It changes no decision, only
     how sure the probabilities are. Probabilities are computed in float32 or wider whatever the dtype policy.
@@ -63,13 +66,13 @@ class TemperatureScaling(keras.layers.Layer):
         **kwargs: the arguments of every Keras layer.
 
     Call arguments:
-        logits: (..., K), any float dtype; −inf for a class that cannot occur.
+        logits: (..., K) or (..., 1), any float dtype; −inf for a class that cannot occur.
 
     Returns:
-        Probabilities (..., K), float32 (float64 for float64 logits).
+        Probabilities of the shape of the logits, float32 (float64 for float64 logits).
 
     Raises:
-        ValueError: where `temperature` is not a finite number above 0.
+        ValueError: If `temperature` is not a finite number above 0.
 
     Example:
         >>> import keras, keras_ls
@@ -96,39 +99,44 @@ class TemperatureScaling(keras.layers.Layer):
             autocast=False,
         )
 
-    def fit(self, logits: Any, labels: Any) -> "TemperatureScaling":
+    def fit(
+        self, logits: Any, labels: Any, sample_weight: Any = None, ignore_class: int | None = None
+    ) -> "TemperatureScaling":
         """Sets T to the minimiser of NLL(T) = mean(logsumexp(z/T) − z_y/T) within [0.01, 100].
 
-        NLL is convex in 1/T; its derivative's root is found in float64, block by block of examples. Where the optimum
-        lies outside the bounds, T is the nearer bound and a warning says so: separable examples (a single one that is
+        NLL is convex in 1/T; its derivative's root is found in float64, block by block of examples. If the optimum lies
+        outside the bounds, T is the nearer bound and a warning says so: separable examples (a single one that is
         classified correctly, say) have no optimum above 0, and logits that say less than nothing about the labels have
-        none below infinity. Where the logits of each example are all equal T is 1, with a warning.
+        none below infinity. If the logits of each example are all equal, T is 1, with a warning.
 
         Args:
-            logits: (..., K) raw scores, or log-probabilities.
-            labels: class ids (...,) or (..., 1), or one row an example (..., K).
+            logits: (..., K) raw scores, or log-probabilities; (..., 1), or (N,) with labels (N,), of two classes.
+            labels: class ids (...,) or (..., 1), or one row per example (..., K).
+            sample_weight: None, or weights ≥ 0, shaped as the class ids or as their leading dimensions. The mean is by
+                weight, so that a weight of 2 is the example twice and one of 0 leaves it out.
+            ignore_class: a label, in [0, K) or not, whose positions do not count, or None.
 
         Returns:
             The layer itself.
 
         Raises:
-            ValueError: for NaN or +inf logits, no examples, labels outside [0, K) or with a logit of −inf, and shapes
-                that do not match.
+            ValueError: If logits that count are NaN or +inf, no example counts, labels are outside [0, K) or have a
+                logit of −inf, label rows mark several classes, or shapes do not match.
         """
-        scores = prediction_rows("logits", logits)
-        ids = hard_labels("labels", labels, scores.shape)
-        temperature, problem = optimal_temperature(scores.reshape(-1, scores.shape[-1]), ids)
-        if problem is not None:
-            warnings.warn(problem, stacklevel=2)
-        # float32(0.01) is less than 0.01.
-        lowest = np.nextafter(np.float32(LOWEST), np.float32(1))
-        self.temperature.assign(max(np.float32(temperature), lowest))
+        ignored = check_ignore_class(ignore_class)
+        rows = labelled_rows(labels, logits, sample_weight, ignored, from_logits=True, names=("labels", "logits"))
+        self.temperature.assign(fitted_temperature(rows.check_any("logits"), stacklevel=3))
         return self
 
     def call(self, logits):
-        """Returns softmax(logits / T)."""
-        dtype = "float64" if keras.backend.standardize_dtype(logits.dtype) == "float64" else "float32"
-        return ops.softmax(ops.cast(logits, dtype) / ops.cast(self.temperature, dtype), axis=-1)
+        """Returns softmax(logits / T), or sigmoid(logits / T) of logits (..., 1)."""
+        dtype = _wide(logits.dtype)
+        scaled = ops.cast(logits, dtype) / ops.cast(self.temperature, dtype)
+        return ops.sigmoid(scaled) if logits.shape[-1] == 1 else ops.softmax(scaled, axis=-1)
+
+    def compute_output_spec(self, logits):
+        """Probabilities have the shape of the logits, in float32 or wider whatever the dtype policy."""
+        return keras.KerasTensor(logits.shape, dtype=_wide(logits.dtype))
 
     def compute_output_shape(self, input_shape):
         """Probabilities have the shape of the logits."""
@@ -139,11 +147,15 @@ class TemperatureScaling(keras.layers.Layer):
         return {**super().get_config(), "temperature": self.initial_temperature}
 
 
-def _root(logits: np.ndarray, labels: np.ndarray, low: float, high: float) -> float:
+def _wide(dtype: Any) -> str:
+    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+
+
+def _root(rows: LabelledRows, low: float, high: float) -> float:
     position, step = 0.0, high - low  # T = 1 first
     while abs(step) > 1e-10:
         beta = math.exp(position)
-        slope, curvature = _slope(logits, labels, beta)
+        slope, curvature = _slope(rows, beta)
         low, high = (position, high) if slope < 0 else (low, position)
         newton = -slope / (beta * curvature) if curvature > 0 else math.inf
         # A Newton step counts only where it stays inside and at least halves the last one; bisection does both.
@@ -153,36 +165,31 @@ def _root(logits: np.ndarray, labels: np.ndarray, low: float, high: float) -> fl
     return position
 
 
-def _slope(logits: np.ndarray, labels: np.ndarray, beta: float) -> tuple[float, float]:
+def _slope(rows: LabelledRows, beta: float) -> tuple[float, float]:
     """First and second derivative of NLL with respect to β: mean(E_p[z] − z_y) and mean(Var_p[z])."""
-    slope = curvature = 0.0
-    for block, label in _blocks(logits, labels):
+    slope = curvature = total = 0.0
+    for block, ids, weight in rows.logits():
         distance = block - block.max(axis=-1, keepdims=True)  # at most 0: no exponential overflows
-        own = distance[np.arange(len(label)), label]
-        weight = np.exp(beta * distance)
-        weight /= weight.sum(axis=-1, keepdims=True)
-        distance[weight == 0] = 0.0  # 0 · −inf of a class that cannot occur is 0
-        mean = (weight * distance).sum(axis=-1)
-        slope += float((mean - own).sum())
-        curvature += float((weight * np.square(distance - mean[:, None])).sum())
-    return slope / len(labels), curvature / len(labels)
+        own = distance[np.arange(len(ids)), ids]
+        share = np.exp(beta * distance)
+        share /= share.sum(axis=-1, keepdims=True)
+        distance[share == 0] = 0.0  # 0 · −inf of a class that cannot occur is 0
+        mean = (share * distance).sum(axis=-1)
+        slope += float(weight @ (mean - own))
+        curvature += float(weight @ (share * np.square(distance - mean[:, None])).sum(axis=-1))
+        total += float(weight.sum())
+    return slope / total, curvature / total
 
 
-def _check(logits: np.ndarray, labels: np.ndarray) -> bool:
-    """Refuses logits without a likelihood; says whether the logits of any example differ."""
+def _check(rows: LabelledRows) -> bool:
+    """Raises an error for logits without a likelihood; says whether the logits of any example differ."""
     differ = False
-    for block, label in _blocks(logits, labels):
+    for block, ids, _ in rows.logits():
         if np.isnan(block).any() or np.isposinf(block).any():
             raise ValueError("`logits` must be finite, or −inf for a class that cannot occur. Received NaN or +inf.")
-        own = block[np.arange(len(label)), label]
+        own = block[np.arange(len(ids)), ids]
         if np.isneginf(own).any():
             raise ValueError("`labels` must be classes that can occur. Received one whose logit is −inf.")
         lowest = np.where(np.isneginf(block), np.inf, block).min(axis=-1)
         differ = differ or bool((lowest < block.max(axis=-1)).any())
     return differ
-
-
-def _blocks(logits: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    rows = max(1, _BLOCK_SIZE // logits.shape[-1])
-    for start in range(0, len(labels), rows):
-        yield logits[start : start + rows].astype("float64"), labels[start : start + rows]

@@ -6,11 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ls._arrays import hard_labels, log_softmax, prediction_rows, to_numpy
-from keras_ls._checks import check_choice, check_count
+from keras_ls._checks import check_choice, check_count, check_flag, check_ignore_class, check_optional_flag
 from keras_ls._logits import logits_model
-from keras_ls._predictions import LabelledData
-from keras_ls._temperature import TemperatureScaling
+from keras_ls._predictions import LabelledData, Predictor, check_no_preprocessor
+from keras_ls._rows import LabelledRows, TopLabel, labelled_rows
+from keras_ls._temperature import TemperatureScaling, fitted_temperature
 
 _NORMS = ("l1", "l2", "max")
 
@@ -39,6 +39,10 @@ class ReliabilityCurve:
         """Maximum calibration error max_b |accuracy_b − confidence_b| over the bins that hold something, in [0, 1]."""
         return _norm(self, "max")
 
+    def __repr__(self) -> str:
+        """One line, not all bins."""
+        return f"ReliabilityCurve({self.count.sum():g} predictions in {len(self.count)} bins, ECE {self.ece():.4f})"
+
 
 def reliability_curve(
     y_true: Any,
@@ -46,29 +50,33 @@ def reliability_curve(
     num_bins: int = 15,
     from_logits: bool = False,
     sample_weight: Any = None,
+    ignore_class: int | None = None,
 ) -> ReliabilityCurve:
     """Accuracy and mean confidence of top-label predictions in equal-width bins of confidence.
 
-    The confidence of a prediction is its largest probability; it is correct where that class (the first of several)
-    is the label. Bins are right-closed, (b/B, (b + 1)/B], and 0 falls in the first. A confidence that is b/B as its
-    dtype, or float32 if that is narrower, rounds it counts as b/B. Sums are in float64.
+    The confidence of a prediction is its largest probability; it is correct if that class (the first of several) is
+    the label. Bins are right-closed, (b/B, (b + 1)/B], and 0 falls in the first. A confidence that is b/B as its dtype,
+    or float32 if that is narrower, rounds it counts as b/B. Sums are in float64.
 
     Args:
-        y_true: class ids (...,) or (..., 1), integers or floats that hold integers, or one row a prediction (..., K)
+        y_true: class ids (...,) or (..., 1), integers or floats that hold integers, or one row per prediction (..., K)
             whose largest entry is the class. NumPy array, list, or tensor.
         y_pred: probabilities, or logits with `from_logits`, (..., K), of any float dtype. All but the last dimension
-            are flattened. NaN or infinite predictions make the whole curve NaN.
+            are flattened. NaN or infinite predictions make the whole curve NaN. A binary classifier with one sigmoid
+            unit gives the probability (or logit) of class 1, (..., 1), or (N,) with labels (N,): its curve is that of
+            the two columns 1 − p and p, and the labels are 0 and 1.
         num_bins: number of bins B, at least 1.
         from_logits: whether `y_pred` holds logits; −inf is the logit of a class that cannot occur.
-        sample_weight: None, or weights ≥ 0, shaped as the class ids or as their leading dimensions. Predictions of
-            weight 0 do not count at all.
+        sample_weight: None, or weights ≥ 0, shaped as the class ids or as their leading dimensions. A weight of 2 is
+            the prediction twice; predictions of weight 0 do not count at all.
+        ignore_class: a label, in [0, K) or not, whose positions do not count, or None.
 
     Returns:
         A `ReliabilityCurve`.
 
     Raises:
-        ValueError: for shapes that do not match, labels outside [0, K), no predictions or none that weighs something,
-            probabilities outside [0, 1], and `num_bins` below 1.
+        ValueError: If shapes do not match, labels are outside [0, K), label rows mark several classes (multi-label
+            targets), no prediction counts, probabilities are outside [0, 1], or `num_bins` is below 1.
 
     Example:
         >>> import keras_ls
@@ -77,18 +85,15 @@ def reliability_curve(
         [  nan 0.767] [  nan 0.667] [0. 3.]
         >>> print(round(curve.ece(), 3))
         0.1
+        >>> binary = keras_ls.reliability_curve([0, 1, 1], [0.1, 0.2, 0.6], num_bins=2)
+        >>> print(round(binary.ece(), 3))
+        0.1
 
     Reference:
         Müller, Kornblith and Hinton 2019, section 3 and Figure 2; Guo et al. 2017.
     """
-    edges = np.arange(check_count("num_bins", num_bins) + 1) / num_bins
-    confidence, correct, dtype = _top_label(y_true, y_pred, from_logits)
-    weight = np.ones(len(confidence))
-    if sample_weight is not None:
-        weight = _weights(sample_weight, to_numpy("y_pred", y_pred).shape[:-1])
-    # Both sides are rounded alike, so that the float32 of b/B is not above the float64 of b/B.
-    bins = np.searchsorted(_rounded(edges[1:-1], dtype), _rounded(confidence, dtype), side="left")
-    return _curve(edges, bins, confidence, correct, weight)
+    check_count("num_bins", num_bins)
+    return curve_of(_checked_rows(y_true, y_pred, from_logits, sample_weight, ignore_class), num_bins)
 
 
 def calibration_error(
@@ -98,11 +103,18 @@ def calibration_error(
     norm: str = "l1",
     binning: str = "uniform",
     from_logits: bool = False,
+    sample_weight: Any = None,
+    ignore_class: int | None = None,
+    debiased: bool = False,
 ) -> float:
     """Distance of top-label accuracy from confidence over bins of confidence.
 
     With gap_b = |accuracy_b − confidence_b| and shares n_b/N: "l1" is Σ_b (n_b/N)·gap_b (ECE), "l2" is
     √(Σ_b (n_b/N)·gap_b²), "max" is max_b gap_b (MCE).
+
+    Few predictions per bin make all of these too large, even for a calibrated model. `debiased` takes that off the
+    "l2" error: with v_b the sample variance of hit − confidence in bin b, and the bins of fewer than 2 predictions
+    left out, it is sign(s)·√|s| for s = Σ_b (n_b/N)·(gap_b² − v_b/n_b), negative where chance alone explains the gaps.
 
     Args:
         y_true: as for `reliability_curve`.
@@ -112,12 +124,17 @@ def calibration_error(
         binning: "uniform", the bins of `reliability_curve`, or "quantile": bins that end at the quantiles of the
             confidences, so that each holds as many (the adaptive calibration error). Equal confidences stay together.
         from_logits: whether `y_pred` holds logits.
+        sample_weight: as for `reliability_curve`. Quantiles are those of the repeated rows if all weights are whole
+            numbers, else those of the weighted distribution.
+        ignore_class: as for `reliability_curve`.
+        debiased: whether to take off the bias of few predictions per bin; "l2" only.
 
     Returns:
-        A float in [0, 1]; NaN where a prediction is NaN or infinite.
+        A float in [0, 1], or in [−1, 1] if `debiased`; NaN if a prediction is NaN or infinite.
 
     Raises:
-        ValueError: as `reliability_curve`, and for an unknown `norm` or `binning`.
+        ValueError: As `reliability_curve`, for an unknown `norm` or `binning`, and for `debiased` with another norm
+            than "l2".
 
     Example:
         >>> import keras_ls
@@ -129,44 +146,66 @@ def calibration_error(
     for a confidence of exactly 1. Elsewhere the three agree.
 
     Reference:
-        Guo et al. 2017 (uniform bins); Nguyen and O'Connor 2015, section 4 (equal-mass bins).
+        Guo et al. 2017 (uniform bins); Nguyen and O'Connor 2015, section 4 (equal-mass bins); Kumar, Liang and Ma 2019,
+        section 4.2 (debiased).
     """
     check_choice("norm", norm, _NORMS)
-    if check_choice("binning", binning, ("uniform", "quantile")) == "uniform":
-        return _norm(reliability_curve(y_true, y_pred, num_bins, from_logits), norm)
-    quantiles = np.arange(check_count("num_bins", num_bins) + 1) / num_bins
-    confidence, correct, _ = _top_label(y_true, y_pred, from_logits)
-    edges = np.quantile(confidence, quantiles)
-    bins = np.searchsorted(edges[1:-1], confidence, side="left")
-    return _norm(_curve(edges, bins, confidence, correct, np.ones(len(confidence))), norm)
+    check_choice("binning", binning, ("uniform", "quantile"))
+    check_count("num_bins", num_bins)
+    if check_flag("debiased", debiased) and norm != "l2":
+        raise ValueError(f"`debiased=True` needs norm='l2'. Received: norm={norm!r}.")
+    rows = _checked_rows(y_true, y_pred, from_logits, sample_weight, ignore_class)
+    top = rows.top_label()
+    edges, bins = (_uniform_bins if binning == "uniform" else _quantile_bins)(top, num_bins)
+    return _debiased_error(top, bins, num_bins) if debiased else _norm(_curve(edges, bins, top), norm)
 
 
-def calibrate(model: keras.Model, x: Any, y: Any = None, batch_size: int = 32) -> keras.Model:
+def calibrate(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    batch_size: int = 32,
+    sample_weight: Any = None,
+    ignore_class: int | None = None,
+    from_logits: bool | None = None,
+    output: str | None = None,
+) -> keras.Model:
     """Returns a model that gives calibrated probabilities: `model` with temperature scaling fitted on held-out data.
 
     Whether `model` gives logits or probabilities is read off its last layers: a linear `Dense` (or convolution) gives
-    logits; a softmax, as a layer or as the activation of the last layer, is taken off, and the temperature is fitted on
-    what comes before it. Only where the logits cannot be shown (a softmax inside another layer than `Dense`, or a
-    quantized one) is the temperature fitted on log p, in which all probabilities that underflowed are the same.
+    logits; a softmax, or the sigmoid of one unit, as a layer or as the activation of the last layer, is taken off, and
+    the temperature is fitted on what comes before it. Only if the logits cannot be shown (a softmax inside another
+    layer than `Dense`, or a quantized one) is the temperature fitted on log p, in which all probabilities that
+    underflowed are the same. `from_logits` decides for models that do not tell, such as subclassed ones.
 
     The new model shares the layers of `model` and leaves them, their weights and their `trainable` flags as they are.
-    Where `model` is trained further, calibrate it again.
+    If `model` is trained further, calibrate it again.
 
     Args:
-        model: a built functional or `Sequential` model with one output (..., K).
+        model: a built functional or `Sequential` model with an output (..., K), or (..., 1) for a binary classifier
+            with one sigmoid unit, whose logit the temperature then divides. With `from_logits` any model.
         x: inputs that the model was not trained on, as `model.predict` takes them (an array, or a list or dict of
-            arrays), or a dataset of (inputs, labels): `tf.data.Dataset`, `keras.utils.PyDataset` or
-            `torch.utils.data.DataLoader`. A dataset is read once, so that labels stay with their inputs if it shuffles.
-        y: class ids (N, ...) or (N, ..., 1), or one row a prediction (N, ..., K). None where `x` is a dataset.
-        batch_size: examples a batch, where `x` is not a dataset.
+            arrays), or a dataset of (inputs, labels) or (inputs, labels, weights): `tf.data.Dataset`,
+            `keras.utils.PyDataset` or `torch.utils.data.DataLoader`. A dataset is read once, so that labels stay with
+            their inputs if it shuffles.
+        y: class ids (N, ...) or (N, ..., 1), or one row per prediction (N, ..., K). None if `x` is a dataset.
+        batch_size: examples per batch, if `x` is not a dataset.
+        sample_weight: None, or weights ≥ 0, (N, ...) or its leading dimensions. Time steps that the model masks
+            (`Embedding(mask_zero=True)`) never count.
+        ignore_class: a label, in [0, K) or not, whose positions do not count, or None.
+        from_logits: whether the output holds logits (True) or probabilities (False); None to read it off the layers.
+        output: the name of the output to calibrate, if `model` has several; `y` and `sample_weight`, or the labels and
+            weights of the dataset, may then be dicts by outputs, as `fit` takes them.
 
     Returns:
-        A functional model with the inputs of `model` that gives float32 probabilities (..., K). It can be saved;
-        `import keras_ls` before loading it.
+        A functional model with the inputs of `model` that gives float32 probabilities (..., K), or (..., 1) for one
+        sigmoid unit. It can be saved; `import keras_ls` before loading it.
 
     Raises:
-        ValueError: where it cannot be told whether the model gives logits or probabilities (it ends in a sigmoid or
-            in a layer of your own, say), and for empty data, lengths that do not match or labels outside [0, K).
+        ValueError: If it cannot be told whether the model gives logits or probabilities and `from_logits` is None, the
+            model is multi-label (several sigmoid units), has several outputs and none is named, or preprocesses its
+            inputs in `predict` (a KerasHub task with a preprocessor); and for empty data, lengths that do not match or
+            labels that count outside [0, K).
 
     Example:
         >>> import numpy as np, keras, keras_ls
@@ -180,10 +219,29 @@ def calibrate(model: keras.Model, x: Any, y: Any = None, batch_size: int = 32) -
         Guo et al. 2017, section 4.2.
     """
     check_count("batch_size", batch_size)
-    source = logits_model(model)
-    logits, labels = LabelledData(x, y).predict(source, batch_size)
-    scaling = TemperatureScaling(name=f"{model.name}_temperature").fit(logits, labels)
+    check_optional_flag("from_logits", from_logits)
+    check_no_preprocessor(model, "model")
+    data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)
+    source = logits_model(model, output, from_logits, data.first_inputs(batch_size))
+    rows = data.predict(Predictor(source, None), from_logits=True, batch_size=batch_size)
+    scaling = TemperatureScaling(name=f"{model.name}_temperature")
+    scaling.temperature.assign(fitted_temperature(rows, stacklevel=3))
     return keras.Model(source.input, scaling(source.output), name=f"{model.name}_calibrated")
+
+
+def curve_of(rows: LabelledRows, num_bins: int, temperature: float | None = None) -> ReliabilityCurve:
+    """The `ReliabilityCurve` of rows, or of softmax(z / temperature)."""
+    top = rows.top_label(temperature)
+    edges, bins = _uniform_bins(top, num_bins)
+    return _curve(edges, bins, top)
+
+
+def _checked_rows(
+    y_true: Any, y_pred: Any, from_logits: bool, sample_weight: Any, ignore_class: int | None
+) -> LabelledRows:
+    check_flag("from_logits", from_logits)
+    ignored = check_ignore_class(ignore_class)
+    return labelled_rows(y_true, y_pred, sample_weight, ignored, from_logits).check_any()
 
 
 def _norm(curve: ReliabilityCurve, norm: str) -> float:
@@ -195,50 +253,58 @@ def _norm(curve: ReliabilityCurve, norm: str) -> float:
     return float(share @ gap) if norm == "l1" else float(np.sqrt(share @ np.square(gap)))
 
 
-def _top_label(y_true: Any, y_pred: Any, from_logits: bool) -> tuple[np.ndarray, np.ndarray, np.dtype]:
-    """(N,) confidences, NaN where a prediction is not finite; (N,) hits; the dtype that bins compare in."""
-    predictions = prediction_rows("y_pred", y_pred)
-    labels = hard_labels("y_true", y_true, predictions.shape)
-    rows = predictions.reshape(-1, predictions.shape[-1]).astype("float64")
-    probabilities = np.exp(log_softmax(rows)) if from_logits else rows
-    finite = np.isfinite(probabilities)
-    # Half precision may round a probability a little past 1.
-    if not (np.abs(probabilities[finite] - 0.5) <= 0.51).all():
-        raise ValueError("`y_pred` must hold probabilities in [0, 1], or logits with from_logits=True.")
-    confidence = np.where(finite.all(axis=-1), probabilities.max(axis=-1), np.nan)
-    single = np.dtype("float32")
-    narrow = predictions.dtype.itemsize < single.itemsize and not from_logits
-    return confidence, probabilities.argmax(axis=-1) == labels, predictions.dtype if narrow else single
+def _debiased_error(top: TopLabel, bins: np.ndarray, num_bins: int) -> float:
+    difference, weight = top.correct - top.confidence, top.weight
+    if np.isnan(difference).any():
+        return np.nan
+    count = np.bincount(bins, weight, minlength=num_bins)
+    enough = count >= 2
+    with np.errstate(divide="ignore", invalid="ignore"):  # of bins that are left out
+        gap = np.bincount(bins, weight * difference, minlength=num_bins) / count
+        variance = np.bincount(bins, weight * np.square(difference - gap[bins]), minlength=num_bins) / (count - 1)
+        terms = count / weight.sum() * (np.square(gap) - variance / count)
+    total = float(terms[enough].sum())
+    return float(np.sign(total) * np.sqrt(abs(total)))
+
+
+def _uniform_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    edges = np.arange(num_bins + 1) / num_bins
+    # Both sides are rounded alike, so that the float32 of b/B is not above the float64 of b/B.
+    bins = np.searchsorted(_rounded(edges[1:-1], top.dtype), _rounded(top.confidence, top.dtype), side="left")
+    return edges, bins
+
+
+def _quantile_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    shares = np.arange(num_bins + 1) / num_bins
+    if (top.weight == np.floor(top.weight)).all():
+        edges = _quantiles_of_repeated(top.confidence, top.weight, shares)
+    else:
+        edges = np.quantile(top.confidence, shares, method="inverted_cdf", weights=top.weight)
+    return edges, np.searchsorted(edges[1:-1], top.confidence, side="left")
+
+
+def _quantiles_of_repeated(values: np.ndarray, times: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """`np.quantile` of `values` (M,), each repeated as many times as `times` says."""
+    order = np.argsort(values)
+    values, ends = values[order], np.cumsum(times[order])
+    # NumPy's own linear interpolation, between the places that repeating would give the values.
+    positions = shares * (ends[-1] - 1)
+    low = np.floor(positions)
+    lower, upper = (values[np.searchsorted(ends, np.minimum(at, ends[-1] - 1), side="right")] for at in (low, low + 1))
+    return np.where(positions > low, lower + (upper - lower) * (positions - low), lower)
 
 
 def _rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype).astype("float64")
 
 
-def _weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """(N,) float64 weights of predictions whose leading dimensions are `shape`."""
-    weight = to_numpy("sample_weight", sample_weight).astype("float64")
-    if weight.shape == (*shape, 1):
-        weight = weight[..., 0]
-    if weight.shape != shape[: weight.ndim]:
-        raise ValueError(
-            "`sample_weight` must have the leading dimensions of `y_pred`. "
-            f"Received: shape {weight.shape} for leading dimensions {shape}."
-        )
-    if not ((weight >= 0).all() and 0 < weight.sum() < np.inf):
-        raise ValueError("`sample_weight` must be finite, not negative and not all zero.")
-    return np.broadcast_to(weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)), shape).ravel()
-
-
-def _curve(edges: np.ndarray, bins: np.ndarray, confidence: np.ndarray, correct: np.ndarray, weight: np.ndarray):
-    counts = weight > 0
-    bins, confidence, correct, weight = bins[counts], confidence[counts], correct[counts], weight[counts]
+def _curve(edges: np.ndarray, bins: np.ndarray, top: TopLabel) -> ReliabilityCurve:
     size = len(edges) - 1
-    if np.isnan(confidence).any():
+    if np.isnan(top.confidence).any():
         unknown = np.full(size, np.nan)
         return ReliabilityCurve(edges, unknown, unknown, unknown)
-    count = np.bincount(bins, weight, minlength=size)
+    count = np.bincount(bins, top.weight, minlength=size)
     with np.errstate(invalid="ignore"):  # 0/0 of an empty bin is the NaN that it should be
-        mean_confidence = np.bincount(bins, weight * confidence, minlength=size) / count
-        accuracy = np.bincount(bins, weight * correct, minlength=size) / count
+        mean_confidence = np.bincount(bins, top.weight * top.confidence, minlength=size) / count
+        accuracy = np.bincount(bins, top.weight * top.correct, minlength=size) / count
     return ReliabilityCurve(edges, mean_confidence, accuracy, count)

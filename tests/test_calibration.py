@@ -10,7 +10,7 @@ import reference
 from harness import compiled, numpy
 from keras import layers, ops
 
-from keras_ls import _temperature
+from keras_ls import _rows
 from keras_ls.calibration import (
     ReliabilityCurve,
     TemperatureScaling,
@@ -152,7 +152,7 @@ class TestReliabilityCurve:
         ("y_true", "y_pred", "options", "message"),
         [
             ([], np.zeros((0, 3)), {}, "at least one prediction"),
-            ([0, 1], [[0.5, 0.5]], {}, "`y_true` must hold one class id a prediction"),
+            ([0, 1], [[0.5, 0.5]], {}, "`y_true` must hold one class id per prediction"),
             ([2], [[0.5, 0.5]], {}, r"`y_true` must hold integers in \[0, 2\). Received: \[2.0\]"),
             ([-1], [[0.5, 0.5]], {}, "Received: .-1.0."),
             ([0.5], [[0.5, 0.5]], {}, "Received: .0.5."),
@@ -344,7 +344,8 @@ class TestTemperatureScaling:
             ([[5.0, 0.0, 1.0]], [1], 100, "highest temperature"),
             ([[3.0, 0.0], [0.0, 2.0]], [1, 0], 100, "highest temperature"),
             ([[1.0, 1.0], [7.0, 7.0]], [0, 1], 1, "all equal"),
-            ([[2.0], [3.0]], [0, 0], 1, "all equal"),
+            ([[2.0], [3.0]], [0, 0], 100, "highest temperature"),  # one unit: two classes
+            ([[0.0], [0.0]], [0, 1], 1, "all equal"),
             ([[2.0, -np.inf], [-np.inf, 3.0]], [0, 1], 1, "all equal"),
         ],
     )
@@ -384,7 +385,7 @@ class TestTemperatureScaling:
         expected = float(TemperatureScaling().fit(logits, labels).temperature)
         shifted = logits + rng.normal(size=(301, 1)) * 1e3
         assert float(TemperatureScaling().fit(shifted, labels).temperature) == pytest.approx(expected, rel=1e-6)
-        monkeypatch.setattr(_temperature, "_BLOCK_SIZE", 7)
+        monkeypatch.setattr(_rows, "_BLOCK_SIZE", 7)
         assert float(TemperatureScaling().fit(logits, labels).temperature) == pytest.approx(expected, rel=1e-7)
 
     def test_fit_reads_a_memory_map(self, rng, tmp_path):
@@ -605,7 +606,7 @@ class TestCalibrate:
     @pytest.mark.parametrize(
         ("ending", "message"),
         [
-            (lambda: [layers.Dense(4, activation="sigmoid", name="last")], "'last' .* activation 'sigmoid'"),
+            (lambda: [layers.Dense(4, activation="gelu", name="last")], "'last' .* activation 'gelu'"),
             (lambda: [layers.Dense(4, activation="tanh")], "activation 'tanh'"),
             (lambda: [layers.Dense(4), layers.Activation("relu")], "activation 'relu'"),
             (lambda: [layers.Dense(4), layers.ReLU()], "ReLU"),
@@ -624,7 +625,7 @@ class TestCalibrate:
         subclassed = Subclassed()
         subclassed.predict(data[0], verbose=0)
         for model in (subclassed, keras.Sequential([layers.Dense(4)])):
-            with pytest.raises(ValueError, match="not functional, or not built yet"):
+            with pytest.raises(ValueError, match="not functional, not built yet"):
                 calibrate(model, *data)
         with pytest.raises(ValueError, match=r"`model` must be a Keras model\. Received: 'model'"):
             calibrate("model", *data)
@@ -656,7 +657,7 @@ class TestCalibrate:
             (lambda x, y: (Batches(x[:0], y[:0], 50), None), "without batches"),
             (lambda x, y: (Batches(x, y, 50, endless=True), None), "endless"),
             (lambda x, y: (Batches(x, y + 1, 50), None), r"`labels` must hold integers in \[0, 4\)"),
-            (lambda x, y: (Batches(x, y, 50, extra=(np.ones(50),)), None), "without sample weights"),
+            (lambda x, y: (Batches(x, y, 50, extra=(np.ones(50),)), None), "`sample_weight` must have the leading dim"),
         ],
     )
     def test_refuses_data(self, data, change, message):

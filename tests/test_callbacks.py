@@ -151,14 +151,14 @@ class TestValues:
 
     def test_of_a_model_with_one_broken_class_are_nan(self, data):
         x, labels = data
-        model = keras.Sequential([keras.Input((5,)), layers.Dense(4, activation="sigmoid")])
-        model.compile("sgd", "sparse_categorical_crossentropy")
+        model = keras.Sequential([keras.Input((5,)), layers.Dense(4)])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 
         class BreakUnusedClass(keras.callbacks.Callback):
             def on_epoch_end(self, epoch, logs=None):
                 self.model.layers[-1].bias.assign([0.0, 0.0, 0.0, np.nan])
 
-        history = fit(model, data, BreakUnusedClass(), Calibration(x, labels))
+        history = fit(model, data, BreakUnusedClass(), Calibration(x, labels, from_logits=True))
         assert all(np.isnan(history[name][0]) for name in NAMES)
 
     def test_of_a_class_that_cannot_occur(self, data):

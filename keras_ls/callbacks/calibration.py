@@ -1,19 +1,21 @@
 """The `Calibration` callback: calibration on held-out data, epoch by epoch."""
 
+import dataclasses
 import math
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ls._arrays import log_softmax, smallest_probability
-from keras_ls._checks import check_count
-from keras_ls._predictions import LabelledData
-from keras_ls.calibration import ReliabilityCurve, TemperatureScaling, reliability_curve
-from keras_ls.callbacks._tensorboard import EventWriter, check_installed, prepare_log_dir
+from keras_ls._checks import check_count, check_flag, check_ignore_class, check_optional_flag, check_string
+from keras_ls._logits import gives_logits
+from keras_ls._predictions import LabelledData, Predictor
+from keras_ls._temperature import fitted_temperature
+from keras_ls.calibration import curve_of
+from keras_ls.callbacks._base import Measurement, MeasuringCallback
 
 
-class Calibration(keras.callbacks.Callback):
+class Calibration(MeasuringCallback):
     """Measures calibration on held-out data while a model trains, and logs it.
 
     After every `freq`-th epoch the model predicts `x` in inference mode, and these enter the epoch's `logs`, each name
@@ -22,33 +24,43 @@ class Calibration(keras.callbacks.Callback):
     - `ece`: expected calibration error, top label, `num_bins` bins (`ReliabilityCurve.ece`), in [0, 1];
     - `nll`: mean −log p_y in nats, p clipped to [ε, 1 − ε] (Keras's epsilon) unless `from_logits`;
     - `temperature`: the T that `TemperatureScaling.fit` finds on the same data;
-    - `ece_scaled`: the ECE of softmax(z/T), z being the logits or log p.
+    - `ece_scaled`: the ECE of softmax(z/T), z being the logits, or log p (the log-odds of one sigmoid unit).
 
     `History` records them, and callbacks that stand after this one can watch them with `mode="min"`. The epochs between
-    two measurements repeat the last values; before the first one there are none, as for Keras's `validation_freq`. A
-    model that gives NaN or infinities has NaN here. Random generators are left as they were: training is the same with
-    the callback and without it.
+    two measurements repeat the last values; before the first one there are none, as for Keras's `validation_freq`,
+    except in a training that goes on (`initial_epoch` above 0), which has values from its first epoch. A model that
+    gives NaN or infinities has NaN here. Random generators are left as they were: training is the same with the
+    callback and without it.
 
     Args:
         x: inputs, an array or a list or dict of arrays, as `model.predict` takes them; or a dataset of (inputs,
-            labels): `tf.data.Dataset`, `keras.utils.PyDataset` or `torch.utils.data.DataLoader`. A dataset is read once
-            a measurement, in whatever order it comes, and once when training begins, for its labels.
-        y: class ids (N, ...) or (N, ..., 1), integers or floats that hold integers, or one row a prediction (N, ..., K)
-            whose largest entry is the class. None where `x` is a dataset.
+            labels) or (inputs, labels, weights): `tf.data.Dataset`, `keras.utils.PyDataset` or
+            `torch.utils.data.DataLoader`. A dataset is read once per measurement, in whatever order it comes, and once
+            when training begins, for its labels.
+        y: class ids (N, ...) or (N, ..., 1), integers or floats that hold integers, or one row per prediction
+            (N, ..., K) whose largest entry is the class. For a binary classifier with one sigmoid unit, 0 and 1. None
+            if `x` is a dataset.
         num_bins: number of bins, at least 1.
-        from_logits: whether the model gives logits instead of probabilities.
+        from_logits: whether the model gives logits instead of probabilities; None to read it off the model's layers.
         log_dir: folder for TensorBoard, or None. It gets the values above as scalars and, as the image
             `{prefix}reliability_diagram`, the reliability diagram before and after temperature scaling, which needs
             matplotlib.
         freq: number of epochs from one measurement to the next, at least 1.
         temperature_scaling: whether to measure `temperature` and `ece_scaled` too.
         prefix: put before each name.
+        sample_weight: None, or weights ≥ 0, (N, ...) or its leading dimensions: a weight of 2 is the example twice.
+            What the model masks (`Embedding(mask_zero=True)`) never counts, so that `ece` and `nll` are those of the
+            metrics in `evaluate`.
+        ignore_class: a label, in [0, K) or not, whose positions do not count, or None.
+        output: the name of the output to measure, if the model has several; `y` and `sample_weight`, or the labels and
+            weights of the dataset, may then be dicts by outputs, as `fit` takes them.
 
     Raises:
-        ValueError: here for empty data, `x` and `y` of different length, a `log_dir` that cannot be written, `num_bins`
-            or `freq` below 1; when training begins for labels outside [0, K), shapes that cannot match, and
-            predictions outside [0, 1] without `from_logits`.
-        ImportError: where `log_dir` is given and matplotlib or tensorboard is absent.
+        ValueError: Here if data are empty, `x` and `y` are of different length, `log_dir` cannot be written, or
+            `num_bins` or `freq` is below 1; when training begins if labels that count are outside [0, K), shapes cannot
+            match, predictions are outside [0, 1] without `from_logits`, the model is multi-label (several sigmoid
+            units), has no output of that name, or does not tell what it gives and `from_logits` is None.
+        ImportError: If `log_dir` is given and matplotlib or tensorboard is absent.
 
     Example:
         >>> import numpy as np, keras, keras_ls
@@ -69,90 +81,57 @@ class Calibration(keras.callbacks.Callback):
         x: Any,
         y: Any = None,
         num_bins: int = 15,
-        from_logits: bool = False,
+        from_logits: bool | None = False,
         log_dir: Any = None,
         freq: int = 1,
         temperature_scaling: bool = True,
         prefix: str = "val_",
+        sample_weight: Any = None,
+        ignore_class: int | None = None,
+        output: str | None = None,
     ):
-        super().__init__()
         self.num_bins = check_count("num_bins", num_bins)
-        self.freq = check_count("freq", freq)
-        self.from_logits = from_logits
-        self.temperature_scaling = temperature_scaling
-        self.prefix = prefix
-        self._data = LabelledData(x, y)
-        self.log_dir = None if log_dir is None else prepare_log_dir(log_dir)
-        if log_dir is not None:
-            check_installed("log_dir", "tensorboard", "matplotlib")
-        self._writer: EventWriter | None = None
-        self._latest: dict[str, float] = {}
+        self.from_logits = check_optional_flag("from_logits", from_logits)
+        self.temperature_scaling = check_flag("temperature_scaling", temperature_scaling)
+        self.prefix = check_string("prefix", prefix)
+        self._data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)
+        self._predictor: Predictor | None = None
+        self._gives_logits = False
+        super().__init__(freq, log_dir, "tensorboard", "matplotlib")
 
-    def on_train_begin(self, logs=None):
-        """Looks for labels, shapes and predictions that do not fit, and opens the event file."""
-        self._latest = {}
-        first, labels = self._data.check(self.model)
-        reliability_curve(labels, first, self.num_bins, self.from_logits)  # refuses what are no probabilities
-        self._close()
-        if self.log_dir is not None:
-            self._writer = EventWriter(self.log_dir)
+    def _prepare(self) -> None:
+        self._predictor = Predictor(self.model, self._data.output)
+        first = self._data.check(self._predictor, from_logits=True)  # builds the model, too
+        shown = gives_logits(self.model, self._data.output)
+        if self.from_logits is None and shown is None:
+            raise ValueError(
+                "`from_logits` must be True or False for a model whose layers do not tell what it gives. "
+                f"Received: from_logits=None and {self.model.name!r}."
+            )
+        self._gives_logits = bool(shown if self.from_logits is None else self.from_logits)
+        if not self._gives_logits:
+            for _ in dataclasses.replace(first, from_logits=False).probabilities():  # raises for what are none
+                pass
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Measures where it is time to, and adds the latest values to `logs`."""
-        if (epoch + 1) % self.freq == 0:
-            values, curves = self._measure()
-            self._latest = {f"{self.prefix}{name}": value for name, value in values.items()}
-            if self._writer is not None:
-                self._write(self._writer, curves, epoch)
-        if logs is not None:
-            logs.update(self._latest)
-
-    def on_train_end(self, logs=None):
-        """Closes the event file."""
-        self._close()
-
-    def _measure(self) -> tuple[dict[str, float], dict[str, ReliabilityCurve]]:
-        predictions, labels = self._data.predict(self.model)
-        curve = reliability_curve(labels, predictions, self.num_bins, self.from_logits)
-        values = {"ece": curve.ece(), "nll": _negative_log_likelihood(labels, predictions, self.from_logits)}
+    def _measure(self, epoch: int) -> Measurement:
+        assert self._predictor is not None
+        rows = self._data.predict(self._predictor, self._gives_logits)
+        curve = curve_of(rows, self.num_bins)
+        values = {"ece": curve.ece(), "nll": rows.negative_log_likelihood(keras.config.epsilon())}
         curves = {"as trained": curve}
         if self.temperature_scaling:
-            logits = _logits(predictions, self.from_logits)
             values["temperature"] = values["ece_scaled"] = math.nan
             # Otherwise no temperature makes the labels possible.
             if np.isfinite([values["ece"], values["nll"]]).all():
-                temperature = float(TemperatureScaling().fit(logits, labels).temperature)
-                scaled = reliability_curve(labels, logits / temperature, self.num_bins, from_logits=True)
+                temperature = float(fitted_temperature(rows))
+                scaled = curve_of(rows, self.num_bins, temperature)
                 values["temperature"], values["ece_scaled"] = temperature, scaled.ece()
                 curves[f"T = {temperature:.2f}"] = scaled
-        return values, curves
 
-    def _write(self, writer: EventWriter, curves: dict[str, ReliabilityCurve], epoch: int) -> None:
-        from keras_ls.plots import reliability_diagram
+        def diagram():
+            from keras_ls.plots import reliability_diagram
 
-        for name, value in self._latest.items():
-            writer.scalar(name, value, epoch)
-        writer.image(f"{self.prefix}reliability_diagram", reliability_diagram(curves).figure, epoch)
-        writer.flush()
+            return reliability_diagram(curves).figure
 
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
-def _logits(predictions: np.ndarray, from_logits: bool) -> np.ndarray:
-    """(N, K) predictions to float64 logits whose softmax they are."""
-    rows = predictions.astype("float64")
-    return rows if from_logits else np.log(np.maximum(rows, smallest_probability(str(predictions.dtype))))
-
-
-def _negative_log_likelihood(labels: np.ndarray, predictions: np.ndarray, from_logits: bool) -> float:
-    rows = predictions.astype("float64")
-    if from_logits:
-        logs = log_softmax(rows)
-    else:
-        epsilon = keras.config.epsilon()
-        logs = np.log(np.clip(rows, epsilon, 1 - epsilon))
-        logs[~np.isfinite(rows).all(axis=-1)] = np.nan
-    return float(-logs[np.arange(len(labels)), labels].mean())
+        named = {f"{self.prefix}{name}": value for name, value in values.items()}
+        return Measurement(named, {f"{self.prefix}reliability_diagram": diagram})

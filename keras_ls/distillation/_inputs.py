@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_ls._predictions import _check_dataset, _one_pass
+from keras_ls._predictions import check_dataset, one_pass
 
 
 class Inputs:
@@ -30,7 +30,7 @@ class Inputs:
         if self.is_dataset:
             if x is None or isinstance(x, (list, tuple, dict, str)):
                 raise ValueError(f"`x` must be arrays or a dataset of batches. Received: {type(x).__name__}.")
-            _check_dataset(x)
+            check_dataset(x)
             return
         lengths = {leaf.shape[0] for leaf in leaves}
         if len(lengths) != 1 or 0 in lengths:
@@ -41,7 +41,7 @@ class Inputs:
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Pairs of the number of rows and a nest of NumPy arrays, in order."""
         if self.is_dataset:
-            nests = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in _one_pass(self.x))
+            nests = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(self.x))
         else:
             length = len(tree.flatten(self.x)[0])
             slices = (slice(at, at + self.batch_size) for at in range(0, length, self.batch_size))
