@@ -257,7 +257,7 @@ def _check_softmax(layer: Any, shape: tuple[int | None, ...]) -> None:
 def _check_sigmoid(layer: Any, shape: tuple[int | None, ...]) -> None:
     if shape[-1] != 1:
         raise ValueError(
-            f"`model` must give one distribution over its classes. Received: {layer.name!r}, {shape[-1]} sigmoid units: "
+            f"`model` must give one distribution over its classes. Received: {layer.name!r}, {shape[-1]} sigmoids: "
             "a multi-label classifier. Take each class as a binary classifier of its own, "
             "keras.Model(model.input, model.output[..., k:k + 1]), with from_logits=False."
         )
