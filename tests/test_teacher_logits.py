@@ -2,16 +2,25 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 import tracemalloc
+import warnings
 
 import keras
 import numpy as np
 import pytest
+from harness import BACKEND
 from keras import layers
 
-from keras_ls.distillation import Distiller, teacher_logits
+from keras_ls.distillation import Distiller, _lock, teacher_logits
+from keras_ls.distillation._identity import identity_of
+from keras_ls.distillation._inputs import Fingerprint
 
 K, D = 3, 4
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def network(activation=None, dtype=None, hidden="relu", seed=0):
@@ -91,7 +100,7 @@ def test_logits_are_taken_from_before_a_softmax(x):
     assert np.abs(np.log(teacher.predict(x, verbose=0)) - logits).max() > 0.01  # and not log p
     inputs = keras.Input((D,))
     hidden = keras.Model(inputs, layers.Lambda(lambda p: p)(teacher(inputs)))
-    with pytest.raises(ValueError, match="`teacher_from_logits` must be True"):
+    with pytest.raises(ValueError, match="`from_logits` must be True"):
         teacher_logits(hidden, x)
     np.testing.assert_allclose(
         teacher_logits(hidden, x, from_logits=False), np.log(teacher.predict(x, verbose=0)), rtol=1e-5, atol=1e-6
@@ -251,7 +260,8 @@ def test_another_teacher_or_other_data_are_noticed(how, complete, x, tmp_path, m
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"nonsense", "cut", "no mark", "other mark", "zip"])
-def test_a_file_that_holds_something_else_is_replaced(content, x, tmp_path):
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_that_holds_something_else_is_refused_and_left(content, linked, x, tmp_path, monkeypatch):
     path, teacher = tmp_path / "zt.npy", network()
     whole = np.array(teacher_logits(teacher, x, path=path))
     data = path.read_bytes()
@@ -266,7 +276,326 @@ def test_a_file_that_holds_something_else_is_replaced(content, x, tmp_path):
             np.savez(file, whole)
     else:
         path.write_bytes(content)
-    np.testing.assert_allclose(teacher_logits(teacher, x, path=path), whole, rtol=1e-6)
+    before, seen = path.read_bytes(), counting(monkeypatch)
+    given = path
+    if linked:
+        given = tmp_path / "link.npy"
+        given.symlink_to(path)
+    with pytest.raises(ValueError, match=r"`path` must be a file that teacher_logits wrote.* another file"):
+        teacher_logits(teacher, x, path=given)
+    assert path.read_bytes() == before
+    assert seen == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no FIFOs")
+def test_what_is_no_regular_file_is_refused_at_once(x, tmp_path, monkeypatch):
+    seen = counting(monkeypatch)
+    fifo, folder, device = tmp_path / "fifo", tmp_path / "folder", tmp_path / "device"
+    os.mkfifo(fifo)
+    folder.mkdir()
+    device.symlink_to("/dev/null")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, what in ((fifo, "not a regular file"), (folder, "a folder"), (device, "not a regular file")):
+        with pytest.raises(ValueError, match=f"`path` must be a file that teacher_logits wrote.* {what}"):
+            teacher_logits(network(), x, path=path)
+    with pytest.raises(ValueError, match="`path` must be a file that can be written"):
+        teacher_logits(network(), x, path=loop)
+    assert sorted(os.listdir(tmp_path)) == ["device", "fifo", "folder", "loop"]
+    assert seen == []
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_link_stays_and_the_file_behind_it_is_written(dangling, x, tmp_path):
+    (tmp_path / "disk").mkdir()
+    link, file = tmp_path / "zt.npy", tmp_path / "disk" / "logits.npy"
+    link.symlink_to(file)
+    if not dangling:
+        teacher_logits(network(seed=1), x, path=file)
+    found = teacher_logits(network(), x, path=link)
+    np.testing.assert_allclose(found, network().predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert link.is_symlink()
+    assert os.listdir(file.parent) == ["logits.npy"]
+    np.testing.assert_array_equal(np.load(file), found)
+
+
+def test_a_file_that_appears_during_the_computation_is_left(x, tmp_path, monkeypatch):
+    path, teacher = tmp_path / "zt.npy", network()
+    predict = keras.Model.predict_on_batch
+
+    def interfering(self, x):
+        path.write_text("mine")
+        return predict(self, x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "predict_on_batch", interfering)
+        with pytest.raises(ValueError, match="which is another file"):
+            teacher_logits(teacher, x, 8, path)
+    assert path.read_text() == "mine"
+    path.unlink()
+    seen = counting(monkeypatch)
+    teacher_logits(teacher, x, 8, path)
+    assert seen == []  # the rows had been kept
+    assert os.listdir(tmp_path) == ["zt.npy"]
+
+
+def test_files_of_earlier_versions_stay_valid(x, tmp_path, monkeypatch):
+    """They hold no checksums; what they are the logits of is computed as it was."""
+    path, teacher = tmp_path / "zt.npy", network()
+    whole = np.array(teacher_logits(teacher, x, path=path))
+    mark = json.loads(path.read_bytes()[path.read_bytes().rindex(b'{"layout"') :])["keras_ls.teacher_logits"]
+    np.save(path, whole)
+    with open(path, "ab") as file:
+        file.write(json.dumps({"keras_ls.teacher_logits": mark}).encode())
+    seen = counting(monkeypatch)
+    np.testing.assert_array_equal(teacher_logits(teacher, x, path=path), whole)
+    assert seen == []
+    # Values that version 1.0 computed.
+    fingerprint = Fingerprint()
+    fingerprint.update(3, {"a": np.arange(6.0).reshape(3, 2), "b": np.array([b"x", b"y", b"z"], object)})
+    assert identity_of(fingerprint.digest(), "exact") == "2ea16274aa4a5237496d9b6fb8c76c66"
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def flipped(data, position, bit=3):
+    return data[:position] + bytes([data[position] ^ (1 << bit)]) + data[position + 1 :]
+
+
+def test_every_flipped_bit_of_a_complete_file_is_noticed(x, tmp_path):
+    path, teacher = tmp_path / "zt.npy", network()
+    whole = np.array(teacher_logits(teacher, x, path=path))
+    data = path.read_bytes()
+    mark = data.rindex(b'"keras_ls.teacher_logits"')
+    rows = range(len(data))[128 : 128 + whole.nbytes]
+    for position in [*range(128), *rows[::37], *range(rows[-1], len(data))]:
+        path.write_bytes(flipped(data, position))
+        if len(data) - 34 <= position < len(data) - 2 and chr(path.read_bytes()[position]) in "0123456789abcdef":
+            found = teacher_logits(teacher, x, path=path)  # to all appearances another teacher's
+        elif position >= mark:
+            with pytest.raises(ValueError, match="another file, or a damaged one"):
+                teacher_logits(teacher, x, path=path)
+            continue
+        else:
+            with pytest.warns(UserWarning, match=r"zt\.npy' is damaged in (its header or trailer|some rows)"):
+                found = teacher_logits(teacher, x, path=path)
+        np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+        assert path.read_bytes()[: len(data)] == data
+        assert os.listdir(tmp_path) == ["zt.npy"]
+
+
+def test_only_the_damaged_rows_are_computed_again(rng, tmp_path, monkeypatch):
+    x = rng.standard_normal((3000, D)).astype("float32")
+    path, teacher = tmp_path / "zt.npy", network()
+    whole = np.array(teacher_logits(teacher, x, path=path))
+    data = path.read_bytes()
+    path.write_bytes(flipped(data, 128 + 1500 * 4 * K))  # in rows 1,024 to 2,048
+    seen = counting(monkeypatch)
+    with pytest.warns(UserWarning, match="is damaged in some rows; these are computed again"):
+        found = teacher_logits(teacher, x, 512, path)
+    assert seen == [512, 512]
+    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        np.testing.assert_array_equal(teacher_logits(teacher, x, 512, path), found)
+
+
+def test_every_flipped_bit_of_an_unfinished_file_is_noticed(x, tmp_path, monkeypatch):
+    path, teacher = tmp_path / "zt.npy", network()
+    whole = teacher_logits(teacher, x, 8)
+    with monkeypatch.context() as patch:
+        counting(patch, fail_after=3)
+        with pytest.raises(KeyboardInterrupt):
+            teacher_logits(teacher, x, 8, path)
+    left = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert len(left) == 2
+    for changed_file, data in left.items():
+        for position in range(0, len(data), 3):
+            path.unlink(missing_ok=True)
+            for file, content in left.items():
+                file.write_bytes(flipped(content, position) if file == changed_file else content)
+            np.testing.assert_allclose(teacher_logits(teacher, x, 8, path), whole, rtol=1e-5, atol=1e-6)
+            assert os.listdir(tmp_path) == ["zt.npy"]
+
+
+def test_an_unfinished_file_of_an_earlier_version_is_computed_anew(x, tmp_path, monkeypatch):
+    path, teacher = tmp_path / "zt.npy", network()
+    with monkeypatch.context() as patch:
+        counting(patch, fail_after=3)
+        with pytest.raises(KeyboardInterrupt):
+            teacher_logits(teacher, x, 8, path)
+    (log,) = tmp_path.glob("*.log")
+    log.unlink()
+    seen = counting(monkeypatch)
+    teacher_logits(teacher, x, 8, path)
+    assert sum(seen) == 50
+    assert os.listdir(tmp_path) == ["zt.npy"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit for the size of files")
+def test_a_full_disk_leaves_the_rows_that_fitted(x, tmp_path, monkeypatch):
+    import resource
+
+    path, teacher = tmp_path / "zt.npy", network()
+    whole = teacher_logits(teacher, x, 8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (128 + 30 * 4 * K, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            teacher_logits(teacher, x, 8, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    seen = counting(monkeypatch)
+    np.testing.assert_allclose(teacher_logits(teacher, x, 8, path), whole, rtol=1e-6)
+    assert seen == [8, 8, 8, 2]
+
+
+def test_an_error_of_the_teacher_leaves_the_rows_before_it(x, tmp_path, monkeypatch):
+    path, teacher = tmp_path / "zt.npy", network()
+    predict = keras.Model.predict_on_batch
+    for good in (0, 2):
+        calls = []
+
+        def failing(self, x, calls=calls, good=good):
+            calls.append(len(x))
+            if len(calls) > good:
+                raise RuntimeError("out of memory")
+            return predict(self, x)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(keras.Model, "predict_on_batch", failing)
+            with pytest.raises(RuntimeError, match="out of memory"):
+                teacher_logits(teacher, x, 8, path)
+        assert len(os.listdir(tmp_path)) == (2 if good else 0)
+    seen = counting(monkeypatch)
+    teacher_logits(teacher, x, 8, path)
+    assert sum(seen) == 50 - 16
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def process(folder, name, seed=0, others=0, seconds=0.2):
+    """A process that computes the logits of `network(seed)` slowly, once `others` more have come as far."""
+    code = f"""
+import json, os, sys, time
+sys.path.insert(0, {HERE!r})
+import keras, numpy as np
+from keras_ls.distillation import teacher_logits
+from test_teacher_logits import D, network
+
+x = np.random.default_rng(1906).standard_normal((50, D)).astype("float32")
+teacher, seen, predict = network(seed={seed}), [], keras.Model.predict_on_batch
+expected = teacher.predict(x, verbose=0)
+
+def slow(self, x):
+    time.sleep({seconds})
+    seen.append(len(x))
+    print("batch", flush=True)
+    return predict(self, x)
+
+keras.Model.predict_on_batch = slow
+open({str(folder)!r} + "/ready-{name}", "w").close()
+while len([file for file in os.listdir({str(folder)!r}) if file.startswith("ready-")]) <= {others}:
+    time.sleep(0.01)
+found = teacher_logits(teacher, x, 8, {str(folder / "zt.npy")!r})
+np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+print(json.dumps(seen))
+"""
+    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=os.path.dirname(HERE),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_processes_at_once_both_end_with_their_logits(same, x, tmp_path, monkeypatch):
+    processes = [process(tmp_path, i, seed=0 if same else i, others=1) for i in range(2)]
+    outputs = [found.communicate(timeout=240) for found in processes]
+    for found, (_, errors) in zip(processes, outputs, strict=True):
+        assert found.returncode == 0, errors
+    seen = [sum(json.loads(output.splitlines()[-1])) for output, _ in outputs]
+    assert sorted(seen) == ([0, 50] if same else [50, 50])
+    assert ("waiting until it ends" in outputs[0][1] + outputs[1][1]) == same
+    assert sorted(os.listdir(tmp_path)) == ["ready-0", "ready-1", "zt.npy"]
+    assert sum(counting(monkeypatch)) == 0
+    counted = counting(monkeypatch)
+    for seed in range(2):  # one of the two is there
+        teacher_logits(network(seed=seed), x, path=tmp_path / "zt.npy")
+    assert sum(counted) in (50, 100)
+
+
+def test_a_killed_process_leaves_its_rows_and_no_lock(x, tmp_path, monkeypatch):
+    killed = process(tmp_path, 0, seconds=0.5)
+    for _ in range(3):
+        assert killed.stdout.readline() == "batch\n"
+    killed.send_signal(signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
+    killed.communicate()
+    seen = counting(monkeypatch)
+    started = time.monotonic()
+    found = teacher_logits(network(), x, 8, tmp_path / "zt.npy")
+    assert time.monotonic() - started < 10
+    assert 50 - 24 <= sum(seen) <= 50 - 16
+    np.testing.assert_allclose(found, network().predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert sorted(os.listdir(tmp_path)) == ["ready-0", "zt.npy"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
+def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+    path = str(tmp_path / "log")
+    file = _lock.open_locked(path)
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        assert _lock.try_open_locked(path) is None
+        time.sleep(0.5)  # the child has closed its copy
+        file.close()  # what the end of the process does
+        again = _lock.try_open_locked(path)
+        assert again is not None
+        _lock.remove_locked(again)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_without_locks_rows_are_computed_under_a_name_of_their_own(x, tmp_path, monkeypatch):
+    def unsupported(descriptor):
+        raise _lock.LocksUnsupportedError("no locks here")
+
+    monkeypatch.setattr(_lock, "_lock", unsupported)
+    path, teacher = tmp_path / "zt.npy", network()
+    with monkeypatch.context() as patch:
+        counting(patch, fail_after=3)
+        with pytest.raises(KeyboardInterrupt):
+            teacher_logits(teacher, x, 8, path)
+    seen = counting(monkeypatch)
+    np.testing.assert_allclose(teacher_logits(teacher, x, 8, path), teacher.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert sum(seen) == 50
+    np.testing.assert_array_equal(np.load(path), teacher_logits(teacher, x, 8, path))
+
+
+def test_windows_locks_a_byte_that_nobody_reads(tmp_path, monkeypatch):
+    import types
+
+    calls = []
+    fake = types.SimpleNamespace(LK_NBLCK=2)
+    fake.locking = lambda descriptor, mode, length: calls.append((os.lseek(descriptor, 0, os.SEEK_CUR), mode, length))
+    monkeypatch.setitem(sys.modules, "msvcrt", fake)
+    monkeypatch.setattr(_lock, "fcntl", None)
+    with _lock.open_locked(str(tmp_path / "log")) as file:
+        file.write(b"line")
+        file.seek(0)
+        assert file.readall() == b"line"
+    assert calls == [(2**30, 2, 1)]
 
 
 def test_reading_back_takes_the_memory_of_a_batch(tmp_path, monkeypatch):
@@ -310,20 +639,139 @@ def test_the_distiller_trains_from_the_file(x, rng, tmp_path):
         ({"teacher": keras.Sequential([layers.Dense(K)])}, "`teacher` must be a built"),
         ({"teacher": "resnet"}, "`teacher` must be a built"),
         ({"batch_size": 0}, "`batch_size`"),
+        ({"batch_size": 2**70}, "`batch_size` must be at most"),
+        ({"from_logits": "False"}, "`from_logits` must be True, False or None"),
         ({"x": None}, "`x` must be arrays or a dataset"),
+        ({"x": range(3)}, "`x` must be arrays or a dataset"),
+        ({"x": "abc"}, "`x` must be arrays or a dataset"),
+        ({"x": b"abc"}, "`x` must be arrays or a dataset"),
+        ({"x": np.float32(1)}, "`x` must be arrays or a dataset"),
+        ({"x": {1, 2}}, "Each batch of `x` must hold arrays"),
+        ({"x": np.array([["a", "b"]])}, "`x` must hold numbers"),
+        ({"x": np.array([[None] * D])}, "`x` must hold numbers"),
+        ({"x": np.zeros((2, D), "datetime64[s]")}, "`x` must hold numbers"),
+        ({"x": np.zeros(2, [("a", "f4")])}, "`x` must hold numbers"),
+        ({"x": keras.KerasTensor((None, D))}, "must hold examples"),
         ({"x": [1.0, 2.0]}, "`x` must be arrays or a dataset"),
         ({"x": np.zeros((0, D))}, "must hold examples"),
         ({"x": [np.zeros((3, D)), np.zeros((2, D))]}, r"as many each. Received lengths: \[2, 3\]"),
         ({"x": iter([np.zeros((3, D))])}, "a generator can be read once"),
         ({"x": Batches(np.zeros((0, D)))}, "without batches"),
         ({"path": 3}, "`path` must be a file"),
+        ({"path": b""}, "`path` must be a file"),
+        ({"path": ""}, "`path` must be a file"),
+        ({"path": "a\0b"}, "`path` must be a file"),
+        ({"path": "/dev/null/zt.npy"}, "`path` must be a file"),
+        ({"path": "/tmp/" + 300 * "x"}, "`path` must be a file"),
         ({"path": "/"}, "`path` must be a file"),
         ({"path": "/proc/nowhere/zt.npy"}, "`path` must be a file"),
     ],
 )
 def test_bad_arguments_are_refused(given, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         teacher_logits(**{"teacher": network(), "x": np.zeros((4, D)), **given})
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i8", ">u2", "uint16", "uint32", "uint64"])
+def test_every_order_of_bytes_and_every_integer_is_taken(dtype, rng, tmp_path, monkeypatch):
+    x, teacher = rng.integers(0, 9, (20, D)), network()
+    expected = teacher.predict(x.astype("float32"), verbose=0)
+    found = teacher_logits(teacher, x.astype(dtype), 8, tmp_path / "zt.npy")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    seen = counting(monkeypatch)
+    native = np.dtype(dtype).newbyteorder("=")
+    teacher_logits(teacher, x.astype(native), 8, tmp_path / "zt.npy")  # the same values
+    assert seen == []
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch has no such integers")
+def test_integers_that_the_backend_does_not_have_are_refused():
+    with pytest.raises(ValueError, match=r"`x` must hold integers below 2\^63"):
+        teacher_logits(network(), np.full((2, D), 2**63, "uint64"))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has strings")
+def test_strings_are_taken_where_the_teacher_takes_them(tmp_path):
+    text = layers.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")
+    teacher = keras.Sequential([keras.Input((1,), dtype="string"), text, layers.Dense(K)])
+    x = np.array([["a"], ["b"], ["a"]])
+    expected = teacher.layers[1](np.eye(3, dtype="float32")[[1, 2, 1]])
+    for given in (x, x.astype("object"), x.astype("S")):
+        np.testing.assert_allclose(teacher_logits(teacher, given), expected, rtol=1e-6)
+        np.testing.assert_allclose(teacher_logits(teacher, given, path=tmp_path / "zt.npy"), expected, rtol=1e-6)
+
+
+def test_batches_of_unlike_structure_are_refused():
+    class Odd(Batches):
+        def __getitem__(self, index):
+            rows = super().__getitem__(index)
+            return {"one": [rows], "two": [[rows, rows]]}.get(("one", "two")[index % 2])
+
+    with pytest.raises(ValueError, match="`x` must hold the same arrays"):
+        teacher_logits(network(), Odd(np.zeros((24, D), "float32")))
+    uneven = [np.zeros((3, D)), np.zeros((2, D))]
+    batches = [(uneven,)]
+    with pytest.raises(ValueError, match="Each batch of `x` must hold arrays, with one row per example"):
+        teacher_logits(network(), Listed(batches))
+
+
+class Listed:
+    """A dataset of the given batches."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def test_a_teacher_that_gives_other_numbers_of_rows_is_refused(x, tmp_path):
+    inputs = keras.Input((D,))
+    twice = layers.Lambda(lambda z: keras.ops.concatenate([z, z]), output_shape=(K,))(layers.Dense(K)(inputs))
+    summed = layers.Lambda(lambda z: keras.ops.sum(z, axis=0, keepdims=True), output_shape=(K,))(
+        layers.Dense(K)(inputs)
+    )
+    for outputs, rows in ((twice, 16), (summed, 1)):
+        teacher = keras.Model(inputs, outputs)
+        for path in (None, tmp_path / "zt.npy"):
+            with pytest.raises(ValueError, match=rf"one row of logits per input.* \({rows}, 3\) for 8 inputs"):
+                teacher_logits(teacher, x, 8, path, from_logits=True)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has such strategies")
+def test_replicas_that_each_run_the_whole_batch_are_refused(tmp_path):
+    code = f"""
+import sys
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, numpy as np
+from keras_ls.distillation import teacher_logits
+x = np.random.default_rng(0).standard_normal((30, 4)).astype("float32")
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+for path in (None, {str(tmp_path / "zt.npy")!r}):
+    try:
+        teacher_logits(teacher, x, path=path)
+    except ValueError as error:
+        print(error)
+teacher.save({str(tmp_path / "teacher.keras")!r})
+loaded = keras.saving.load_model({str(tmp_path / "teacher.keras")!r})
+print(teacher_logits(loaded, x).shape)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=os.path.dirname(HERE), capture_output=True, text=True, timeout=240
+    )
+    assert run.returncode == 0, run.stderr
+    first, second, shape = run.stdout.splitlines()
+    assert first == second
+    assert "Received: shape (60, 3) for 30 inputs. A TensorFlow distribution strategy runs the whole batch" in first
+    assert "outside the strategy's scope" in first
+    assert shape == "(30, 3)"
+    assert os.listdir(tmp_path) == ["teacher.keras"]
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -331,6 +779,50 @@ def test_a_dataset_that_shuffles_is_refused(stored, x, tmp_path):
     dataset = Batches(x, order=np.random.default_rng(0))
     with pytest.raises(ValueError, match="in the same order each time"):
         teacher_logits(network(), dataset, path=tmp_path / "zt.npy" if stored else None)
+    assert os.listdir(tmp_path) == []
+
+
+class Swapping(Batches):
+    """Gives the rows of one pass with the batches from `first` on in another order."""
+
+    def __init__(self, x, first, in_pass):
+        super().__init__(x)
+        self.first, self.in_pass, self.passes = first, in_pass, 0
+
+    def on_epoch_begin(self):
+        self.passes += 1
+
+    def __getitem__(self, index):
+        last = len(self) - 1
+        swapped = self.passes == self.in_pass and self.first <= index < last
+        return super().__getitem__(last - 1 - (index - self.first) if swapped else index)
+
+
+def test_rows_of_a_pass_that_differs_never_survive(x, tmp_path, monkeypatch):
+    path, teacher = tmp_path / "zt.npy", network()
+    dataset = Swapping(x, first=2, in_pass=2)
+    with pytest.raises(ValueError, match="in the same order each time"):
+        teacher_logits(teacher, dataset, path=path)
+    seen = counting(monkeypatch)
+    found = teacher_logits(teacher, dataset, path=path)
+    assert sum(seen) == 50 - 16  # two batches were the same
+    np.testing.assert_allclose(found, teacher.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("in_pass", [1, 2])
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_pass_of_another_length_is_refused(in_pass, stored, x, tmp_path):
+    class Shrinking(Batches):
+        passes = 0
+
+        def on_epoch_begin(self):
+            self.passes += 1
+
+        def __len__(self):
+            return 6 if self.passes == in_pass else 7
+
+    with pytest.raises(ValueError, match="in the same order each time"):
+        teacher_logits(network(), Shrinking(x), path=tmp_path / "zt.npy" if stored else None)
     assert not (tmp_path / "zt.npy").exists()
 
 

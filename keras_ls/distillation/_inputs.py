@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_ls._checks import shown
 from keras_ls._predictions import check_dataset, one_pass
 
 
@@ -17,25 +18,28 @@ class Inputs:
     Args:
         x: an array, or a list or dict of arrays (anything with a shape that can be sliced); or a dataset of inputs or
             of (inputs, labels).
-        batch_size: rows a batch of arrays.
+        batch_size: number of rows per batch of arrays.
+        text: whether the inputs may be strings.
 
     Raises:
-        ValueError: where `x` is neither, is empty, or holds arrays of different length.
+        ValueError: If `x` is neither, is empty, or holds arrays of different length.
     """
 
-    def __init__(self, x: Any, batch_size: int):
-        self.x, self.batch_size = x, batch_size
+    def __init__(self, x: Any, batch_size: int, text: bool = False):
+        self.x, self.batch_size, self.text = x, batch_size, text
         leaves = tree.flatten(x)
         self.is_dataset = not (leaves and all(getattr(leaf, "shape", ()) for leaf in leaves))
         if self.is_dataset:
-            if x is None or isinstance(x, (list, tuple, dict, str)):
-                raise ValueError(f"`x` must be arrays or a dataset of batches. Received: {type(x).__name__}.")
+            if x is None or isinstance(x, (list, tuple, dict, str, bytes, range)) or hasattr(x, "shape"):
+                raise ValueError(
+                    f"`x` must be arrays or a dataset of batches. Received: x={shown(x)} ({type(x).__name__})."
+                )
             check_dataset(x)
             return
         lengths = {leaf.shape[0] for leaf in leaves}
-        if len(lengths) != 1 or 0 in lengths:
+        if len(lengths) != 1 or not all(isinstance(length, (int, np.integer)) and length for length in lengths):
             raise ValueError(
-                f"The arrays of `x` must hold examples, as many each. Received lengths: {sorted(lengths)}."
+                f"The arrays of `x` must hold examples, as many each. Received lengths: {sorted(lengths, key=str)}."
             )
 
     def batches(self) -> Iterator[tuple[int, Any]]:
@@ -47,36 +51,110 @@ class Inputs:
             slices = (slice(at, at + self.batch_size) for at in range(0, length, self.batch_size))
             nests = (tree.map_structure(lambda leaf, rows=rows: leaf[rows], self.x) for rows in slices)
         for nest in nests:
-            arrays = tree.map_structure(_array, nest)
-            yield len(tree.flatten(arrays)[0]), arrays
+            arrays = tree.map_structure(self._array, nest)
+            yield num_rows(arrays), arrays
 
     def fingerprint(self) -> "Fingerprint":
         """The fingerprint of all batches, which takes one pass."""
         result = Fingerprint()
         for rows, batch in self.batches():
             result.update(rows, batch)
+        if not result.rows:
+            raise ValueError("`x` must hold examples. Received a dataset without batches.")
         return result
+
+    def batches_of(self, expected: "Fingerprint") -> Iterator[tuple[int, Any]]:
+        """The batches again, each compared with what it was in an earlier pass before it is given.
+
+        Raises:
+            ValueError: If a batch of the dataset is another one.
+        """
+        if not self.is_dataset:
+            yield from self.batches()
+            return
+        seen = Fingerprint()
+        for rows, batch in self.batches():
+            seen.update(rows, batch)
+            if seen.prefixes[-1:] != expected.prefixes[len(seen.prefixes) - 1 : len(seen.prefixes)]:
+                raise ValueError(_CHANGES)
+            yield rows, batch
+        if len(seen.prefixes) != len(expected.prefixes):
+            raise ValueError(_CHANGES)
+
+    def _array(self, leaf: Any) -> np.ndarray:
+        try:
+            array = ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`x` must hold arrays. Received: {shown(leaf)} ({error}).") from error
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        if not (self.text and _is_text(array)):
+            try:
+                keras.backend.standardize_dtype(array.dtype)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"`x` must hold numbers{' or strings' if self.text else ''}. Received: an array of {array.dtype}."
+                ) from error
+        return array
+
+
+_CHANGES = (
+    "`x` must give the same batches in the same order each time that it is read. Received a dataset that changes "
+    "(does it shuffle or augment?), so that logits could not be matched with it."
+)
 
 
 class Fingerprint:
-    """Number and digest of the rows seen so far, whatever batches they came in."""
+    """Number and digest of the rows seen so far, whatever batches they came in.
+
+    Attributes:
+        rows: their number.
+        prefixes: one short digest per batch, of all rows up to its end.
+    """
 
     def __init__(self):
         self.rows = 0
+        self.prefixes: list[bytes] = []
         self._leaves: list[Any] = []
 
     def update(self, rows: int, batch: Any) -> None:
         """Adds a batch, a nest of arrays."""
         arrays = tree.flatten(batch)
-        if not self.rows:
+        if not self.prefixes:
             self._leaves = [hashlib.blake2b(f"{array.dtype} {array.shape[1:]}".encode()) for array in arrays]
+        if len(arrays) != len(self._leaves):
+            raise ValueError(
+                f"The batches of `x` must hold the same arrays. Received: {len(arrays)} after {len(self._leaves)}."
+            )
+        prefix = hashlib.blake2b(digest_size=16)
         for digest, array in zip(self._leaves, arrays, strict=True):
             update_digest(digest, array)
+            prefix.update(f"{array.dtype} {array.shape} {digest.hexdigest()}".encode())
         self.rows += rows
+        self.prefixes.append(prefix.digest())
 
     def digest(self) -> str:
         """The digest as text."""
         return " ".join([str(self.rows), *(leaf.hexdigest() for leaf in self._leaves)])
+
+
+def num_rows(batch: Any) -> int:
+    """The number of rows of a nest of arrays.
+
+    Raises:
+        ValueError: If it holds none, or arrays without rows or of different length.
+    """
+    shapes = [array.shape for array in tree.flatten(batch)]
+    if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) != 1:
+        raise ValueError(
+            f"Each batch of `x` must hold arrays, with one row per example. Received: arrays of shape {shown(shapes)}."
+        )
+    return shapes[0][0]
+
+
+def backend_arrays(batch: Any) -> Any:
+    """A nest of arrays in dtypes that the backend has: PyTorch computes with no unsigned integers above 8 bits."""
+    return tree.map_structure(_signed, batch) if keras.backend.backend() == "torch" else batch
 
 
 def update_digest(digest: Any, array: np.ndarray) -> None:
@@ -87,5 +165,15 @@ def update_digest(digest: Any, array: np.ndarray) -> None:
         digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8"))
 
 
-def _array(leaf: Any) -> np.ndarray:
-    return ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+def _is_text(array: np.ndarray) -> bool:
+    if array.dtype.kind == "O":
+        return all(isinstance(value, (str, bytes)) for value in array.flat)
+    return array.dtype.kind in "SU"
+
+
+def _signed(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "u" or array.dtype.itemsize == 1:
+        return array
+    if array.size and array.max() > np.iinfo("int64").max:
+        raise ValueError(f"`x` must hold integers below 2^63 with PyTorch. Received: {array.max()}.")
+    return array.astype("int32" if array.dtype.itemsize == 2 else "int64")

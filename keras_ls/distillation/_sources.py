@@ -10,6 +10,7 @@ from keras import ops
 from keras_ls._backend import attach, attached, get_mask, no_gradients, set_mask
 from keras_ls._checks import check_optional_flag
 from keras_ls._logits import LinearHead, LogProbabilities, logits_model
+from keras_ls.distillation._inputs import backend_arrays, num_rows
 
 _LOGITS = "_keras_ls_logits"
 
@@ -66,34 +67,45 @@ class LogitSource:
             network._clear_losses()  # activity penalties belong to whoever trains the model
         return ops.stop_gradient(logits)
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether the model's inputs may be strings, as far as can be known."""
+        if keras.backend.backend() != "tensorflow":
+            return False
+        inputs = getattr(self.model, "inputs", None)
+        return not inputs or any(keras.backend.standardize_dtype(tensor.dtype) == "string" for tensor in inputs)
+
     def predict(self, inputs) -> np.ndarray:
-        """Logits (n, …, K) of a batch of arrays, float32, or float64 where the model computes in that."""
+        """Logits (n, …, K) of a batch of n arrays, float32, or float64 where the model computes in that."""
         network = self.model if self.network is None else self.network
-        logits = network.predict_on_batch(inputs)
-        if self.logarithm is not None:
-            logits = ops.convert_to_numpy(self.logarithm(ops.convert_to_tensor(logits)))
+        logits = network.predict_on_batch(backend_arrays(inputs))
         if not hasattr(logits, "dtype"):
             raise ValueError("`teacher` must have one output. Received a structure of several.")
+        if self.logarithm is not None:
+            logits = ops.convert_to_numpy(self.logarithm(ops.convert_to_tensor(logits)))
+        _check_rows(network, logits.shape, num_rows(inputs))
         return logits if str(logits.dtype) == "float64" else logits.astype("float32")
 
 
-def logit_source(role: str, model: keras.Model, from_logits: bool | None) -> LogitSource:
+def logit_source(role: str, model: keras.Model, from_logits: bool | None, argument: str | None = None) -> LogitSource:
     """Finds the logits of a built model.
 
     Args:
         role: "teacher" or "student", for messages.
         model: the classifier.
-        from_logits: True where its output holds logits, False for probabilities; None to read it off its layers.
+        from_logits: True if its output holds logits, False for probabilities; None to read it off its layers.
+        argument: what the caller calls `from_logits`; ``{role}_from_logits`` if None.
 
     Raises:
-        ValueError: where the model has several outputs, or does not say what `from_logits` leaves open.
+        ValueError: If the model has several outputs, or does not show what `from_logits` leaves open.
     """
-    check_optional_flag(f"{role}_from_logits", from_logits)
+    argument = argument or f"{role}_from_logits"
+    check_optional_flag(argument, from_logits)
     if len(getattr(model, "outputs", None) or [model]) != 1:
         raise ValueError(f"`{role}` must have one output. Received: {len(model.outputs)} outputs.")
     if from_logits:
         return LogitSource(model)
-    shown = _shown_logits(role, model, required=from_logits is None)
+    shown = _shown_logits(role, model, argument, required=from_logits is None)
     if shown is not None and shown.outputs[0] is model.outputs[0] and from_logits is None:
         return LogitSource(model)
     if shown is None or shown.outputs[0] is model.outputs[0] or not _stands_for(shown, model):
@@ -101,7 +113,7 @@ def logit_source(role: str, model: keras.Model, from_logits: bool | None) -> Log
     return LogitSource(model, network=shown)
 
 
-def _shown_logits(role: str, model: keras.Model, required: bool) -> keras.Model | None:
+def _shown_logits(role: str, model: keras.Model, argument: str, required: bool) -> keras.Model | None:
     """The model's logits as a functional model, or None where its layers do not show them."""
     # A `call` of the user's own may do anything with the layers.
     own_call = not type(model).call.__module__.startswith("keras.")
@@ -112,7 +124,7 @@ def _shown_logits(role: str, model: keras.Model, required: bool) -> keras.Model 
     except ValueError as error:
         if required:
             raise ValueError(
-                f"`{role}_from_logits` must be True (logits) or False (probabilities) where the layers of `{role}` "
+                f"`{argument}` must be True (logits) or False (probabilities) where the layers of `{role}` "
                 f"do not tell which it gives: {error}"
             ) from error
         return None
@@ -129,6 +141,21 @@ def _stands_for(shown: keras.Model, model: keras.Model) -> bool:
         called.add(id(layer))
     called -= {id(layer.dense) for layer in shown._flatten_layers() if isinstance(layer, LinearHead)}
     return not any(layer.activity_regularizer and id(layer) not in called for layer in model._flatten_layers())
+
+
+def _check_rows(network: keras.Model, shape: tuple[int, ...], expected: int) -> None:
+    if len(shape) > 1 and shape[0] == expected:
+        return
+    strategy = getattr(network, "distribute_strategy", None)  # of TensorFlow
+    replicas = getattr(strategy, "num_replicas_in_sync", 1)
+    reason = (
+        f" A TensorFlow distribution strategy runs the whole batch on each of its {replicas} replicas: build or load "
+        "the teacher, and compute its logits, outside the strategy's scope."
+    )
+    raise ValueError(
+        f"`teacher` must give one row of logits per input, (N, …, K). Received: shape {shape} for {expected} inputs."
+        + (reason if replicas > 1 else "")
+    )
 
 
 def _copy_mask(source: Any, target: Any) -> None:

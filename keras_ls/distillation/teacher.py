@@ -1,17 +1,20 @@
 """What a teacher says: its logits, computed once and kept on file, and the label smoothing that they amount to."""
 
-import os
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ls._arrays import hard_labels, log_softmax, prediction_rows, smallest_probability
-from keras_ls._checks import check_count, check_positive
+from keras_ls._checks import check_count, check_optional_flag, check_positive, shown
 from keras_ls._predictions import kept_random_state
-from keras_ls.distillation._cache import identity_of, read, teacher_digest, write
-from keras_ls.distillation._inputs import Fingerprint, Inputs
-from keras_ls.distillation._sources import logit_source
+from keras_ls.distillation._cache import load_or_compute
+from keras_ls.distillation._identity import identity_of, teacher_digest
+from keras_ls.distillation._inputs import Inputs
+from keras_ls.distillation._paths import cache_path
+from keras_ls.distillation._sources import LogitSource, logit_source
+from keras_ls.distillation._unfinished import check_row_shape
 
 # Elements of one block of logits in float64.
 _BLOCK_SIZE = 2**20
@@ -28,8 +31,14 @@ def teacher_logits(
 
     With `path` they are computed into a file, which later calls return without running the teacher. The file knows the
     weights and layers of its teacher, and the values, order and dtype of its inputs: for any others it is computed
-    anew, and **replaced**. An interrupted computation goes on where it ended, its rows lying beside `path` under a name
-    that ends in ``.part``. Recognising the inputs takes a pass over them, not over the teacher.
+    anew, and **replaced**. Nothing but such a file is ever replaced. Recognising the inputs takes a pass over them, not
+    over the teacher.
+
+    At `path` there is always a complete file, or what was there before. Rows are computed into files beside it, whose
+    names end in ``.part`` and ``.log``; after an interruption, an error or a full disk the next call goes on from them.
+    If another process is computing the same logits, this one waits for it and takes them; computations of other logits
+    do not disturb each other, and `path` keeps those of the last to end. Every 1,024 rows have a checksum, verified
+    when the file is opened; damaged rows are computed again, with a warning. (Files of earlier versions have none.)
 
     The logits are those of exactly these inputs: where training augments at random, they are not the teacher's answer
     to what the student sees. Give `Distiller` the teacher itself then, or train on fixed augmented copies::
@@ -39,22 +48,26 @@ def teacher_logits(
         distiller.fit(copies, {"labels": np.tile(y, 8), "teacher_logits": zt})
 
     Args:
-        teacher: a built model (..., K).
+        teacher: a built model with one output (..., K), or (..., 1) for a binary classifier.
         x: an array, or a list or dict of arrays (memory maps are read batch by batch); or a dataset of batches of
             inputs or (inputs, labels), `tf.data.Dataset`, `keras.utils.PyDataset` or
             `torch.utils.data.DataLoader`, which is read twice and must give the same both times.
-        batch_size: examples a batch, where `x` holds arrays.
-        path: a `.npy` file, written if it does not hold these logits, or None for an array in memory.
+        batch_size: number of examples per batch, if `x` holds arrays.
+        path: a `.npy` file, written if it does not hold these logits, or None for an array in memory. Links are
+            followed.
         from_logits: whether the teacher's output holds logits (True) or probabilities (False); None reads it off its
-            last layers. Probabilities whose logits are not shown become log p, which serves for cross-entropy only.
+            last layers. Probabilities whose logits are not shown become log p, which serves for cross-entropy only, or
+            log(p/(1 − p)) for a binary classifier.
 
     Returns:
-        (N, …, K) float32, or float64 for a float64 teacher; a read-only memory map where `path` is given.
+        (N, …, K) float32, or float64 for a float64 teacher; a read-only memory map if `path` is given. A binary
+        classifier with one output gives (N, …, 1), the logit of its class 1.
 
     Raises:
-        ValueError: for a teacher that is not built, or does not say whether it gives logits; empty inputs, or a dataset
-            that has no end or changes from one pass to the next (it shuffles, say, so that no order can match it); a
-            `path` that cannot be written.
+        ValueError: If the teacher is not built, does not show whether it gives logits, or gives another number of rows
+            than there are inputs (as under a TensorFlow distribution strategy); if `x` is empty, or a dataset that has
+            no end or changes from one pass to the next (by shuffling, say, so that no order can match it); if `path`
+            cannot be written, or names something that this function did not write.
 
     Example:
         >>> import numpy as np, keras
@@ -65,28 +78,22 @@ def teacher_logits(
         [[3.0, 1.0], [0.0, 2.0]]
     """
     check_count("batch_size", batch_size)
+    check_optional_flag("from_logits", from_logits)
     if not isinstance(teacher, keras.Model) or not teacher.built:
-        raise ValueError(f"`teacher` must be a built keras.Model. Received: {teacher!r}.")
-    source = logit_source("teacher", teacher, from_logits)
-    inputs = Inputs(x, batch_size)
+        raise ValueError(f"`teacher` must be a built keras.Model. Received: teacher={shown(teacher)}.")
+    source = logit_source("teacher", teacher, from_logits, argument="from_logits")
+    inputs = Inputs(x, batch_size, source.takes_text)
+    file = None if path is None else cache_path(path)
     with kept_random_state():
-        if path is None and not inputs.is_dataset:
-            return np.concatenate([source.predict(batch) for _, batch in inputs.batches()])
+        if file is None and not inputs.is_dataset:
+            return _predicted(source, inputs.batches())
         fingerprint = inputs.fingerprint()
-        if not fingerprint.rows:
-            raise ValueError("`x` must hold examples. Received a dataset without batches.")
-        batches = _checked_batches(inputs, fingerprint)
-        if path is None:
-            return np.concatenate([source.predict(batch) for _, batch in batches])
+        batches = inputs.batches_of(fingerprint)
+        if file is None:
+            return _predicted(source, batches)
         way = "exact" if source.logarithm is None else "log"
         identity = identity_of(teacher_digest(teacher), way, fingerprint.digest())
-        path = _writable(path)
-        found = read(path, identity)
-        if found is None:
-            write(path, identity, fingerprint.rows, batches, source.predict)
-            found = read(path, identity)
-    assert found is not None
-    return found
+        return load_or_compute(file, identity, fingerprint.rows, batches, source.predict)
 
 
 def equivalent_smoothing(
@@ -139,29 +146,10 @@ def equivalent_smoothing(
     return float(total / len(rows) * num_classes / (num_classes - 1))
 
 
-def _checked_batches(inputs: Inputs, expected: Fingerprint):
-    """The batches again; an error at their end where they are not what they were."""
-    seen = Fingerprint()
-    for rows, batch in inputs.batches():
-        if inputs.is_dataset:
-            seen.update(rows, batch)
-        yield rows, batch
-    if inputs.is_dataset and seen.digest() != expected.digest():
-        raise ValueError(
-            "`x` must give the same batches in the same order each time that it is read. Received a dataset that "
-            "changes (does it shuffle or augment?), so that logits could not be matched with it."
-        )
-
-
-def _writable(path: Any) -> str:
-    try:
-        path = os.fspath(path)
-        if os.path.isdir(path):
-            raise IsADirectoryError("it is a folder")
-        folder = os.path.dirname(os.path.abspath(path))
-        os.makedirs(folder, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError("no permission to write")
-    except (TypeError, OSError) as error:
-        raise ValueError(f"`path` must be a file that can be written. Received: {path!r} ({error}).") from error
-    return path
+def _predicted(source: LogitSource, batches: Iterable[tuple[int, Any]]) -> np.ndarray:
+    parts: list[np.ndarray] = []
+    for rows, batch in batches:
+        if rows:
+            parts.append(source.predict(batch))
+            check_row_shape(parts[-1], parts[0].shape[1:])
+    return np.concatenate(parts)

@@ -1,0 +1,39 @@
+"""Short digests that tell one teacher's logits of one set of inputs from all others."""
+
+import hashlib
+import json
+
+import keras
+from keras import ops
+
+from keras_ls.distillation._inputs import update_digest
+
+
+def teacher_digest(teacher: keras.Model) -> str:
+    """What tells one teacher from another: its weights and its layers, whatever these are called."""
+    digest = hashlib.blake2b(_architecture(teacher).encode())
+    for variable in teacher.weights:
+        array = ops.convert_to_numpy(variable)
+        digest.update(f"{variable.dtype} {array.shape}".encode())
+        update_digest(digest, array)
+    return digest.hexdigest()
+
+
+def identity_of(*parts: str) -> str:
+    """One digest of several texts, of 32 hexadecimal digits."""
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+def _architecture(model: keras.Model) -> str:
+    layers = list(model._flatten_layers())
+    try:
+        config = keras.saving.serialize_keras_object(model)
+        text = json.dumps(
+            [config["class_name"], config["config"]], sort_keys=True, default=lambda value: str(type(value))
+        )
+    except (NotImplementedError, TypeError, ValueError):  # a subclass that says nothing about itself
+        text = json.dumps([[type(layer).__qualname__, layer.dtype_policy.name] for layer in layers])
+    # Keras numbers the layers that a process makes: names say nothing.
+    for index, layer in enumerate(layers):
+        text = text.replace(json.dumps(layer.name), f'"#{index}"')
+    return text
