@@ -17,8 +17,8 @@ class ClusterStatistics:
 
     Attributes:
         within: mean squared distance of an example to the mean of its class.
-        between: mean over examples of the squared distance of their class's mean to the overall mean.
-        ratio: within / between; NaN where both are 0.
+        between: mean over examples of the squared distance of their class's mean to the overall mean; 0 for one class.
+        ratio: within / between; NaN for one class, which cannot be far from others, and if both are 0.
         template_distance: mean distance of two classes' templates; NaN without templates.
         template_distance_cv: standard deviation of these distances over their mean: 0 for a regular simplex.
     """
@@ -46,7 +46,7 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
         Activations or templates that are NaN or infinite give NaN.
 
     Raises:
-        ValueError: where shapes do not match.
+        ValueError: If shapes do not match.
 
     Example:
         >>> import keras_ls
@@ -75,9 +75,11 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
     np.add.at(means, inverse, centred)
     means /= counts[:, None]
     within = float(np.square(centred - means[inverse]).sum() / len(rows))
-    between = float(counts @ np.square(means).sum(axis=1) / len(rows))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = float(np.divide(within, between))
+    between, ratio = 0.0 * within, np.nan  # NaN stays NaN
+    if len(counts) > 1:  # the mean of one class is the overall mean, but for rounding
+        between = float(counts @ np.square(means).sum(axis=1) / len(rows))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = float(np.divide(within, between))
     return ClusterStatistics(within, between, ratio, distance, deviation)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,13 +10,18 @@ import keras
 import numpy as np
 from keras import layers, ops, tree
 
-from keras_ls._backend import get_mask, output_spec
-from keras_ls._checks import check_count
+from keras_ls._backend import get_mask, output_spec, values_kept_on_error
+from keras_ls._checks import check_count, shown
 from keras_ls._logits import LinearHead
-from keras_ls._predictions import kept_random_state
+from keras_ls._model_inputs import check_ends, input_arrays, is_dataset, length
+from keras_ls._outputs import output_model
+from keras_ls._predictions import check_no_preprocessor, kept_random_state
 from keras_ls._temperature import TemperatureScaling
 
 GUESSED_SIZES = (32, 224)
+GIVE_THE_LAYER = "Give the last Dense of one of them in its place, model.get_layer(name)."
+# Held during a pass, which may replace the methods of layers (that models may share) while it is traced.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,49 +44,83 @@ class Forward:
 class Probe:
     """Runs a model in inference mode and keeps what its last `Dense` is given. Compiled once, used again and again.
 
-    The model, its optimizer, its random state and which of its weights are trainable stay as they are.
+    The model, its optimizer, its random state and which of its weights are trainable stay as they are. Threads may use
+    one model at a time; their passes take turns.
 
     Args:
-        model: a built `keras.Model` with one output whose last layer with weights is a `Dense`.
+        model: a built `keras.Model` whose last layer with weights, on the way to the output, is a `Dense`.
+        output: the name of the output, or None if there is only one.
 
     Raises:
-        ValueError: where the model is not built; at the first pass where it ends in something else than a `Dense`.
+        ValueError: If the model is not built, preprocesses its inputs in `predict`, or has no such output; at the first
+            pass if it ends in something other than a `Dense`.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, output: str | None = None):
         check_built(model)
-        self._watching = _WatchingModel(model)
+        check_no_preprocessor(model)
+        self._watching = _WatchingModel(output_model(model, output), model)
 
     def forward(self, x: Any, batch_size: int = 256) -> Forward:
         """One pass over `x`, an array, a list or dict of arrays, or a dataset, as `model.predict` takes them."""
         check_count("batch_size", batch_size)
-        with kept_random_state():
-            found = self._watching.predict(x, batch_size=batch_size, verbose=0)
+        arrays = None if is_dataset(x) else input_arrays("x", x)
+        variables = self._watching.model.variables
+        with _ONE_AT_A_TIME, kept_random_state(), values_kept_on_error(variables):
+            if arrays is None:
+                check_ends("x", x)
+                found = self._watching.predict(x, verbose=0)
+            else:
+                found = self._in_equal_batches(arrays, batch_size)
         return Forward(found["activations"], found["outputs"], found.get("mask"), self._watching.record.head())
 
+    def _in_equal_batches(self, arrays: Any, batch_size: int) -> dict[str, np.ndarray]:
+        """What the model gives for arrays. The last batch is filled up, since every new size is compiled anew."""
+        count = length(arrays)
+        size = _multiple(min(batch_size, count), _shards())
+        whole = count - count % size
+        parts = []
+        if whole:
+            given = tree.map_structure(lambda leaf: leaf[:whole], arrays)
+            parts.append(self._predict(given, whole, whole, size))
+        if whole < count:
+            index = np.minimum(np.arange(whole, whole + size), count - 1)
+            given = tree.map_structure(lambda leaf: leaf[index], arrays)
+            parts.append(self._predict(given, count - whole, size, size))
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-def forward(model: keras.Model, x: Any, batch_size: int = 256) -> Forward:
-    """`Probe(model).forward(x, batch_size)`, for a model that is asked once."""
-    return Probe(model).forward(x, batch_size)
+    def _predict(self, arrays: Any, count: int, given: int, size: int) -> dict[str, np.ndarray]:
+        """What the model gives for the first `count` of the `given` examples in `arrays`."""
+        found = self._watching.predict(arrays, batch_size=size, verbose=0)
+        if len(found["outputs"]) != given or len(found["activations"]) % given:
+            raise ValueError(
+                f"`model` must give one row per example. Received: {len(found['outputs'])} rows for {given} examples."
+            )
+        # Activations may have several rows per example, where the model folds time into the batch.
+        return {name: rows[: len(rows) // given * count] for name, rows in found.items()}
 
 
 def find_head(model: keras.Model) -> layers.Dense:
     """Returns the last `Dense` of a built model, found without data.
 
     Raises:
-        ValueError: where there is none, something else ends the model, it has several outputs, or a subclassed model
-            does not show its order.
+        ValueError: If there is none, something else ends the model, it has several outputs, or a subclassed model does
+            not show its order.
     """
     check_built(model)
+    _single(getattr(model, "outputs", None) or [None], GIVE_THE_LAYER)
     inputs = _symbolic_inputs(model)
     # Not every layer can be traced with sizes that are unknown, and not every one with those that are guessed.
     for size in (None, *GUESSED_SIZES) if inputs is not None else ():
         record = _Record()
         try:
-            outputs = _trace(model, inputs, size, record)
+            with _ONE_AT_A_TIME:
+                outputs = _trace(model, inputs, size, record)
         except Exception:  # whatever the layers and the backend raise
             continue
-        _single(outputs)
+        _single(outputs, GIVE_THE_LAYER)
         return record.head()
     dense = [layer for layer in _all_layers(model) if isinstance(layer, layers.Dense)]
     if len(dense) != 1:
@@ -95,7 +135,7 @@ def dense_of(layer: Any) -> layers.Dense | None:
     """The `Dense` that `layer` is or applies as it is, or None.
 
     Raises:
-        ValueError: where it is quantized, so that its kernel is in units of its own.
+        ValueError: If it is quantized, so that its kernel is in units of its own.
     """
     if isinstance(layer, layers.TimeDistributed):
         layer = layer.layer
@@ -109,24 +149,28 @@ def dense_of(layer: Any) -> layers.Dense | None:
 
 
 def check_built(model: Any) -> None:
-    """Refuses what is no Keras model with weights."""
+    """Raises `ValueError` unless `model` is a built Keras model with weights."""
     if not isinstance(model, keras.Model) or not model.built or not model.weights:
-        kind = "one that is not built" if isinstance(model, keras.Model) else type(model).__name__
+        kind = "one that is not built" if isinstance(model, keras.Model) else shown(model)
         raise ValueError(f"`model` must be a built keras.Model: call or fit it first. Received: {kind}.")
 
 
 class _WatchingModel(keras.Model):
     """Gives the penultimate activations, the outputs and the mask of another model, so that `predict` compiles it."""
 
-    def __init__(self, model: keras.Model):
-        super().__init__(name=f"{model.name}_watched")
+    def __init__(self, model: keras.Model, given: keras.Model):
+        """`given` is what the caller compiled, of which `model` may be one output."""
+        # As it is, without a cast: the model's own `predict` makes none before its first layer.
+        super().__init__(name=f"{model.name}_watched", dtype=model.dtype_policy, autocast=False)
         self.model = model
         self.record = _Record()
+        if given.compiled:
+            self.run_eagerly, self.jit_compile = given.run_eagerly, given.jit_compile
 
     def call(self, inputs):
         """Runs the other model in inference mode."""
         with _watched(self.model, self.record):
-            outputs = _single(self.model(inputs, training=False))
+            outputs = _single(self.model(inputs, training=False), "Make a functional model of one of them.")
         self.record.head()  # an error where there is none
         activations = self.record.inputs
         found = {"activations": _wide(activations), "outputs": _wide(outputs)}
@@ -150,7 +194,7 @@ class _Record:
         if dense is None:
             last = "none" if self.layer is None else f"{self.layer.name!r} ({type(self.layer).__name__})"
             raise ValueError(
-                "The last layer of `model` with weights must be a Dense, which gives one template a class. "
+                "The last layer of `model` with weights must be a Dense, which gives one template per class. "
                 f"Received: {last}."
             )
         return dense
@@ -158,14 +202,16 @@ class _Record:
 
 @contextlib.contextmanager
 def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
-    """Notes in `record` which layer with weights finishes last while the context lasts."""
+    """Notes in `record` which layer with weights finishes last in this thread while the context lasts."""
     wrapped = [layer for layer in _all_layers(model) if _counts(layer)]
+    thread = threading.get_ident()  # another one may predict with the same layers
 
     def noting(layer, call):
         def wrapper(*args, **kwargs):
             result = call(*args, **kwargs)
-            record.layer = layer
-            record.inputs = args[0] if args else next(iter(kwargs.values()))
+            if threading.get_ident() == thread:
+                record.layer = layer
+                record.inputs = args[0] if args else next(iter(kwargs.values()))
             return result
 
         return wrapper
@@ -218,11 +264,26 @@ def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -
     return output_spec(run, tree.map_structure(sized, inputs))
 
 
-def _single(outputs: Any) -> Any:
+def _single(outputs: Any, advice: str) -> Any:
     flat = tree.flatten(outputs)
     if len(flat) != 1:
-        raise ValueError(f"`model` must have one output. Received: {len(flat)} outputs.")
+        raise ValueError(f"`model` must have one output. Received: {len(flat)} outputs. {advice}")
     return flat[0]
+
+
+def _multiple(size: int, of: int) -> int:
+    """`size` rounded up to a multiple."""
+    return -(-size // of) * of
+
+
+def _shards() -> int:
+    """Over how many devices Keras spreads a batch."""
+    distribution = keras.distribution.distribution()
+    axis = getattr(distribution, "batch_dim_name", None)
+    if axis is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(axis)]
 
 
 def _wide(x: Any) -> Any:

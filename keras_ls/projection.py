@@ -1,18 +1,21 @@
 """The paper's picture of a network: penultimate activations in the plane through three classes' templates."""
 
 import dataclasses
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
+from keras import ops
 
 from keras_ls._arrays import taken, to_numpy
-from keras_ls._checks import check_count
+from keras_ls._checks import check_count, shown
 from keras_ls._clusters import RANK_TOLERANCE, ClusterStatistics, cluster_statistics, with_one
-from keras_ls._head import Forward, Probe, dense_of, find_head, forward
+from keras_ls._head import Forward, Probe, dense_of, find_head
+from keras_ls._model_inputs import input_arrays, length
+from keras_ls._outputs import of_output, output_names
 
 __all__ = [
     "ClassPlane",
@@ -24,6 +27,8 @@ __all__ = [
     "project_classes",
 ]
 
+EXAMPLES_PER_CLASS = 100
+
 
 def class_templates(model_or_layer: Any) -> np.ndarray:
     """Returns the template of each class: its column of the last kernel, with its bias appended.
@@ -32,15 +37,16 @@ def class_templates(model_or_layer: Any) -> np.ndarray:
     appended, xᵀw_k. Where there is no bias a 0 is appended.
 
     Args:
-        model_or_layer: a built `keras.Model` whose last layer with weights is a `Dense`, or that layer. A subclassed
-            model does not always show which `Dense` is its last; then give the layer.
+        model_or_layer: a built `keras.Model` of one output whose last layer with weights is a `Dense`, or that layer.
+            Give the layer, `model.get_layer(name)`, if the model has several outputs, or is a subclassed model that
+            does not show which `Dense` is its last.
 
     Returns:
         (K, D + 1), float32 or wider.
 
     Raises:
-        ValueError: where the model or layer is not built, the model has several outputs, or the last layer with
-            weights is no `Dense`, or a quantized one.
+        ValueError: If the model or layer is not built, the model has several outputs, or the last layer with weights
+            is not a `Dense`, or is quantized.
 
     Example:
         >>> import keras, keras_ls
@@ -56,28 +62,32 @@ def class_templates(model_or_layer: Any) -> np.ndarray:
     else:
         dense = dense_of(model_or_layer)
         if dense is None or not dense.built:
-            kind = type(model_or_layer).__name__ if dense is None else "a Dense that is not built"
+            kind = shown(model_or_layer) if dense is None else "a Dense that is not built"
             raise ValueError(f"`model_or_layer` must be a built keras.Model or Dense layer. Received: {kind}.")
     return _templates(dense)
 
 
-def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256) -> np.ndarray:
+def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256, output: str | None = None) -> np.ndarray:
     """Returns what the last `Dense` of a model is given, in inference mode.
 
-    Costs one forward pass. The model, its optimizer and which of its weights are trainable stay as they are.
+    Costs one forward pass. The model, its optimizer and which of its weights are trainable stay as they are. Several
+    threads may ask the same model; their passes take turns.
 
     Args:
-        model: a built Sequential, functional or subclassed `keras.Model` with one output whose last layer with
-            weights is a `Dense`, whatever follows it (an activation, a softmax, a temperature).
+        model: a built Sequential, functional or subclassed `keras.Model` whose last layer with weights, on the way to
+            the output, is a `Dense`, whatever follows it (an activation, a softmax, a temperature). It may have a
+            single unit, as binary classifiers do.
         x: inputs as `model.predict` takes them: an array, a list or dict of arrays, or a dataset.
-        batch_size: examples in a batch, for arrays.
+        batch_size: number of examples in a batch, for arrays.
+        output: the name of one output, if the model has several.
 
     Returns:
-        (N, D), float32 or wider; (N, T, D) where the `Dense` is applied to each step of a sequence.
+        (N, D), float32 or wider; (N, T, D) if the `Dense` is applied to each step of a sequence.
 
     Raises:
-        ValueError: where the model is not built, has several outputs, or ends in another layer with weights, such as a
-            1×1 convolution before a pooling, or in a quantized `Dense`.
+        ValueError: If the model is not built, preprocesses its inputs in `predict` (as KerasHub's tasks do), has
+            several outputs and none is named, or ends in another layer with weights, such as a 1×1 convolution before
+            a pooling, or in a quantized `Dense`; or if `x` is neither arrays nor a dataset.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -89,7 +99,7 @@ def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256) -
     Reference:
         Müller, Kornblith and Hinton 2019, section 2.
     """
-    return forward(model, x, batch_size).activations
+    return Probe(model, output).forward(x, batch_size).activations
 
 
 class ClassPlane:
@@ -105,7 +115,7 @@ class ClassPlane:
         templates: (3, D + 1), such as `class_templates(model)[[0, 1, 2]]`.
 
     Raises:
-        ValueError: where there are not three templates, or they lie on a line.
+        ValueError: If there are not three finite templates, or they lie on a line.
 
     Example:
         >>> import keras_ls
@@ -144,7 +154,7 @@ class ClassPlane:
             (N, 2), float64: basis · (x − origin).
 
         Raises:
-            ValueError: where the width is neither.
+            ValueError: If the width is neither.
         """
         rows, width = to_numpy("activations", activations).astype("float64"), len(self.origin)
         if rows.ndim != 2 or rows.shape[1] not in (width - 1, width):
@@ -153,11 +163,14 @@ class ClassPlane:
             )
         return self._coordinates(rows if rows.shape[1] == width else with_one(rows))
 
+    def __repr__(self) -> str:
+        return f"ClassPlane(3 templates of width {len(self.origin)})"
+
     def _coordinates(self, rows: np.ndarray) -> np.ndarray:
         return (rows - self.origin) @ self.basis.T
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Projection:
     """Examples of three classes in the plane through their templates.
 
@@ -166,7 +179,7 @@ class Projection:
         labels: (N,), the class of each point, as given.
         templates_2d: (3, 2), the templates of the three classes, in their order.
         class_names: the names of the three classes, in their order.
-        classes: the ids of the three classes, in their order; where they are not given, those of `labels`, sorted.
+        classes: the ids of the three classes, in their order; if they are not given, those of `labels`, sorted.
     """
 
     points: np.ndarray
@@ -179,32 +192,40 @@ class Projection:
         if not self.classes:
             object.__setattr__(self, "classes", tuple(np.unique(self.labels).tolist()))
 
+    def __repr__(self) -> str:
+        names = textwrap.shorten(", ".join(map(str, self.class_names)), 80, placeholder=" …")
+        return f"Projection({len(self.points)} points, classes {names})"
+
 
 def project_classes(
     model: keras.Model,
     x: Any,
     y: Any,
     classes: Sequence[int],
-    examples_per_class: int = 100,
+    examples_per_class: int = EXAMPLES_PER_CLASS,
     seed: int = 0,
+    output: str | None = None,
 ) -> Projection:
     """Projects examples of three classes onto the plane through the classes' templates.
 
     Args:
-        model: as for `penultimate_activations`.
+        model: as for `penultimate_activations`, of at least three classes.
         x: inputs: an array, or a list or dict of arrays.
-        y: class ids (N,) or (N, 1), or one-hot rows (N, K); other classes than the three are passed over. For a
-            `Dense` over sequences class ids (N, T), of which those that the model masks are passed over.
+        y: class ids (N,) or (N, 1), or one-hot rows (N, K); examples of other classes are passed over. For a `Dense`
+            over sequences class ids (N, T), of which those that the model masks are passed over. With `output` also the
+            dict by outputs that `fit` takes.
         classes: ids of three different classes, in [0, K).
-        examples_per_class: how many examples of each class, drawn without replacement, or all where there are fewer,
-            with a warning.
-        seed: for the draw.
+        examples_per_class: how many examples of each class are drawn, without replacement; all of them if a class has
+            fewer (with a warning if you gave another number than the default).
+        seed: an integer of at least 0 for the draw.
+        output: the name of one output, if the model has several.
 
     Returns:
         A `Projection`, examples in the order of `y`.
 
     Raises:
-        ValueError: where classes, labels and inputs do not fit together, or the three templates lie on a line.
+        ValueError: If classes, labels and inputs do not fit together, the model has fewer than three classes, or the
+            three templates lie on a line.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -220,17 +241,18 @@ def project_classes(
     check_count("examples_per_class", examples_per_class)
     check_count("seed", seed, minimum=0)
     ids = check_classes(classes)
-    labels = check_labels(x, y)
+    probe = Probe(model, output)
+    arrays, labels = check_labels(x, of_output(y, output, output_names(model)))
     if labels.ndim == 2:
-        run = forward(model, x)
+        run = probe.forward(arrays)
         if labels.shape == run.outputs.shape:
             labels = labels.argmax(axis=1)
         _check_steps(labels, run)
-        places = drawn(labels, ids, examples_per_class, seed, run.mask)
+        places = drawn(labels, ids, examples_per_class, seed, run.mask, EXAMPLES_PER_CLASS)
         activations = run.activations[places]
     else:
-        places = drawn(labels, ids, examples_per_class, seed)
-        run = Probe(model).forward(taken(x, places[0]))
+        places = drawn(labels, ids, examples_per_class, seed, default=EXAMPLES_PER_CLASS)
+        run = probe.forward(taken(arrays, places[0]))
         activations = run.activations
         _check_steps(labels[places], run)
     return projected(run.head, activations, labels[places], ids)
@@ -238,21 +260,27 @@ def project_classes(
 
 def projected(head: Any, activations: np.ndarray, labels: np.ndarray, ids: tuple[int, ...]) -> Projection:
     """The `Projection` of (N, D) activations onto the plane of three columns of the `Dense` `head`."""
+    check_in_range(ids, head)
     templates = _templates(head)
-    if max(ids) >= len(templates):
-        raise ValueError(f"`classes` must be in [0, {len(templates)}). Received: {list(ids)}.")
     plane = ClassPlane(templates[list(ids)])
     names = tuple(str(k) for k in ids)
     return Projection(plane.project(activations), labels, plane.templates_2d, names, ids)
 
 
 def drawn(
-    labels: np.ndarray, ids: tuple[int, ...], examples_per_class: int, seed: int, mask: np.ndarray | None = None
+    labels: np.ndarray,
+    ids: tuple[int, ...],
+    examples_per_class: int,
+    seed: int,
+    mask: np.ndarray | None = None,
+    default: int | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Index arrays of at most `examples_per_class` entries of `labels` for each id, in their order.
 
+    A class with fewer is a matter for a warning, unless `examples_per_class` is the `default` that nobody chose.
+
     Raises:
-        ValueError: where a class has no example.
+        ValueError: If a class has no example.
     """
     chosen = []
     flat = labels.reshape(-1)
@@ -261,7 +289,7 @@ def drawn(
         places = np.flatnonzero((flat == k) & counts)
         if len(places) == 0:
             raise ValueError(f"`y` must hold examples of each of the classes {list(ids)}. Received none of {k}.")
-        if len(places) < examples_per_class:
+        if len(places) < examples_per_class != default:
             warnings.warn(
                 f"Class {k} has {len(places)} examples, fewer than examples_per_class={examples_per_class}; all of "
                 "them are used.",
@@ -274,24 +302,36 @@ def drawn(
 
 def check_classes(classes: Any) -> tuple[int, ...]:
     """Returns three different class ids."""
-    array = np.asarray(classes)
+    try:
+        array = ops.convert_to_numpy(classes) if ops.is_tensor(classes) else np.asarray(classes)
+    except ValueError:  # ragged lists
+        array = np.empty(0)
     if array.shape != (3,) or array.dtype.kind not in "iu" or len(set(array.tolist())) != 3 or array.min() < 0:
-        raise ValueError(f"`classes` must be three different class ids. Received: classes={classes!r}.")
+        raise ValueError(f"`classes` must be three different class ids. Received: classes={shown(classes)}.")
     return tuple(array.tolist())
 
 
-def check_labels(x: Any, y: Any) -> np.ndarray:
-    """Returns `y` as an array (N,) or (N, T), as given, that is as long as each array of `x`."""
-    labels = to_numpy("y", y)
+def check_in_range(ids: tuple[int, ...], head: Any) -> None:
+    """Raises `ValueError` unless the `Dense` `head` has the classes."""
+    if head.units < 3:
+        raise ValueError(
+            "`model` must have at least three classes, whose templates span a plane. "
+            f"Received: a last Dense of {head.units} unit{'s' if head.units > 1 else ', a binary classifier'}."
+        )
+    if max(ids) >= head.units:
+        raise ValueError(f"`classes` must be in [0, {head.units}). Received: {list(ids)}.")
+
+
+def check_labels(x: Any, y: Any) -> tuple[Any, np.ndarray]:
+    """Returns `x` as NumPy arrays, and `y` as an array (N,) or (N, T), as given, that is as long as they are."""
+    arrays, labels = input_arrays("x", x), to_numpy("y", y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    lengths = [leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in tree.flatten(x)]
-    if labels.ndim not in (1, 2) or set(lengths) != {len(labels)}:
+    if labels.ndim not in (1, 2) or len(labels) != length(arrays):
         raise ValueError(
-            f"`y` must hold one class id an example of `x`. Received: y of shape {labels.shape} and x of length "
-            f"{lengths}."
+            f"`y` must hold one class id per example of `x` ({length(arrays)}). Received: shape {labels.shape}."
         )
-    return labels
+    return arrays, labels
 
 
 def _check_steps(labels: np.ndarray, run: Forward) -> None:

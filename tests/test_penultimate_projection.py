@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import warnings
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ def data(rng):
 
 
 def classifier(*body):
-    model = keras.Sequential([keras.Input((5,)), *body, layers.Dense(4, activation="softmax")])
+    model = keras.Sequential([keras.Input((5,)), *body, layers.Dense(4, activation="softmax", name="head")])
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     return model
 
@@ -207,20 +208,40 @@ def test_a_second_fit_goes_on(data, tmp_path):
         ({"classes": "ant"}, "`classes` must be three different classes"),
         ({"classes": 3}, "`classes` must be three different classes"),
         ({"classes": ["ant", "bee", "cow"], "class_names": NAMES}, "known names: ant, bee, cat, dog. Received: 'cow'"),
-        ({"classes": ["ant", "bee", "cat"]}, "`classes` must be ids where `class_names` is not given"),
+        ({"classes": ["ant", "bee", "cat"]}, "`classes` must be ids if `class_names` is not given"),
         ({"classes": [0, 1, 7]}, "Received none of 7"),
         ({"class_names": ["a", "a", "b", "c"]}, "`class_names` must be different names"),
         ({"class_names": "abcd"}, "`class_names` must be different names"),
-        ({"y": np.zeros(79)}, "`y` must hold one class id an example"),
+        ({"y": np.zeros(79)}, "`y` must hold one class id per example"),
         ({"freq": 0}, "`freq` must be at least 1"),
         ({"examples_per_class": 0}, "`examples_per_class` must be at least 1"),
         ({"log_dir": __file__}, "`log_dir` must be a folder that can be written"),
+        ({"log_dir": None}, "`log_dir` must be a path"),
+        ({"log_dir": b"runs"}, "`log_dir` must be a path"),
+        ({"log_dir": 3}, "`log_dir` must be a path"),
+        ({"x": range(80)}, "`x` must be an array"),
+        ({"x": "images"}, "`x` must be an array"),
+        ({"y": "labels"}, "`y` must be an array of real numbers"),
+        ({"classes": [0, 1, np.nan]}, "`classes` must be three different class ids"),
+        ({"classes": [0, [1], [2, 3]]}, "`classes` must be three different class ids"),
+        ({"classes": None}, "`classes` must be three different classes"),
+        ({"classes": b"abc"}, "`classes` must be three different classes"),
+        ({"classes": ["x", 0, 1], "class_names": [f"name\n{k}" for k in range(999)]}, "known names: name 0, name 1"),
+        ({"class_names": 3}, "`class_names` must be different names"),
+        ({"class_names": ["a\nb"] * 999}, "`class_names` must be different names"),
+        ({"freq": "1"}, "`freq` must be an integer"),
+        ({"examples_per_class": 2**70}, "`examples_per_class` must be at most"),
+        ({"output": 3}, "`output` must be a string"),
+        ({"output": "b", "y": {"a": np.arange(80)}}, "A dict by outputs must hold `output`, 'b'"),
     ],
 )
 def test_refuses_when_it_is_made(data, tmp_path, change, message):
-    arguments = {"x": data[0], "y": data[1], "classes": [0, 1, 2], "log_dir": tmp_path, "examples_per_class": 5}
-    with pytest.raises(ValueError, match=message):
+    arguments = {"x": data[0], "y": data[1], "classes": [0, 1, 2], "log_dir": tmp_path / "run", "examples_per_class": 5}
+    with pytest.raises(ValueError, match=message) as raised:
         PenultimateProjection(**{**arguments, **change})
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -228,7 +249,8 @@ def test_refuses_when_it_is_made(data, tmp_path, change, message):
     [
         ({"class_names": NAMES[:3]}, "`class_names` must name all 4 classes. Received: 3 names"),
         ({"y": np.arange(80) % 5, "classes": [0, 1, 4]}, r"`classes` must be in \[0, 4\). Received: \[0, 1, 4\]"),
-        ({"y": np.zeros((80, 3), int)}, "`y` must hold one class id an example"),
+        ({"y": np.zeros((80, 3), int)}, "`y` must hold one class id per example"),
+        ({"output": "other"}, r"`output` must name one output of `model` \('head'\)"),
     ],
 )
 def test_refuses_before_it_trains(data, tmp_path, change, message):
@@ -239,6 +261,49 @@ def test_refuses_before_it_trains(data, tmp_path, change, message):
         fit(model, data, PenultimateProjection(**{**arguments, **change}))
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("labels", ["own", "dict"])
+def test_shows_one_of_several_outputs(data, tmp_path, monkeypatch, labels):
+    x, y = data
+    inputs = keras.Input((5,))
+    outputs = {"a": layers.Dense(4, name="a")(inputs), "b": layers.Dense(3, name="b")(layers.Dense(6)(inputs))}
+    model = keras.Model(inputs, outputs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), {"a": loss, "b": loss})
+    given = {"a": y, "b": y % 3}
+    callback = PenultimateProjection(
+        x, given if labels == "dict" else y, [3, 0, 2], tmp_path, examples_per_class=20, output="a"
+    )
+    seen = drawn_by(callback, monkeypatch)
+    fit(model, (x, given), callback)
+    kernel, bias = (numpy(weight) for weight in model.get_layer("a").weights)
+    templates = np.concatenate([kernel.T, bias[:, None]], axis=1)[[3, 0, 2]]
+    rows = np.concatenate([x, np.ones((80, 1))], axis=1)[np.isin(y, [3, 0, 2])] - templates.mean(0)
+    sizes = np.linalg.norm(in_plane(rows, templates), axis=1)
+    np.testing.assert_allclose(np.linalg.norm(seen[0].points, axis=1), sizes, rtol=1e-4)
+    with pytest.raises(ValueError, match="`output` must name one"):
+        fit(model, (x, given), PenultimateProjection(x, y, [3, 0, 2], tmp_path, examples_per_class=20))
+
+
+def test_a_binary_model_has_no_plane(data, tmp_path):
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    with pytest.raises(ValueError, match=r"at least three classes.*a binary classifier"):
+        fit(model, (data[0], data[1] % 2), PenultimateProjection(*data, [0, 1, 2], tmp_path))
+
+
+def test_a_model_that_preprocesses_is_refused(data, tmp_path):
+    model = classifier()
+    model.preprocessor = lambda x: x
+    with pytest.raises(ValueError, match="must not preprocess its inputs"):
+        fit(model, data, PenultimateProjection(*data, [0, 1, 2], tmp_path))
+
+
+def test_says_nothing_of_fewer_examples_than_the_default(data, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(classifier(), data, PenultimateProjection(*data, [0, 1, 2], tmp_path), epochs=2)
 
 
 def test_names_every_statistic():

@@ -1,5 +1,10 @@
 """The penultimate layer of any model, the plane of three templates, and cluster statistics."""
 
+import concurrent.futures
+import dataclasses
+import threading
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -271,9 +276,9 @@ class TestOtherEndings:
     def test_two_outputs_are_refused(self, rng):
         inputs = keras.Input((3,))
         model = keras.Model(inputs, [layers.Dense(2)(inputs), layers.Dense(3)(inputs)])
-        with pytest.raises(ValueError, match="one output"):
+        with pytest.raises(ValueError, match="`output` must name one"):
             penultimate(model, np.zeros((2, 3)))
-        with pytest.raises(ValueError, match="one output"):
+        with pytest.raises(ValueError, match=r"one output.*2 outputs. Give the last Dense.*get_layer\(name\)"):
             class_templates(model)
 
     def test_a_quantized_head_is_refused_and_not_passed_over(self, rng):
@@ -298,6 +303,175 @@ class TestOtherEndings:
             penultimate(model, np.zeros((2, 3)))
         with pytest.raises(ValueError, match="must be a built"):
             class_templates(model)
+
+
+def two_heads(form):
+    """A model of two outputs, the first of which ends at another depth than the second."""
+    inputs = keras.Input((5,))
+    body = layers.Dense(6, activation="relu", name="body")(inputs)
+    animal = layers.Dense(4, activation="softmax", name="animal")(layers.Dense(3, name="deep")(body))
+    plant = layers.Softmax(name="plant")(layers.Dense(3, name="plant_logits")(body))
+    outputs = {"dict": {"plant": plant, "animal": animal}, "list": [plant, animal]}[form]
+    return keras.Model(inputs, outputs)
+
+
+class TestOneOfSeveralOutputs:
+    @pytest.mark.parametrize("form", ["dict", "list"])
+    def test_has_the_activations_of_its_own_last_dense(self, rng, form):
+        model, x = two_heads(form), rng.standard_normal((7, 5)).astype("float32")
+        for output, dense in (("animal", "animal"), ("plant", "plant_logits")):
+            found = penultimate(model, x, batch_size=3, output=output)
+            np.testing.assert_allclose(found, cut(model, dense)(x), rtol=1e-5, atol=1e-6)
+
+    def test_is_projected_by_labels_as_fit_takes_them(self, rng):
+        model, x, y = two_heads("dict"), rng.standard_normal((30, 5)).astype("float32"), np.arange(30) % 3
+        labels = {"animal": 3 - y, "plant": y}
+        for output, head in (("animal", "animal"), ("plant", "plant_logits")):
+            projections = [
+                keras_ls.project_classes(model, x, given, (1, 2, 3 * (output == "animal")), output=output)
+                for given in (labels, labels[output])
+            ]
+            plane = ClassPlane(class_templates(model.get_layer(head))[list(projections[0].classes)])
+            expected = plane.project(cut(model, head)(x))
+            for projection in projections:
+                np.testing.assert_allclose(projection.points, expected, rtol=1e-4, atol=1e-5)
+
+    def test_must_be_known(self, rng):
+        model, x, y = two_heads("dict"), np.zeros((3, 5), "float32"), np.arange(3)
+        for output in ("fungus", 3, ["animal"]):
+            with pytest.raises(ValueError, match=r"`output` must name one output of `model` \('animal', 'plant'\)"):
+                penultimate(model, x, output=output)
+        with pytest.raises(ValueError, match="`output` must name one"):
+            keras_ls.project_classes(model, x, y, (0, 1, 2))
+        with pytest.raises(ValueError, match="must hold `output`, 'plant'"):
+            keras_ls.project_classes(model, x, {"animal": y}, (0, 1, 2), output="plant")
+
+
+class TestBinaryModels:
+    @pytest.mark.parametrize("activation", [None, "sigmoid"])
+    def test_have_activations_but_no_plane(self, rng, activation):
+        model, x = sequential(layers.Dense(1, activation=activation)), images(rng)
+        expected = cut(model, model.layers[-1])(x)
+        np.testing.assert_allclose(penultimate(model, x), expected, rtol=1e-5, atol=1e-6)
+        assert class_templates(model).shape == (1, 8)
+        with pytest.raises(ValueError, match=r"at least three classes.*1 unit, a binary classifier"):
+            keras_ls.project_classes(model, x, np.arange(11) % 3, (0, 1, 2))
+
+
+class TestThreads:
+    @pytest.mark.parametrize("kind", ["logits", "recurrent"])
+    def test_may_ask_the_same_model(self, rng, kind):
+        model, by_hand, make = MODELS[kind]()
+        batches = [make(rng, 9) for _ in range(4)]
+        expected = [by_hand(x) for x in batches]
+        start = threading.Barrier(4)
+
+        def ask(x):
+            start.wait()
+            return [penultimate(model, x, batch_size=4) for _ in range(3)]
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for found, wanted in zip(pool.map(ask, batches), expected, strict=True):
+                for each in found:
+                    np.testing.assert_allclose(each, wanted, rtol=1e-5, atol=1e-6)
+        assert all("call" not in vars(layer) for layer in model._flatten_layers())
+
+    def test_that_only_predict_are_not_recorded(self, rng):
+        model = sequential(layers.Dense(4))
+        record, x = keras_ls._head._Record(), images(rng, 2)
+        with keras_ls._head._watched(model, record):
+            thread = threading.Thread(target=lambda: model(x))
+            thread.start()
+            thread.join()
+        assert record.layer is None
+
+
+class TestPasses:
+    def test_are_compiled_for_one_size_of_batch(self, rng):
+        sizes = []
+
+        class Spy(layers.Layer):
+            def call(self, x):
+                sizes.append(x.shape[0])
+                return x
+
+        model = sequential(Spy(), layers.Dense(4))
+        sizes.clear()
+        x = images(rng, 11)
+        assert len(penultimate(model, x, batch_size=4)) == 11
+        assert set(sizes) <= {4, None}
+
+    def test_keep_several_rows_per_example_apart(self, rng):
+        inputs = keras.Input((3, 5))
+        flat = layers.Lambda(lambda x: keras.ops.reshape(x, (-1, 5)), output_shape=(5,))(inputs)
+        logits = layers.Dense(4)(flat)
+        model = keras.Model(
+            inputs, layers.Lambda(lambda x: keras.ops.reshape(x, (-1, 3, 4)), output_shape=(3, 4))(logits)
+        )
+        x = rng.standard_normal((7, 3, 5)).astype("float32")
+        np.testing.assert_allclose(penultimate(model, x, batch_size=4), x.reshape(21, 5), rtol=1e-6)
+
+    def test_that_give_other_rows_than_examples_are_refused(self):
+        model = keras.Sequential(
+            [keras.Input((5,)), layers.Dense(4), layers.Lambda(lambda x: keras.ops.concatenate([x, x], axis=0))]
+        )
+        with pytest.raises(ValueError, match=r"one row per example\. Received: 6 rows for 3 examples"):
+            penultimate(model, np.zeros((3, 5), "float32"))
+
+    def test_of_preprocessing_models_are_refused(self, rng):
+        model = sequential(layers.Dense(4))
+        model.preprocessor = lambda x: x / 255
+        with pytest.raises(ValueError, match=r"`model` must not preprocess.*model\.preprocessor = None"):
+            penultimate(model, images(rng))
+        model.preprocessor = None
+        assert penultimate(model, images(rng)).shape == (11, 7)
+
+    def test_that_fail_leave_the_weights(self, rng):
+        model = sequential(layers.Dense(4), layers.BatchNormalization())
+        before = [numpy(weight) for weight in model.weights]
+        with pytest.raises(ValueError, match="must be a Dense"):
+            penultimate(model, images(rng))
+        for now, then in zip(model.weights, before, strict=True):
+            np.testing.assert_array_equal(numpy(now), then)
+
+    def test_run_as_the_model_is_compiled(self, rng):
+        calls = []
+
+        class Spy(layers.Layer):
+            def call(self, x):
+                calls.append(1)
+                return x
+
+        model = sequential(Spy(), layers.Dense(4))
+        model.compile("sgd", "mse", run_eagerly=True)
+        calls.clear()
+        penultimate(model, images(rng, 8), batch_size=4)
+        assert len(calls) >= 2
+
+    @pytest.mark.parametrize("dtype", [">f4", ">f8", "float64", "uint16", "uint32", "uint64", ">i4", "int8", "bool"])
+    def test_take_arrays_of_every_kind_of_number(self, dtype):
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        x = np.arange(6).reshape(2, 3).astype(dtype)
+        np.testing.assert_allclose(penultimate(model, x), x.astype("float32"))
+
+    @pytest.mark.parametrize(
+        "x",
+        ["x", b"x", None, 3, 2.5, range(3), [1.0, 2.0], [[1.0, 2.0]], [], {}, {1, 2}, np.float32(3), np.array(3.0)],
+        ids=repr,
+    )
+    def test_need_arrays_or_a_dataset(self, x):
+        with pytest.raises(ValueError, match=r"^`x` must be an array, or a list or dict of arrays"):
+            penultimate(sequential(layers.Dense(4)), x)
+
+    def test_need_examples_and_a_batch_size(self, rng):
+        model = sequential(layers.Dense(4))
+        with pytest.raises(ValueError, match="`x` must hold examples"):
+            penultimate(model, images(rng, 0))
+        with pytest.raises(ValueError, match="must be of one length"):
+            penultimate(model, [images(rng, 2), images(rng, 3)])
+        for size in (0, 2**70, "32", 2.0, True):
+            with pytest.raises(ValueError, match="`batch_size` must be"):
+                penultimate(model, images(rng), batch_size=size)
 
 
 class TestClassTemplates:
@@ -453,21 +627,38 @@ class TestProjectClasses:
             projection = self.make(rng, examples_per_class=16)[-1]
         assert len(projection.points) == 45
 
+    def test_says_nothing_of_a_number_that_nobody_chose(self, rng):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            self.make(rng, examples_per_class=100)
+
     def test_of_sequences_leaves_out_what_is_masked(self, rng):
         model, by_hand, make = MODELS["time-distributed"]()
         x = make(rng)
         y = np.tile(np.arange(5) % 3, (len(x), 1))
-        with pytest.warns(UserWarning, match="fewer"):
-            projection = keras_ls.project_classes(model, x, y, (0, 1, 2))
+        projection = keras_ls.project_classes(model, x, y, (0, 1, 2))
         kept = x != 0
         plane = ClassPlane(class_templates(model)[:3])
         np.testing.assert_allclose(projection.points, plane.project(by_hand(x)[kept]), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(projection.labels, y[kept])
 
-    @pytest.mark.parametrize("classes", [(0, 1), (0, 1, 1), (0, 1, 2, 3), (0, 1, -1), ("a", "b", "c"), (0.5, 1, 2), 3])
+    @pytest.mark.parametrize(
+        "classes",
+        [
+            *[(0, 1), (0, 1, 1), (0, 1, 2, 3), (0, 1, -1), ("a", "b", "c"), (0.5, 1, 2), 3, "abc", b"abc", None],
+            *[(0, [1, 2], 3), (True, False, 2**70), (0, 1, np.nan), np.arange(1000), np.eye(3), {0: 1}],
+        ],
+        ids=repr,
+    )
     def test_needs_three_different_classes(self, rng, classes):
-        with pytest.raises(ValueError, match="three different"):
+        with pytest.raises(ValueError, match="three different") as raised:
             self.make(rng, classes=classes)
+        assert "\n" not in str(raised.value)
+        assert len(str(raised.value)) < 300
+
+    @pytest.mark.parametrize("form", [np.array, keras.ops.convert_to_tensor, list, np.uint8])
+    def test_takes_classes_of_every_form(self, rng, form):
+        assert self.make(rng, classes=form([3, 0, 2]))[-1].classes == (3, 0, 2)
 
     def test_refuses_what_does_not_fit(self, rng):
         model, x, y, _ = self.make(rng)
@@ -475,12 +666,24 @@ class TestProjectClasses:
             keras_ls.project_classes(model, x, np.where(y == 0, 7, y), (7, 1, 2))
         with pytest.raises(ValueError, match="none of 5"):
             keras_ls.project_classes(model, x, y, (5, 1, 2))
-        with pytest.raises(ValueError, match=r"`y` must hold one class id an example"):
+        with pytest.raises(ValueError, match=r"`y` must hold one class id per example"):
             keras_ls.project_classes(model, x, y[:-1], (0, 1, 2))
         with pytest.raises(ValueError, match=r"each input of the model's last Dense"):
             keras_ls.project_classes(model, x, np.stack([y, y, y], 1), (0, 1, 2))
         with pytest.raises(ValueError, match="examples_per_class"):
             keras_ls.project_classes(model, x, y, (0, 1, 2), examples_per_class=0)
+        for x_given, y_given in (("x", y), (range(60), y), (x, "y"), (x, None), (x, 3), (x, [[1], [2, 3]])):
+            with pytest.raises(ValueError, match=r"^`[xy]` must be|^`y` must hold"):
+                keras_ls.project_classes(model, x_given, y_given, (0, 1, 2))
+
+    def test_is_shown_on_one_short_line(self, rng):
+        projection = self.make(rng)[-1]
+        assert repr(projection) == str(projection) == "Projection(15 points, classes 3, 0, 2)"
+        names = ("cat\nand mouse", "dog" * 100, "fox")
+        shown = repr(dataclasses.replace(projection, class_names=names))
+        assert "\n" not in shown
+        assert len(shown) < 130
+        assert repr(ClassPlane(np.eye(3))) == "ClassPlane(3 templates of width 3)"
 
     def test_a_projection_made_by_hand_finds_its_classes(self):
         projection = Projection(np.zeros((4, 2)), np.array([7, 3, 3, 5]), np.eye(3)[:, :2], ("a", "b", "c"))
@@ -532,10 +735,27 @@ class TestClusterStatistics:
     def test_edges(self):
         assert cluster_statistics(np.ones((3, 2)), [0, 0, 0]).between == 0
         assert np.isnan(cluster_statistics(np.ones((3, 2)), [0, 0, 0]).ratio)
-        assert cluster_statistics([[0.0], [1.0]], [0, 0]).ratio == np.inf
+        assert cluster_statistics([[0.0], [1.0], [0.0], [1.0]], [0, 0, 1, 1]).ratio == np.inf
         same = cluster_statistics([[0.0], [1.0]], [0, 1], np.ones((2, 2)))
         assert same.template_distance == same.within == same.between == 0
         assert np.isnan(same.template_distance_cv)
+
+    def test_one_class_has_no_ratio(self, rng):
+        rows = rng.standard_normal((50, 7)) + 0.1
+        for templates in (None, rng.standard_normal((3, 8))):
+            found = cluster_statistics(rows, np.zeros(50, int), templates)
+            assert found.between == 0
+            assert np.isnan(found.ratio)
+        assert cluster_statistics(rows, [0] * 50).within == pytest.approx(rows.var(axis=0).sum())
+
+    @pytest.mark.parametrize("values", ["rows", None, [[1], [1, 2]], 3.0, [["a"]]])
+    def test_refuse_what_is_no_array(self, values, rng):
+        with pytest.raises(ValueError, match="`activations` must be"):
+            cluster_statistics(values, [0])
+        with pytest.raises(ValueError, match="`labels` must be"):
+            cluster_statistics(rng.standard_normal((3, 2)), values)
+        with pytest.raises(ValueError, match="`templates` must be"):
+            cluster_statistics(rng.standard_normal((3, 2)), [0, 1, 2], "rows" if values is None else values)
 
     @pytest.mark.filterwarnings("ignore:invalid value")
     def test_broken_numbers_give_nan(self):

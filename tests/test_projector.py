@@ -352,6 +352,77 @@ class TestEmbeddings:
         assert set(columns["correct"]) == {"false"}
 
 
+class TestBinaryModels:
+    def fit(self, model, callback):
+        x = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit(x, np.arange(16) % 2, verbose=0, callbacks=[callback])
+
+    @pytest.mark.parametrize("last", ["logit", "sigmoid", "sigmoid layer", "temperature"])
+    @pytest.mark.parametrize("form", [lambda y: y, lambda y: y[:, None], lambda y: y.astype("float32")])
+    def test_have_one_probability_or_logit_of_class_1(self, data, tmp_path, last, form):
+        x, y = data[0], data[1] % 2
+        dense = layers.Dense(1, activation="sigmoid" if last == "sigmoid" else None)
+        after = {
+            "sigmoid layer": [layers.Activation("sigmoid")],
+            "temperature": [layers.Rescaling(0.5), layers.Activation("sigmoid")],
+        }
+        model = classifier(dense, *after.get(last, []))
+        self.fit(model, EmbeddingProjector(x, tmp_path, labels=form(y)))
+        hidden = np.maximum(x @ weights(model, "hidden", 0) + weights(model, "hidden", 1), 0)
+        logit = hidden @ ops.convert_to_numpy(dense.kernel)[:, 0] + ops.convert_to_numpy(dense.bias)
+        p = 1 / (1 + np.exp(-logit * (0.5 if last == "temperature" else 1)))
+        columns = Server(tmp_path).columns("epoch_0001")
+        assert columns["label"] == [str(k) for k in y]
+        assert columns["prediction"] == [str(int(each > 0.5)) for each in p]
+        assert {"0", "1"} == set(columns["prediction"])
+        np.testing.assert_allclose([float(c) for c in columns["confidence"]], np.maximum(p, 1 - p), atol=2e-5)
+        assert columns["correct"] == [str(bool(hit)).lower() for hit in (p > 0.5) == y]
+
+    @pytest.mark.parametrize("labels", [np.arange(30), np.eye(2)[np.arange(30) % 2]])
+    def test_have_labels_0_and_1(self, data, tmp_path, labels):
+        with pytest.raises(ValueError, match=r"`labels` must hold (integers in \[0, 2\)|one label per prediction)"):
+            self.fit(classifier(layers.Dense(1)), EmbeddingProjector(data[0], tmp_path, labels=labels))
+
+
+class TestOneOfSeveralOutputs:
+    def make(self):
+        inputs = keras.Input((6,))
+        hidden = layers.Dense(16, activation="relu", name="hidden")(inputs)
+        outputs = {"b": layers.Dense(2, name="b")(layers.Dense(4)(hidden)), "a": layers.Dense(3, name="a")(hidden)}
+        model = keras.Model(inputs, outputs)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", {"a": loss, "b": loss})
+        return model
+
+    @pytest.mark.parametrize("form", ["own", "dict"])
+    def test_is_shown_by_its_name(self, data, tmp_path, form):
+        x, y = data
+        model, labels = self.make(), {"a": y, "b": y % 2}
+        callback = EmbeddingProjector(x, tmp_path, labels=labels if form == "dict" else y, output="a")
+        model.fit(x, labels, verbose=0, callbacks=[callback])
+        hidden = np.maximum(x @ weights(model, "hidden", 0) + weights(model, "hidden", 1), 0)
+        probs = reference.softmax(hidden @ weights(model, "a", 0) + weights(model, "a", 1))
+        server = Server(tmp_path)
+        np.testing.assert_allclose(server.points("epoch_0001"), hidden, rtol=1e-4, atol=1e-5)
+        columns = server.columns("epoch_0001")
+        assert columns["label"] == [str(k) for k in y]
+        assert columns["prediction"] == [str(k) for k in probs.argmax(1)]
+
+    @pytest.mark.parametrize("output", [None, "c"])
+    def test_must_be_named(self, data, tmp_path, output):
+        x, y = data
+        with pytest.raises(ValueError, match="`output` must name one"):
+            self.make().fit(x, {"a": y, "b": y % 2}, callbacks=[EmbeddingProjector(x, tmp_path, output=output)])
+
+
+def test_a_model_that_preprocesses_is_refused(data, tmp_path):
+    model = classifier()
+    model.preprocessor = lambda x: x
+    with pytest.raises(ValueError, match="must not preprocess its inputs"):
+        fit(model, EmbeddingProjector(data[0], tmp_path))
+
+
 class TestTimeSteps:
     def tokens(self, rng):
         ids = rng.integers(1, 9, (12, 5))
@@ -452,11 +523,11 @@ class TestRefuses:
         [
             ({"freq": 0}, "`freq` must be at least 1"),
             ({"max_examples": 0}, "`max_examples` must be at least 1"),
-            ({"x": np.zeros((0, 6))}, "that holds examples"),
+            ({"x": np.zeros((0, 6))}, "`x` must hold examples"),
             ({"x": {"a": np.zeros((3, 6)), "b": np.zeros((4, 6))}}, "of one length"),
             ({"x": iter([1])}, "`x` must be an array"),
-            ({"labels": [0, 1]}, r"one label an example of `x` \(30\). Received: shape \(2,\)"),
-            ({"labels": 3}, "one label an example"),
+            ({"labels": [0, 1]}, r"one label per example of `x` \(30\). Received: .* of shape \(2,\)"),
+            ({"labels": 3}, "one label per example"),
             ({"labels": ["a\tb"] * 30}, "without tabs and line breaks. Received: 'a\\\\tb'"),
             ({"labels": [*["a"] * 29, "a\nb"]}, "without tabs and line breaks"),
             ({"labels": ["a\rb"] * 30}, "without tabs and line breaks"),
@@ -469,19 +540,37 @@ class TestRefuses:
             ({"images": np.full((30, 4, 4), -np.inf)}, "`images` must be finite"),
             ({"images": ["cat.png"] * 30}, "`images` must be an array of real numbers"),
             ({"log_dir": __file__}, "`log_dir` must be a folder that can be written"),
+            ({"log_dir": b"runs"}, "`log_dir` must be a path"),
+            ({"log_dir": 3}, "`log_dir` must be a path"),
+            ({"log_dir": None}, "`log_dir` must be a path"),
+            ({"x": "images"}, "`x` must be an array"),
+            ({"x": range(3)}, "`x` must be an array"),
+            ({"x": None}, "`x` must be an array"),
+            ({"labels": [[1], [1, 2]] * 15}, "one label per example"),
+            ({"labels": "abc"}, "one label per example"),
+            ({"labels": [b"\xff\n"] * 30}, "without tabs and line breaks"),
+            ({"labels": [["a"]] * 29 + [[None]]}, "`labels` must be numbers, or strings"),
+            ({"images": [[1], [1, 2]]}, "`images` must be an array of real numbers"),
+            ({"freq": "1"}, "`freq` must be an integer"),
+            ({"max_examples": 2**70}, "`max_examples` must be at most"),
+            ({"output": 3}, "`output` must be a string"),
+            ({"output": "b", "labels": {"a": [0] * 30}}, "A dict by outputs must hold `output`, 'b'"),
         ],
     )
     def test_when_it_is_made(self, data, tmp_path, change, message):
-        with pytest.raises(ValueError, match=message):
-            EmbeddingProjector(**{"x": data[0], "log_dir": tmp_path, "labels": data[1], **change})
+        arguments = {"x": data[0], "log_dir": tmp_path / "run", "labels": data[1], **change}
+        with pytest.raises(ValueError, match=message) as raised:
+            EmbeddingProjector(**arguments)
+        assert "\n" not in str(raised.value)
+        assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize(
         ("labels", "message"),
         [
             (np.arange(30), r"`labels` must hold integers in \[0, 3\)"),
             (np.full(30, 0.5), "integers in"),
-            (np.zeros((30, 4)), r"one label a prediction. Received: shape \(30, 4\)"),
-            (np.full((30, 3), "a"), "one label a prediction"),
+            (np.zeros((30, 4)), r"one label per prediction. Received: shape \(30, 4\)"),
+            (np.full((30, 3), "a"), "one label per prediction"),
             (np.zeros((30, 3)), "must be finite and mark one class"),
         ],
     )
@@ -497,11 +586,15 @@ class TestRefuses:
     @pytest.mark.parametrize(
         ("last", "message"),
         [
-            ([layers.Dense(3, activation="sigmoid")], "neither"),
-            ([layers.Dense(1)], "at least 2 classes"),
+            ([layers.Dense(3, activation="sigmoid")], "sigmoid of each of 3 units, as a multi-label"),
+            ([layers.Dense(2, activation="sigmoid", kernel_initializer="zeros")], "as a multi-label"),
+            ([layers.Dense(3), layers.Activation("sigmoid")], "sigmoid of each of 3 units, as a multi-label"),
+            ([layers.Dense(3, activation="tanh")], "neither"),
+            ([layers.Dense(1, activation="tanh")], "neither"),
+            ([layers.Dense(1), layers.ReLU()], "neither"),
             ([layers.Dense(3), layers.BatchNormalization()], "must be a Dense"),
         ],
-        ids=["sigmoid", "one unit", "not last"],
+        ids=["sigmoids", "sigmoids of 0", "sigmoid layer", "tanh", "one tanh", "one ReLU", "not last"],
     )
     def test_models_of_another_kind(self, data, tmp_path, last, message):
         model = classifier(*[type(layer).from_config(layer.get_config()) for layer in last])

@@ -1,5 +1,6 @@
 """A model made ready to be asked about some of its inputs."""
 
+import contextlib
 from typing import Any
 
 import keras
@@ -11,16 +12,19 @@ from keras_ls._predictions import kept_random_state
 
 
 def build(model: keras.Model, x: Any) -> None:
-    """Builds a model that is about to train on inputs such as `x`, where it is not built.
+    """Builds a model that is about to train on inputs such as `x`, if it is not built.
 
     TensorFlow builds a model without an `Input` when its first step is traced, after training has begun for callbacks.
     """
-    if not model.built:
-        with kept_random_state():
-            model.predict_on_batch(taken(x, np.arange(1)))
+    if model.built:
+        return
+    # TensorFlow's strategies have the variables of a model made in their scope.
+    strategy = getattr(model, "distribute_strategy", None)
+    with kept_random_state(), contextlib.nullcontext() if strategy is None else strategy.scope():
+        model(taken(x, np.arange(1)), training=False)
 
 
-def probe_for(model: keras.Model, x: Any) -> Probe:
-    """A `Probe` of a model that is about to train on inputs such as `x`."""
+def probe_for(model: keras.Model, x: Any, output: str | None = None) -> Probe:
+    """A `Probe` of an output of a model that is about to train on inputs such as `x`."""
     build(model, x)
-    return Probe(model)
+    return Probe(model, output)

@@ -73,20 +73,6 @@ class EventWriter:
         values += [{"tag": tag, "image": _image(figure)} for tag, figure in figures.items()]
         self._append([_event(step=step, summary={"value": [value]}) for value in values])
 
-    def scalar(self, tag: str, value: float, step: int) -> None:
-        """Adds one point of the curve `tag`."""
-        self.write(step, {tag: value}, {})
-
-    def image(self, tag: str, figure: Any, step: int) -> None:
-        """Adds a matplotlib `Figure` to the images `tag`."""
-        self.write(step, {}, {tag: figure})
-
-    def flush(self) -> None:
-        """Nothing is left to be written."""
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
     def _append(self, records: list[bytes]) -> None:
         """Adds records to the file, all of them or none."""
         os.makedirs(os.path.dirname(self._path), exist_ok=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from keras_ls._arrays import taken
-from keras_ls._checks import check_count
+from keras_ls._checks import check_count, check_string, shown
 from keras_ls._head import Forward, Probe
+from keras_ls._outputs import of_output
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
 from keras_ls.callbacks._inputs import probe_for
 from keras_ls.callbacks._tensorboard import check_log_dir
 from keras_ls.projection import (
+    EXAMPLES_PER_CLASS,
     ClusterStatistics,
     Projection,
     check_classes,
+    check_in_range,
     check_labels,
     cluster_statistics,
     drawn,
@@ -34,26 +38,28 @@ class PenultimateProjection(MeasuringCallback):
     - the scalars `projection/within`, `projection/between`, `projection/ratio`, `projection/template_distance` and
       `projection/template_distance_cv`: `cluster_statistics` of the same points and templates in that plane.
 
-    The same examples are shown each time. Where the weights are NaN or three templates lie on a line there is no plane:
+    The same examples are shown each time. If the weights are NaN or three templates lie on a line there is no plane:
     the image is left out, with a warning, and the scalars are NaN.
 
     Args:
         x: inputs, an array or a list or dict of arrays, as `model.predict` takes them.
-        y: class ids (N,) or (N, 1), or one-hot (N, K); for models with an output a time step (N, T), of which masked
-            steps are left out.
-        classes: the three classes: ids in [0, K), or names where `class_names` is given.
+        y: class ids (N,) or (N, 1), or one-hot (N, K); for models with an output per time step (N, T), of which masked
+            steps are left out. With `output` also the dict by outputs that `fit` takes.
+        classes: the three classes: ids in [0, K), or names if `class_names` is given.
         log_dir: folder for TensorBoard.
         freq: number of epochs from one picture to the next, at least 1.
-        examples_per_class: at most this many of each class are drawn at random, always the same; where there are fewer
-            all are used, with a warning.
+        examples_per_class: at most this many of each class are drawn at random, always the same; all of them if a class
+            has fewer (with a warning if you gave another number than the default).
         class_names: the names of all K classes, or None for the ids.
+        output: the name of one output, if the model has several.
 
     Raises:
-        ValueError: here, or when training begins where that needs the model: for `classes` that are not three different
-            known classes, `y` that does not match `x` or holds no example of a class, a `log_dir` that cannot be
-            written, `freq` or `examples_per_class` below 1, a model whose last layer with weights is no `Dense` or has
-            another number of classes than `class_names`.
-        ImportError: where matplotlib or tensorboard is absent.
+        ValueError: Here, or when training begins if that needs the model: if `classes` are not three different known
+            classes, `y` does not match `x` or holds no example of a class, `log_dir` cannot be written, `freq` or
+            `examples_per_class` is below 1, the last layer with weights is not a `Dense` of at least three units, the
+            number of `class_names` is not that of the classes, the model has several outputs and none is named, or it
+            preprocesses its inputs in `predict`.
+        ImportError: If matplotlib or tensorboard is absent.
 
     Example:
         >>> import numpy as np, keras, keras_ls, tempfile
@@ -81,32 +87,34 @@ class PenultimateProjection(MeasuringCallback):
         classes: Sequence[int | str],
         log_dir: Any,
         freq: int = 1,
-        examples_per_class: int = 100,
+        examples_per_class: int = EXAMPLES_PER_CLASS,
         class_names: Sequence[str] | None = None,
+        output: str | None = None,
     ):
         self.examples_per_class = check_count("examples_per_class", examples_per_class)
         self.class_names = None if class_names is None else _check_names(class_names)
         self.classes = check_classes(_ids(classes, self.class_names))
-        self._x, self._labels = x, check_labels(x, y)
+        self.output = None if output is None else check_string("output", output)
+        self._x, self._labels = check_labels(x, of_output(y, self.output, None))
         if self._labels.ndim == 1:
-            (places,) = drawn(self._labels, self.classes, self.examples_per_class, seed=0)
-            self._x, self._labels = taken(x, places), self._labels[places]
+            (places,) = self._drawn(self._labels)
+            self._x, self._labels = taken(self._x, places), self._labels[places]
         self._shown: _Shown | None = None
         super().__init__(freq, check_log_dir(log_dir), "tensorboard", "matplotlib")
 
     def _prepare(self) -> None:
         """Finds classes and labels that do not fit the model."""
-        probe = probe_for(self.model, self._x)
+        probe = probe_for(self.model, self._x, self.output)
         run = probe.forward(self._x)
-        self._check_classes(run.head.units)
+        check_in_range(self.classes, run.head)
+        if self.class_names is not None and len(self.class_names) != run.head.units:
+            raise ValueError(
+                f"`class_names` must name all {run.head.units} classes. Received: {len(self.class_names)} names."
+            )
         self._shown = self._choose(probe, run)
 
-    def _check_classes(self, num_classes: int) -> None:
-        names = self.class_names
-        if names is not None and len(names) != num_classes:
-            raise ValueError(f"`class_names` must name all {num_classes} classes. Received: {len(names)} names.")
-        if max(self.classes) >= num_classes:
-            raise ValueError(f"`classes` must be in [0, {num_classes}). Received: {list(self.classes)}.")
+    def _drawn(self, labels: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+        return drawn(labels, self.classes, self.examples_per_class, 0, mask, EXAMPLES_PER_CLASS)
 
     def _choose(self, probe: Probe, run: Forward) -> "_Shown":
         one_hot = self._labels.ndim == 2 and self._labels.shape == run.outputs.shape
@@ -115,7 +123,7 @@ class PenultimateProjection(MeasuringCallback):
         if self._labels.ndim == 1:
             return _Shown(probe, self._x, (np.arange(len(labels)),), labels)
         # Only the model knows which time steps count.
-        places = drawn(labels, self.classes, self.examples_per_class, seed=0, mask=run.mask)
+        places = self._drawn(labels, run.mask)
         examples, first = np.unique(places[0], return_inverse=True)
         return _Shown(probe, taken(self._x, examples), (first, *places[1:]), labels[places])
 
@@ -160,27 +168,31 @@ def _picture(projection: Projection) -> Any:
 def _check_steps(labels: np.ndarray, run: Forward) -> None:
     wanted = run.activations.shape[:-1]
     if labels.shape != wanted:
-        each = "an example" if len(wanted) == 1 else f"a time step, (N, {wanted[1]})"
-        raise ValueError(f"`y` must hold one class id {each}. Received: {labels.ndim} dimensions of ids.")
+        each = "per example" if len(wanted) == 1 else f"per time step, {wanted}"
+        raise ValueError(f"`y` must hold one class id {each}. Received: shape {labels.shape}.")
 
 
-def _check_names(class_names: Sequence[str]) -> list[str]:
-    names = None if isinstance(class_names, str) else [str(name) for name in class_names]
+def _check_names(class_names: Any) -> list[str]:
+    several = np.iterable(class_names) and not isinstance(class_names, (str, bytes))
+    names = [str(name) for name in class_names] if several else []
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"`class_names` must be different names, one a class. Received: {class_names!r}.")
+        raise ValueError(f"`class_names` must be different names, one per class. Received: {shown(class_names)}.")
     return names
 
 
-def _ids(classes: Any, names: list[str] | None) -> list[Any]:
+def _ids(classes: Any, names: list[str] | None) -> Any:
     """`classes` with names replaced by ids."""
-    if isinstance(classes, str) or not np.iterable(classes):
-        raise ValueError(f"`classes` must be three different classes. Received: classes={classes!r}.")
+    if isinstance(classes, (str, bytes)) or not np.iterable(classes):
+        raise ValueError(f"`classes` must be three different classes. Received: classes={shown(classes)}.")
+    if not any(isinstance(name, str) for name in classes):
+        return classes
     return [_id(name, names) if isinstance(name, str) else name for name in classes]
 
 
 def _id(name: str, names: list[str] | None) -> int:
     if names is None:
-        raise ValueError(f"`classes` must be ids where `class_names` is not given. Received: {name!r}.")
+        raise ValueError(f"`classes` must be ids if `class_names` is not given. Received: {shown(name)}.")
     if name not in names:
-        raise ValueError(f"`classes` must be ids or known names: {', '.join(names)}. Received: {name!r}.")
+        known = textwrap.shorten(", ".join(names), 200, placeholder=" …")
+        raise ValueError(f"`classes` must be ids or known names: {known}. Received: {shown(name)}.")
     return names.index(name)

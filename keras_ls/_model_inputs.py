@@ -1,0 +1,63 @@
+"""What a model is given, as `model.predict` takes it: arrays, or a dataset of batches."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_ls._checks import shown
+
+
+def is_dataset(x: Any) -> bool:
+    """Says whether `x` gives batches, rather than being an array, or a list or dict of arrays."""
+    if hasattr(x, "shape") or isinstance(x, (list, tuple, Mapping, str, bytes, range, set, frozenset)):
+        return False
+    return isinstance(x, keras.utils.PyDataset) or hasattr(x, "__iter__") or hasattr(x, "__next__")
+
+
+def check_ends(name: str, dataset: Any) -> None:
+    """Raises `ValueError` for a dataset that is known to have no end."""
+    if hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1:  # tf.data
+        raise ValueError(f"`{name}` must be a dataset that ends. Received: an endless one.")
+
+
+def input_arrays(name: str, x: Any) -> Any:
+    """Returns `x`, an array or a list or dict of arrays or tensors, as NumPy arrays that every backend takes.
+
+    Big-endian arrays come back in the machine's byte order, and unsigned integers of more than 8 bits, which PyTorch
+    cannot compute with, signed.
+
+    Args:
+        name: what the caller calls the argument.
+        x: at least one example; all arrays of one length.
+
+    Raises:
+        ValueError: If `x` is something else.
+    """
+    leaves = tree.flatten(x)
+    if not leaves or not all(map(_is_array, leaves)):
+        raise ValueError(f"`{name}` must be an array, or a list or dict of arrays. Received: {name}={shown(x)}.")
+    lengths = sorted({int(leaf.shape[0]) for leaf in leaves})
+    if len(lengths) > 1:
+        raise ValueError(f"The arrays of `{name}` must be of one length. Received: lengths {shown(lengths)}.")
+    if lengths == [0]:
+        raise ValueError(f"`{name}` must hold examples. Received: arrays of length 0.")
+    return tree.map_structure(_as_array, x)
+
+
+def length(arrays: Any) -> int:
+    """How many examples there are in what `input_arrays` gave."""
+    return len(tree.flatten(arrays)[0])
+
+
+def _is_array(leaf: Any) -> bool:
+    return bool(getattr(leaf, "shape", ())) and not isinstance(leaf, keras.KerasTensor)
+
+
+def _as_array(leaf: Any) -> np.ndarray:
+    array = ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        return array.astype("int32" if array.dtype.itemsize == 2 else "int64")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -1,0 +1,88 @@
+"""The probabilities of a model's classes, whether it gives them or logits: told by what its last `Dense` gives."""
+
+import keras
+import numpy as np
+
+from keras_ls._arrays import log_softmax
+from keras_ls.projection import class_templates
+
+# How far from 1 the sum of a float16 or bfloat16 softmax may be, and its logits from those in float32.
+HALF_PRECISION = 2e-2
+
+
+def class_probabilities(activations: np.ndarray, outputs: np.ndarray, head: keras.layers.Dense) -> np.ndarray:
+    """Returns (N, K) float64 probabilities from outputs that are logits or probabilities; NaN in rows with NaN or ±inf.
+
+    Whether they are logits is not guessed from their range: logits (and log-probabilities) are, but for a constant in
+    each row, what the last `Dense` gives. One output is a logit or probability of class 1, and K is then 2.
+
+    Args:
+        activations: (N, D), what the `Dense` was given.
+        outputs: (N, K) or (N, 1), what the model gave.
+        head: the `Dense`.
+
+    Raises:
+        ValueError: If the outputs are neither.
+    """
+    rows = outputs.astype("float64")
+    if rows.shape[1] != head.units:
+        raise ValueError(
+            "`model` must give one logit or probability per unit of its last Dense. "
+            f"Received: {rows.shape[1]} outputs of a Dense with {head.units} units."
+        )
+    rows[~np.isfinite(rows).all(axis=1)] = np.nan
+    finite = ~np.isnan(rows[:, 0])
+    templates = class_templates(head).astype("float64")
+    logits = activations[finite].astype("float64") @ templates[:, :-1].T + templates[:, -1]
+    if head.units > 1:
+        return np.exp(log_softmax(rows)) if _are_logits(rows[finite], logits, head) else rows
+    probability = _sigmoid(rows) if _are_binary_logits(rows[finite], logits) else rows
+    return np.concatenate([1 - probability, probability], axis=1)
+
+
+def _are_logits(rows: np.ndarray, logits: np.ndarray, head: keras.layers.Dense) -> bool:
+    """Says whether finite rows of several outputs are logits rather than probabilities."""
+    centred = _centred(logits)
+    largest = np.abs(centred).max(initial=0.0)
+    if head.activation is not keras.activations.sigmoid and _near(_centred(rows), centred, HALF_PRECISION * largest):
+        return True
+    sigmoids = _near(rows, _sigmoid(logits)) and not _near(rows, np.exp(log_softmax(logits)))
+    if sigmoids or head.activation is keras.activations.sigmoid:
+        raise ValueError(
+            "`model` must give one prediction per example: logits, or probabilities that sum to 1. "
+            f"Received: a sigmoid of each of {head.units} units, as a multi-label classifier has."
+        )
+    if (rows < 0).any() or not _near(rows.sum(axis=1), 1.0):
+        raise ValueError(
+            "`model` must give the logits of its last Dense or probabilities that sum to 1. Received: a model that "
+            f"gives neither, such as {np.array2string(rows[0], threshold=8, precision=3)}."
+        )
+    return False
+
+
+def _are_binary_logits(rows: np.ndarray, logits: np.ndarray) -> bool:
+    """Says whether finite rows of one output are logits rather than probabilities of class 1."""
+    nearer = np.abs(rows - logits).max(initial=0.0) <= np.abs(rows - _sigmoid(logits)).max(initial=0.0)
+    if nearer and _near(rows, logits, HALF_PRECISION * np.abs(logits).max(initial=0.0)):
+        return True
+    # A temperature moves a probability, but never past 1/2.
+    same_side = ((rows > 0.5) == (logits > 0)) | (np.abs(rows - 0.5) <= HALF_PRECISION)
+    if not (same_side & (rows >= 0) & (rows <= 1)).all():
+        raise ValueError(
+            "`model` must give the logit of its last Dense or a probability, its sigmoid. Received: a model that gives "
+            f"neither, such as {rows[0, 0]:.3g} for a logit of {logits[0, 0]:.3g}."
+        )
+    return False
+
+
+def _near(a: np.ndarray, b: np.ndarray | float, tolerance: float = HALF_PRECISION) -> bool:
+    return bool(np.abs(a - b).max(initial=0.0) <= tolerance)
+
+
+def _centred(rows: np.ndarray) -> np.ndarray:
+    return rows - rows.mean(axis=1, keepdims=True)
+
+
+def _sigmoid(rows: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-rows))
