@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_ls._backend import get_mask
-from keras_ls._labels import class_ids, match_label_shape
+from keras_ls._backend import get_mask, is_concrete
+from keras_ls._labels import class_ids, labels_to_tensor, match_label_shape, numbers_to_tensor
+from keras_ls._rows import LARGEST_PROBABILITY
 
 
 class Examples(NamedTuple):
@@ -14,79 +15,108 @@ class Examples(NamedTuple):
 
     Attributes:
         ids: (N,) int32 class ids that can index.
-        rows: (N, K) predictions.
+        rows: (N, K) predictions, K ≥ 2.
         weight: (N,), 0 where a position does not count.
-        sound: (N,) bool, False where a position that counts must make the result NaN.
+        is_valid: (N,) bool, False where a position that counts must make the result NaN.
+        from_logits: whether `rows` holds logits.
     """
 
     ids: Any
     rows: Any
     weight: Any
-    sound: Any
+    is_valid: Any
+    from_logits: bool
 
-    def settled(self, values):
-        """Values (N, …) with 0 where nothing counts and NaN where a row is not sound."""
+    def masked(self, values):
+        """Values (N, …) with 0 where nothing counts and NaN where a row is not valid."""
         shape = (-1,) + (1,) * (len(values.shape) - 1)
-        values = ops.where(ops.reshape(self.sound, shape), values, np.nan)
+        values = ops.where(ops.reshape(self.is_valid, shape), values, np.nan)
         return ops.where(ops.reshape(self.weight, shape) != 0, values, 0.0)
 
-    def probabilities(self, from_logits):
+    def probabilities(self):
         """(N, K) probabilities."""
-        return ops.softmax(self.rows, axis=-1) if from_logits else self.rows
+        return ops.softmax(self.rows, axis=-1) if self.from_logits else self.rows
 
 
-def hard_labelled(y_true, y_pred, sample_weight=None, ignore_class=None, dtype="float32") -> Examples:
+def hard_labelled(
+    y_true, y_pred, sample_weight=None, ignore_class=None, dtype="float32", from_logits=False
+) -> Examples:
     """Brings labels, predictions, sample weights and the mask that `y_pred` may carry into the form of `Examples`.
 
     Args:
         y_true: Class ids (…,) or (…, 1), integers or floats holding integers; or one-hot (…, K), of which the
             largest entry is the class.
-        y_pred: Predictions (…, K), K ≥ 2.
-        sample_weight: None, or weights that broadcast to (…,), from the left where they have fewer dimensions.
+        y_pred: Predictions (…, K); (…, 1) are those of class 1 of two classes, whose labels are ids.
+        sample_weight: None, or weights that broadcast to (…,), from the left if they have fewer dimensions. A negative
+            one makes the result NaN.
         ignore_class: A label whose positions do not count.
         dtype: Dtype of `rows` and `weight`.
+        from_logits: Whether `y_pred` holds logits. Probabilities below 0 or above 1.01 are not valid.
 
     Raises:
-        ValueError: for shapes that cannot match, fewer than 2 dimensions or classes, or a bad label (eagerly).
+        ValueError: If shapes cannot match, there are fewer than 2 dimensions, and, where values can be read (eagerly),
+            if a label is bad or a one-hot row holds several ones (a multi-label target).
     """
     mask = get_mask(y_pred)
-    y_pred = ops.cast(ops.convert_to_tensor(y_pred), dtype)
+    y_pred = ops.cast(numbers_to_tensor(y_pred, "y_pred"), dtype)
     _check_predictions(y_pred)
+    labels, one_hot = _labels(y_true, y_pred)
+    in_range = (y_pred >= 0) & (y_pred <= LARGEST_PROBABILITY)  # False for NaN
+    is_valid = ops.all(ops.isfinite(y_pred) if from_logits else in_range, axis=-1)
+    y_pred = _two_columns(y_pred, from_logits)
     num_classes, positions = y_pred.shape[-1], y_pred[..., 0]
     weight = ops.ones_like(positions)
     if sample_weight is not None:
-        weight = ops.cast(_spread("sample_weight", sample_weight, positions), dtype)
+        weight = ops.cast(spread("sample_weight", sample_weight, positions), dtype)
+        weight = ops.where(weight >= 0, weight, np.nan)
     if mask is not None:
-        weight = ops.where(ops.cast(_spread("mask", mask, positions), "bool"), weight, 0.0)
-
-    labels, mass = _labels_and_mass(y_true, y_pred)
-    sound = ops.all(ops.isfinite(y_pred), axis=-1)
-    if mass is not None:
+        weight = ops.where(ops.cast(spread("mask", mask, positions), "bool"), weight, 0.0)
+    if one_hot is not None:
+        mass = ops.sum(one_hot, axis=-1)
         weight = ops.where(mass != 0, weight, 0.0)
-        sound = ops.logical_and(sound, ops.isfinite(mass))
-    labels, weight, sound = (ops.reshape(each, (-1,)) for each in (labels, weight, sound))
+        is_valid = is_valid & ops.isfinite(mass) & _marks_one(one_hot, weight)
+    labels, weight, is_valid = (ops.reshape(each, (-1,)) for each in (labels, weight, is_valid))
 
     labels = ops.where(weight != 0, labels, ops.zeros_like(labels))  # padding may hold any number
     ids, kept, valid = class_ids(labels, num_classes, ignore_class)
     if kept is not None:
         weight = ops.where(kept, weight, 0.0)
     if valid is not None:
-        sound = ops.logical_and(sound, valid)
-    return Examples(ids, ops.reshape(y_pred, (-1, num_classes)), weight, sound)
+        is_valid = is_valid & valid
+    return Examples(ids, ops.reshape(y_pred, (-1, num_classes)), weight, is_valid, from_logits)
 
 
-def _labels_and_mass(y_true, y_pred):
-    """Class labels in the shape of `y_pred` without its class axis and, from one-hot rows, what each row sums to."""
-    labels, mass = ops.convert_to_tensor(y_true), None
-    if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] in (None, y_pred.shape[-1]):
+def _labels(y_true, y_pred):
+    """Class labels in the shape of `y_pred` without its class axis and, if they came as one-hot rows, these."""
+    labels, one_hot = labels_to_tensor(y_true, "y_true"), None
+    num_classes = y_pred.shape[-1]
+    if num_classes > 1 and len(labels.shape) == len(y_pred.shape) and labels.shape[-1] in (None, num_classes):
         one_hot = ops.cast(labels, y_pred.dtype)
-        labels, mass = ops.argmax(one_hot, axis=-1), ops.sum(one_hot, axis=-1)
-    return match_label_shape(labels, y_pred), mass
+        labels = ops.cast(ops.argmax(one_hot, axis=-1), "int32")
+    return match_label_shape(labels, y_pred), one_hot
 
 
-def _spread(name, given, positions):
-    """`given` broadcast to `positions`' shape, from the left where it has fewer dimensions; a trailing 1 may go."""
-    given = ops.convert_to_tensor(given)
+def _marks_one(one_hot, weight):
+    """(…,) bool, False where a row that counts holds several ones, which is an error if values can be read now."""
+    marks_one = (ops.sum(ops.cast(one_hot == 1, "int32"), axis=-1) <= 1) | (weight == 0)
+    if is_concrete(marks_one) and not ops.convert_to_numpy(marks_one).all():
+        raise ValueError(
+            "Each one-hot row of `y_true` must mark one class. Received a row with several ones, as a multi-label "
+            "classifier has: measure each of its classes alone, as a binary classifier (…, 1)."
+        )
+    return marks_one
+
+
+def _two_columns(y_pred, from_logits):
+    """(…, K) as they are; (…, 1) as the probabilities 1 − p and p, or the logits 0 and z, of two classes."""
+    if y_pred.shape[-1] != 1:
+        return y_pred
+    return ops.concatenate([ops.zeros_like(y_pred) if from_logits else 1.0 - y_pred, y_pred], axis=-1)
+
+
+def spread(name, given, positions):
+    """`given` broadcast to the shape of `positions`, from the left if it has fewer dimensions; a trailing 1 may go."""
+    given = numbers_to_tensor(given, name)
     received, wanted = tuple(given.shape), tuple(positions.shape)
     if len(received) == len(wanted) + 1 and received[-1] == 1:
         given = ops.squeeze(given, axis=-1)
@@ -105,8 +135,8 @@ def _spread(name, given, positions):
 
 def _check_predictions(y_pred):
     shape = tuple(y_pred.shape)
-    if len(shape) < 2 or shape[-1] is None or shape[-1] < 2:
+    if len(shape) < 2 or shape[-1] is None:
         raise ValueError(
-            "`y_pred` must be (…, K) with at least 2 dimensions and K at least 2 and known "
-            f"(one sigmoid output p is the two classes 1 − p and p). Received: y_pred.shape={shape}."
+            "`y_pred` must be (…, K), or (…, 1) for a binary classifier, with at least 2 dimensions and K known. "
+            f"Received: y_pred.shape={shape}."
         )

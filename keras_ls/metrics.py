@@ -8,11 +8,16 @@ For an example of class y with predicted probabilities p:
   of weight w_b has accuracy acc_b and mean confidence conf_b, and with N = Σ_b w_b the error is
   ``Σ_b (w_b/N)·|acc_b − conf_b|`` (l1), ``√Σ_b (w_b/N)·(acc_b − conf_b)²`` (l2) or ``max_b |acc_b − conf_b|`` (max).
 
+Predictions (…, 1) are those of a binary classifier with one sigmoid unit, the probability or logit of class 1; its
+labels are 0 and 1, and all metrics equal those of the two columns 1 − p and p.
+
 What counts is the same for all: a position counts unless its weight is 0, its mask is False, its label is
-`ignore_class` or its one-hot row is all zero. A position that does not count has no influence whatever it holds; NaN
-or an infinity in one that does makes the result NaN until the next reset, and so does a label outside [0, K) in a
-compiled graph (eagerly it is a ValueError). A metric that has seen nothing is 0. Statistics are kept in float32 or
-wider whatever the dtype of metric and predictions.
+`ignore_class` or its one-hot row is all zero. A position that does not count has no influence whatever it holds. In one
+that does, NaN or an infinity, a negative weight, and, without `from_logits`, an entry below 0 or above 1.01 (half
+precision rounds past 1) make the result NaN until the next reset; so do a label outside [0, K) and a one-hot row with
+several ones (a multi-label target) in a compiled graph, which eagerly are a ValueError. A metric that has seen nothing
+is 0. Statistics are kept in float32 or wider whatever the dtype of metric and predictions, and summed with
+compensation, so that rounding does not build up over batches.
 
 A Keras mask on the predictions is honoured wherever Keras hands it on. On the JAX backend it does so in `evaluate` and
 for validation, but not for the training metrics of `fit`, its own included: there, use `ignore_class` or weights.
@@ -24,7 +29,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._checks import check_choice, check_count, check_ignore_class
+from keras_ls._checks import check_choice, check_count, check_flag, check_ignore_class, check_string
 from keras_ls._examples import hard_labelled
 from keras_ls._labels import picked
 
@@ -117,24 +122,25 @@ class _ProbabilityMetric(keras.metrics.Metric):
     _direction = "down"  # read by EarlyStopping and ModelCheckpoint with mode="auto"
 
     def __init__(self, from_logits, ignore_class, name, dtype):
-        super().__init__(name=name, dtype=dtype)
-        self.from_logits = bool(from_logits)
+        super().__init__(name=None if name is None else check_string("name", name), dtype=dtype)
+        self.from_logits = check_flag("from_logits", from_logits)
         self.ignore_class = check_ignore_class(ignore_class)
         self.statistics: Any = None
+        self._rounding: Any = None
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch.
 
         Args:
             y_true: Class ids (…,) or (…, 1), integers or floats holding integers; or one-hot (…, K).
-            y_pred: Predictions (…, K); a Keras mask that they carry is honoured.
-            sample_weight: None, or weights that broadcast to (…,).
+            y_pred: Predictions (…, K), or (…, 1) of a binary classifier; a Keras mask that they carry is honoured.
+            sample_weight: None, or weights of at least 0 that broadcast to (…,).
 
         Raises:
-            ValueError: for shapes that cannot match and, where values can be read (eagerly), for a label that is
-                neither in [0, K) nor `ignore_class`.
+            ValueError: If shapes cannot match and, where values can be read (eagerly), if a label is neither in [0, K)
+                nor `ignore_class`, or a one-hot row holds several ones.
         """
-        examples = hard_labelled(y_true, y_pred, sample_weight, self.ignore_class, self._wide_dtype)
+        examples = hard_labelled(y_true, y_pred, sample_weight, self.ignore_class, self._wide_dtype, self.from_logits)
         self._add(self._batch_statistics(examples))
 
     def get_config(self):
@@ -145,11 +151,22 @@ class _ProbabilityMetric(keras.metrics.Metric):
     def _wide_dtype(self):
         return keras.backend.result_type(self.dtype, "float32")
 
-    def _zeros(self, shape):
-        return self.add_variable(shape=shape, initializer="zeros", dtype=self._wide_dtype, name="statistics")
+    def _start(self, shape):
+        """Makes the sums, and what rounding took from them, which is added to them in the end."""
+        self.statistics, self._rounding = (
+            self.add_variable(shape=shape, initializer="zeros", dtype=self._wide_dtype, name=name)
+            for name in ("statistics", "rounding")
+        )
 
     def _add(self, statistics):
-        self.statistics.assign_add(statistics)
+        before = ops.convert_to_tensor(self.statistics)
+        total = before + statistics
+        added = total - before
+        self._rounding.assign_add((before - (total - added)) + (statistics - added))
+        self.statistics.assign(total)
+
+    def _sums(self):
+        return self.statistics + self._rounding
 
     def _batch_statistics(self, examples):
         raise NotImplementedError
@@ -160,7 +177,7 @@ class ExpectedCalibrationError(_ProbabilityMetric):
     """Top-label calibration error: do predictions of confidence c come true a fraction c of the time?
 
     The confidence is the largest probability, and the prediction its class (the first, in a tie). This module's
-    head has the formula. The state is one (B, 3) variable, however much data comes.
+    head has the formula. The state is a (B, 3) sum and its rounding, however much data comes.
 
     Args:
         num_bins: B ≥ 1.
@@ -171,7 +188,7 @@ class ExpectedCalibrationError(_ProbabilityMetric):
         dtype: Dtype of the result; None is Keras's floatx.
 
     Raises:
-        ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
+        ValueError: If arguments are bad, here; if shapes cannot match, at the first call.
 
     Note:
         Where no confidence lies exactly on an edge b/B, this is torchmetrics' `MulticlassCalibrationError` for
@@ -204,11 +221,11 @@ class ExpectedCalibrationError(_ProbabilityMetric):
         super().__init__(from_logits, ignore_class, name, dtype)
         self.num_bins = check_count("num_bins", num_bins)
         self.norm = check_choice("norm", norm, NORMS)
-        self.statistics = self._zeros((self.num_bins, 3))
+        self._start((self.num_bins, 3))
 
     def result(self):
         """The error of all batches since the last reset, in [0, 1]."""
-        return ops.cast(calibration_error_of_bins(self.statistics, self.norm), self.dtype)
+        return ops.cast(calibration_error_of_bins(self._sums(), self.norm), self.dtype)
 
     def get_config(self):
         """Every constructor argument, as plain JSON values."""
@@ -216,7 +233,7 @@ class ExpectedCalibrationError(_ProbabilityMetric):
 
     def _batch_statistics(self, examples):
         predicted = ops.cast(ops.argmax(examples.rows, axis=-1), "int32")
-        confidence = examples.settled(picked(examples.probabilities(self.from_logits), predicted))
+        confidence = examples.masked(picked(examples.probabilities(), predicted))
         return bin_statistics(confidence, ops.equal(predicted, examples.ids), examples.weight, self.num_bins)
 
 
@@ -225,8 +242,8 @@ class ClasswiseCalibrationError(_ProbabilityMetric):
     """Mean over classes of the l1 calibration error of each class's probability.
 
     For class k the confidence is p_k and a hit is y = k; this module's head has the formula. With many classes most
-    probabilities are near 0, where they are nearly always right: the number shrinks as K grows. The state is one
-    (B, K, 3) variable, created when the first predictions tell K.
+    probabilities are near 0, where they are nearly always right: the number shrinks as K grows. The state is a
+    (B, K, 3) sum and its rounding, created when the first predictions tell K.
 
     Args:
         num_bins: B ≥ 1.
@@ -236,7 +253,7 @@ class ClasswiseCalibrationError(_ProbabilityMetric):
         dtype: Dtype of the result; None is Keras's floatx.
 
     Raises:
-        ValueError: for bad arguments, here; for shapes that cannot match, or another K than before, at the call.
+        ValueError: If arguments are bad, here; if shapes cannot match or K changes, at the call.
 
     Note:
         torchmetrics and netcal have no such metric; for each class alone, this is netcal's `ECE` of the column p_k
@@ -268,7 +285,7 @@ class ClasswiseCalibrationError(_ProbabilityMetric):
         """The error of all batches since the last reset, in [0, 1]."""
         if self.statistics is None:
             return ops.zeros((), dtype=self.dtype)
-        return ops.cast(ops.mean(calibration_error_of_bins(self.statistics)), self.dtype)
+        return ops.cast(ops.mean(calibration_error_of_bins(self._sums())), self.dtype)
 
     def get_config(self):
         """Every constructor argument, as plain JSON values."""
@@ -276,12 +293,12 @@ class ClasswiseCalibrationError(_ProbabilityMetric):
 
     def _batch_statistics(self, examples):
         self._require_classes(examples.rows.shape[-1])
-        probabilities = examples.settled(examples.probabilities(self.from_logits))
+        probabilities = examples.masked(examples.probabilities())
         return classwise_bin_statistics(probabilities, examples.ids, examples.weight, self.num_bins)
 
     def _require_classes(self, num_classes):
         if self.statistics is None:
-            self.statistics = self._zeros((self.num_bins, num_classes, 3))
+            self._start((self.num_bins, num_classes, 3))
         elif self.statistics.shape[1] != num_classes:
             raise ValueError(
                 f"`y_pred` must have the {self.statistics.shape[1]} classes that this metric has seen before. "
@@ -294,14 +311,15 @@ class _MeanMetric(_ProbabilityMetric):
 
     def __init__(self, from_logits, ignore_class, name, dtype):
         super().__init__(from_logits, ignore_class, name, dtype)
-        self.statistics = self._zeros((2,))
+        self._start((2,))
 
     def result(self):
         """The weighted mean of all batches since the last reset."""
-        return ops.cast(ops.divide_no_nan(self.statistics[1], self.statistics[0]), self.dtype)
+        weight, total = ops.unstack(self._sums(), 2)
+        return ops.cast(ops.divide_no_nan(total, weight), self.dtype)
 
     def _batch_statistics(self, examples):
-        weighted = examples.weight * examples.settled(self._values(examples))
+        weighted = examples.weight * examples.masked(self._values(examples))
         return ops.stack([ops.sum(examples.weight), ops.sum(weighted)])
 
     def _values(self, examples):
@@ -322,7 +340,7 @@ class NegativeLogLikelihood(_MeanMetric):
         dtype: Dtype of the result; None is Keras's floatx.
 
     Raises:
-        ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
+        ValueError: If arguments are bad, here; if shapes cannot match, at the first call.
 
     Reference:
         Guo et al. 2017, equation 6.
@@ -358,7 +376,7 @@ class BrierScore(_MeanMetric):
         dtype: Dtype of the result; None is Keras's floatx.
 
     Raises:
-        ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
+        ValueError: If arguments are bad, here; if shapes cannot match, at the first call.
 
     Note:
         The sum runs over all K classes, as Brier wrote it: for two classes that is twice the score of scikit-learn's
@@ -382,7 +400,7 @@ class BrierScore(_MeanMetric):
 
     def _values(self, examples):
         # Not Σp² − 2p_y + 1, of which near-perfect predictions would leave only rounding errors.
-        rows = examples.probabilities(self.from_logits)
+        rows = examples.probabilities()
         at_label = ops.stack([ops.arange(ops.shape(rows)[0], dtype="int32"), examples.ids], axis=-1)
         residuals = ops.scatter_update(rows, at_label, picked(rows, examples.ids) - 1.0)
         return ops.sum(ops.square(residuals), axis=-1)
@@ -401,5 +419,6 @@ def _segment_sums(rows, index, num_segments):
     """(M, C) rows and (M,) segments to (num_segments, C)."""
     lanes = max(1, _SEGMENTS // num_segments)
     lane = ops.arange(ops.shape(index)[0], dtype="int32") % lanes
-    sums = ops.segment_sum(rows, index + num_segments * lane, num_segments=num_segments * lanes)
-    return ops.sum(ops.reshape(sums, (lanes, num_segments, rows.shape[-1])), axis=0)
+    sums = ops.segment_sum(rows, index * lanes + lane, num_segments=num_segments * lanes)
+    # Along the last axis, where every backend adds pairwise; along others TensorFlow adds one by one.
+    return ops.sum(ops.moveaxis(ops.reshape(sums, (num_segments, lanes, rows.shape[-1])), 1, -1), axis=-1)

@@ -431,7 +431,7 @@ def test_refused_at_the_first_call(name, rng):
         (np.eye(5)[labels][:4], probs, {}, "`y_true` must"),
         (labels.reshape(2, 4), probs, {}, "`y_true` must"),
         (labels[0], probs[0], {}, "`y_pred` must be"),
-        (labels, probs[:, :1], {}, "`y_pred` must be"),
+        (labels, probs[:, :1], {}, r"`y_true` must hold integers in \[0, 2\)"),
         (labels, probs, {"sample_weight": np.ones(7)}, "`sample_weight` must broadcast"),
         (labels, probs, {"sample_weight": np.ones((8, 5))}, "`sample_weight` must broadcast"),
         (labels - 1, probs, {}, r"`y_true` must hold integers in \[0, 5\).*-1"),

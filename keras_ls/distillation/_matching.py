@@ -4,7 +4,7 @@ import keras
 from keras import ops, tree
 
 from keras_ls._backend import get_mask, set_mask
-from keras_ls._examples import _spread
+from keras_ls._examples import spread
 
 MATCHINGS = ("cross_entropy", "squared_logits")
 
@@ -48,7 +48,7 @@ class MatchingLoss(keras.losses.Loss):
             teacher, student = (ops.where(counts, ops.cast(z, self.dtype), 0.0) for z in (teacher, student))
             set_mask(student, mask)
         if sample_weight is not None:
-            sample_weight = _spread("sample_weight", sample_weight, y_pred[..., 0])
+            sample_weight = spread("sample_weight", sample_weight, y_pred[..., 0])
         return super().__call__(teacher, student, sample_weight)
 
     def call(self, y_true, y_pred):
