@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops, tree
 
-from keras_ls._backend import get_mask, output_spec, values_kept_on_error
+from keras_ls._backend import count_tracings_apart, get_mask, output_spec, values_kept_on_error
 from keras_ls._checks import check_count, shown
 from keras_ls._logits import LinearHead
 from keras_ls._model_inputs import check_ends, input_arrays, is_dataset, length
@@ -166,6 +166,7 @@ class _WatchingModel(keras.Model):
         self.record = _Record()
         if given.compiled:
             self.run_eagerly, self.jit_compile = given.run_eagerly, given.jit_compile
+        count_tracings_apart(self)
 
     def call(self, inputs):
         """Runs the other model in inference mode."""

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, to_numpy
-from keras_ls._backend import get_mask
+from keras_ls._backend import count_tracings_apart, get_mask
 from keras_ls._outputs import check_output, of_output, single
 from keras_ls._rows import LabelledRows, joined, labelled_rows
 
@@ -265,6 +265,7 @@ class _WithMask(keras.Model):
         self.model, self._output, self._names = model, output, names
         if model.compiled:
             self.run_eagerly, self.jit_compile = model.run_eagerly, model.jit_compile
+        count_tracings_apart(self)
 
     def call(self, inputs):
         """Runs the other model in inference mode."""

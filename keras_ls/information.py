@@ -13,14 +13,15 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ls._arrays import hard_labels, to_numpy
-from keras_ls._backend import global_seed
+from keras_ls._backend import count_tracings_apart, global_seed
 from keras_ls._checks import check_count, shown
 from keras_ls._logits import logits_model
-from keras_ls._predictions import LabelledData, kept_random_state
+from keras_ls._predictions import LabelledData, check_row_count, kept_random_state
 from keras_ls.projection import drawn
 
 __all__ = ["logit_mutual_information", "mutual_information"]
 
+EXAMPLES_PER_CLASS = 300
 # Terms of the mixture that are in memory at once: 1 MB, which stays in a core's cache.
 CHUNK = 2**17
 # Differences of values below it are finite.
@@ -86,7 +87,7 @@ def logit_mutual_information(
     classes: Sequence[int],
     augment: Callable[[Any], Any],
     num_samples: int = 5,
-    examples_per_class: int = 300,
+    examples_per_class: int = EXAMPLES_PER_CLASS,
     batch_size: int = 256,
     seed: int = 0,
 ) -> float:
@@ -159,7 +160,7 @@ class LogitDifference:
         classes: Sequence[int],
         augment: Callable[[Any], Any],
         num_samples: int = 5,
-        examples_per_class: int = 300,
+        examples_per_class: int = EXAMPLES_PER_CLASS,
         batch_size: int = 256,
         seed: int = 0,
     ):
@@ -188,6 +189,7 @@ class LogitDifference:
         """
         with _seeded(self._seed, [model, self._augment]):
             self._network = logits_model(model)
+            count_tracings_apart(self._network)
             shape = self._network.output_shape
             if len(shape) != 2:
                 raise ValueError(f"`model` must give one row of logits per example, (N, K). Received shape: {shape}.")
@@ -195,7 +197,9 @@ class LogitDifference:
             if max(self._classes) >= num_classes:
                 raise ValueError(f"`classes` must be in [0, {num_classes}). Received: {list(self._classes)}.")
             labels = hard_labels("y", self._labels, (len(self._labels), shape[-1]))
-            (self._rows,) = drawn(labels, self._classes, self._examples_per_class, self._seed)
+            (self._rows,) = drawn(
+                labels, self._classes, self._examples_per_class, self._seed, default=EXAMPLES_PER_CLASS
+            )
             self._try(self._rows[: self._batch_size])
 
     def samples(self, model: keras.Model) -> np.ndarray:
@@ -237,11 +241,7 @@ class LogitDifference:
                 f"Received: leading dimensions {shown([size[0] if size else None for size in sizes])}."
             )
         logits = to_numpy("predictions", self._network.predict_on_batch(augmented)).astype("float64")
-        if len(logits) != len(rows):
-            raise ValueError(
-                f"`model` must give one row per example, {len(rows)} of them. Received: {len(logits)} rows, as on "
-                "several devices, each of which predicts the whole batch."
-            )
+        check_row_count(logits, augmented)
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         return logits[:, self._classes[0]] - logits[:, self._classes[1]]

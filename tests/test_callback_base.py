@@ -2,14 +2,16 @@
 
 import errno
 import io
+import logging
 import os
+import warnings
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from keras_ls.callbacks import MutualInformation, PenultimateProjection
+from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
 from keras_ls.callbacks._tensorboard import EventWriter
 
@@ -142,6 +144,38 @@ class TestValuesInLogs:
         assert len(history["mutual_information"]) == 2
         for plain, measured in zip(*trained, strict=True):
             np.testing.assert_array_equal(plain, measured)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's warning")
+@pytest.mark.parametrize("built", [True, False])
+def test_all_callbacks_together_trace_without_warnings(rng, tmp_path, built):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    import tensorflow as tf
+
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    y = np.arange(330) % 3
+    x = (rng.normal(size=(330, 5)) + 2 * np.eye(5)[y]).astype("float32")
+    tf.get_logger().addHandler(handler)
+    try:
+        for _ in range(3):
+            body = [keras.Input((5,))] if built else []
+            model = keras.Sequential([*body, layers.Dense(3, activation="softmax")])
+            model.compile("sgd", "sparse_categorical_crossentropy")
+            callbacks = [
+                Calibration(x, y, log_dir=tmp_path, temperature_scaling=False),
+                PenultimateProjection(x, y, (0, 1, 2), tmp_path),
+                EmbeddingProjector(x, tmp_path, labels=y, freq=1),
+                MutualInformation(x, y, (0, 1), layers.GaussianNoise(0.1), tmp_path),
+            ]
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)
+                fit(model, (x, y), *callbacks)
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert not [message for message in messages if "retracing" in message]
 
 
 class TestEventFiles:
