@@ -1,13 +1,14 @@
-"""Class ids: matched to predictions in shape, checked in value, split from ignored positions."""
+"""Class ids: turned into tensors, matched to predictions in shape, checked in value, split from ignored positions."""
 
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
+from keras_ls._arrays import to_numpy
 from keras_ls._backend import is_concrete
-from keras_ls._checks import check_axis
+from keras_ls._checks import check_axis, shown
 
 
 class ClassIds(NamedTuple):
@@ -24,11 +25,70 @@ class ClassIds(NamedTuple):
     valid: Any | None
 
 
+def numbers_to_tensor(values, name: str):
+    """Turns an array, list or tensor of real numbers into a tensor that the backend can compute with.
+
+    Dtypes stay as they are where the backend has arithmetic for them. Arrays may have any byte order; lists of Python
+    floats take Keras's floatx; PyTorch's uint16, uint32 and uint64 become int64.
+
+    Args:
+        values: An array, a nested list, a number, a tensor, or a list of tensors.
+        name: What the caller calls the argument.
+
+    Raises:
+        ValueError: If `values` does not hold real numbers.
+    """
+    if not _holds_tensors(values):
+        is_array = isinstance(values, (np.ndarray, np.generic))
+        values = _portable(to_numpy(name, values))
+        if not is_array and values.dtype == "float64":
+            values = values.astype(keras.config.floatx())
+    try:
+        tensor = ops.convert_to_tensor(values)
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+    except (TypeError, ValueError):
+        dtype = "unknown"
+    if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+        raise ValueError(f"`{name}` must be an array of real numbers. Received: {name}={shown(values)}.")
+    if keras.backend.backend() == "torch" and dtype in ("uint16", "uint32", "uint64"):
+        return _signed(tensor)
+    return tensor
+
+
+def labels_to_tensor(labels, name: str):
+    """Turns labels of any kind into a tensor of int32, int64, float32 or float64, which `class_ids` can check.
+
+    A label that is no class never becomes one on the way. Integers that the backend's widest integer dtype cannot hold
+    (int32 on JAX by default, else int64) become floats of about the same size in an array, and the largest integer in
+    a tensor. Booleans, small integers and half precision are widened, so that they can be compared with K and with an
+    ignored class.
+
+    Args:
+        labels: Class ids or one-hot rows: an array, a nested list, a number, a tensor, or a list of tensors.
+        name: What the caller calls the argument.
+
+    Raises:
+        ValueError: If `labels` does not hold real numbers.
+    """
+    if not _holds_tensors(labels):
+        labels = to_numpy(name, labels)
+        limits = np.iinfo(_widest_integer())
+        if labels.dtype.kind in "iu" and labels.size and not limits.min <= labels.min() <= labels.max() <= limits.max:
+            labels = labels.astype("float64")
+    labels = numbers_to_tensor(labels, name)
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    if dtype in ("int32", "int64", "float32", "float64"):
+        return labels
+    if dtype in ("uint32", "uint64"):
+        return _signed(labels)
+    return ops.cast(labels, "float32" if "float" in dtype else "int32")
+
+
 def match_label_shape(y_true, y_pred, axis: int = -1):
     """Returns `y_true` in the shape of `y_pred` less `axis`, taking off a 1 at the end (or at `axis`).
 
     Raises:
-        ValueError: where the static shapes cannot match.
+        ValueError: If the static shapes cannot match.
     """
     axis = check_axis(axis, y_pred.shape, "y_pred")
     rank = len(y_pred.shape)
@@ -40,7 +100,7 @@ def match_label_shape(y_true, y_pred, axis: int = -1):
                 return ops.squeeze(y_true, axis=squeezed)
     if not _compatible(given, wanted):
         raise ValueError(
-            "`y_true` must hold one class id a prediction: the shape of `y_pred` without its class axis, "
+            "`y_true` must hold one class id per prediction: the shape of `y_pred` without its class axis, "
             "or that with a trailing 1. "
             f"Received: y_true.shape={given}, y_pred.shape={tuple(y_pred.shape)}, axis={axis}."
         )
@@ -51,10 +111,9 @@ def class_ids(labels, num_classes, ignore_class: int | None = None, name: str = 
     """Turns labels (integers, or floats that hold integers) into ids that can index.
 
     Raises:
-        ValueError: where a value that can be read now is neither in [0, num_classes) nor `ignore_class`.
+        ValueError: If a value that can be read now is neither in [0, num_classes) nor `ignore_class`.
     """
-    labels = ops.convert_to_tensor(labels)
-    numbers = _comparable(labels)
+    numbers = labels_to_tensor(labels, name)
     kept = None if ignore_class is None else ops.not_equal(numbers, ignore_class)
     valid = ops.logical_and(ops.greater_equal(numbers, 0), ops.less(numbers, num_classes))
     if "float" in str(numbers.dtype):
@@ -64,10 +123,10 @@ def class_ids(labels, num_classes, ignore_class: int | None = None, name: str = 
     if is_concrete(valid):  # not the labels: a constant of a compiled graph can be read, but nothing computed from it
         flags = ops.convert_to_numpy(valid)
         if not flags.all():
-            wrong = np.unique(ops.convert_to_numpy(labels)[~flags])[:5]
+            wrong = np.unique(ops.convert_to_numpy(numbers)[~flags])[:5]
             ignored = "" if ignore_class is None else f" or ignore_class={ignore_class}"
             raise ValueError(
-                f"`{name}` must hold integers in [0, {int(num_classes)}){ignored}. Received: {wrong.tolist()}."
+                f"`{name}` must hold integers in [0, {int(num_classes)}){ignored}. Received: {_as_integers(wrong)}."
             )
         valid = None
     usable = [flag for flag in (kept, valid) if flag is not None]
@@ -82,12 +141,40 @@ def picked(rows, ids):
     return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(ids, -1), axis=-1), axis=-1)
 
 
-def _comparable(labels):
-    """Labels in a dtype that holds them, K and `ignore_class`: int32 would wrap some, and half precision round K."""
-    dtype = keras.backend.standardize_dtype(labels.dtype)
-    if dtype in ("int64", "float32", "float64"):
-        return labels
-    return ops.cast(labels, "float32" if "float" in dtype else "int64" if dtype in ("uint32", "uint64") else "int32")
+def _holds_tensors(values) -> bool:
+    """Says whether `values` is a tensor or a list of tensors, which may have no values yet."""
+    leaves = tree.flatten(values) if isinstance(values, (list, tuple)) else [values]
+    return any(ops.is_tensor(leaf) or isinstance(leaf, keras.Variable) for leaf in leaves)
+
+
+def _portable(array: np.ndarray) -> np.ndarray:
+    """`array` in a dtype and byte order that the backend takes."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype("float64")
+    if array.dtype == "uint64" and keras.backend.backend() == "torch":
+        return array.astype("int64" if array.size == 0 or array.max() <= np.iinfo("int64").max else "float64")
+    return array
+
+
+def _signed(tensor):
+    """An unsigned tensor in the widest signed dtype; what that cannot hold is its largest number."""
+    numbers = ops.cast(tensor, _widest_integer())
+    return ops.where(numbers < 0, np.iinfo(_widest_integer()).max, numbers)
+
+
+def _widest_integer() -> str:
+    """int64, or int32 where JAX has no 64-bit numbers."""
+    if keras.backend.backend() != "jax":
+        return "int64"
+    import jax
+
+    return "int64" if jax.config.jax_enable_x64 else "int32"
+
+
+def _as_integers(values: np.ndarray) -> list[int | float]:
+    """Numbers for a message: integers without the point that labels have once a loss has cast them."""
+    return [int(value) if np.isfinite(value) and value == np.floor(value) else float(value) for value in values]
 
 
 def _compatible(given, wanted) -> bool:

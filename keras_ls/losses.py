@@ -6,22 +6,38 @@ loss is the cross-entropy of the prediction under that target. For logits z and 
 ``softmax(z) − (1 − α)·onehot(y) − α·u``.
 """
 
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._backend import set_mask
-from keras_ls._checks import check_axis, check_fraction, check_ignore_class, check_prior, check_prior_length
-from keras_ls._crossentropy import loss_of_logits, loss_of_probabilities, widened
-from keras_ls._labels import class_ids, match_label_shape
+from keras_ls._arrays import to_numpy
+from keras_ls._backend import is_concrete, set_mask
+from keras_ls._checks import (
+    check_axis,
+    check_count,
+    check_flag,
+    check_fraction,
+    check_ignore_class,
+    check_prior,
+    check_prior_length,
+    check_string,
+)
+from keras_ls._crossentropy import loss_of_logits, loss_of_probabilities, widened, without_forbidden
+from keras_ls._labels import class_ids, labels_to_tensor, match_label_shape, numbers_to_tensor
 from keras_ls.sequences import label_frequencies as label_frequencies
 from keras_ls.sequences import neighbourhood_smoothed_targets as neighbourhood_smoothed_targets
 
 
 def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
     """Mixes targets with a prior: ``(1 − α)·y_true + α·u``.
+
+    A binary classifier with one sigmoid unit has two classes but a single column of labels y, which this function
+    would take for one class. Its smoothed targets are (1 − α)·y + α/2, the second column of
+    ``smooth_labels([[1 − y, y]], α)``, and are what ``keras.losses.BinaryCrossentropy(label_smoothing=α)`` makes of y:
+    use that loss on y as it is.
 
     Args:
         y_true: Targets (…, K, …), usually one-hot; integers are taken as floats.
@@ -33,7 +49,8 @@ def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
         Smoothed targets of `y_true`'s shape. A row that sums to s comes back with the sum (1 − α)·s + α.
 
     Raises:
-        ValueError: where α is outside [0, 1), or the prior is negative, all zero or not K long.
+        ValueError: If α is outside [0, 1), the prior is negative, all zero or not K long, or `y_true` does not hold
+            numbers.
 
     Reference:
         Müller et al. 2019, section 1.1; a non-uniform u is the unigram smoothing of Pereyra et al. 2017.
@@ -45,18 +62,9 @@ def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
     [0.025, 0.925, 0.025, 0.025]
     """
     alpha = check_fraction("label_smoothing", label_smoothing)
-    y_true = ops.convert_to_tensor(y_true)
-    if "float" not in keras.backend.standardize_dtype(y_true.dtype):
-        y_true = ops.cast(y_true, keras.config.floatx())
+    y_true = _as_float(numbers_to_tensor(y_true, "y_true"))
     axis = check_axis(axis, y_true.shape, "y_true")
-    prior = check_prior(prior)
-    check_prior_length(prior, y_true.shape[axis])
-    if alpha == 0.0:
-        return y_true
-    if prior is None:
-        return (1.0 - alpha) * y_true + alpha / ops.cast(ops.shape(y_true)[axis], y_true.dtype)
-    shape = [-1 if i == axis else 1 for i in range(len(y_true.shape))]
-    return (1.0 - alpha) * y_true + ops.convert_to_tensor((alpha * prior).reshape(shape), dtype=y_true.dtype)
+    return _smoothed(y_true, alpha, _checked_prior(prior, y_true.shape[axis]), axis)
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -66,23 +74,26 @@ def smoothed_categorical_crossentropy(
     """Cross-entropy ``−Σ_k t_k log p_k`` against smoothed one-hot (or soft) targets t.
 
     With ``prior=None`` this is ``keras.losses.CategoricalCrossentropy(label_smoothing=α)``, and targets that do not
-    sum to 1 are treated as that loss treats them on the same backend. (Keras takes K from the last axis whatever
-    `axis` is; here it is the size of `axis`.)
+    sum to 1 are treated as that loss treats them on the same backend. Two differences: Keras takes K from the last
+    axis whatever `axis` is, and here it is the size of `axis`; and where Keras gives NaN for a logit of −inf whose
+    smoothed target is 0, such a class costs nothing here.
 
     Args:
         y_true: Targets (…, K, …) of `y_pred`'s shape.
         y_pred: Probabilities, or logits with ``from_logits=True``. Logits are exact; probabilities are normalised
-            and clipped to Keras's epsilon (1e-7), so that a hopeless prediction costs no more than 16 nats.
+            and clipped to Keras's epsilon (1e-7), so that a hopeless prediction costs no more than 16 nats. A logit of
+            −inf gives an infinite loss unless its smoothed target is 0. K is at least 2; one sigmoid unit takes
+            ``keras.losses.BinaryCrossentropy(label_smoothing=α)``.
         label_smoothing: α, in [0, 1).
         prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.
         from_logits: Whether `y_pred` holds logits.
         axis: The class axis.
 
     Returns:
-        One loss a sample, in nats: `y_pred`'s shape less `axis`, in its dtype (computed in float32 or wider).
+        One loss per sample, in nats: `y_pred`'s shape less `axis`, in its dtype (computed in float32 or wider).
 
     Raises:
-        ValueError: for bad α or prior, or shapes that differ.
+        ValueError: If α, the prior or a flag is not allowed, the shapes differ, or something else than numbers comes.
 
     Reference:
         Müller et al. 2019, section 1.1.
@@ -94,13 +105,19 @@ def smoothed_categorical_crossentropy(
     >>> round(float(loss[0]), 4)
     0.2269
     """
-    y_pred = _as_float(y_pred)
+    alpha = check_fraction("label_smoothing", label_smoothing)
+    from_logits = check_flag("from_logits", from_logits)
+    y_pred = _as_float(numbers_to_tensor(y_pred, "y_pred"))
     axis = check_axis(axis, y_pred.shape, "y_pred")
-    y_true = ops.convert_to_tensor(y_true)
+    y_true = numbers_to_tensor(y_true, "y_true")
     _check_same_shape(y_true, y_pred)
+    prior = _checked_prior(prior, y_pred.shape[axis])
+    _warn_of_one_class("smoothed_categorical_crossentropy", y_pred.shape, axis)
     dtype = keras.backend.standardize_dtype(y_pred.dtype)
     y_pred = widened(y_pred)
-    targets = smooth_labels(ops.cast(y_true, y_pred.dtype), label_smoothing, prior, axis)
+    targets = _smoothed(ops.cast(y_true, y_pred.dtype), alpha, prior, axis)
+    if from_logits and (alpha == 0.0 or (prior is not None and not prior.all())):  # else no target of a class is 0
+        y_pred = without_forbidden(y_pred, targets)
     return ops.cast(ops.categorical_crossentropy(targets, y_pred, from_logits=from_logits, axis=axis), dtype)
 
 
@@ -117,13 +134,16 @@ def smoothed_sparse_categorical_crossentropy(
     """Cross-entropy against smoothed targets, for integer labels: ``logsumexp(z) − (1 − α)·z_y − α·Σ_k u_k z_k``.
 
     No K-wide target is built. For logits the gradient is the closed form ``softmax(z) − (1 − α)·onehot(y) − α·u``;
-    under float16 and bfloat16 everything is computed in float32.
+    under float16 and bfloat16 everything is computed in float32. JAX and TensorFlow differentiate the loss in reverse
+    and in forward mode (``jax.jvp``, ``jax.hessian``, ``tf.autodiff.ForwardAccumulator``), PyTorch in reverse mode
+    only, to any order, through ``torch.autograd`` but not ``torch.func``.
 
     Args:
         y_true: Class ids in [0, K), integers or floats that hold integers: `y_pred`'s shape less `axis`, or that
             with a trailing 1.
         y_pred: Probabilities, or logits with ``from_logits=True``. Logits are exact; probabilities are normalised
-            and clipped to Keras's epsilon (1e-7). A class whose logit is −inf may only have a prior of 0.
+            and clipped to Keras's epsilon (1e-7). A logit of −inf gives an infinite loss unless its smoothed target is
+            0. K is at least 2; one sigmoid unit takes ``keras.losses.BinaryCrossentropy(label_smoothing=α)``.
         label_smoothing: α, in [0, 1).
         prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.
         from_logits: Whether `y_pred` holds logits.
@@ -132,12 +152,12 @@ def smoothed_sparse_categorical_crossentropy(
         axis: The class axis.
 
     Returns:
-        One loss a sample, in nats: `y_pred`'s shape less `axis`, in its dtype.
+        One loss per sample, in nats: `y_pred`'s shape less `axis`, in its dtype.
 
     Raises:
-        ValueError: for bad α or prior, shapes that cannot match, and, where values can be read (eagerly), a label
-            that is neither in [0, K) nor `ignore_class`. In a compiled graph such a label's loss and gradient are
-            NaN.
+        ValueError: If α, the prior, a flag or `ignore_class` is not allowed, the shapes cannot match, something else
+            than numbers comes, or, where values can be read (eagerly), a label is neither in [0, K) nor
+            `ignore_class`. In a compiled graph such a label's loss and gradient are NaN.
 
     Reference:
         Müller et al. 2019, section 1.1.
@@ -151,11 +171,13 @@ def smoothed_sparse_categorical_crossentropy(
     [0.2269, 0.0]
     """
     alpha = check_fraction("label_smoothing", label_smoothing)
-    prior = check_prior(prior)
-    y_pred = _as_float(y_pred)
+    from_logits = check_flag("from_logits", from_logits)
+    ignore_class = check_ignore_class(ignore_class)
+    y_pred = _as_float(numbers_to_tensor(y_pred, "y_pred"))
     axis = check_axis(axis, y_pred.shape, "y_pred")
-    labels = match_label_shape(ops.convert_to_tensor(y_true), y_pred, axis)
-    check_prior_length(prior, y_pred.shape[axis])
+    labels = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, axis)
+    prior = _checked_prior(prior, y_pred.shape[axis])
+    _warn_of_one_class("smoothed_sparse_categorical_crossentropy", y_pred.shape, axis)
 
     classes_last = ops.moveaxis(y_pred, axis, -1)
     num_classes = ops.shape(classes_last)[-1]
@@ -171,11 +193,31 @@ def smoothed_sparse_categorical_crossentropy(
     return losses
 
 
-def _as_float(y_pred):
-    y_pred = ops.convert_to_tensor(y_pred)
-    if "float" in keras.backend.standardize_dtype(y_pred.dtype):
-        return y_pred
-    return ops.cast(y_pred, keras.config.floatx())
+def _smoothed(targets, alpha, prior, axis):
+    """(1 − α)·targets + α·u, of checked arguments."""
+    if alpha == 0.0:
+        return targets
+    if prior is None:
+        return (1.0 - alpha) * targets + alpha / ops.cast(ops.shape(targets)[axis], targets.dtype)
+    shape = [-1 if i == axis else 1 for i in range(len(targets.shape))]
+    return (1.0 - alpha) * targets + ops.convert_to_tensor((alpha * prior).reshape(shape), dtype=targets.dtype)
+
+
+def _as_float(tensor):
+    if "float" in keras.backend.standardize_dtype(tensor.dtype):
+        return tensor
+    return ops.cast(tensor, keras.config.floatx())
+
+
+def _checked_prior(prior, num_classes=None):
+    """`prior` as a float64 vector that sums to 1, or None."""
+    if prior is None:
+        return None
+    if ops.is_tensor(prior) and not is_concrete(prior):
+        raise ValueError("`prior` must be numbers that are known now. Received: a tensor of a compiled graph.")
+    prior = check_prior(to_numpy("prior", prior))
+    check_prior_length(prior, num_classes)
+    return prior
 
 
 def _check_same_shape(y_true, y_pred):
@@ -189,19 +231,41 @@ def _check_same_shape(y_true, y_pred):
         )
 
 
+def _warn_of_one_class(name, shape, axis):
+    """Warns, as Keras does, where the loss is 0 whatever the prediction."""
+    if shape[axis] == 1:
+        warnings.warn(
+            f"In loss {name}, expected `y_pred` to have more than one class on axis {axis}: the loss over one class is "
+            "always 0. For one sigmoid unit use `keras.losses.BinaryCrossentropy(label_smoothing=...)`, which is the "
+            f"smoothed loss of its two classes. Received: y_pred.shape={tuple(shape)}.",
+            SyntaxWarning,
+            stacklevel=3,
+        )
+
+
 class _SmoothedLoss(keras.losses.Loss):
     """What both loss classes share: checked options, a complete config, and float32 under half precision."""
 
     def __init__(self, label_smoothing, prior, from_logits, axis, reduction, name, dtype):
+        if reduction is not None:
+            check_string("reduction", reduction)
+        if name is not None:
+            check_string("name", name)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if "float" not in self._dtype_policy.compute_dtype:
+            raise ValueError(f"`dtype` must be a float dtype. Received: dtype={self._dtype_policy.name}.")
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
-        check_prior(prior)
-        self.prior = None if prior is None else [float(mass) for mass in prior]
-        self.from_logits = bool(from_logits)
-        self.axis = axis
+        _checked_prior(prior)
+        self.prior = None if prior is None else to_numpy("prior", prior).astype("float64").tolist()
+        self.from_logits = check_flag("from_logits", from_logits)
+        self.axis = check_count("axis", axis, minimum=-(2**31))
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """Loss of a batch, reduced and weighted as `keras.losses.Loss` does it, in the loss's dtype."""
+        # Before Keras casts them, which it cannot do with every array.
+        y_true, y_pred = labels_to_tensor(y_true, "y_true"), numbers_to_tensor(y_pred, "y_pred")
+        if sample_weight is not None:
+            sample_weight = numbers_to_tensor(sample_weight, "sample_weight")
         return ops.cast(super().__call__(y_true, y_pred, sample_weight), self._dtype_policy.compute_dtype)
 
     @property
@@ -240,7 +304,7 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
         dtype: Dtype of the result; None is Keras's floatx. The computation is in float32 or wider.
 
     Raises:
-        ValueError: for bad arguments, here; for shapes that differ, at the first call.
+        ValueError: If an argument is not allowed, here; if shapes differ, at the first call.
 
     Example:
     >>> import keras, keras_ls
@@ -261,7 +325,7 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
         super().__init__(label_smoothing, prior, from_logits, axis, reduction, name, dtype)
 
     def call(self, y_true, y_pred):
-        """One loss a sample."""
+        """One loss per sample."""
         return smoothed_categorical_crossentropy(
             y_true, y_pred, self.label_smoothing, self.prior, self.from_logits, self.axis
         )
@@ -270,6 +334,10 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
 @keras.saving.register_keras_serializable(package="keras_ls")
 class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
     """Cross-entropy against smoothed targets, for integer labels; see `smoothed_sparse_categorical_crossentropy`.
+
+    Labels that are no class are an error only where their values can be read, which `fit` seldom can. If the loss of
+    `fit` is NaN, call the loss once, eagerly, on the labels of a batch or on all of them, as in the second example:
+    predictions of 0 will do, and the error names the wrong labels.
 
     Args:
         label_smoothing: α, in [0, 1).
@@ -283,12 +351,18 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
             ids above 256 survive a bfloat16 loss.
 
     Raises:
-        ValueError: for bad arguments, here; for shapes that cannot match, at the first call.
+        ValueError: If an argument is not allowed, here; if shapes cannot match, at the first call.
 
     Example:
-    >>> import keras, keras_ls
+    >>> import keras, keras_ls, numpy as np
     >>> model = keras.Sequential([keras.layers.Dense(3)])
-    >>> model.compile(loss=keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True))
+    >>> loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)
+    >>> model.compile(loss=loss)
+
+    >>> y_train = np.array([0, 2, 3, 1])  # three classes, and a label that is none of them
+    >>> loss(y_train, np.zeros((len(y_train), 3)))
+    Traceback (most recent call last):
+    ValueError: `y_true` must hold integers in [0, 3). Received: [3].
     """
 
     def __init__(
@@ -306,7 +380,7 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
         self.ignore_class = check_ignore_class(ignore_class)
 
     def call(self, y_true, y_pred):
-        """One loss a sample."""
+        """One loss per sample."""
         return smoothed_sparse_categorical_crossentropy(
             y_true, y_pred, self.label_smoothing, self.prior, self.from_logits, self.ignore_class, self.axis
         )

@@ -1,5 +1,12 @@
 """Smoothed losses against float64 references, Keras's own loss and PyTorch's."""
 
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +16,7 @@ from keras import ops
 
 import keras_ls
 from keras_ls._backend import set_mask
+from keras_ls._labels import labels_to_tensor, numbers_to_tensor
 from keras_ls.losses import smooth_labels
 
 dense = keras_ls.smoothed_categorical_crossentropy
@@ -295,8 +303,6 @@ def test_a_label_that_is_no_class_is_refused_eagerly(label):
 
 @pytest.mark.parametrize(("label", "ignore_class"), [(-1.5, -1), (0.5, 0), (np.nan, 0), (2**32, 0), (2**32 + 1, None)])
 def test_a_label_that_int32_would_round_to_a_class_is_refused(label, ignore_class):
-    if BACKEND == "jax" and label > 1:
-        pytest.skip("JAX has no 64-bit integers by default")
     with pytest.raises(ValueError, match=r"`y_true` must hold integers in \[0, 4\)"):
         sparse(np.array([label]), np.zeros((1, 4), "float32"), from_logits=True, ignore_class=ignore_class)
 
@@ -373,6 +379,221 @@ def test_no_one_hot_and_one_softmax_in_the_compiled_step(rng):
         assert primitives.count("exp") <= 2
 
 
+def hessian_times(fn, x, direction):
+    """The Hessian of Σ fn(x) times `direction`, forward over reverse on JAX, reverse over reverse elsewhere."""
+    if BACKEND == "jax":
+        import jax
+
+        return numpy(jax.jvp(jax.grad(lambda z: fn(z).sum()), (x,), (direction,))[1])
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                total = tf.reduce_sum(fn(x))
+            slope = tf.reduce_sum(inner.gradient(total, x) * direction)
+        return numpy(outer.gradient(slope, x))
+    import torch
+
+    x = torch.tensor(x, requires_grad=True)
+    (slope,) = torch.autograd.grad(fn(x).sum(), x, create_graph=True)
+    return numpy(torch.autograd.grad((slope * torch.tensor(direction)).sum(), x)[0])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.2])
+@pytest.mark.parametrize("prior", [None, "zeros"])
+def test_second_derivatives_are_those_of_the_softmax(rng, alpha, prior):
+    logits, labels = make_case(rng, (5, 6), -1, scale=1.0)
+    direction = rng.standard_normal((5, 6)).astype("float32")
+    prior, _ = make_prior(prior, 6)
+    labels[3] = -1
+    p = reference.softmax(logits)
+    expected = p * direction - p * (p * direction).sum(-1, keepdims=True)  # (diag(p) − p·pᵀ)·direction
+    expected[3] = 0.0
+    logits[3] = np.nan
+    product = hessian_times(
+        lambda z: sparse(labels, z, alpha, prior, from_logits=True, ignore_class=-1), logits, direction
+    )
+    np.testing.assert_allclose(product, expected, atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch differentiates it in reverse mode alone")
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("jit", [False, True])
+def test_forward_mode_is_the_gradient_along_the_direction(rng, from_logits, jit):
+    logits, labels = make_case(rng, (5, 6), -1, scale=1.0)
+    y_pred = logits if from_logits else reference.softmax(logits).astype("float32")
+    direction = rng.standard_normal((5, 6)).astype("float32")
+    labels[2] = -1
+
+    def loss(z):
+        return sparse(labels, z, 0.1, from_logits=from_logits, ignore_class=-1)
+
+    _, gradient = value_and_gradient(loss, y_pred)
+    y_pred[2] = np.nan
+    if BACKEND == "jax":
+        import jax
+
+        def run(z, along):
+            return jax.jvp(loss, (z,), (along,))[1]
+
+        slope = (jax.jit(run) if jit else run)(y_pred, direction)
+    else:
+        import tensorflow as tf
+
+        def run(z, along):
+            with tf.autodiff.ForwardAccumulator(z, along) as accumulator:
+                losses = loss(z)
+            return accumulator.jvp(losses)
+
+        slope = (tf.function(run) if jit else run)(tf.constant(y_pred), tf.constant(direction))
+    np.testing.assert_allclose(numpy(slope), (gradient * direction).sum(-1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow and PyTorch have no Hessian in one call")
+def test_the_hessian_in_jax(rng):
+    import jax
+
+    logits, labels = make_case(rng, (6,), -1, scale=1.0)
+    p = reference.softmax(logits)
+    for nested in (jax.hessian, lambda f: jax.jacrev(jax.jacrev(f)), lambda f: jax.jacfwd(jax.jacfwd(f))):
+        hessian = nested(lambda z: sparse(labels, z, 0.1, from_logits=True))(logits)
+        np.testing.assert_allclose(hessian, np.diag(p) - np.outer(p, p), atol=1e-6)
+
+
+FLOAT64_CHECK = """
+import keras, numpy as np, reference
+import keras_ls
+from keras import ops
+from harness import value_and_gradient
+
+rng = np.random.default_rng(7)
+logits, labels = rng.standard_normal((6, 7)), np.array([0, 3, 6, 1, 1, 5])
+for prior in (None, [0, 1, 2, 3, 4, 5, 6]):
+    normalised = None if prior is None else np.array(prior) / 21
+    targets = reference.smoothed_targets(labels, 7, 0.1, normalised)
+    onehot = np.eye(7)[labels]
+    losses = {
+        "sparse": lambda z: keras_ls.smoothed_sparse_categorical_crossentropy(labels, z, 0.1, prior, True),
+        "dense": lambda z: keras_ls.smoothed_categorical_crossentropy(onehot, z, 0.1, prior, True),
+        "probabilities": lambda z: keras_ls.smoothed_sparse_categorical_crossentropy(
+            labels, ops.softmax(z, axis=-1), 0.1, prior),
+    }
+    for name, loss in losses.items():
+        value, gradient = value_and_gradient(loss, logits, dtype="float64")
+        assert value.dtype == gradient.dtype == "float64", name
+        np.testing.assert_allclose(value, reference.cross_entropy(targets, logits), rtol=1e-12)
+        expected = reference.cross_entropy_gradient(targets, logits)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
+        if keras.backend.backend() == "jax":
+            from jax.test_util import check_grads
+
+            check_grads(loss, (logits,), order=2, modes=("fwd", "rev"))
+        if keras.backend.backend() == "torch":
+            import torch
+
+            x = torch.tensor(logits, requires_grad=True)
+            assert torch.autograd.gradcheck(loss, (x,))
+            assert torch.autograd.gradgradcheck(loss, (x,))
+"""
+
+
+def test_float64_is_computed_in_float64():
+    """In a process of its own, since JAX has 64-bit numbers for a whole process or not at all."""
+    folder = pathlib.Path(__file__).parent
+    environment = {
+        **os.environ,
+        "JAX_ENABLE_X64": "1",
+        "PYTHONPATH": os.pathsep.join([str(folder.parent), str(folder)]),
+    }
+    done = subprocess.run([sys.executable, "-c", FLOAT64_CHECK], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("alpha", "prior"), [(0.0, None), (0.0, [1, 1, 1, 1]), (0.2, [3, 1, 0, 0])])
+def test_a_forbidden_class_without_a_target_costs_nothing_in_the_dense_loss(rng, alpha, prior, jit):
+    logits, labels = make_case(rng, (5, 4), -1)
+    logits[0] = [1e38, 1.0, 2.0, 0.0]
+    logits[1] -= np.float32(1e38)
+    labels %= 2
+    y_true = one_hot(labels, 4, -1)
+    forbidden = logits.copy()
+    forbidden[:, 2:] = -np.inf
+    value, gradient = value_and_gradient(lambda z: dense(y_true, z, alpha, prior, from_logits=True), forbidden, jit=jit)
+    targets = reference.smoothed_targets(labels, 2, alpha, None if prior is None else [0.75, 0.25])
+    np.testing.assert_allclose(value, reference.cross_entropy(targets, logits[:, :2]), rtol=1e-5, atol=1e-6)
+    slope = reference.cross_entropy_gradient(targets, logits[:, :2])
+    np.testing.assert_allclose(gradient, np.pad(slope, ((0, 0), (0, 2))), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+@pytest.mark.parametrize(("alpha", "prior"), [(0.0, None), (0.2, None), (0.2, [1, 1, 0])])
+def test_a_forbidden_class_with_a_target_costs_infinitely_much(alpha, prior, kind):
+    logits = np.array([[0.0, -np.inf, 1.0]], "float32")
+    loss = call(kind, np.array([1]), 3, -1, label_smoothing=alpha, prior=prior, from_logits=True)
+    assert numpy(loss(logits)).tolist() == [np.inf]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_broken_logits_surface_beside_a_forbidden_class(bad):
+    logits = np.array([[bad, -np.inf, 1.0], [0.0, -np.inf, 1.0]], "float32")
+    value = numpy(dense(np.array([[1.0, 0.0, 0.0]] * 2), logits, 0.0, from_logits=True))
+    assert np.isnan(value).tolist() == [True, False]
+
+
+def test_without_smoothing_the_dense_loss_is_bit_for_bit_that_of_keras(rng):
+    logits, labels = make_case(rng, (50, 8), -1)
+    y_true = one_hot(labels, 8, -1)
+    expected = numpy(keras.losses.categorical_crossentropy(y_true, logits, from_logits=True))
+    np.testing.assert_array_equal(numpy(dense(y_true, logits, 0.0, from_logits=True)), expected)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_a_loss_over_one_class_warns(kind, axis):
+    y_pred = np.zeros((4, 1, 3) if axis == 1 else (4, 1), "float32")
+    y_true = np.zeros((4, 3) if axis == 1 else 4, int)
+    with pytest.warns(SyntaxWarning, match=r"more than one class.*BinaryCrossentropy\(label_smoothing") as caught:
+        call(kind, y_true, 1, axis, from_logits=True)(y_pred)
+    assert "\n" not in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SyntaxWarning)
+        call(kind, np.zeros(4, int), 2, -1, from_logits=True)(np.zeros((4, 2), "float32"))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.6])
+def test_one_sigmoid_unit_with_keras_binary_loss_is_the_loss_of_its_two_classes(rng, alpha):
+    logits, labels = (2.0 * rng.standard_normal((9, 1))).astype("float32"), rng.integers(0, 2, (9, 1))
+    binary = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=alpha)
+    expected, slope = value_and_gradient(lambda z: binary(labels.astype("float32"), z), logits)
+    for loss, y_true in (
+        (keras_ls.SmoothedCategoricalCrossentropy(alpha, from_logits=True), one_hot(labels[:, 0], 2, -1)),
+        (keras_ls.SmoothedSparseCategoricalCrossentropy(alpha, from_logits=True), labels),
+    ):
+
+        def of_two_classes(z, loss=loss, y_true=y_true):
+            return loss(y_true, ops.concatenate([ops.zeros_like(z), z], axis=-1))
+
+        value, gradient = value_and_gradient(of_two_classes, logits)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.6])
+def test_smoothed_binary_labels_are_the_second_column(alpha):
+    y = np.array([0.0, 1.0, 0.3], "float32")
+    columns = numpy(smooth_labels(np.stack([1 - y, y], axis=-1), alpha))
+    np.testing.assert_allclose(columns[:, 1], (1 - alpha) * y + alpha / 2, rtol=1e-6)
+    probabilities = np.array([0.2, 0.7, 0.9], "float32")
+    ours = -(columns[:, 1] * np.log(probabilities) + columns[:, 0] * np.log(1 - probabilities))
+    keras_own = keras.losses.BinaryCrossentropy(label_smoothing=alpha)(y, probabilities)
+    np.testing.assert_allclose(ours.mean(), numpy(keras_own), rtol=1e-5)
+
+
 def test_smooth_labels_mixes_with_the_prior(rng):
     y_true = rng.dirichlet(np.ones(5), (3, 4)).astype("float32")
     prior = rng.uniform(0, 1, 5)
@@ -383,6 +604,223 @@ def test_smooth_labels_mixes_with_the_prior(rng):
         uniform = numpy(smooth_labels(given, 0.3, axis=axis))
         np.testing.assert_allclose(uniform, 0.7 * given + 0.3 / 5, rtol=1e-5)
     np.testing.assert_array_equal(numpy(smooth_labels(np.eye(3, dtype=int), 0.0)), np.eye(3))
+
+
+BAD_ARRAYS = [
+    np.array([["a", "b"]]),
+    "labels",
+    np.array([[1j, 2.0]]),
+    [[1.0], [1.0, 2.0]],
+    np.array([[None, 1]]),
+    np.zeros(2, [("a", "i4")]),
+    np.array(["2020-01-01"], "datetime64[D]"),
+    object(),
+    None,
+]
+
+
+@pytest.mark.parametrize("bad", BAD_ARRAYS, ids=lambda bad: f"{type(bad).__name__} {getattr(bad, 'dtype', '')}")
+def test_what_is_no_array_of_numbers_is_refused_by_name(bad):
+    y_true, y_pred = np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]], "float32")
+    dense_loss, sparse_loss = (
+        keras_ls.SmoothedCategoricalCrossentropy(),
+        keras_ls.SmoothedSparseCategoricalCrossentropy(),
+    )
+    attempts = [
+        ("y_true", lambda: smooth_labels(bad, 0.1)),
+        ("y_true", lambda: dense(bad, y_pred)),
+        ("y_true", lambda: sparse(bad, y_pred)),
+        ("y_true", lambda: dense_loss(bad, y_pred)),
+        ("y_true", lambda: sparse_loss(bad, y_pred)),
+        ("y_pred", lambda: dense(y_true, bad)),
+        ("y_pred", lambda: sparse([1], bad)),
+        ("y_pred", lambda: dense_loss(y_true, bad)),
+        ("y_pred", lambda: sparse_loss([1], bad)),
+    ]
+    if bad is not None:
+        attempts.append(("sample_weight", lambda: dense_loss(y_true, y_pred, bad)))
+        attempts.append(("prior", lambda: dense(y_true, y_pred, prior=bad)))
+        attempts.append(("prior", lambda: keras_ls.SmoothedCategoricalCrossentropy(prior=bad)))
+    for name, attempt in attempts:
+        with pytest.raises(ValueError, match=f"`{name}` must be") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_as_strings_are_no_prior():
+    with pytest.raises(ValueError, match="`prior` must be an array of real numbers"):
+        smooth_labels(np.eye(2), 0.1, prior=["0.5", "0.5"])
+
+
+@needs_graph
+def test_a_prior_that_only_the_graph_knows_is_refused():
+    with pytest.raises(ValueError, match="`prior` must be numbers that are known now"):
+        compiled(lambda prior: smooth_labels(np.eye(2, dtype="float32"), 0.1, prior=prior))(ops.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">i8", ">f4", ">f8", "uint8", "uint16", "uint32", "uint64", "longdouble"])
+def test_arrays_of_any_dtype_and_byte_order_are_taken(rng, dtype):
+    labels, prior, weights = rng.integers(0, 4, 6), np.array([4, 3, 2, 1]), np.array([0, 1, 2, 3, 1, 1])
+    predictions = rng.integers(1, 9, (6, 4))
+    y_true = np.eye(4, dtype=int)[labels]
+    plain, strange = ([a.astype(d) for a in (y_true, labels, predictions, prior, weights)] for d in ("float32", dtype))
+    for given, result in ((plain, []), (strange, [])):
+        y_true, labels, predictions, prior, weights = given
+        result.append(dense(y_true, predictions, prior=prior))
+        result.append(sparse(labels, predictions, prior=prior))
+        result.append(smooth_labels(y_true, 0.1, prior))
+        for from_logits in (False, True):
+            options = {"prior": prior, "from_logits": from_logits}
+            result.append(keras_ls.SmoothedCategoricalCrossentropy(**options)(y_true, predictions, weights))
+            result.append(keras_ls.SmoothedSparseCategoricalCrossentropy(**options)(labels, predictions, weights))
+        given[:] = result
+    for expected, ours in zip(plain, strange, strict=True):
+        np.testing.assert_allclose(numpy(ours), numpy(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+def test_unsigned_tensors_are_taken(dtype):
+    if BACKEND == "jax" and dtype == "uint64":
+        pytest.skip("JAX has no 64-bit numbers by default")
+    labels = np.array([2, 0, 1])
+    y_pred = np.arange(9, dtype="float32").reshape(3, 3)
+    if BACKEND == "torch":
+        import torch
+
+        given = torch.tensor(labels.tolist(), dtype=getattr(torch, dtype))
+    else:
+        given = ops.cast(ops.convert_to_tensor(labels), dtype)
+    expected = numpy(sparse(labels, y_pred, from_logits=True))
+    np.testing.assert_array_equal(numpy(sparse(given, y_pred, from_logits=True)), expected)
+    for loss in (keras_ls.SmoothedSparseCategoricalCrossentropy(from_logits=True),):
+        np.testing.assert_allclose(numpy(loss(given, y_pred, given)), (expected * labels).mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (np.array([1, 2**32 + 1]), r"42949672\d\d"),
+        (np.array([1, 2**64 - 1], "uint64"), r"18446744073709551\d\d\d"),
+        (np.array([1, 2**32 - 1], "uint32"), r"42949672\d\d"),
+        (np.array([1, -1], ">i8"), "-1"),
+        (np.array([1, 5], "float16"), "5"),
+        ([1, 2.5], r"2\.5"),
+        ([1, 2**63], "9223372036854775808"),
+    ],
+)
+def test_labels_keep_that_they_are_no_class(labels, shown):
+    y_pred = np.zeros((2, 4), "float32")
+    for attempt in (
+        lambda: sparse(labels, y_pred, from_logits=True),
+        lambda: keras_ls.SmoothedSparseCategoricalCrossentropy(from_logits=True)(labels, y_pred),
+    ):
+        with pytest.raises(ValueError, match=rf"`y_true` must hold integers in \[0, 4\)\. Received: \[{shown}\]"):
+            attempt()
+
+
+@pytest.mark.parametrize("ignore_class", [-1, 2**31 - 1])
+def test_the_largest_labels_are_not_ignored(ignore_class):
+    for labels in (np.array([1, 2**64 - 1], "uint64"), np.array([1, 2**32 - 1], "uint32")):
+        with pytest.raises(ValueError, match="`y_true` must hold integers"):
+            sparse(labels, np.zeros((2, 4), "float32"), from_logits=True, ignore_class=ignore_class)
+
+
+@needs_graph
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("dtype", ["uint32", "uint64"])
+def test_unsigned_labels_that_are_no_class_are_nan_in_a_graph(dtype, jit):
+    if BACKEND == "jax" and dtype == "uint64":
+        pytest.skip("JAX has no 64-bit numbers by default")
+    run = compiled(lambda y: sparse(y, ops.zeros((3, 4)), 0.1, from_logits=True, ignore_class=-1), jit)
+    labels = np.array([1, np.iinfo(dtype).max, 2**31], dtype)
+    assert np.isnan(numpy(run(ops.convert_to_tensor(labels)))).tolist() == [False, True, True]
+
+
+def test_labels_become_tensors_that_compare():
+    allowed = {"int32", "int64", "float32", "float64"}
+    for dtype in (
+        "bool",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float16",
+        "float64",
+    ):
+        labels = np.array([0, 1, 1], dtype)
+        tensor = labels_to_tensor(labels, "labels")
+        assert keras.backend.standardize_dtype(tensor.dtype) in allowed
+        np.testing.assert_array_equal(numpy(tensor), labels.astype("float64"))
+    of_tensors = [ops.convert_to_tensor(1), ops.convert_to_tensor(2)]
+    assert numpy(labels_to_tensor(of_tensors, "labels")).tolist() == [1, 2]
+    variable = keras.Variable([1.0, 2.0])
+    assert numpy(labels_to_tensor(variable, "labels")).tolist() == [1, 2]
+    assert keras.backend.standardize_dtype(numbers_to_tensor([0.5, 1.0], "weights").dtype) == "float32"
+
+
+def test_the_gradient_passes_through_a_list_of_predictions(rng):
+    logits, labels = make_case(rng, (2, 3), -1)
+    expected = value_and_gradient(lambda z: sparse(labels, z, from_logits=True), logits)[1]
+    gradient = value_and_gradient(lambda z: sparse(labels, [z[0], z[1]], from_logits=True), logits)[1]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("flag", ["False", 1, np.nan, None, object(), np.array([True, False])])
+def test_what_is_no_flag_is_refused(flag):
+    y_pred = np.array([[0.5, 0.5]], "float32")
+    for attempt in (
+        lambda: dense([[1.0, 0.0]], y_pred, from_logits=flag),
+        lambda: sparse([1], y_pred, from_logits=flag),
+        lambda: keras_ls.SmoothedCategoricalCrossentropy(from_logits=flag),
+        lambda: keras_ls.SmoothedSparseCategoricalCrossentropy(from_logits=flag),
+    ):
+        with pytest.raises(ValueError, match="`from_logits` must be True or False") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": 3}, "`name` must be a string"),
+        ({"reduction": ["sum"]}, "`reduction` must be a string"),
+        ({"reduction": "median"}, "`reduction`"),
+        ({"dtype": "int32"}, "`dtype` must be a float dtype"),
+        ({"axis": 0.5}, "`axis` must be an integer"),
+        ({"axis": True}, "`axis` must be an integer"),
+        ({"axis": None}, "`axis` must be an integer"),
+    ],
+)
+def test_bad_options_are_refused_by_both_classes(options, message):
+    for kind in (keras_ls.SmoothedCategoricalCrossentropy, keras_ls.SmoothedSparseCategoricalCrossentropy):
+        with pytest.raises(ValueError, match=message):
+            kind(**options)
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_a_loss_without_a_name_gets_one_from_keras(name):
+    assert keras_ls.SmoothedCategoricalCrossentropy(name=name).name == (name or "smoothed_categorical_crossentropy")
+
+
+@pytest.mark.parametrize("ignore_class", ["pad", 1.5, True, np.nan, 2**40])
+def test_an_ignored_class_that_is_no_integer_is_refused(ignore_class):
+    for attempt in (
+        lambda: sparse([1], np.zeros((1, 3), "float32"), ignore_class=ignore_class),
+        lambda: keras_ls.SmoothedSparseCategoricalCrossentropy(ignore_class=ignore_class),
+    ):
+        with pytest.raises(ValueError, match="`ignore_class` must be"):
+            attempt()
+
+
+def test_the_guide_shows_how_wrong_labels_are_found():
+    guide = (pathlib.Path(__file__).parents[1] / "docs" / "losses.md").read_text(encoding="utf-8")
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "y_train" in code)
+    with pytest.raises(ValueError, match=r"`y_true` must hold integers in \[0, 3\)\. Received: \[-1, 3\]"):
+        exec(example, {"keras_ls": keras_ls, "np": np})
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.0, 2.0, np.nan, "much", None])
@@ -417,7 +855,7 @@ def test_bad_priors_are_refused(prior):
     [((5,), (4, 3), -1), ((4, 2), (4, 3), -1), ((4, 3), (4, 3), -1), ((4, 7), (4, 3, 7, 1), 1), ((), (4, 3), -1)],
 )
 def test_sparse_shapes_that_cannot_match_are_refused(true_shape, pred_shape, axis):
-    with pytest.raises(ValueError, match="`y_true` must hold one class id a prediction"):
+    with pytest.raises(ValueError, match="`y_true` must hold one class id per prediction"):
         sparse(np.zeros(true_shape, int), np.zeros(pred_shape, "float32"), axis=axis)
 
 
