@@ -178,6 +178,13 @@ def test_all_callbacks_together_trace_without_warnings(rng, tmp_path, built):
     assert not [message for message in messages if "retracing" in message]
 
 
+def test_models_that_preprocess_are_refused(data):
+    model = classifier()
+    model.preprocessor = lambda x: x
+    with pytest.raises(ValueError, match="must not preprocess its inputs"):
+        fit(model, data, MutualInformation(*data, (0, 1), layers.GaussianNoise(0.1)))
+
+
 class TestEventFiles:
     @pytest.fixture(autouse=True)
     def _installed(self):

@@ -80,7 +80,7 @@ def test_leaves_its_input(rng):
     ("curves", "message"),
     [
         ({}, "at least one"),
-        ([([0], [1])], "Received: list"),
+        ([([0], [1])], r"Received: \[\(\[0\], \[1\]\)\]"),
         ({"a": [0.1]}, r"\(gamma, accuracy\)"),
         ({"a": ([0, 1], [0.5])}, r"shapes \(2,\) and \(1,\) for 'a'"),
         ({"a": ([[0, 1]], [0.5, 0.5])}, r"shapes \(1, 2\)"),

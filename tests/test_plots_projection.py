@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 
+import keras_ls.plots
 from keras_ls.plots import class_projection, projection_grid
 from keras_ls.projection import Projection
 
@@ -119,3 +120,37 @@ def test_refuses_what_is_no_projection(given):
 def test_refuses_what_is_no_grid(projection, given, message):
     with pytest.raises(ValueError, match=message):
         projection_grid(given(projection))
+
+
+@pytest.mark.parametrize("ax", [3, "axes", CORNERS])
+def test_refuses_what_is_no_axes(projection, ax):
+    curves = {"a": ([0.0, 1.0], [0.5, 0.6])}
+    for draw in (
+        lambda: class_projection(projection, ax),
+        lambda: keras_ls.plots.information_curves(curves, ax=ax),
+        lambda: keras_ls.plots.distillation_curves(curves, ax),
+        lambda: keras_ls.plots.reliability_diagram(keras_ls.reliability_curve([0], [[1.0, 0.0]]), ax),
+    ):
+        with pytest.raises(ValueError, match="`ax` must be a matplotlib Axes or None"):
+            draw()
+    with pytest.raises(ValueError, match="`figure` must be a matplotlib Figure or None"):
+        keras_ls.plots.beam_temperature_curves({"a": {"temperature": [1.0], "wer": [0.1]}}, ax)
+
+
+def test_refusals_stay_on_one_short_line(projection):
+    long = "line\n" * 500
+    for draw in (
+        lambda: class_projection(np.arange(10**4)),
+        lambda: projection_grid([[projection, projection], {long: projection}]),
+        lambda: projection_grid(long),
+        lambda: keras_ls.plots.information_curves({long: 3}),
+        lambda: keras_ls.plots.information_curves({long: ([1, 2], [[["a"]]])}),
+        lambda: keras_ls.plots.distillation_curves({long: (np.arange(999), np.arange(9))}),
+        lambda: keras_ls.plots.beam_temperature_curves({long: {long: [1.0]}}),
+        lambda: keras_ls.plots.beam_temperature_curves({long: {"temperature": [np.nan] * 999, long: [1.0]}}),
+        lambda: keras_ls.plots.reliability_diagram([long] * 99),
+    ):
+        with pytest.raises(ValueError, match=r"must") as raised:
+            draw()
+        assert "\n" not in str(raised.value)
+        assert len(str(raised.value)) < 500

@@ -2,13 +2,16 @@
 
 import concurrent.futures
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
 import warnings
 
 import keras
 import numpy as np
 import pytest
-from harness import numpy
+from harness import BACKEND, numpy
 from keras import layers
 
 import keras_ls
@@ -790,3 +793,49 @@ def test_within_fit_the_model_trains_on(rng):
     assert not np.array_equal(seen[0][0], seen[1][0])
     np.testing.assert_array_equal(seen[-1][0], penultimate(model, x))
     np.testing.assert_array_equal(seen[-1][1], class_templates(model))
+
+
+DEVICES = """
+import numpy as np, keras, keras_ls, sys
+{prepare}
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(331, 5)).astype("float32"), np.arange(331) % 3
+with scope():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(3)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+kernel, bias = model.layers[0].get_weights()
+expected = np.maximum(x @ kernel + bias, 0)
+for within in (contextlib.nullcontext, scope):
+    for n in (1, 3, 331):
+        with within():
+            found = keras_ls.penultimate_activations(model, x[:n])
+        np.testing.assert_allclose(found, expected[:n], rtol=1e-5, atol=1e-6)
+callbacks = [
+    keras_ls.PenultimateProjection(x, y, (0, 1, 2), sys.argv[1]),
+    keras_ls.EmbeddingProjector(x, sys.argv[1], labels=y, freq=1),
+]
+model.fit(x[:320], y[:320], epochs=1, verbose=0, callbacks=callbacks)
+"""
+PREPARE = {
+    "tensorflow": """
+import contextlib, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+""",
+    "jax": """
+import contextlib
+scope = contextlib.nullcontext
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+""",
+}
+
+
+@pytest.mark.skipif(BACKEND not in PREPARE, reason="Keras spreads batches over devices on TensorFlow and JAX")
+def test_several_devices_give_what_one_gives(tmp_path):
+    for package in ("tensorboard", "matplotlib"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-c", DEVICES.format(prepare=PREPARE[BACKEND]), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras_ls._predictions import check_no_preprocessor
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
 from keras_ls.callbacks._inputs import build
 from keras_ls.information import LogitDifference, mutual_information
@@ -15,13 +16,14 @@ class MutualInformation(MeasuringCallback):
 
     After every `freq`-th epoch `logit_mutual_information` of the model enters the epoch's `logs` as
     `mutual_information`, in nats: it rises while the network learns to tell examples apart, and falls towards log 2
-    where all that is left of them is their class. Up to 300 examples of each class are drawn once; each measurement
+    if all that is left of them is their class. Up to 300 examples of each class are drawn once; each measurement
     augments them anew, with the same random numbers, so that only the model changes from one to the next.
 
     `History` records the value, and callbacks that stand after this one see it. The epochs between two measurements
-    repeat the last one; before the first there is none. A model that gives NaN or infinities has NaN here. Random
-    generators are left as they were, as far as `logit_mutual_information` says: training is the same with the callback
-    and without it.
+    repeat the last one. Before the first there is none, except when training goes on (`initial_epoch` above 0): it then
+    starts with the last value of this object, or measures the model as it is. A model that gives NaN or infinities has
+    NaN here. Random generators are left as they were, as far as `logit_mutual_information` says: training is the same
+    with the callback and without it.
 
     Args:
         x: training inputs: an array, or a list or dict of arrays.
@@ -33,10 +35,10 @@ class MutualInformation(MeasuringCallback):
         num_samples: how often each example is augmented, at least 2.
 
     Raises:
-        ValueError: here for arguments that do not fit together and a `log_dir` that cannot be written; when training
-            begins for labels or classes outside [0, K), a class without examples, an augmentation that changes the
-            size of a batch, and a model whose last layers do not say whether they give logits or probabilities.
-        ImportError: where `log_dir` is given and tensorboard is absent.
+        ValueError: Here, if arguments do not fit together or `log_dir` cannot be written; when training begins, if
+            labels or classes lie outside [0, K), a class has no examples, the augmentation changes the size of a batch,
+            or the model preprocesses its inputs in `predict` or does not show whether it gives logits or probabilities.
+        ImportError: If `log_dir` is given and tensorboard is absent.
 
     Example:
         >>> import numpy as np, keras, keras_ls
@@ -67,6 +69,7 @@ class MutualInformation(MeasuringCallback):
 
     def _prepare(self) -> None:
         """Draws the examples and tries a batch of them."""
+        check_no_preprocessor(self.model)
         build(self.model, self._x)
         self._source.attach(self.model)
 

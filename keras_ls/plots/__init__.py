@@ -1,4 +1,4 @@
-"""Pictures of what the package measures, one subject a file, drawn with matplotlib, which is imported when one is."""
+"""Pictures of what the package measures, one subject per file, drawn with matplotlib, which is imported when one is."""
 
 from keras_ls.plots.decoding import beam_temperature_curves
 from keras_ls.plots.distillation import distillation_curves

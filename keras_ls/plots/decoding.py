@@ -1,4 +1,4 @@
-"""What temperature (or beam width) does to decoded text and to calibration, a panel a quantity."""
+"""What temperature (or beam width) does to decoded text and to calibration, one panel per quantity."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras_ls._arrays import to_numpy
+from keras_ls._checks import check_string, shown
+from keras_ls.plots._axes import new_figure
 
 LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "ece": "ECE", "nll": "NLL (nats)"}
 LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
@@ -15,9 +17,9 @@ HIGHEST_IS_BEST = ("bleu", "accuracy", "token_accuracy")
 def beam_temperature_curves(
     curves: Mapping[str, Mapping[str, Any]], figure: Any = None, against: str = "temperature"
 ) -> Any:
-    """Draws a score of beam search, ECE and NLL against temperature: a panel a quantity, a line a model.
+    """Draws a score of beam search, ECE and NLL against temperature: one panel per quantity, one line per model.
 
-    A star marks each line's best value, where it is known which end of the quantity is the better: the lowest "wer",
+    A star marks each line's best value if it is known which end of the quantity is the better: the lowest "wer",
     "cer", "ece" and "nll", the highest "bleu", "accuracy" and "token_accuracy".
 
     Args:
@@ -32,7 +34,7 @@ def beam_temperature_curves(
         The figure: panels side by side, in the order of the first model's quantities.
 
     Raises:
-        ValueError: where there is no model or no quantity, models differ in quantities, or shapes do not fit.
+        ValueError: If there is no model or no quantity, models differ in quantities, or shapes do not fit.
 
     Example:
         >>> from keras_ls.plots import beam_temperature_curves
@@ -45,12 +47,12 @@ def beam_temperature_curves(
     Reference:
         Müller, Kornblith and Hinton 2019, Figure 4.
     """
-    models = _checked(curves, against)
+    models = _checked(curves, check_string("against", against))
     quantities = [quantity for quantity in next(iter(models.values())) if quantity != against]
     if figure is None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(0.4 + 3.4 * len(quantities), 3.4), dpi=100, layout="constrained")
+        figure = new_figure((0.4 + 3.4 * len(quantities), 3.4))
+    elif not hasattr(figure, "subplots") or not hasattr(figure, "axes"):
+        raise ValueError(f"`figure` must be a matplotlib Figure or None. Received: figure={shown(figure)}.")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     for ax, quantity in zip(panels, quantities, strict=True):
         for place, (name, arrays) in enumerate(models.items()):
@@ -80,16 +82,14 @@ def _label(name: str) -> str:
 def _checked(curves: Any, against: str) -> dict[str, dict[str, np.ndarray]]:
     """Every model's quantities (R, P), float64, in rising order of `against` (1, P)."""
     if not isinstance(curves, Mapping) or not curves or not all(isinstance(c, Mapping) for c in curves.values()):
-        raise ValueError(
-            f"`curves` must map at least one model's name to a dict of arrays. Received: {type(curves).__name__}."
-        )
+        raise ValueError(f"`curves` must map at least one model's name to a dict of arrays. Received: {shown(curves)}.")
     models = {str(name): _checked_arrays(name, arrays, against) for name, arrays in curves.items()}
     first = next(iter(models.values()))
     for name, arrays in models.items():
         if set(arrays) != set(first):
             raise ValueError(
                 "`curves` must have the same quantities for every model. "
-                f"Received: {sorted(arrays)} for {name!r}, {sorted(first)} for the first."
+                f"Received: {shown(sorted(arrays))} for {shown(name)}, {shown(sorted(first))} for the first."
             )
     return models
 
@@ -97,20 +97,23 @@ def _checked(curves: Any, against: str) -> dict[str, dict[str, np.ndarray]]:
 def _checked_arrays(name: str, arrays: Mapping[str, Any], against: str) -> dict[str, np.ndarray]:
     if against not in arrays or len(arrays) < 2:
         raise ValueError(
-            f"`curves` must hold {against!r} and at least one quantity for each model. "
-            f"Received: {list(arrays)} for {name!r}."
+            f"`curves` must hold {shown(against)} and at least one quantity for each model. "
+            f"Received: {shown(list(arrays))} for {shown(name)}."
         )
     rows = {
-        str(quantity): to_numpy(f"curves[{name!r}][{quantity!r}]", values).astype("float64")
+        str(quantity): to_numpy(f"curves[{shown(name)}][{shown(quantity)}]", values).astype("float64")
         for quantity, values in arrays.items()
     }
     x = rows[against]
     if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
-        raise ValueError(f"`curves[{name!r}][{against!r}]` must be finite, (P,), P of at least 1. Received: {x}.")
+        raise ValueError(
+            f"`curves[{shown(name)}][{shown(against)}]` must be finite, (P,), P of at least 1. Received: {shown(x)}."
+        )
     for quantity, values in rows.items():
         if values.ndim not in (1, 2) or values.shape[-1] != len(x) or values.size == 0:
             raise ValueError(
-                f"`curves[{name!r}][{quantity!r}]` must have one value a {against}: ({len(x)},) or (R, {len(x)}). "
+                f"`curves[{shown(name)}][{shown(quantity)}]` must have one value per {against}: ({len(x)},) or "
+                f"(R, {len(x)}). "
                 f"Received: shape {values.shape}."
             )
     order = np.argsort(x, kind="stable")

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 
 from keras_ls._arrays import to_numpy
+from keras_ls._checks import shown
+from keras_ls.plots._axes import drawn_in
 
 MARKERS = "osD^vP*X"
 
 
 def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -> Any:
-    """Draws accuracy against γ, the (equivalent) label smoothing of the targets, a line a way of training.
+    """Draws accuracy against γ, the (equivalent) label smoothing of the targets, one line per way of training.
 
     A network trained on smoothed labels stands at γ = α, one trained on a teacher's targets at the γ that
     `equivalent_smoothing` gives for them: so students of teachers of different kinds can be compared with each other
@@ -28,7 +30,7 @@ def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -
         The `Axes` with the curves, accuracy in %.
 
     Raises:
-        ValueError: where there is no curve, shapes do not fit, or a γ is not finite.
+        ValueError: If there is no curve, shapes do not fit, or a γ is not finite.
 
     Example:
         >>> import keras_ls
@@ -43,13 +45,10 @@ def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -
     """
     if not isinstance(curves, Mapping) or not curves:
         raise ValueError(
-            f"`curves` must be a dict of at least one (gamma, accuracy) by name. Received: {type(curves).__name__}."
+            f"`curves` must be a dict of at least one (gamma, accuracy) by name. Received: {shown(curves)}."
         )
     lines = {str(name): _checked(name, curve) for name, curve in curves.items()}
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(6.4, 4.8), dpi=100, layout="constrained").add_subplot()
+    ax = drawn_in(ax, (6.4, 4.8))
     for place, (name, (gamma, accuracy)) in enumerate(lines.items()):
         _draw(ax, gamma, 100 * accuracy, f"C{place}", MARKERS[place % len(MARKERS)], name)
     ax.set(xlabel="γ, (equivalent) label smoothing of the targets", ylabel="Accuracy (%)")
@@ -70,17 +69,17 @@ def _draw(ax: Any, gamma: np.ndarray, accuracy: np.ndarray, color: str, marker: 
 def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
     """γ (P,), rising, and accuracies (R, P), float64."""
     if not isinstance(curve, (tuple, list)) or len(curve) != 2:
-        raise ValueError(
-            f"`curves` must map names to (gamma, accuracy). Received: {type(curve).__name__} for {name!r}."
-        )
-    gamma, accuracy = (to_numpy(f"curves[{name!r}]", part).astype("float64") for part in curve)
+        raise ValueError(f"`curves` must map names to (gamma, accuracy). Received: {shown(curve)} for {shown(name)}.")
+    gamma, accuracy = (to_numpy(f"curves[{shown(name)}]", part).astype("float64") for part in curve)
     if gamma.ndim != 1 or gamma.size == 0 or accuracy.ndim not in (1, 2) or accuracy.shape[-1] != len(gamma):
         raise ValueError(
             "`curves` must map names to gamma (P,) and accuracy (P,) or (R, P), P of at least 1. "
-            f"Received: shapes {gamma.shape} and {accuracy.shape} for {name!r}."
+            f"Received: shapes {gamma.shape} and {accuracy.shape} for {shown(name)}."
         )
     accuracy = np.atleast_2d(accuracy)
     if len(accuracy) == 0 or not np.isfinite(gamma).all():
-        raise ValueError(f"`curves` must hold a finite γ and at least one run a curve. Received for {name!r}: {curve}.")
+        raise ValueError(
+            f"`curves` must hold a finite γ and at least one run per curve. Received: {shown(curve)} for {shown(name)}."
+        )
     order = np.argsort(gamma, kind="stable")
     return gamma[order], accuracy[:, order]

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from keras_ls._arrays import to_numpy
-from keras_ls._checks import check_count
+from keras_ls._checks import check_count, shown
+from keras_ls.plots._axes import drawn_in
 
 
 def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int | None = None, ax: Any = None) -> Any:
-    """Draws the estimated mutual information of example and logits against the training step, a line a network.
+    """Draws the estimated mutual information of example and logits against the training step, one line per network.
 
-    A dashed line marks log 2, where nothing but the class is left of two classes with as many examples each, and
-    another one log N, where every example is told apart.
+    A dashed line marks log 2, which is left if nothing but the class is known of two classes with as many examples
+    each, and another one log N, at which every example is told apart.
 
     Args:
         curves: maps names for the legend to (steps, values): steps (S,) at which it was measured, and values (S,) in
@@ -27,7 +28,7 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
         The `Axes` with the curves.
 
     Raises:
-        ValueError: where there is no curve, shapes do not fit, or `num_examples` is below 2.
+        ValueError: If there is no curve, shapes do not fit, or `num_examples` is below 2.
 
     Example:
         >>> import keras_ls
@@ -40,17 +41,12 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
         Müller, Kornblith and Hinton 2019, Figure 6.
     """
     if not isinstance(curves, Mapping) or not curves:
-        raise ValueError(
-            f"`curves` must be a dict of at least one (steps, values) by name. Received: {type(curves).__name__}."
-        )
+        raise ValueError(f"`curves` must be a dict of at least one (steps, values) by name. Received: {shown(curves)}.")
     lines = {str(name): _checked(name, curve) for name, curve in curves.items()}
     limits = {"log 2": math.log(2)}
     if num_examples is not None:
         limits[f"log {num_examples}"] = math.log(check_count("num_examples", num_examples, minimum=2))
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(6.4, 4.4), dpi=100, layout="constrained").add_subplot()
+    ax = drawn_in(ax, (6.4, 4.4))
     for place, (name, (steps, values)) in enumerate(lines.items()):
         if len(values) > 1:
             ax.fill_between(
@@ -64,14 +60,12 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
 def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
     """Steps (S,) and values (R, S), float64."""
     if not isinstance(curve, (tuple, list)) or len(curve) != 2:
-        raise ValueError(f"`curves` must map names to (steps, values). Received: {type(curve).__name__} for {name!r}.")
-    steps, values = (
-        to_numpy(f"curves[{name!r}]", part).astype("float64") if np.size(part) else np.empty(0) for part in curve
-    )
+        raise ValueError(f"`curves` must map names to (steps, values). Received: {shown(curve)} for {shown(name)}.")
+    steps, values = (to_numpy(f"curves[{shown(name)}]", part).astype("float64") for part in curve)
     if steps.ndim != 1 or len(steps) == 0 or values.ndim not in (1, 2) or values.shape[-1] != len(steps):
         raise ValueError(
             "`curves` must map names to steps (S,) and values (S,) or (R, S), S of at least 1. "
-            f"Received: shapes {steps.shape} and {values.shape} for {name!r}."
+            f"Received: shapes {steps.shape} and {values.shape} for {shown(name)}."
         )
     return steps, np.atleast_2d(values)
 

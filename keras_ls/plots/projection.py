@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_ls._checks import shown
+from keras_ls.plots._axes import drawn_in, new_figure
 from keras_ls.projection import Projection
 
 PANEL_INCHES = 2.7
@@ -25,7 +27,7 @@ def class_projection(projection: Projection, ax: Any = None) -> Any:
         The `Axes` with the picture.
 
     Raises:
-        ValueError: where `projection` is something else.
+        ValueError: If `projection` or `ax` is something else.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -39,10 +41,7 @@ def class_projection(projection: Projection, ax: Any = None) -> Any:
         Müller, Kornblith and Hinton 2019, section 2 and Figure 1.
     """
     _check(projection)
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(5.0, 5.0), dpi=100, layout="constrained").add_subplot()
+    ax = drawn_in(ax, (5.0, 5.0))
     _draw(projection, ax)
     ax.legend(loc="best", framealpha=0.9, markerscale=1.6)
     return ax
@@ -63,7 +62,7 @@ def projection_grid(projections: Any) -> Any:
         A matplotlib `Figure` that pyplot does not know (`figure.savefig(...)` writes it).
 
     Raises:
-        ValueError: where there is no projection, or rows differ in length or titles.
+        ValueError: If there is no projection, or rows differ in length or titles.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -77,11 +76,9 @@ def projection_grid(projections: Any) -> Any:
     Reference:
         Müller, Kornblith and Hinton 2019, Figure 1.
     """
-    from matplotlib.figure import Figure
-
     row_titles, column_titles, rows = _grid(projections)
     size = (PANEL_INCHES * len(rows[0]), (PANEL_INCHES + 0.3) * len(rows))
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    figure = new_figure(size)
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for place, (part, title, row) in enumerate(zip(parts, row_titles, rows, strict=True)):
         axes = part.subplots(1, len(row), squeeze=False)[0]
@@ -134,7 +131,7 @@ def _grid(projections: Any) -> tuple[list[str], list[str], list[list[Projection 
     if any(titles != column_titles for titles, _ in titled):
         raise ValueError(
             "The rows of `projections` must have the same columns. "
-            f"Received: {' and '.join(str(titles) for titles, _ in titled)}."
+            f"Received: {' and '.join(shown(titles) for titles, _ in titled)}."
         )
     rows = [row for _, row in titled]
     for panel in (panel for row in rows for panel in row if panel is not None):
@@ -145,17 +142,17 @@ def _grid(projections: Any) -> tuple[list[str], list[str], list[list[Projection 
 def _titled(name: str, group: Any) -> tuple[list[str], list[Any]]:
     if isinstance(group, Mapping):
         titles, items = [str(title) for title in group], list(group.values())
-    elif isinstance(group, Sequence) and not isinstance(group, str):
+    elif isinstance(group, Sequence) and not isinstance(group, (str, bytes, range)):
         titles, items = [""] * len(group), list(group)
     else:
         titles, items = [], []
     if not items:
-        raise ValueError(f"{name} must be a list or dict that is not empty. Received: {group!r}.")
+        raise ValueError(f"{name} must be a list or dict that is not empty. Received: {shown(group)}.")
     return titles, items
 
 
 def _check(projection: Any) -> None:
     if not isinstance(projection, Projection):
         raise ValueError(
-            f"`projection` must be a Projection, as project_classes gives it. Received: {type(projection).__name__}."
+            f"`projection` must be a Projection, as project_classes gives it. Received: {shown(projection)}."
         )

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_ls._checks import shown
 from keras_ls.calibration import ReliabilityCurve
+from keras_ls.plots._axes import drawn_in
 
 # Bins with a smaller share of the predictions are points without a line.
 SMALLEST_SHARE = 3e-3
@@ -14,7 +16,7 @@ SMALLEST_SHARE = 3e-3
 def reliability_diagram(
     curve_or_curves: ReliabilityCurve | Mapping[str, ReliabilityCurve] | Sequence[ReliabilityCurve], ax: Any = None
 ) -> Any:
-    """Draws accuracy against confidence, one point a bin, with the gaps to the diagonal of perfect calibration.
+    """Draws accuracy against confidence, one point per bin, with the gaps to the diagonal of perfect calibration.
 
     A point lies at its bin's mean confidence and accuracy; the vertical line from it to the diagonal is the gap that
     ECE averages. The larger a point, the more predictions it stands for: the strip below the axes shows which share of
@@ -31,7 +33,7 @@ def reliability_diagram(
         The `Axes` with the diagram.
 
     Raises:
-        ValueError: where there is no curve, or something else than one.
+        ValueError: If there is no curve, or something else than one, or `ax` is no `Axes`.
 
     Example:
         >>> import keras_ls
@@ -44,10 +46,7 @@ def reliability_diagram(
         Müller, Kornblith and Hinton 2019, Figure 2; Guo et al. 2017, Figure 1.
     """
     curves = _named(curve_or_curves)
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(5.0, 5.6), dpi=100, layout="constrained").add_subplot()
+    ax = drawn_in(ax, (5.0, 5.6))
     strip = ax.inset_axes((0.0, -0.17, 1.0, 0.14), sharex=ax)
     for place, (name, curve) in enumerate(curves.items()):
         color = f"C{place}"
@@ -64,7 +63,7 @@ def _named(curve_or_curves: Any) -> dict[str, ReliabilityCurve]:
     if not curves or not all(isinstance(curve, ReliabilityCurve) for curve in curves.values()):
         raise ValueError(
             "`curve_or_curves` must be a ReliabilityCurve, or a dict (by name) or list of at least one. "
-            f"Received: {curve_or_curves!r:.200}."
+            f"Received: {shown(curve_or_curves)}."
         )
     return {str(name): curve for name, curve in curves.items()}
 
