@@ -16,7 +16,7 @@ from keras_ls._arrays import (
 )
 
 # Elements of one block in float64, a few copies of which are alive at a time.
-_BLOCK_SIZE = 2**20
+_BLOCK_SIZE = 2**18
 # Half precision may round a probability a little past 1.
 LARGEST_PROBABILITY = 1.01
 
