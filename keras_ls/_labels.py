@@ -169,7 +169,7 @@ def _widest_integer() -> str:
         return "int64"
     import jax
 
-    return "int64" if jax.config.jax_enable_x64 else "int32"
+    return jax.numpy.result_type(int).name
 
 
 def _as_integers(values: np.ndarray) -> list[int | float]:

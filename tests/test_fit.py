@@ -5,6 +5,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import reference
 from harness import BACKEND, numpy
 
 import keras_ls
@@ -130,5 +131,50 @@ def test_padding_of_a_masked_sequence_does_not_count():
 def test_a_wrong_shape_stops_fit_at_the_first_batch():
     model = make_model("sparse")
     model.compile("sgd", LOSSES["sparse"])
-    with pytest.raises(ValueError, match="`y_true` must hold one class id a prediction"):
+    with pytest.raises(ValueError, match="`y_true` must hold one class id per prediction"):
         model.fit(np.zeros((8, NUM_CLASSES)), np.zeros((8, NUM_CLASSES)), verbose=0)
+
+
+def fitted_weights(model, x, y, sample_weight=None):
+    """The weights after one step of plain gradient descent on all examples at once."""
+    model.fit(x, y, batch_size=len(x), epochs=1, shuffle=False, verbose=0, sample_weight=sample_weight)
+    return [numpy(weight) for weight in model.trainable_weights]
+
+
+def test_sample_weights_taken_from_labels_are_class_weights_of_sequences():
+    """What `fit` does with them is descent along the gradient of Σ w[y]·loss / Σ 1 over the B·T positions."""
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((6, 5, 3)).astype("float32")
+    y = rng.integers(0, NUM_CLASSES, (6, 5))
+    class_weights = np.array([0.5, 2.0, 1.0, 0.0])
+    model = keras.Sequential([keras.Input((5, 3)), keras.layers.Dense(NUM_CLASSES)])
+    model.compile(keras.optimizers.SGD(0.5), keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True))
+    kernel, bias = (numpy(weight).astype("float64") for weight in model.trainable_weights)
+    logits = x.astype("float64") @ kernel + bias
+    targets = reference.smoothed_targets(y, NUM_CLASSES, 0.1)
+    weights = class_weights[y]
+    history = model.evaluate(x, y, batch_size=6, sample_weight=np.take(class_weights, y), verbose=0)
+    assert history == pytest.approx((weights * reference.cross_entropy(targets, logits)).mean(), rel=1e-5)
+
+    slope = weights[..., None] * reference.cross_entropy_gradient(targets, logits) / weights.size
+    new_kernel, new_bias = fitted_weights(model, x, y, np.take(class_weights, y))
+    np.testing.assert_allclose(new_kernel, kernel - 0.5 * np.einsum("btd,btk->dk", x, slope), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(new_bias, bias - 0.5 * slope.sum((0, 1)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_a_weight_of_2_is_the_example_twice(kind):
+    x, y = make_data(kind)
+    x, y = x[:12], y[:12]
+    weights = np.array([1, 2] * 6)
+    twice = np.repeat(np.arange(12), weights)
+    model = make_model(kind)
+    # The sum, since Keras divides by the number of examples, and not by the sum of the weights.
+    loss = type(LOSSES[kind])(0.1, from_logits=True, reduction="sum")
+    model.compile(keras.optimizers.SGD(0.01), loss)
+    start = [numpy(weight) for weight in model.trainable_weights]
+    weighted = fitted_weights(model, x, y, weights)
+    for variable, value in zip(model.trainable_weights, start, strict=True):
+        variable.assign(value)
+    for ours, expected in zip(weighted, fitted_weights(model, x[twice], y[twice]), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
