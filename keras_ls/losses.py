@@ -265,7 +265,8 @@ class _SmoothedLoss(keras.losses.Loss):
         # Before Keras casts them, which it cannot do with every array.
         y_true, y_pred = labels_to_tensor(y_true, "y_true"), numbers_to_tensor(y_pred, "y_pred")
         if sample_weight is not None:
-            sample_weight = numbers_to_tensor(sample_weight, "sample_weight")
+            # A copy: on PyTorch, Keras multiplies weights by the mask in place, before weighted metrics see them.
+            sample_weight = ops.copy(numbers_to_tensor(sample_weight, "sample_weight"))
         return ops.cast(super().__call__(y_true, y_pred, sample_weight), self._dtype_policy.compute_dtype)
 
     @property

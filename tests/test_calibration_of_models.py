@@ -181,7 +181,9 @@ class TestIgnoredAndWeighted:
     @pytest.mark.parametrize("kind", ["arrays", "dataset"])
     def test_callback_equals_weighted_metrics(self, rng, kind):
         model, x, labels, logits = tagger(rng)
-        compiled_model(model, weighted="weighted_metrics")
+        # On PyTorch, Keras's own loss changes the weights of masked batches that weighted metrics see after it.
+        loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1)
+        compiled_model(model, loss, weighted="weighted_metrics")
         weights = rng.integers(0, 3, x.shape).astype("float32")
         held_out = [(x[at : at + 9], labels[at : at + 9], weights[at : at + 9]) for at in range(0, 40, 9)]
         data = {"arrays": {"x": x, "y": labels, "sample_weight": weights}, "dataset": {"x": Batches(held_out)}}[kind]
