@@ -254,6 +254,226 @@ def test_penalties_of_the_student_count_once_whatever_beta_is(softmax, rng):
     assert losses[1.0] == pytest.approx(soft + penalty, rel=1e-4)
 
 
+# --- binary classifiers: one sigmoid unit, or its logit --------------------------------------------------------------
+
+
+def unit(kernel, sigmoid=False, **options):
+    """Logistic regression with the given kernel (D, 1) and no bias."""
+    head = layers.Dense(1, "sigmoid" if sigmoid else None, use_bias=False, **options)
+    model = keras.Sequential([keras.Input(kernel.shape[:1]), head])
+    model.set_weights([kernel])
+    return model
+
+
+def binary_loss(sigmoid=False):
+    return keras.losses.BinaryCrossentropy(from_logits=not sigmoid)
+
+
+def binary_cross_entropy(p, z):
+    """−p·log σ(z) − (1 − p)·log(1 − σ(z)), in float64, without a logarithm of 0."""
+    return p * np.logaddexp(0, -z) + (1 - p) * np.logaddexp(0, z)
+
+
+def sigmoid(z):
+    return 0.5 * (1 + np.tanh(z / 2))
+
+
+def expected_of_unit(x, kernel, zt, labels, beta, temperature, own, matching, scale=1.0, weights=None):
+    """Loss and its gradient with respect to the kernel of logistic regression, in float64."""
+    x, kernel, zt = (np.asarray(array, "float64") for array in (x, kernel, zt))
+    z, zt = (x @ kernel)[:, 0], zt.reshape(-1)
+    weights = np.ones(len(x)) if weights is None else weights
+    if matching == "squared_logits":
+        soft, slope = 0.5 * (zt - z) ** 2, z - zt
+    else:
+        p = sigmoid(zt / temperature)
+        soft, slope = binary_cross_entropy(p, z / own), (sigmoid(z / own) - p) / own
+    each = (1 - beta) * binary_cross_entropy(labels, z) + beta * scale * soft
+    slope = (1 - beta) * (sigmoid(z) - labels) + beta * scale * slope
+    return (weights * each).mean(), x.T @ (weights * slope)[:, None] / len(x)
+
+
+def unit_step(distiller, x, y, sigmoid=False, **weights):
+    before = distiller.student.get_weights()
+    distiller.compile(keras.optimizers.SGD(1.0), binary_loss(sigmoid))
+    loss = distiller.train_on_batch(x, y, **weights)
+    return float(np.ravel(loss)[0]), before[0] - distiller.student.get_weights()[0]
+
+
+@pytest.mark.parametrize("matching", ["cross_entropy", "squared_logits"])
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(("temperature", "own"), [(1.0, None), (3.0, None), (2.5, 0.7)])
+@pytest.mark.parametrize("given", ["logits", "sigmoids", "cached"])
+def test_loss_and_gradient_of_one_unit_are_the_formula(matching, beta, temperature, own, given, rng):
+    x, _ = data(rng)
+    y = rng.integers(0, 2, (N, 1)).astype("float32")
+    kernel, teacher_kernel = rng.standard_normal((2, D, 1)).astype("float32")
+    shown = given == "sigmoids"
+    teacher, student = unit(teacher_kernel, shown), unit(kernel, shown)
+    targets = y
+    if given == "cached":
+        zt = teacher_logits(unit(teacher_kernel, True), x)
+        assert zt.shape == (N, 1)
+        np.testing.assert_allclose(zt, x @ teacher_kernel, rtol=1e-5, atol=1e-6)
+        teacher, targets = None, {"labels": y, "teacher_logits": zt}
+    distiller = Distiller(teacher, student, temperature, beta, own, matching)
+    own = own or (1.0 if beta == 1.0 else temperature)
+    loss, gradient = expected_of_unit(x, kernel, x @ teacher_kernel, y[:, 0], beta, temperature, own, matching)
+    found_loss, found = unit_step(distiller, x, targets, shown)
+    assert found_loss == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=2e-6)
+
+
+def test_one_unit_is_two_classes_one_of_whose_logits_is_0(rng):
+    x, _ = data(rng)
+    kernel, teacher_kernel = rng.standard_normal((2, D, 1)).astype("float32")
+    one = Distiller(unit(teacher_kernel, True), unit(kernel, True), 2.0, temperature_squared=True)
+    both = [linear(np.concatenate([np.zeros((D, 1)), k], -1), True) for k in (teacher_kernel, kernel)]
+    weights = rng.uniform(0, 2, N).astype("float32")
+    loss, gradient = unit_step(one, x, None, sample_weight=weights)
+    two_loss, (two_gradient,) = one_step(
+        Distiller(*both, 2.0, temperature_squared=True), x, None, sample_weight=weights
+    )
+    assert loss == pytest.approx(two_loss, rel=1e-5)
+    np.testing.assert_allclose(gradient, two_gradient[:, 1:], rtol=1e-4, atol=1e-6)
+
+
+def test_extreme_logits_of_one_unit_stay_exact():
+    x = np.eye(8, dtype="float32")
+    z = np.array([0.0, 0.0, 40.0, 100.0, 100.0, -100.0, 30.0, -30.0])[:, None]
+    zt = np.array([0.0, 40.0, 41.0, 100.0, -100.0, -100.0, 20.0, -20.0])[:, None]
+    loss, gradient = expected_of_unit(x, z, zt, np.zeros(8), 1.0, 1.0, 1.0, "cross_entropy")
+    found, found_gradient = unit_step(Distiller(unit(zt), unit(z)), x, None)
+    assert found == pytest.approx(loss, rel=1e-6)
+    np.testing.assert_allclose(found_gradient, gradient, rtol=1e-5, atol=1e-9)
+    # The small losses, which the mean hides.
+    pairs = [(2, 40.0, 41.0), (3, 100.0, 100.0), (6, 30.0, 20.0)]
+    for place, logit, target in pairs:
+        distiller = Distiller(unit(zt), unit(z))
+        found, _ = unit_step(distiller, x[place : place + 1], None)
+        exact = np.logaddexp(0, -logit) / (1 + np.exp(-target)) + np.logaddexp(0, logit) / (1 + np.exp(target))
+        assert found == pytest.approx(exact, rel=1e-4)
+    z[0] = np.nan
+    assert np.isnan(unit_step(Distiller(unit(zt), unit(z)), x, None)[0])
+
+
+def test_masked_sequences_of_one_unit(rng):
+    tokens = rng.integers(1, 9, (6, 3))
+    tokens[:3, 2] = 0
+    embedding, kernel = rng.standard_normal((9, D)), rng.standard_normal((D, 1))
+
+    def model(activation):
+        found = keras.Sequential(
+            [keras.Input((3,)), layers.Embedding(9, D, mask_zero=True), layers.Dense(1, activation, use_bias=False)]
+        )
+        found.set_weights([embedding, kernel])
+        return found
+
+    zt = rng.standard_normal((6, 3, 1)).astype("float32")
+    zt[:3, 2] = np.nan
+    each = [
+        binary_cross_entropy(sigmoid(zt[i, t, 0] / 2.0), (embedding[tokens[i, t]] @ kernel)[0])
+        for i in range(6)
+        for t in range(3)
+        if tokens[i, t]
+    ]
+    for activation in (None, "sigmoid"):
+        distiller = Distiller(None, model(activation), 2.0)
+        loss, _ = unit_step(distiller, tokens, {"teacher_logits": zt})
+        assert loss == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_class_weights_of_one_unit_live_and_from_the_cache(rng):
+    x, _ = data(rng)
+    y = rng.integers(0, 2, N)
+    kernel, teacher_kernel = rng.standard_normal((2, D, 1)).astype("float32")
+    class_weight = {1: 3.0}
+    weights = np.where(y == 1, 3.0, 1.0)
+    loss, _ = expected_of_unit(x, kernel, x @ teacher_kernel, y, 0.6, 2.0, 2.0, "cross_entropy", weights=weights)
+    zt = x @ teacher_kernel
+    for teacher, targets in (
+        (unit(teacher_kernel, True), y[:, None]),
+        (None, {"labels": y[:, None], "teacher_logits": zt}),
+        (None, {"labels": y[:, None].astype("float32"), "teacher_logits": zt}),
+        (None, {"labels": y, "teacher_logits": zt}),
+    ):
+        distiller = Distiller(teacher, unit(kernel, True), 2.0, 0.6)
+        distiller.compile(keras.optimizers.SGD(0.0), binary_loss(True), weighted_metrics=["accuracy"])
+        history = distiller.fit(x, targets, batch_size=N, class_weight=class_weight, verbose=0).history
+        assert history["loss"][0] == pytest.approx(loss, rel=1e-5)
+        hits = ((x @ kernel)[:, 0] > 0) == y
+        assert history["accuracy"][0] == pytest.approx((hits * weights).sum() / weights.sum(), rel=1e-5)
+    with pytest.raises(ValueError, match=r"must name classes in \[0, 2\)"):
+        distiller.fit(x, targets, class_weight={2: 2.0}, verbose=0)
+
+
+def test_log_odds_stand_for_the_logit_that_is_not_shown(rng):
+    x, _ = data(rng)
+
+    @keras.saving.register_keras_serializable(package="test_distillation")
+    class OpaqueUnit(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.head = layers.Dense(1, "sigmoid")
+
+        def call(self, inputs):
+            return self.head(inputs)
+
+    teacher, student = OpaqueUnit(), OpaqueUnit()
+    p, q = (np.asarray(numpy(model(x)), "float64")[:, 0] for model in (teacher, student))
+    zt, z = np.log(p / (1 - p)), np.log(q / (1 - q))
+    np.testing.assert_allclose(teacher_logits(teacher, x, from_logits=False)[:, 0], zt, rtol=1e-4, atol=1e-5)
+    distiller = Distiller(teacher, student, 2.0, teacher_from_logits=False, student_from_logits=False)
+    loss = binary_cross_entropy(sigmoid(zt / 2), z).mean()
+    assert unit_step(distiller, x, None, True)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_binary_distiller_trains_evaluates_and_is_saved_as_its_student(rng, tmp_path):
+    x, _ = data(rng, 64)
+    y = (x[:, :1] > 0).astype("float32")
+    teacher = unit(10 * np.eye(D, 1, dtype="float32"), True)
+    student = keras.Sequential([keras.Input((D,)), layers.Dense(8, "relu"), layers.Dense(1, "sigmoid")])
+    distiller = Distiller(teacher, student, 2.0, 0.5)
+    compiled = {"loss": binary_loss(True), "metrics": ["accuracy"]}
+    distiller.compile(keras.optimizers.Adam(0.05), **compiled)
+    history = distiller.fit(x, y, epochs=10, verbose=0, validation_data=(x, y)).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["val_accuracy"][-1] > 0.85
+    student.compile(**compiled)
+    own = student.evaluate(x, y, verbose=0, return_dict=True)
+    assert distiller.evaluate(x, y, verbose=0, return_dict=True) == own
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.saving.load_model(tmp_path / "distiller.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), student.predict(x, verbose=0))
+    losses = [model.fit(x, y, shuffle=False, verbose=0).history["loss"] for model in (distiller, loaded)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
+def test_models_that_are_no_pair_of_binary_classifiers_are_refused(rng):
+    x, _ = data(rng)
+    two, one = linear(np.zeros((D, 2)), True), unit(np.zeros((D, 1)), True)
+    for teacher, student, received in ((two, one, "2 from the teacher, 1"), (one, two, "1 from the teacher, 2")):
+        with pytest.raises(ValueError, match=f"same number of outputs. Received: {received} .* zt") as error:
+            Distiller(teacher, student)
+        assert "\n" not in str(error.value)
+    cached = Distiller(None, one)
+    cached.compile("sgd")
+    with pytest.raises(ValueError, match=r"must have the shape of the student's.*zt\[\.\.\., 1:\] - zt"):
+        cached.fit(x, {"teacher_logits": np.zeros((N, 2), "float32")}, verbose=0)
+    cached.fit(x, {"teacher_logits": np.zeros((N, 1), "float32")}, verbose=0)  # what was wrong is mended
+    several = keras.Sequential([keras.Input((D,)), layers.Dense(K, "sigmoid")])
+    for said in (None, False):
+        for role in ("teacher", "student"):
+            models = {"teacher": network(), "student": network(), role: several}
+            with pytest.raises(ValueError, match=f"`{role}` must give one distribution.* multi-label"):
+                Distiller(**models, **{f"{role}_from_logits": said})
+    with pytest.raises(ValueError, match=r"`teacher` must give one distribution.* multi-label"):
+        teacher_logits(several, x, from_logits=False)
+    softmax = keras.Sequential([keras.Input((D,)), layers.Dense(1, "softmax")])
+    with pytest.raises(ValueError, match="`teacher` must not end in a softmax over one unit"):
+        Distiller(softmax, one)
+
+
 # --- what must stay as it is -----------------------------------------------------------------------------------------
 
 
@@ -487,7 +707,6 @@ def test_class_weights_weigh_both_terms_live_and_from_the_cache(rng):
         assert fitted["val_loss"][0] == pytest.approx(hard_alone, rel=1e-5)
         # The next call is not weighed.
         assert distiller.fit(x, targets, batch_size=N, verbose=0).history["loss"][0] == pytest.approx(plain, rel=1e-5)
-        distiller.reset_metrics()  # older versions of Keras leave that to the caller
         once = distiller.train_on_batch(x, targets, class_weight=class_weight)
         assert np.ravel(once)[0] == pytest.approx(loss, rel=1e-5)
 
@@ -594,8 +813,7 @@ def test_what_asks_a_model_for_its_logits_finds_the_students(softmax, rng):
     distiller = Distiller(network(softmax), network(softmax), beta=0.5)
     distiller.compile("sgd", hard_loss(softmax))
     measure = keras_ls.MutualInformation(x, np.arange(N) % 2, (0, 1), layers.GaussianNoise(0.1))
-    with pytest.warns(UserWarning, match="fewer than examples_per_class"):
-        assert len(distiller.fit(x, y, verbose=0, callbacks=[measure]).history["mutual_information"]) == 1
+    assert len(distiller.fit(x, y, verbose=0, callbacks=[measure]).history["mutual_information"]) == 1
     calibrated = keras_ls.calibrate(distiller, x, y).predict(x, verbose=0)
     np.testing.assert_array_equal(calibrated, keras_ls.calibrate(distiller.student, x, y).predict(x, verbose=0))
     np.testing.assert_array_equal(keras_ls.class_templates(distiller), keras_ls.class_templates(distiller.student))
@@ -663,6 +881,8 @@ def test_a_saved_distiller_goes_on_where_it_was(kind, rng, tmp_path):
         ({"matching": "mse"}, "`matching` must be one of 'cross_entropy', 'squared_logits'"),
         ({"teacher_from_logits": "yes"}, "`teacher_from_logits`"),
         ({"student_from_logits": "yes"}, "`student_from_logits`"),
+        ({"teacher": None, "teacher_from_logits": "False"}, "`teacher_from_logits` must be True, False or None"),
+        ({"temperature_squared": 1}, "`temperature_squared` must be True or False"),
         ({"teacher": "resnet"}, "`teacher` must be a keras.Model"),
         ({"student": None}, "`student` must be a keras.Model"),
         ({"teacher": keras.Sequential([layers.Dense(K)])}, "`teacher` must be built"),
@@ -735,10 +955,11 @@ def test_what_only_the_first_batch_shows(rng):
     distiller.compile("sgd", hard_loss())
     with pytest.raises(ValueError, match="only where `teacher` is None"):
         distiller.fit(x, {"labels": y, "teacher_logits": np.zeros((N, K))}, verbose=0)
-    one = Distiller(linear(np.zeros((D, 1))), linear(np.zeros((D, 1))))
-    one.compile("sgd", hard_loss())
-    with pytest.raises(ValueError, match="K of at least 2"):
-        one.fit(x, y, verbose=0)
+    flat = keras.Sequential([keras.Input((D,)), layers.Dense(1), layers.Reshape(())])
+    distiller = Distiller(None, flat, student_from_logits=True)
+    distiller.compile("sgd")
+    with pytest.raises(ValueError, match=r"must give logits \(…, K\), or \(…, 1\) for two classes"):
+        distiller.fit(x, {"teacher_logits": np.zeros(N, "float32")}, verbose=0)
     cached = Distiller(None, network(), beta=0.5)
     cached.compile("sgd", hard_loss())
     targets = {"labels": y, "teacher_logits": np.zeros((N, K))}
@@ -827,7 +1048,11 @@ def test_gamma_of_large_and_of_broken_predictions(rng):
     for arguments, message in (
         ((np.zeros((3, K)), [0, 1, K]), "`labels`"),
         ((np.zeros((3, K)), [0, 1]), "`labels`"),
-        ((np.zeros((3, 1)), [0, 0, 0]), "at least 2 classes"),
+        ((np.zeros((3, 1)), [0, 1, 2]), r"`labels` must hold integers in \[0, 2\)"),
+        ((np.zeros(3), [0, 1, 2]), r"`labels` must hold integers in \[0, 2\)"),
+        ((np.zeros((3, 1)), np.eye(2)[[0, 1, 0]]), "`labels`"),
+        ((np.full((3, 1), 2.0), [0, 1, 0], 1.0, False), "from_logits=True"),
+        ((np.zeros((3, K)), [0, 1, 2], 1.0, "False"), "`from_logits` must be True or False"),
         ((np.zeros((0, K)), []), "at least one prediction"),
         ((np.zeros((3, K)), [0, 0, 0], 0.0), "`temperature`"),
         ((np.full((3, K), 2.0), [0, 0, 0], 1.0, False), "from_logits=True"),
@@ -835,3 +1060,27 @@ def test_gamma_of_large_and_of_broken_predictions(rng):
     ):
         with pytest.raises(ValueError, match=message):
             equivalent_smoothing(*arguments)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_gamma_of_one_unit_is_that_of_two_classes(temperature, rng):
+    z, labels = 4 * rng.standard_normal((200, 1)), rng.integers(0, 2, 200)
+    wrong = np.where(labels == 1, sigmoid(-z[:, 0] / temperature), sigmoid(z[:, 0] / temperature))
+    gamma = 2 * wrong.mean()
+    for logits, ids in (
+        (z, labels),
+        (z, labels[:, None]),
+        (z[:, 0], labels),
+        (z.reshape(50, 4, 1), labels.reshape(50, 4)),
+    ):
+        assert equivalent_smoothing(logits, ids, temperature) == pytest.approx(gamma, rel=1e-12)
+        p = sigmoid(logits)
+        assert equivalent_smoothing(p, ids, temperature, from_logits=False) == pytest.approx(gamma, rel=1e-9)
+    columns = np.concatenate([np.zeros((200, 1)), z], -1)
+    assert equivalent_smoothing(columns, labels, temperature) == pytest.approx(gamma, rel=1e-12)
+    certain = labels.astype("float32")  # probabilities that underflowed, or rounded to 1
+    assert equivalent_smoothing(certain, labels, from_logits=False) == pytest.approx(0.0, abs=1e-6)
+    assert equivalent_smoothing(certain, labels, 1e9, from_logits=False) == pytest.approx(1.0, abs=1e-6)
+    for alpha in (0.1, 0.6):
+        smoothed = np.where(labels == 1, 1 - alpha / 2, alpha / 2)
+        assert equivalent_smoothing(smoothed, labels, from_logits=False) == pytest.approx(alpha, rel=1e-9)

@@ -10,18 +10,28 @@ MATCHINGS = ("cross_entropy", "squared_logits")
 
 
 def softened_cross_entropy(teacher_logits, logits, temperature: float, student_temperature: float):
-    """H(softmax(zᵗ/T), softmax(z/T_s)) in nats: two tensors (…, K) to (…,)."""
-    targets = ops.softmax(teacher_logits / temperature, axis=-1)
-    return ops.categorical_crossentropy(targets, logits / student_temperature, from_logits=True)
+    """H(softmax(zᵗ/T), softmax(z/T_s)) in nats: two tensors (…, K) to (…,).
+
+    Of two tensors (…, 1) it is the cross-entropy of two classes with probabilities 1 − sigmoid(z/T) and sigmoid(z/T).
+    """
+    teacher_logits, logits = teacher_logits / temperature, logits / student_temperature
+    if logits.shape[-1] == 1:
+        # 1 − sigmoid(z) = sigmoid(−z), which stays exact where sigmoid(z) is nearly 1.
+        losses = ops.sigmoid(teacher_logits) * ops.log_sigmoid(logits)
+        losses = losses + ops.sigmoid(-teacher_logits) * ops.log_sigmoid(-logits)
+        return -ops.squeeze(losses, axis=-1)
+    return ops.categorical_crossentropy(ops.softmax(teacher_logits, axis=-1), logits, from_logits=True)
 
 
 def half_squared_difference(teacher_logits, logits):
-    """½ Σ_k (zᵗ_k − z_k)²: two tensors (…, K) to (…,)."""
+    """½ Σ_k (zᵗ_k − z_k)²: two tensors (…, K), or (…, 1), to (…,)."""
     return 0.5 * ops.sum(ops.square(teacher_logits - logits), axis=-1)
 
 
 class MatchingLoss(keras.losses.Loss):
     """The distillation term, called with the teacher's and the student's logits (…, K) in place of y_true and y_pred.
+
+    Logits (…, 1) are those of class 1 of two.
 
     It is reduced as Keras's `sum_over_batch_size`, sample weights and the mask of the student's logits included, and
     computed in float32, or in float64 where that is Keras's floatx.
@@ -52,7 +62,7 @@ class MatchingLoss(keras.losses.Loss):
         return super().__call__(teacher, student, sample_weight)
 
     def call(self, y_true, y_pred):
-        """One loss a prediction."""
+        """One loss per prediction."""
         if self.matching == "squared_logits":
             losses = half_squared_difference(y_true, y_pred)
         else:
@@ -61,16 +71,26 @@ class MatchingLoss(keras.losses.Loss):
 
 
 def check_logits(teacher_logits, logits) -> None:
-    """Refuses logits that are no single tensor, of different shape, or of fewer than two classes."""
+    """Raises ValueError unless both are single tensors (…, K), or (…, 1), of one shape."""
     if tree.is_nested(teacher_logits) or tree.is_nested(logits):
         raise ValueError("Teacher and student must have one output each. Received a structure of several.")
     given, wanted = tuple(teacher_logits.shape), tuple(logits.shape)
+    if len(wanted) < 2:
+        raise ValueError(f"The student must give logits (…, K), or (…, 1) for two classes. Received: shape {wanted}.")
     if len(given) != len(wanted) or any(
         a is not None and b is not None and a != b for a, b in zip(given, wanted, strict=True)
     ):
         raise ValueError(
             "The teacher's logits must have the shape of the student's, classes last. "
-            f"Received: {given} from the teacher, {wanted} from the student."
+            f"Received: {given} from the teacher, {wanted} from the student.{one_logit_advice(given[-1:], wanted[-1:])}"
         )
-    if len(wanted) < 2 or wanted[-1] == 1:
-        raise ValueError(f"Teacher and student must give one logit a class, (…, K) with K of at least 2: {wanted}.")
+
+
+def one_logit_advice(given: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> str:
+    """What to do if one of teacher and student has two outputs and the other one sigmoid unit."""
+    if {*given, *wanted} != {1, 2}:
+        return ""
+    return (
+        " Of two outputs and one sigmoid unit, neither can stand for the other: give the student the teacher's number "
+        "of outputs, or cached logits zt[..., 1:] - zt[..., :1], which are those of one unit."
+    )

@@ -1,6 +1,7 @@
 """Where the logits of a teacher or student come from, and how one pass gives them along with its output."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import attach, attached, get_mask, no_gradients, set_mask
-from keras_ls._checks import check_optional_flag
-from keras_ls._logits import LinearHead, LogProbabilities, logits_model
+from keras_ls._checks import check_optional_flag, shown
+from keras_ls._logits import LinearHead, LogOdds, LogProbabilities, gives_logits, logits_model
 from keras_ls.distillation._inputs import backend_arrays, num_rows
 
 _LOGITS = "_keras_ls_logits"
@@ -22,26 +23,35 @@ class LogitSource:
     Attributes:
         model: the classifier.
         network: a functional model of its layers that gives the logits, where its output holds probabilities.
-        logarithm: what turns its output into logits where nothing else does; None where the logits are exact.
+        logarithm: what turns its output into logits, log p or the log(p/(1 − p)) of one unit, if nothing else gives
+            them; None if they are exact.
     """
 
     model: keras.Model
     network: keras.Model | None = None
-    logarithm: LogProbabilities | None = None
+    logarithm: Callable[[Any], Any] | None = None
 
     @property
-    def num_classes(self) -> int | None:
-        """K where the model tells it."""
+    def num_outputs(self) -> int | None:
+        """Number of logits per prediction, one per class or 1 for two classes; None if the model does not show it."""
         outputs = getattr(self.model, "outputs", None)
         return outputs[0].shape[-1] if outputs else None
+
+    @property
+    def way(self) -> str:
+        """How the logits are had, as stored logits record it."""
+        if self.logarithm is None:
+            return "exact"
+        return "log-odds" if self.num_outputs == 1 else "log"
 
     def outputs(self, inputs, training):
         """The model's output of one pass, which `logits` can be had from without another one."""
         if self.network is None:
             return self.model(inputs, training=training)
         logits = self.network(inputs, training=training)
-        # The model may take its softmax in a wider dtype than it has logits in.
-        outputs = ops.softmax(ops.cast(logits, self.model.outputs[0].dtype), axis=-1)
+        # The model may compute probabilities in a wider dtype than it has logits in.
+        wide = ops.cast(logits, self.model.outputs[0].dtype)
+        outputs = ops.sigmoid(wide) if wide.shape[-1] == 1 else ops.softmax(wide, axis=-1)
         _copy_mask(logits, outputs)
         attach(outputs, _LOGITS, logits)
         return outputs
@@ -100,46 +110,49 @@ def logit_source(role: str, model: keras.Model, from_logits: bool | None, argume
         ValueError: If the model has several outputs, or does not show what `from_logits` leaves open.
     """
     argument = argument or f"{role}_from_logits"
-    check_optional_flag(argument, from_logits)
+    from_logits = check_optional_flag(argument, from_logits)
     if len(getattr(model, "outputs", None) or [model]) != 1:
         raise ValueError(f"`{role}` must have one output. Received: {len(model.outputs)} outputs.")
     if from_logits:
         return LogitSource(model)
-    shown = _shown_logits(role, model, argument, required=from_logits is None)
-    if shown is not None and shown.outputs[0] is model.outputs[0] and from_logits is None:
+    seen = _shows_logits(role, model)
+    if from_logits is None and seen is None:
+        raise ValueError(
+            f"`{argument}` must be True (logits) or False (probabilities): the last layers of `{role}` "
+            f"({shown(model.name)}) do not show which it gives. Received: {argument}=None."
+        )
+    if from_logits is None and seen:
         return LogitSource(model)
-    if shown is None or shown.outputs[0] is model.outputs[0] or not _stands_for(shown, model):
-        return LogitSource(model, logarithm=LogProbabilities(name=f"{role}_log_probabilities"))
-    return LogitSource(model, network=shown)
+    if seen is False:
+        network = logits_model(model)
+        if _stands_for(network, model):
+            return LogitSource(model, network=network)
+    return LogitSource(model, logarithm=_logarithm(role))
 
 
-def _shown_logits(role: str, model: keras.Model, argument: str, required: bool) -> keras.Model | None:
-    """The model's logits as a functional model, or None where its layers do not show them."""
-    # A `call` of the user's own may do anything with the layers.
-    own_call = not type(model).call.__module__.startswith("keras.")
+def _shows_logits(role: str, model: keras.Model) -> bool | None:
     try:
-        if own_call:
-            raise ValueError(f"`model` must not define its own `call`. Received: {type(model).__name__}.")
-        return logits_model(model)
+        return gives_logits(model)
     except ValueError as error:
-        if required:
-            raise ValueError(
-                f"`{argument}` must be True (logits) or False (probabilities) where the layers of `{role}` "
-                f"do not tell which it gives: {error}"
-            ) from error
-        return None
+        raise ValueError(str(error).replace("`model`", f"`{role}`")) from error
 
 
-def _stands_for(shown: keras.Model, model: keras.Model) -> bool:
-    """Says whether `shown` gives true logits, and computes everything that `model` puts a penalty on."""
-    layers = shown._flatten_layers()
+def _logarithm(role: str) -> Callable[[Any], Any]:
+    """Returns a function of outputs: log p of several, or log(p/(1 − p)) of one."""
+    several = LogProbabilities(name=f"{role}_log_probabilities")
+    one = LogOdds(name=f"{role}_log_odds")
+    return lambda outputs: (one if outputs.shape[-1] == 1 else several)(outputs)
+
+
+def _stands_for(network: keras.Model, model: keras.Model) -> bool:
+    """Says whether `network` gives true logits, and computes everything that `model` puts a penalty on."""
     own = {id(layer) for layer in model._flatten_layers()}
     called: set[int] = set()
-    for layer in layers:
-        if isinstance(layer, LogProbabilities) and id(layer) not in own:
+    for layer in network._flatten_layers():
+        if isinstance(layer, (LogOdds, LogProbabilities)) and id(layer) not in own:
             return False
         called.add(id(layer))
-    called -= {id(layer.dense) for layer in shown._flatten_layers() if isinstance(layer, LinearHead)}
+    called -= {id(layer.dense) for layer in network._flatten_layers() if isinstance(layer, LinearHead)}
     return not any(layer.activity_regularizer and id(layer) not in called for layer in model._flatten_layers())
 
 

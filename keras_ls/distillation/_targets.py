@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_ls._checks import shown
 from keras_ls._labels import match_label_shape
 
 
@@ -13,7 +14,9 @@ def split_targets(y: Any) -> tuple[Any, Any]:
     if not isinstance(y, dict):
         return y, None
     if not y or not set(y) <= {"labels", "teacher_logits"}:
-        raise ValueError(f"Targets in a dict must be named 'labels' and 'teacher_logits'. Received: {sorted(y)}.")
+        raise ValueError(
+            f"Targets in a dict must be named 'labels' and 'teacher_logits'. Received: {shown(sorted(y, key=str))}."
+        )
     return y.get("labels"), y.get("teacher_logits")
 
 
@@ -25,18 +28,25 @@ def split_weights(sample_weight: Any) -> tuple[Any, Any]:
 
 
 def class_weights(class_weight: dict[int, float], labels, teacher_logits):
-    """The weight of each label's class: ids (…,) or (…, 1), or one row a prediction, are told from the logits."""
+    """The weight of each label's class.
+
+    Labels are ids (…,) or (…, 1), or one row per prediction, which is told from the shape of the logits; with logits
+    (…, 1) always ids 0 and 1.
+    """
     if labels is None or teacher_logits is None:
         raise ValueError("`class_weight` needs targets {'labels': y, 'teacher_logits': zt}.")
-    num_classes = teacher_logits.shape[-1]
+    num_classes = max(2, teacher_logits.shape[-1])
     if not all(0 <= key < num_classes for key in class_weight):
-        raise ValueError(f"`class_weight` must name classes in [0, {num_classes}). Received: {sorted(class_weight)}.")
+        raise ValueError(
+            f"`class_weight` must name classes in [0, {num_classes}). Received: {shown(sorted(class_weight))}."
+        )
     table = np.ones(num_classes, "float32")
     table[list(class_weight)] = list(class_weight.values())
     labels = ops.convert_to_tensor(labels)
     if len(labels.shape) == len(teacher_logits.shape) and labels.shape[-1] == num_classes:
         ids = ops.argmax(labels, axis=-1)
     else:
-        ids = match_label_shape(labels, teacher_logits)
+        # Smoothed labels of one sigmoid unit are the nearer class, as Keras takes them.
+        ids = ops.round(ops.cast(match_label_shape(labels, teacher_logits), "float32"))
     # Labels that are no class are the loss's to report, or to ignore.
     return ops.take(ops.convert_to_tensor(table), ops.clip(ops.cast(ids, "int32"), 0, num_classes - 1), axis=0)

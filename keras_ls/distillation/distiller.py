@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import values_kept_on_error
-from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion
-from keras_ls.distillation._matching import MATCHINGS, MatchingLoss, check_logits
+from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion, shown
+from keras_ls.distillation._matching import MATCHINGS, MatchingLoss, check_logits, one_logit_advice
 from keras_ls.distillation._sources import LogitSource, logit_source
 from keras_ls.distillation._targets import class_weights, split_targets, split_weights
 
@@ -37,6 +37,9 @@ class Distiller(keras.Model):
     penalties of the student are added once, whatever β is. β = 0 trains exactly as the student alone does; β = 1 reads
     no labels for the loss, and trains without any (evaluated without labels, the loss is NaN).
 
+    Binary classifiers have one output each, a sigmoid unit or its logit z. H is then the cross-entropy of two classes,
+    whose probabilities are 1 − p and p: p = sigmoid(zᵗ/T) for the teacher, and sigmoid(z/T_s) for the student.
+
     It is compiled, fitted, evaluated, saved and loaded as the student would be: `evaluate` and `predict` are the
     student's own (so `val_loss` is the compiled loss, where `loss` is the one above), and `distiller.student` is a
     plain model to ship. One training step runs student and teacher once each. Losses of single positions that
@@ -58,23 +61,25 @@ class Distiller(keras.Model):
 
     Args:
         teacher: a built model, functional, Sequential or subclassed, or None for logits from the targets.
-        student: a model with the teacher's number of classes; input of its own dtype and dtype policy of its own.
+        student: a model with the teacher's number of outputs; input of its own dtype and dtype policy of its own.
         temperature: T > 0. Not used by squared logits, `temperature_squared` apart.
         beta: β in [0, 1], the share of the teacher.
         student_temperature: T_s > 0; None is T, or 1 where β = 1, as in the paper.
         matching: "cross_entropy" or "squared_logits".
         temperature_squared: whether the second term is multiplied by T², which keeps its gradients' size as T grows.
         teacher_from_logits: True where the teacher's output holds logits, False where it holds probabilities, None to
-            read it off its last layers. The logits of a functional or Sequential model that ends in softmax are taken
-            from before it; where none can be shown there, log p stands for them, in cross-entropy only.
+            read it off its last layers. The logits of a functional or Sequential model that ends in a softmax, or in
+            one sigmoid unit, are taken from before it; if none can be shown there, log p stands for them (or
+            log(p/(1 − p)) of one unit), in cross-entropy only.
         student_from_logits: the same for the student.
         **kwargs: `name`, `trainable` and `dtype` of every Keras model; the dtype policy is the student's.
 
     Raises:
-        ValueError: here, or at the first batch where it cannot be known before, for numbers out of range; a
-            teacher that is not built, or shares weights with what trains in the student; different numbers of classes;
-            outputs that do not say whether they are logits; squared logits asked of a model that only shows
-            probabilities; and targets that do not hold what is needed.
+        ValueError: If numbers are out of range, the teacher is not built or shares weights with what trains in the
+            student, both have different numbers of outputs, an output does not show whether it holds logits, squared
+            logits are asked of a model that only shows probabilities, a model has several sigmoid units (multi-label
+            classifiers are not distributions over classes), or targets do not hold what is needed. It is raised here,
+            or at the first batch if it cannot be known before.
 
     Example:
         >>> import numpy as np, keras
@@ -114,7 +119,7 @@ class Distiller(keras.Model):
         )
         self.matching = check_choice("matching", matching, MATCHINGS)
         self.temperature_squared = check_flag("temperature_squared", temperature_squared)
-        self.teacher_from_logits = teacher_from_logits
+        self.teacher_from_logits = check_optional_flag("teacher_from_logits", teacher_from_logits)
         self.student_from_logits = check_optional_flag("student_from_logits", student_from_logits)
         own = 1.0 if self.beta == 1.0 else self.temperature
         self._matching_loss = MatchingLoss(
@@ -267,11 +272,12 @@ class Distiller(keras.Model):
         frozen = self._frozen
         source = self._source("student", self.student, self.student_from_logits)
         if frozen.teacher is not None and frozen.teacher_source is not None:
-            given, wanted = frozen.teacher_source.num_classes, source.num_classes
+            given, wanted = frozen.teacher_source.num_outputs, source.num_outputs
             if None not in (given, wanted) and given != wanted:
+                kind = "outputs" if 1 in (given, wanted) else "classes"
                 raise ValueError(
-                    "Teacher and student must have the same number of classes. "
-                    f"Received: {given} from the teacher, {wanted} from the student."
+                    f"Teacher and student must have the same number of {kind}. Received: {given} from the teacher, "
+                    f"{wanted} from the student.{one_logit_advice((given,), (wanted,))}"
                 )
             learnt = {id(variable) for variable in self.student.trainable_variables}
             if any(id(variable) in learnt for variable in frozen.teacher.variables):
@@ -312,12 +318,15 @@ class Distiller(keras.Model):
 
 def _check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:
     if not isinstance(student, keras.Model):
-        raise ValueError(f"`student` must be a keras.Model. Received: {type(student).__name__}.")
+        raise ValueError(f"`student` must be a keras.Model. Received: student={shown(student)}.")
     if teacher is None:
-        if teacher_from_logits is False:
-            raise ValueError("`teacher_from_logits` cannot be False where `teacher` is None: targets hold logits.")
+        if check_optional_flag("teacher_from_logits", teacher_from_logits) is False:
+            raise ValueError(
+                "`teacher_from_logits` must be True or None if `teacher` is None, since targets hold logits. "
+                "Received: teacher_from_logits=False."
+            )
         return
     if not isinstance(teacher, keras.Model):
-        raise ValueError(f"`teacher` must be a keras.Model or None. Received: {type(teacher).__name__}.")
+        raise ValueError(f"`teacher` must be a keras.Model or None. Received: teacher={shown(teacher)}.")
     if not teacher.built:
         raise ValueError(f"`teacher` must be built and trained. Received: {teacher.name!r}, which has no weights yet.")

@@ -6,9 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ls._arrays import hard_labels, log_softmax, prediction_rows, smallest_probability
-from keras_ls._checks import check_count, check_optional_flag, check_positive, shown
+from keras_ls._arrays import log_softmax
+from keras_ls._checks import check_count, check_flag, check_optional_flag, check_positive, shown
 from keras_ls._predictions import kept_random_state
+from keras_ls._rows import LARGEST_PROBABILITY, labelled_rows
 from keras_ls.distillation._cache import load_or_compute
 from keras_ls.distillation._identity import identity_of, teacher_digest
 from keras_ls.distillation._inputs import Inputs
@@ -16,7 +17,7 @@ from keras_ls.distillation._paths import cache_path
 from keras_ls.distillation._sources import LogitSource, logit_source
 from keras_ls.distillation._unfinished import check_row_shape
 
-# Elements of one block of logits in float64.
+# Elements of one block of probabilities.
 _BLOCK_SIZE = 2**20
 
 
@@ -91,8 +92,7 @@ def teacher_logits(
         batches = inputs.batches_of(fingerprint)
         if file is None:
             return _predicted(source, batches)
-        way = "exact" if source.logarithm is None else "log"
-        identity = identity_of(teacher_digest(teacher), way, fingerprint.digest())
+        identity = identity_of(teacher_digest(teacher), source.way, fingerprint.digest())
         return load_or_compute(file, identity, fingerprint.rows, batches, source.predict)
 
 
@@ -102,48 +102,56 @@ def equivalent_smoothing(
     """The label smoothing γ that a teacher's predictions amount to: the mass that they give to wrong classes.
 
     ``γ = mean over examples of Σ_k (1 − y_k)·p_k(T)·K/(K − 1)``, p(T) = softmax(z/T). Targets smoothed with α have
-    γ = α; γ → 1 as T → ∞. The paper takes the mean over the training examples.
+    γ = α; γ → 1 as T → ∞. The paper takes the mean over the training examples. Predictions of one sigmoid unit are of
+    the two classes 1 − p and p, K = 2, p(T) = sigmoid(z/T).
 
     Args:
-        teacher_probabilities_or_logits: (…, K), K ≥ 2, any float dtype; a memory map is read block by block.
-        labels: class ids (…,) or (…, 1), or one row a prediction (…, K), whose largest entry is the class.
+        teacher_probabilities_or_logits: (…, K), K ≥ 2, or (…, 1) of a binary classifier, any float dtype; a memory map
+            is read block by block. Predictions (N,) with labels (N,) are of a binary classifier, too.
+        labels: class ids (…,) or (…, 1), or one row per prediction (…, K), whose largest entry is the class. For
+            predictions (…, 1) always ids 0 and 1.
         temperature: T > 0. It applies to probabilities, too: p(T) ∝ p^(1/T), where a probability that underflowed to 0
             counts as the smallest number of its dtype.
         from_logits: whether logits are given (the default), or probabilities.
 
     Returns:
-        γ, in [0, K/(K − 1)]: 1 where predictions say nothing about the labels. NaN where a prediction is NaN or +inf.
+        γ, in [0, K/(K − 1)]: 1 if predictions say nothing about the labels. NaN if a prediction is NaN or +inf.
 
     Raises:
-        ValueError: for T ≤ 0, fewer than 2 classes, no predictions, labels that do not fit, and, with
-            ``from_logits=False``, numbers outside [0, 1].
+        ValueError: If T ≤ 0, there are no predictions, labels do not fit, or, with ``from_logits=False``, a number is
+            outside [0, 1].
 
     Example:
         >>> from keras_ls.distillation import equivalent_smoothing
         >>> print(round(equivalent_smoothing([[0.025, 0.925, 0.025, 0.025]], [1], from_logits=False), 6))
+        0.1
+        >>> print(round(equivalent_smoothing([0.95, 0.05], [1, 0], from_logits=False), 6))
         0.1
 
     Reference:
         Müller, Kornblith and Hinton 2019, section 4.
     """
     temperature = check_positive("temperature", temperature)
-    predictions = prediction_rows("teacher_probabilities_or_logits", teacher_probabilities_or_logits)
-    num_classes = predictions.shape[-1]
-    if num_classes < 2:
-        raise ValueError(f"Predictions must be of at least 2 classes, (…, K). Received shape: {predictions.shape}.")
-    ids = hard_labels("labels", labels, predictions.shape)
-    rows = predictions.reshape(-1, num_classes)
-    size, total = max(1, _BLOCK_SIZE // num_classes), 0.0
-    for start in range(0, len(rows), size):
-        block, label = rows[start : start + size].astype("float64"), ids[start : start + size]
-        if not from_logits:
-            if ((block < 0) | (block > 1.01)).any():  # half precision may round a probability a little past 1
-                raise ValueError("Probabilities must be in [0, 1]; logits need from_logits=True.")
-            block = np.log(np.maximum(block, smallest_probability(str(predictions.dtype))))
-        probabilities = np.exp(log_softmax(block / temperature))
-        probabilities[np.arange(len(label)), label] = 0.0
+    from_logits = check_flag("from_logits", from_logits)
+    names = ("labels", "teacher_probabilities_or_logits")
+    rows = labelled_rows(labels, teacher_probabilities_or_logits, from_logits=from_logits, names=names)
+    num_classes = max(2, rows.rows.shape[-1])
+    if not from_logits:
+        _check_probabilities(rows.rows)
+    total = 0.0
+    for logits, ids, _ in rows.logits():
+        probabilities = np.exp(log_softmax(logits / temperature))
+        probabilities[np.arange(len(ids)), ids] = 0.0
         total += probabilities.sum()
-    return float(total / len(rows) * num_classes / (num_classes - 1))
+    return float(total / len(rows.rows) * num_classes / (num_classes - 1))
+
+
+def _check_probabilities(rows: np.ndarray) -> None:
+    size = max(1, _BLOCK_SIZE // rows.shape[-1])
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
+        if ((block < 0) | (block > LARGEST_PROBABILITY)).any():
+            raise ValueError("Probabilities must be in [0, 1]; logits need from_logits=True.")
 
 
 def _predicted(source: LogitSource, batches: Iterable[tuple[int, Any]]) -> np.ndarray:
