@@ -9,19 +9,21 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_ls" / "_version.py").read_text(), re.M)
 assert VERSION is not None
 
-PLOTS = ["matplotlib>=3.7"]
+# Lower bounds are the oldest versions that the tests have run with; `nox -s oldest` installs exactly these.
+PLOTS = ["matplotlib>=3.7.1"]
 DEMOS = [*PLOTS, "pillow>=10", "scikit-learn>=1.3"]
 SPEECH = [
     *PLOTS,
     "espeakng-loader>=0.2.4",
     "jiwer>=3",
-    "librosa>=0.10",
+    "librosa>=0.10.2",
     "sentencepiece>=0.2",
-    "soundfile>=0.12",
+    "soundfile>=0.12.1",
     "soxr>=0.3.2",
     "tensorflow-io>=0.37; python_version<'3.13'",
     "threadpoolctl>=3",
 ]
+LINT = ["mypy>=1.10", "ruff>=0.6"]
 
 setup(
     name="keras-ls",
@@ -31,22 +33,24 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=find_packages(include=["keras_ls", "keras_ls.*"]),
     package_data={"keras_ls": ["py.typed"]},
-    install_requires=["keras>=3.12", "numpy>=1.24", "tensorboard>=2.16", "tensorflow>=2.16"],
+    install_requires=["keras>=3.12", "numpy>=1.24", "tensorboard>=2.16.2", "tensorflow>=2.16.1"],
     extras_require={
         "plots": PLOTS,
         "demos": DEMOS,
         "speech": SPEECH,
         "tests": [*DEMOS, *SPEECH, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],
-        "peers": ["jax>=0.4.30", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
-        "lint": ["mypy>=1.10", "ruff>=0.6"],
+        "peers": ["jax>=0.4.38", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
+        "lint": LINT,
+        "dev": [*LINT, "build>=1", "nox>=2024.10.9"],
     },
     keywords=["keras", "tensorflow", "label smoothing", "calibration", "knowledge distillation"],
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

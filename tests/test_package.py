@@ -1,6 +1,7 @@
 """The package as a whole: what importing it loads, what it exports, and that its documents name all of it."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -43,6 +44,13 @@ def test_the_version_is_that_of_the_metadata():
     from importlib.metadata import version
 
     assert version("keras-ls") == keras_ls.__version__
+
+
+def test_every_requirement_says_how_old_it_may_be():
+    """As the tests on the oldest versions need it."""
+    from importlib.metadata import requires
+
+    assert all(re.match(r"[\w-]+>=\d", requirement) for requirement in requires("keras-ls"))
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -1,0 +1,33 @@
+"""Tests on the oldest versions that setup.py promises and on the next Keras: `nox`, `nox -s nightly -- -k losses`.
+
+What follows `--` goes to pytest.
+"""
+
+import re
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+NIGHTLY = "keras-nightly==3.16.0.dev2026102704"
+nox.options.envdir = ".venv-nox"
+
+
+@nox.session(python="3.11")
+def oldest(session):
+    """Runs the tests on the lower bound of every requirement in setup.py."""
+    bounds = re.findall(r'"([\w-]+)>=([\d.]+)', (ROOT / "setup.py").read_text(encoding="utf-8"))
+    constraints = Path(session.create_tmp(), "constraints.txt")
+    constraints.write_text("".join(f"{name}=={version}\n" for name, version in bounds), encoding="utf-8")
+    session.install("-e", ".[tests]", "-c", str(constraints))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def nightly(session):
+    """Runs the tests on a nightly build of the next Keras and lists what fails, without failing itself."""
+    session.install("-e", ".[tests]")
+    # It has the modules of the release, which therefore goes first.
+    session.run("python", "-m", "pip", "uninstall", "-q", "-y", "keras", "keras-nightly")
+    session.install("--no-deps", NIGHTLY)
+    session.run("python", "-m", "pytest", "--tb=line", "-rfE", *session.posargs, success_codes=[0, 1, 2])
