@@ -16,6 +16,7 @@ from harness import BACKEND
 from keras import layers
 
 from keras_ls.distillation import Distiller, _lock, teacher_logits
+from keras_ls.distillation._format import read_complete
 from keras_ls.distillation._identity import identity_of
 from keras_ls.distillation._inputs import Fingerprint
 
@@ -384,6 +385,21 @@ def test_every_flipped_bit_of_a_complete_file_is_noticed(x, tmp_path):
         assert os.listdir(tmp_path) == ["zt.npy"]
 
 
+def test_a_damaged_shape_takes_no_memory(tmp_path):
+    path = tmp_path / "zt.npy"
+    teacher = keras.Sequential([keras.Input((1,)), layers.Dense(100)])
+    teacher_logits(teacher, np.zeros((48_000, 1), "float32"), 8000, path)
+    data = path.read_bytes()
+    path.write_bytes(flipped(data, data.index(b"48000") + 1))  # 40000
+    tracemalloc.start()
+    stored = read_complete(str(path), data[-34:-2].decode(), 48_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert stored is not None
+    assert stored.array is None
+    assert peak < 1e6  # the file has 19 MB
+
+
 def test_only_the_damaged_rows_are_computed_again(rng, tmp_path, monkeypatch):
     x = rng.standard_normal((3000, D)).astype("float32")
     path, teacher = tmp_path / "zt.npy", network()
@@ -629,6 +645,15 @@ def test_the_distiller_trains_from_the_file(x, rng, tmp_path):
     assert np.isfinite(history["loss"]).all()
 
 
+class Unsized:
+    """Has a shape and slices, but neither a length nor values, as sparse matrices do."""
+
+    shape = (4, D)
+
+    def __getitem__(self, rows):
+        return self
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -651,6 +676,7 @@ def test_the_distiller_trains_from_the_file(x, rng, tmp_path):
         ({"x": np.zeros((2, D), "datetime64[s]")}, "`x` must hold numbers"),
         ({"x": np.zeros(2, [("a", "f4")])}, "`x` must hold numbers"),
         ({"x": keras.KerasTensor((None, D))}, "must hold examples"),
+        ({"x": Unsized()}, "`x` must hold numbers"),
         ({"x": [1.0, 2.0]}, "`x` must be arrays or a dataset"),
         ({"x": np.zeros((0, D))}, "must hold examples"),
         ({"x": [np.zeros((3, D)), np.zeros((2, D))]}, r"as many each. Received lengths: \[2, 3\]"),

@@ -47,7 +47,7 @@ class Inputs:
         if self.is_dataset:
             nests = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(self.x))
         else:
-            length = len(tree.flatten(self.x)[0])
+            length = tree.flatten(self.x)[0].shape[0]
             slices = (slice(at, at + self.batch_size) for at in range(0, length, self.batch_size))
             nests = (tree.map_structure(lambda leaf, rows=rows: leaf[rows], self.x) for rows in slices)
         for nest in nests:

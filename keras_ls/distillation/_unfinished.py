@@ -142,7 +142,7 @@ class UnfinishedRows:
         for line in self.log.readall().split(b"\n"):
             try:
                 start, stop, checksum = json.loads(line)
-                is_range = 0 <= start < stop <= self.num_rows
+                is_range = type(start) is type(stop) is int and 0 <= start < stop <= self.num_rows
             except (TypeError, ValueError):  # cut off, or damaged
                 continue
             if is_range and checksum_of_rows(self.part, layout, start, stop) == checksum:
