@@ -13,7 +13,7 @@ from keras import layers, ops, tree
 from keras_ls._backend import count_tracings_apart, get_mask, output_spec, values_kept_on_error
 from keras_ls._checks import check_count, shown
 from keras_ls._logits import LinearHead
-from keras_ls._model_inputs import check_ends, input_arrays, is_dataset, length
+from keras_ls._model_inputs import check_ends, check_fits, input_arrays, is_dataset, length
 from keras_ls._outputs import output_model
 from keras_ls._predictions import check_no_preprocessor, kept_random_state
 from keras_ls._temperature import TemperatureScaling
@@ -65,6 +65,8 @@ class Probe:
         """One pass over `x`, an array, a list or dict of arrays, or a dataset, as `model.predict` takes them."""
         check_count("batch_size", batch_size)
         arrays = None if is_dataset(x) else input_arrays("x", x)
+        if arrays is not None:
+            check_fits("x", arrays, self._watching.model)
         variables = self._watching.model.variables
         with _ONE_AT_A_TIME, kept_random_state(), values_kept_on_error(variables):
             if arrays is None:

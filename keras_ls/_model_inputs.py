@@ -1,5 +1,6 @@
 """What a model is given, as `model.predict` takes it: arrays, or a dataset of batches."""
 
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,9 @@ def is_dataset(x: Any) -> bool:
     """Says whether `x` gives batches, rather than being an array, or a list or dict of arrays."""
     if hasattr(x, "shape") or isinstance(x, (list, tuple, Mapping, str, bytes, range, set, frozenset)):
         return False
-    return isinstance(x, keras.utils.PyDataset) or hasattr(x, "__iter__") or hasattr(x, "__next__")
+    if hasattr(x, "__next__"):
+        return isinstance(x, types.GeneratorType)  # Keras takes no other iterator
+    return isinstance(x, keras.utils.PyDataset) or hasattr(x, "__iter__")
 
 
 def check_ends(name: str, dataset: Any) -> None:
@@ -44,12 +47,40 @@ def input_arrays(name: str, x: Any) -> Any:
         raise ValueError(f"The arrays of `{name}` must be of one length. Received: lengths {shown(lengths)}.")
     if lengths == [0]:
         raise ValueError(f"`{name}` must hold examples. Received: arrays of length 0.")
-    return tree.map_structure(_as_array, x)
+    arrays = tree.map_structure(_as_array, x)
+    for array in tree.flatten(arrays):
+        texts = array.dtype.kind == "O" and isinstance(array.reshape(-1)[0], (str, bytes))
+        if array.dtype.kind in "cMmO" and not texts:
+            raise ValueError(f"`{name}` must hold real numbers or strings. Received: dtype {array.dtype}.")
+    return arrays
+
+
+def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
+    """Raises `ValueError` for one array whose shape a model of one input, if it shows that, cannot take."""
+    inputs, leaves = getattr(model, "inputs", None) or [], tree.flatten(arrays)
+    if len(inputs) != 1 or len(leaves) != 1:
+        return
+    wanted, given = tuple(inputs[0].shape), leaves[0].shape
+    if not any(_fits(shape, wanted) for shape in _as_keras_reads(given)):
+        raise ValueError(
+            f"`{name}` must be of a shape that the model takes, {wanted}. Received: shape {shown(given)} for "
+            f"{shown(model.name)}."
+        )
 
 
 def length(arrays: Any) -> int:
     """How many examples there are in what `input_arrays` gave."""
     return len(tree.flatten(arrays)[0])
+
+
+def _as_keras_reads(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """`shape`, and those that Keras makes of it by itself, with a 1 at the end more or less."""
+    return [shape, (*shape, 1), *([shape[:-1]] if shape[-1] == 1 else [])]
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Says whether all sizes but the first agree."""
+    return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape[1:], wanted[1:], strict=True))
 
 
 def _is_array(leaf: Any) -> bool:

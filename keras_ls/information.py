@@ -16,6 +16,7 @@ from keras_ls._arrays import hard_labels, to_numpy
 from keras_ls._backend import count_tracings_apart, global_seed
 from keras_ls._checks import check_count, shown
 from keras_ls._logits import logits_model
+from keras_ls._model_inputs import input_arrays
 from keras_ls._predictions import LabelledData, check_row_count, kept_random_state
 from keras_ls.projection import drawn
 
@@ -168,7 +169,7 @@ class LogitDifference:
             raise ValueError("`y` must be given: one class id per example of `x`. Received: y=None.")
         LabelledData(x, y)  # checks that the lengths agree
         self._labels = to_numpy("y", y)
-        self._x = tree.map_structure(_as_array, x)
+        self._x = input_arrays("x", x)
         self._classes = _pair(classes)
         if not callable(augment):
             raise ValueError(f"`augment` must be a function or a layer. Received: augment={shown(augment)}.")
@@ -277,10 +278,6 @@ def _pair(classes: Any) -> tuple[int, int]:
     if array.shape != (2,) or array.dtype.kind not in "iu" or array[0] == array[1] or array.min() < 0:
         raise ValueError(f"`classes` must be two different class ids. Received: classes={shown(classes)}.")
     return int(array[0]), int(array[1])
-
-
-def _as_array(leaf: Any) -> np.ndarray:
-    return ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
 
 
 @contextlib.contextmanager

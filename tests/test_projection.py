@@ -459,12 +459,47 @@ class TestPasses:
 
     @pytest.mark.parametrize(
         "x",
-        ["x", b"x", None, 3, 2.5, range(3), [1.0, 2.0], [[1.0, 2.0]], [], {}, {1, 2}, np.float32(3), np.array(3.0)],
+        [
+            *[
+                "x",
+                b"x",
+                None,
+                3,
+                2.5,
+                range(3),
+                [1.0, 2.0],
+                [[1.0, 2.0]],
+                [],
+                {},
+                {1, 2},
+                np.float32(3),
+                np.array(3.0),
+            ],
+            *[iter([1]), keras.Input((3,))],
+        ],
         ids=repr,
     )
     def test_need_arrays_or_a_dataset(self, x):
         with pytest.raises(ValueError, match=r"^`x` must be an array, or a list or dict of arrays"):
             penultimate(sequential(layers.Dense(4)), x)
+
+    @pytest.mark.parametrize("shape", [(3,), (3, 6), (3, 5, 2), (3, 5, 1, 1)])
+    def test_need_arrays_that_fit_the_model(self, shape):
+        model = keras.Sequential([keras.Input((5,)), layers.Dense(4)])
+        with pytest.raises(ValueError, match=r"^`x` must be of a shape that the model takes, \(None, 5\)") as raised:
+            penultimate(model, np.zeros(shape, "float32"))
+        assert "\n" not in str(raised.value)
+
+    def test_take_what_keras_reshapes(self):
+        model = keras.Sequential([keras.Input((1,)), layers.Dense(4)])
+        assert penultimate(model, np.zeros(3, "float32")).shape == (3, 1)
+        model = keras.Sequential([keras.Input((5,)), layers.Dense(4)])
+        assert penultimate(model, np.zeros((3, 5, 1), "float32")).shape == (3, 5)
+
+    @pytest.mark.parametrize("dtype", ["complex64", "datetime64[D]", object])
+    def test_need_real_numbers(self, dtype):
+        with pytest.raises(ValueError, match=r"^`x` must hold real numbers or strings. Received: dtype"):
+            penultimate(sequential(layers.Dense(4)), np.zeros((2, 6, 6, 1), dtype))
 
     def test_need_examples_and_a_batch_size(self, rng):
         model = sequential(layers.Dense(4))

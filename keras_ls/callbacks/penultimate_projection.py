@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_ls._arrays import taken
@@ -172,9 +173,12 @@ def _check_steps(labels: np.ndarray, run: Forward) -> None:
         raise ValueError(f"`y` must hold one class id {each}. Received: shape {labels.shape}.")
 
 
+def _are_several(values: Any) -> bool:
+    return not isinstance(values, (str, bytes, keras.KerasTensor)) and np.iterable(values)
+
+
 def _check_names(class_names: Any) -> list[str]:
-    several = np.iterable(class_names) and not isinstance(class_names, (str, bytes))
-    names = [str(name) for name in class_names] if several else []
+    names = [str(name) for name in class_names] if _are_several(class_names) else []
     if not names or len(set(names)) != len(names):
         raise ValueError(f"`class_names` must be different names, one per class. Received: {shown(class_names)}.")
     return names
@@ -182,7 +186,7 @@ def _check_names(class_names: Any) -> list[str]:
 
 def _ids(classes: Any, names: list[str] | None) -> Any:
     """`classes` with names replaced by ids."""
-    if isinstance(classes, (str, bytes)) or not np.iterable(classes):
+    if not _are_several(classes):
         raise ValueError(f"`classes` must be three different classes. Received: classes={shown(classes)}.")
     if not any(isinstance(name, str) for name in classes):
         return classes

@@ -62,7 +62,7 @@ def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(curve, (tuple, list)) or len(curve) != 2:
         raise ValueError(f"`curves` must map names to (steps, values). Received: {shown(curve)} for {shown(name)}.")
     steps, values = (to_numpy(f"curves[{shown(name)}]", part).astype("float64") for part in curve)
-    if steps.ndim != 1 or len(steps) == 0 or values.ndim not in (1, 2) or values.shape[-1] != len(steps):
+    if steps.ndim != 1 or values.size == 0 or values.ndim not in (1, 2) or values.shape[-1] != len(steps):
         raise ValueError(
             "`curves` must map names to steps (S,) and values (S,) or (R, S), S of at least 1. "
             f"Received: shapes {steps.shape} and {values.shape} for {shown(name)}."
