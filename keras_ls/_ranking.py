@@ -1,4 +1,4 @@
-"""The highest scores of each row, equals in the same order on every backend."""
+"""The highest scores of each row, with ties broken alike on every backend."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 
-def highest(scores: Any, count: int) -> tuple[Any, Any]:
-    """The `count` highest of each row of (B, N), highest first, and their places; of equals those with lower places."""
+def stable_top_k(scores: Any, count: int) -> tuple[Any, Any]:
+    """The `count` highest of each row of (B, N), highest first, and their places; ties go to the lower place."""
     values, places = ops.top_k(scores, count)
     places = ops.cast(places, "int32")
     if keras.backend.backend() != "torch":

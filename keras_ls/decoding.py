@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_ls._checks import check_count, check_non_negative, check_positive
-from keras_ls._ranking import highest
-from keras_ls._states import packed, reordered, tiled
+from keras_ls._backend import is_concrete
+from keras_ls._checks import LARGEST_COUNT, check_count, check_non_negative, check_positive, shown
+from keras_ls._labels import numbers_to_tensor
+from keras_ls._ranking import stable_top_k
+from keras_ls._states import pack_state, reorder_state, repeat_state
 
 
 class BeamSearchResult(NamedTuple):
@@ -27,6 +29,17 @@ class BeamSearchResult(NamedTuple):
     lengths: Any
     scores: Any
     log_probs: Any
+
+    def __repr__(self) -> str:
+        """The fields' shapes and, where it can be read, the best score of the batch."""
+        parts = [
+            f"{name}: {tuple(field.shape) if hasattr(field, 'shape') else shown(field)}"
+            for name, field in zip(self._fields, self, strict=True)
+        ]
+        if isinstance(self.scores, np.ndarray) or (ops.is_tensor(self.scores) and is_concrete(self.scores)):
+            scores = ops.convert_to_numpy(self.scores)
+            parts += [f"best score: {scores.max():.4g}"] if scores.size else []
+        return f"BeamSearchResult({', '.join(parts)})"
 
 
 def beam_search(
@@ -50,8 +63,8 @@ def beam_search(
     no open hypothesis can reach its results: log p never rises, so that ``log p / max_length**length_penalty`` bounds
     what an open one can score. Its results do not depend on the rest of the batch.
 
-    Equals are ranked as they are found: the shorter sequence first, then by the rank of the hypothesis that was
-    extended, then the lowest token. Rounding of long sums does not build up: log p is summed with compensation, and
+    Ties are broken in favour of the shorter sequence, then of the hypothesis that ranked higher before it was extended,
+    then of the lowest token. Rounding of long sums does not build up: log p is summed with compensation, and
     open hypotheses are compared by their differences.
 
     The search is one `keras.ops.while_loop` without Python per step inside `tf.function` (``jit_compile=True``
@@ -83,7 +96,8 @@ def beam_search(
         length 0, and hold `end_token` alone. Tokens and lengths of an element whose scores are NaN mean nothing.
 
     Raises:
-        ValueError: for bad numbers, and at the first call of `step_fn` for logits or states of wrong shapes.
+        ValueError: If `step_fn` cannot be called or a number is not allowed; at the first call of `step_fn`, if logits
+            or states have wrong shapes or hold no numbers, or `end_token` is none of the V tokens.
 
     Reference:
         Chorowski and Jaitly 2017 for what temperature does to it; the early stop for scores normalised by length is
@@ -100,27 +114,27 @@ def beam_search(
     >>> [round(float(score), 4) for score in result.scores[0]]
     [-1.0217, -1.8971]
     """
+    if not callable(step_fn):
+        raise ValueError(f"`step_fn` must be callable. Received: step_fn={shown(step_fn)}.")
+    start_token = check_count("start_token", start_token, minimum=-(2**31))
     settings = _Settings(
-        batch_size=batch_size if ops.is_tensor(batch_size) else check_count("batch_size", batch_size),
+        batch_size=_checked_batch_size(batch_size),
         end_token=check_count("end_token", end_token, minimum=0),
         max_length=check_count("max_length", max_length),
         beam_width=check_count("beam_width", beam_width),
-        temperature=check_positive("temperature", temperature),
+        # Within float32, where 0 or infinity would make NaN of what has a limit.
+        temperature=min(max(check_positive("temperature", temperature), 1e-37), 1e37),
         length_penalty=check_non_negative("length_penalty", length_penalty),
         num_results=check_count("num_results", num_results),
     )
-    if settings.num_results > settings.beam_width:
-        raise ValueError(
-            f"`num_results` must be at most `beam_width` ({beam_width}). Received: num_results={num_results}."
-        )
-    start_token = check_count("start_token", start_token, minimum=-(2**31))
-    names, tensors = tiled(initial_state, settings.batch_size, settings.beam_width)
+    _check_sizes(settings)
+    names, tensors = repeat_state(initial_state, settings.batch_size, settings.beam_width)
 
     def proceed(step, live, finished, tensors):
         tokens = ops.reshape(live.last, (-1,))
-        logits, state = _checked_step(step_fn(tokens, packed(initial_state, tensors)), settings)
+        logits, state = _checked_step(step_fn(tokens, pack_state(initial_state, tensors)), settings)
         live, finished, parents = _advance(settings, step, live, finished, logits)
-        return step + 1, live, finished, reordered(state, names, tensors, parents)
+        return step + 1, live, finished, reorder_state(state, names, tensors, parents)
 
     _, _, finished, _ = ops.while_loop(
         lambda step, live, finished, tensors: ops.any(live.log_probs > -math.inf),
@@ -215,13 +229,13 @@ def _advance(settings: _Settings, step, live: _Live, finished: _Finished, logits
 
     # One less than twice the width: with width 1 the end token must be the most probable to end the search.
     count = min(2 * width - 1, width * num_classes)
-    totals, places = highest(ops.reshape(extended, (size, width * num_classes)), count)
+    totals, places = stable_top_k(ops.reshape(extended, (size, width * num_classes)), count)
     parents, tokens = places // num_classes, places % num_classes
     is_complete = (tokens == settings.end_token) | (step == settings.max_length - 1)
 
     complete = ops.where(is_complete, totals, -math.inf)
     finished = _finish(settings, step, live, finished, complete, parents, tokens)
-    totals, chosen = highest(ops.where(is_complete, -math.inf, totals), width)
+    totals, chosen = stable_top_k(ops.where(is_complete, -math.inf, totals), width)
     places = _picked(places, chosen)
     parents, tokens = places // num_classes, places % num_classes
     live = _extend(settings, step, live, totals, parents, tokens)
@@ -238,7 +252,7 @@ def _finish(settings: _Settings, step, live: _Live, finished: _Finished, log_pro
     log_probs = ops.expand_dims(live.best, -1) + (ops.expand_dims(live.rounding, -1) + log_probs)
     log_probs = ops.concatenate([finished.log_probs, log_probs], axis=1)
     scores = log_probs[:, results:] / ops.take(settings.divisors, step)
-    scores, chosen = highest(ops.concatenate([finished.scores, scores], axis=1), results)
+    scores, chosen = stable_top_k(ops.concatenate([finished.scores, scores], axis=1), results)
 
     # What to continue, by what token, to what length. Past the end of an earlier one there is the end token already:
     # writing it again changes nothing.
@@ -299,11 +313,35 @@ def _written(sequences, step, tokens):
     return ops.where(here, ops.expand_dims(tokens, -1), sequences)
 
 
+def _checked_batch_size(batch_size: Any) -> Any:
+    """B as an int where it is known, else as the scalar tensor that it is."""
+    if not ops.is_tensor(batch_size):
+        return check_count("batch_size", batch_size)
+    if len(batch_size.shape) != 0 or "int" not in str(batch_size.dtype):
+        raise ValueError(f"`batch_size` must be an integer. Received: batch_size={shown(batch_size)}.")
+    return check_count("batch_size", int(batch_size)) if is_concrete(batch_size) else batch_size
+
+
+def _check_sizes(settings: _Settings) -> None:
+    """Refuses more results than hypotheses, and more hypotheses in a batch than int32 can number."""
+    width, results, size = settings.beam_width, settings.num_results, settings.batch_size
+    if results > width:
+        raise ValueError(f"`num_results` must be at most `beam_width` ({width}). Received: num_results={results}.")
+    if isinstance(size, int) and size * width * settings.max_length > LARGEST_COUNT:
+        raise ValueError(
+            f"`batch_size`·`beam_width`·`max_length` must be at most {LARGEST_COUNT}. "
+            f"Received: {size}·{width}·{settings.max_length}."
+        )
+
+
 def _checked_step(output: Any, settings: _Settings) -> tuple[Any, Any]:
     """What `step_fn` returned: logits of the right shape and a state."""
     if not isinstance(output, (tuple, list)) or len(output) != 2:
-        raise ValueError(f"`step_fn` must return a pair (logits, state). Received: {type(output).__name__}.")
-    logits, state = ops.convert_to_tensor(output[0]), output[1]
+        raise ValueError(f"`step_fn` must return a pair (logits, state). Received: {shown(output)}.")
+    try:
+        logits, state = numbers_to_tensor(output[0], "logits"), output[1]
+    except ValueError:
+        raise ValueError(f"`step_fn` must return logits that are numbers. Received: {shown(output[0])}.") from None
     size = settings.batch_size
     rows = size * settings.beam_width if isinstance(size, int) else None
     shape = tuple(logits.shape)

@@ -592,11 +592,122 @@ GOOD = {"batch_size": 2, "start_token": 0, "end_token": 0, "max_length": 3}
         ("length_penalty", "mean"),
         ("num_results", 0),
         ("num_results", 5),
+        ("batch_size", True),
+        ("batch_size", "2"),
+        ("batch_size", 2**70),
+        ("start_token", 2**31),
+        ("start_token", "<s>"),
+        ("end_token", 2**70),
+        ("end_token", float("nan")),
+        ("max_length", 2**70),
+        ("max_length", 2**31 - 1),
+        ("max_length", "3"),
+        ("beam_width", 2**31),
+        ("beam_width", float("nan")),
+        ("temperature", True),
+        ("temperature", "1"),
+        ("length_penalty", float("nan")),
+        ("length_penalty", False),
+        ("num_results", 2**70),
+        ("num_results", None),
     ],
 )
 def test_bad_numbers_are_refused(name, value):
-    with pytest.raises(ValueError, match=rf"`{name}`.*{re.escape(str(value))}"):
+    with pytest.raises(ValueError, match=rf"`{name}`.*{re.escape(str(value))}") as caught:
         beam_search(steady([0.0, 1.0, 2.0]), None, **{**GOOD, name: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.zeros((50, 50)), "line\nline", ["long"] * 1000, object(), np.array(["a"])])
+def test_any_value_is_refused_on_one_short_line(value):
+    for name in ("step_fn", *GOOD, "beam_width", "temperature", "length_penalty", "num_results"):
+        options = {"step_fn": steady([0.0, 1.0]), "initial_state": None, **GOOD, name: value}
+        with pytest.raises(ValueError, match=f"`{name}` must be") as caught:
+            beam_search(**options)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("value", [None, 3, "step", [steady]])
+def test_what_cannot_be_called_is_no_step(value):
+    with pytest.raises(ValueError, match="`step_fn` must be callable"):
+        beam_search(value, None, **GOOD)
+
+
+def test_batch_sizes_may_be_tensors_that_hold_one_integer():
+    result = beam_search(steady([0.0, 1.0]), None, **{**GOOD, "batch_size": ops.convert_to_tensor(2)})
+    assert tuple(result.tokens.shape) == (2, 1, 3)
+    for bad in (np.array([2], "int32"), np.array(2.0, "float32"), np.array(0, "int32")):
+        with pytest.raises(ValueError, match="`batch_size` must be"):
+            beam_search(steady([0.0, 1.0]), None, **{**GOOD, "batch_size": ops.convert_to_tensor(bad)})
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-60, 1e60), (1e-320, 1e300)])
+def test_temperatures_beyond_float32_are_their_limits(low, high):
+    logits = [-np.inf, 0.5, 0.25]
+    options = {**GOOD, "max_length": 2, "num_results": 4}
+    greedy = arrays(beam_search(steady(logits), None, temperature=low, **options))
+    np.testing.assert_array_equal(greedy.log_probs[0, 0], 0.0)
+    assert (greedy.log_probs[0, 1:] < -1e35).all()
+    assert greedy.tokens[0, 0].tolist() == [1, 1]
+    uniform = arrays(beam_search(steady(logits), None, temperature=high, **options))
+    np.testing.assert_allclose(uniform.log_probs[0], 2 * np.log(0.5), rtol=1e-6)
+
+
+def test_a_result_shows_its_shapes_and_best_score():
+    result = beam_search(steady([0.0, 1.0]), None, **GOOD, num_results=2)
+    best = numpy(result.scores).max()
+    expected = (
+        "BeamSearchResult(tokens: (2, 2, 3), lengths: (2, 2), scores: (2, 2), log_probs: (2, 2), "
+        f"best score: {best:.4g})"
+    )
+    assert repr(result) == repr(arrays(result)) == expected
+    assert (
+        repr(BeamSearchResult(1, 2, None, "x"))
+        == "BeamSearchResult(tokens: 1, lengths: 2, scores: None, log_probs: 'x')"
+    )
+    tokens, lengths, scores, log_probs = result
+    assert tokens is result.tokens
+    assert result == (tokens, lengths, scores, log_probs)
+    assert result._replace(scores=0).scores == 0
+
+
+@needs_graph
+def test_a_result_of_a_graph_shows_its_shapes():
+    shown = []
+
+    def run():
+        result = beam_search(steady([0.0, 1.0]), None, **GOOD)
+        shown.append(repr(result))
+        return result.scores
+
+    compiled(run)()
+    assert shown[0].startswith("BeamSearchResult(tokens: (2, 1, 3)")
+    assert "best" not in shown[0]
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">f4", "uint8", "uint16", "uint32", "uint64", "int64", "bool"])
+def test_states_of_any_dtype_are_carried(dtype):
+    seen = []
+
+    def step(tokens, state):
+        seen.append(state)
+        return steady([-np.inf, 0.3, 0.1])(tokens, state)
+
+    with uncompiled():
+        beam_search(step, {"h": np.array([[1], [0]], dtype)}, **{**GOOD, "beam_width": 2, "max_length": 2})
+    np.testing.assert_array_equal(numpy(seen[1]["h"]), [[1], [1], [0], [0]])
+
+
+@pytest.mark.parametrize("leaf", ["text", np.array(["a", "b"]), np.array([None, None]), np.array([1j, 2.0])])
+def test_states_without_numbers_are_refused(leaf):
+    with pytest.raises(ValueError, match=r"`initial_state` must hold tensors of numbers.* at h") as caught:
+        beam_search(steady([0.0, 1.0]), {"h": leaf}, **GOOD)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"`step_fn` must return a state of tensors of numbers.* at h"):
+        beam_search(lambda tokens, state: (ops.zeros((8, 3)), {"h": leaf}), {"h": np.zeros((2, 2))}, **GOOD)
+    with pytest.raises(ValueError, match="`step_fn` must return logits that are numbers"):
+        beam_search(lambda tokens, state: (leaf, state), None, **GOOD)
 
 
 @pytest.mark.parametrize(
