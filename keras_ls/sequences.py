@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_ls._arrays import checked_ids, to_numpy
-from keras_ls._checks import check_count, check_ignore_class
-from keras_ls._labels import class_ids
+from keras_ls._checks import check_count, check_ignore_class, shown
+from keras_ls._labels import class_ids, labels_to_tensor
 
 
 def label_frequencies(labels: Any, num_classes: int, ignore_class: int | None = None) -> np.ndarray:
@@ -26,7 +26,8 @@ def label_frequencies(labels: Any, num_classes: int, ignore_class: int | None = 
         nothing.
 
     Raises:
-        ValueError: where a label is neither in [0, K) nor `ignore_class`, or there is none to count.
+        ValueError: If a label is neither in [0, K) nor `ignore_class`, there is none to count, `labels` does not hold
+            numbers, or another argument is not allowed.
 
     Reference:
         Pereyra et al. 2017 (unigram smoothing); Chorowski and Jaitly 2017.
@@ -66,9 +67,9 @@ def neighbourhood_smoothed_targets(
         Targets (…, T, K) in Keras's floatx; each row sums to 1, or is zero where the label is ignored.
 
     Raises:
-        ValueError: for bad weights, for labels without a dimension, and, where values can be read (eagerly), for a
-            label that is neither in [0, K) nor `ignore_class`. In a compiled graph the rows that such a label has
-            part in are NaN.
+        ValueError: If `weights` are negative, do not sum to less than 1 or are no sequence of numbers, `labels` has no
+            dimension or does not hold numbers, or, where values can be read (eagerly), a label is neither in [0, K)
+            nor `ignore_class`. In a compiled graph the rows that such a label takes part in are NaN.
 
     Reference:
         Chorowski and Jaitly 2017, section 3.2.
@@ -80,12 +81,13 @@ def neighbourhood_smoothed_targets(
     [[0.9, 0.1, 0.0], [0.1, 0.8, 0.1], [0.0, 0.1, 0.9], [0.0, 0.0, 0.0]]
     """
     num_classes = check_count("num_classes", num_classes)
+    ignore_class = check_ignore_class(ignore_class)
     weights = _check_weights(weights)
-    labels = ops.convert_to_tensor(labels)
+    labels = labels_to_tensor(labels, "labels")
     rank = len(labels.shape)
     if rank == 0:
         raise ValueError("`labels` must hold sequences (…, T). Received a single number.")
-    ids, kept, valid = class_ids(labels, num_classes, check_ignore_class(ignore_class), name="labels")
+    ids, kept, valid = class_ids(labels, num_classes, ignore_class, name="labels")
     rows = ops.one_hot(ids, num_classes, dtype=keras.config.floatx())
     if valid is not None:
         rows = ops.where(ops.expand_dims(valid, -1), rows, math.nan)
@@ -105,12 +107,12 @@ def neighbourhood_smoothed_targets(
 
 def _check_weights(weights: Any) -> list[float]:
     try:
-        vector = np.asarray(weights, dtype="float64")
+        vector = to_numpy("weights", weights).astype("float64")
     except (TypeError, ValueError):
-        raise ValueError(f"`weights` must be numbers, one a distance. Received: weights={weights!r}.") from None
+        vector = np.asarray(np.nan)
     if vector.ndim != 1 or not (np.all(vector >= 0.0) and vector.sum() < 1.0):  # also false for NaN
         raise ValueError(
-            "`weights` must be a sequence of non-negative numbers, one a distance, with a sum below 1. "
-            f"Received: weights={weights!r}."
+            "`weights` must be a sequence of non-negative numbers, one per distance, with a sum below 1. "
+            f"Received: weights={shown(weights)}."
         )
     return vector.tolist()

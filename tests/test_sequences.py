@@ -91,10 +91,47 @@ def test_neighbourhood_targets_of_unknown_length_in_tf_data():
         np.testing.assert_allclose(targets.numpy(), neighbourhood_reference(row, 3, [0.2, 0.1]), atol=1e-6)
 
 
-@pytest.mark.parametrize("weights", [[-0.1], [0.5, 0.5], [float("nan")], 0.1, [[0.1]], ["a"], None])
+BAD_WEIGHTS = [[-0.1], [0.5, 0.5], [float("nan")], 0.1, [[0.1]], ["a"], ["0.1"], "0.1", None, np.eye(40), {0.1}, [1j]]
+
+
+@pytest.mark.parametrize("weights", BAD_WEIGHTS, ids=lambda weights: str(weights)[:20].splitlines()[0])
 def test_bad_weights_are_refused(weights):
-    with pytest.raises(ValueError, match="`weights`"):
+    with pytest.raises(ValueError, match="`weights` must be a sequence of non-negative numbers") as caught:
         neighbourhood_smoothed_targets([0, 1], 2, weights)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("weights", [np.array([0.2, 0.1], ">f8"), np.array([0.25, 0.125], "float16"), (0, 0)])
+def test_weights_may_be_arrays_and_tensors(weights):
+    expected = neighbourhood_reference([1, 2, 2, 0], 3, [float(weight) for weight in weights])
+    for given in (weights, ops.convert_to_tensor([float(weight) for weight in weights])):
+        np.testing.assert_allclose(numpy(neighbourhood_smoothed_targets([1, 2, 2, 0], 3, given)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">i8", ">f4", "uint8", "uint16", "uint32", "uint64", "int8", "float16"])
+def test_labels_may_have_any_dtype(dtype):
+    labels = np.array([1, 2, 2, 0], dtype)
+    expected = neighbourhood_reference([1, 2, 2, 0], 3, [0.2])
+    np.testing.assert_allclose(numpy(neighbourhood_smoothed_targets(labels, 3, [0.2])), expected, atol=1e-6)
+    np.testing.assert_array_equal(label_frequencies(labels, 3), [0.25, 0.25, 0.5])
+    assert label_frequencies(np.array([True, False, True]), 2).tolist() == [1 / 3, 2 / 3]
+    np.testing.assert_array_equal(label_frequencies(labels, 3, ignore_class=-1), [0.25, 0.25, 0.5])
+
+
+@pytest.mark.parametrize("labels", [np.array(["a"]), "abc", [[0], [0, 1]], np.array([1j]), None, object()])
+def test_labels_that_are_no_numbers_are_refused(labels):
+    for attempt in (lambda: label_frequencies(labels, 3), lambda: neighbourhood_smoothed_targets(labels, 3, [0.1])):
+        with pytest.raises(ValueError, match="`labels` must be an array of real numbers") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 2**32 + 1]), np.array([0, 2**64 - 1], "uint64")])
+def test_labels_beyond_int32_are_no_classes(labels):
+    for attempt in (lambda: label_frequencies(labels, 3), lambda: neighbourhood_smoothed_targets(labels, 3, [0.1])):
+        with pytest.raises(ValueError, match=r"`labels` must hold integers in \[0, 3\)"):
+            attempt()
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0.5, 1.0]])
