@@ -477,7 +477,7 @@ class TestPasses:
             ],
             *[iter([1]), keras.Input((3,))],
         ],
-        ids=repr,
+        ids=lambda x: type(x).__name__,
     )
     def test_need_arrays_or_a_dataset(self, x):
         with pytest.raises(ValueError, match=r"^`x` must be an array, or a list or dict of arrays"):
