@@ -23,7 +23,7 @@ _open_files: "weakref.WeakSet[FileIO]" = weakref.WeakSet()
 
 
 class LocksUnsupportedError(OSError):
-    """The file system, or the operating system, has no locks."""
+    """The file system has no locks."""
 
 
 def open_locked(path: str) -> FileIO:
@@ -35,45 +35,36 @@ def open_locked(path: str) -> FileIO:
         LocksUnsupportedError: If files cannot be locked there.
         OSError: If the file cannot be opened.
     """
-    warned = False
-    while True:
-        file = try_open_locked(path)
-        if file is not None:
-            return file
-        if not warned:
+    tries = 0
+    while (file := try_open_locked(path)) is None:
+        tries += 1
+        if tries == 2:  # the first time, it may have been deleted a moment ago
             warnings.warn(f"Another computation holds {path!r}: waiting until it ends.", stacklevel=2)
-            warned = True
         time.sleep(_SECONDS_BETWEEN_TRIES)
+    return file
 
 
 def try_open_locked(path: str) -> FileIO | None:
-    """What `open_locked` does, without waiting: None if somebody else holds the file."""
-    while True:
-        file = FileIO(path, "a+")
-        try:
-            if not _lock(file.fileno()):
-                file.close()
-                return None
-            # Its last holder may have deleted it after it was opened here.
-            if _is_at(file, path):
-                _open_files.add(file)
-                return file
-        except BaseException:
+    """What `open_locked` does, without waiting: None if somebody else holds the file, or has just deleted it."""
+    file, is_held = FileIO(path, "a+"), False
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            is_held = _lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    finally:
+        if not is_held:
             file.close()
-            raise
-        file.close()
+    if not is_held:
+        return None
+    _open_files.add(file)
+    return file
 
 
 def remove_locked(file: FileIO) -> None:
     """Deletes a file that `open_locked` opened, and closes it."""
-    path = str(file.name)
-    if os.name == "nt":  # which deletes no open file, nor one that somebody waits for
+    if os.name == "nt":  # which deletes no open file
         file.close()
-        with contextlib.suppress(OSError):
-            os.remove(path)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
+    with contextlib.suppress(OSError):  # nor one that somebody waits for
+        os.remove(str(file.name))
     file.close()
 
 
@@ -86,20 +77,11 @@ def _lock(descriptor: int) -> bool:
 
             os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    except ImportError as error:
-        raise LocksUnsupportedError(str(error)) from error
     except OSError as error:
         if error.errno in _HELD:
             return False
         raise LocksUnsupportedError(*error.args) from error
     return True
-
-
-def _is_at(file: FileIO, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _close_inherited() -> None:
