@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 
-from keras_ls.calibration import reliability_curve
+from keras_ls.calibration import ReliabilityCurve, reliability_curve
 from keras_ls.plots import reliability_diagram
+from keras_ls.plots.reliability import binomial_interval
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
@@ -41,12 +42,88 @@ def test_empty_bins_are_not_drawn(curve):
     np.testing.assert_allclose(ends, [[[0.75, 0.75], [0.75, 0.5]], [[0.9, 0.9], [0.9, 1.0]]])
 
 
-def test_a_bin_of_next_to_nothing_is_a_point_without_a_line():
-    y_pred = np.repeat([[0.7, 0.3], [0.9, 0.1]], [1, 1999], axis=0)
-    ax = reliability_diagram(reliability_curve(np.zeros(2000, int), y_pred, num_bins=5))
+@pytest.mark.parametrize("band", [False, True])
+def test_a_bin_of_next_to_nothing_is_a_pale_point_without_a_line(band):
+    y_pred = np.repeat([[0.7, 0.3], [0.9, 0.1]], [9, 1991], axis=0)
+    ax = reliability_diagram(reliability_curve(np.zeros(2000, int), y_pred, num_bins=5), band=band)
     assert np.isfinite(lines(ax)[0][0]).tolist() == [False, False, False, False, True]
     (points,) = [c for c in ax.collections if type(c).__name__ == "PathCollection"]
     np.testing.assert_allclose(points.get_offsets().compressed(), [0.7, 1.0, 0.9, 1.0])
+    assert points.get_facecolor()[3, 3] < 0.5
+    assert points.get_facecolor()[4, 3] == 1
+    assert len(boxes(ax)) == band
+
+
+def boxes(ax):
+    """The boxes of the band as (left, low, right, high), without the empty one of the legend."""
+    found = [c.get_paths()[0].get_extents().extents for c in ax.collections if c.get_gid() == "band"]
+    return [tuple(box.tolist()) for box in found]
+
+
+def test_the_band_shows_where_accuracy_lies_by_chance():
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
+    nothing = np.nan
+    curve = ReliabilityCurve(
+        np.linspace(0, 1, 5),
+        np.array([nothing, 0.4, 0.6, 0.9]),
+        np.array([nothing, 0.1, 0.6, 1.0]),
+        np.array([0.0, 50, 7, 400]),
+    )
+    ax = reliability_diagram(curve, band=True)
+    quantiles = {
+        (left, n): stats.binom.ppf([0.025, 0.975], n, p) / n
+        for left, n, p in [(0.25, 50, 0.4), (0.5, 7, 0.6), (0.75, 400, 0.9)]
+    }
+    expected = [(left, low, left + 0.25, high) for (left, _), (low, high) in quantiles.items()]
+    np.testing.assert_allclose(boxes(ax), expected, rtol=1e-12)
+    assert [text.get_text() for text in ax.get_legend().get_texts()][1:] == ["95 % range by chance, if calibrated"]
+    assert not boxes(reliability_diagram(curve))
+    assert len(boxes(reliability_diagram([curve, curve], band=True))) == 6
+
+
+def test_a_calibrated_model_lies_within_the_band(rng):
+    p = rng.uniform(0.5, 1, 20_000)
+    hit = rng.random(20_000) < p
+    curve = reliability_curve(np.where(hit, 0, 1), np.stack([p, 1 - p], axis=1), num_bins=500)
+    found = [place for place in range(500) if np.isfinite(curve.accuracy[place])]
+    intervals = [binomial_interval(curve.count[k], curve.confidence[k], 0.95) for k in found]
+    inside = np.mean([low <= curve.accuracy[k] <= high for k, (low, high) in zip(found, intervals, strict=True)])
+    assert 0.93 < inside < 0.99  # discrete, so a little more than 95 %
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("count", [1, 2, 15, 1000, 10**6, 10**9])
+@pytest.mark.parametrize("p", [1e-9, 0.003, 0.3, 0.5, 0.95, 1 - 1e-9])
+def test_intervals_are_the_quantiles_of_the_binomial_distribution(count, p, level):
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
+    expected = stats.binom.ppf([(1 - level) / 2, (1 + level) / 2], count, p)
+    np.testing.assert_array_equal(np.round(np.array(binomial_interval(count, p, level)) * count), expected)
+
+
+def test_intervals_of_the_limits_and_of_weights():
+    assert binomial_interval(10, 0.0, 0.95) == (0, 0)
+    assert binomial_interval(10, 1.0, 0.95) == (1, 1)
+    assert binomial_interval(9.6, 0.3, 0.95) == binomial_interval(10, 0.3, 0.95)
+    assert binomial_interval(0.01, 0.3, 0.95) == (0, 1)
+
+
+@pytest.mark.parametrize("band", [None, 1, "yes"])
+def test_refuses_a_band_that_is_no_boolean(curve, band):
+    with pytest.raises(ValueError, match="`band` must be True or False"):
+        reliability_diagram(curve, band=band)
+
+
+@pytest.mark.parametrize(("number", "band"), [(1, False), (1, True), (4, False), (7, True)])
+def test_the_legend_of_a_new_figure_covers_nothing(curve, number, band):
+    ax = reliability_diagram([curve] * number, band=band)
+    ax.set_title("A title")
+    png(ax)  # lays it out
+    legend, figure = ax.get_legend().get_window_extent(), ax.figure.bbox
+    label = ax.child_axes[0].xaxis.label.get_window_extent()
+    assert legend.y1 <= label.y0
+    assert legend.y0 >= figure.y0
+    assert legend.x0 >= figure.x0
+    assert legend.x1 <= figure.x1
 
 
 def test_has_the_diagonal_and_the_axes_of_probabilities(curve):

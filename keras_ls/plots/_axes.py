@@ -1,8 +1,10 @@
-"""Where pictures are drawn: in what the caller gives, or in a new figure that pyplot does not know."""
+"""Where pictures are drawn: in what the caller gives, or in a new figure that pyplot does not know; and legends."""
 
 from typing import Any
 
 from keras_ls._checks import shown
+
+DPI = 150
 
 
 def drawn_in(ax: Any, figsize: tuple[float, float]) -> Any:
@@ -20,4 +22,23 @@ def new_figure(figsize: tuple[float, float]) -> Any:
     """Returns a matplotlib `Figure` of that size, in inches."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=figsize, dpi=100, layout="constrained")
+    return Figure(figsize=figsize, dpi=DPI, layout="constrained")
+
+
+def legend_inside(ax: Any, **arguments: Any) -> None:
+    """Adds a legend within `ax`: for axes of the caller, whose neighbours one outside could cover."""
+    ax.legend(loc="best", framealpha=0.9, **arguments)
+
+
+def legend_beside(ax: Any, **arguments: Any) -> None:
+    """Adds a legend to the right of `ax`, where it hides nothing; the layout of a new figure makes room for it."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, frameon=False, **arguments)
+
+
+def legend_below(ax: Any, lowest: Any = None, **arguments: Any) -> None:
+    """Adds a legend to `ax` below the label of the x-axis, which is that of the axes `lowest` if there are such."""
+    from matplotlib.transforms import ScaledTranslation
+
+    below_label = ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)
+    place = {"bbox_to_anchor": (0.5, 0), "bbox_transform": (lowest or ax).transAxes + below_label}
+    ax.legend(loc="upper center", borderaxespad=0, frameon=False, **place, **arguments)

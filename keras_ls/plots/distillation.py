@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import shown
-from keras_ls.plots._axes import drawn_in
+from keras_ls.plots._axes import drawn_in, legend_beside, legend_inside
 
 MARKERS = "osD^vP*X"
 
@@ -24,7 +24,7 @@ def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -
             several runs, (R, P), as fractions. Markers are means over the runs; bars and band go from the smallest to
             the largest.
         ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
-            (`ax.figure.savefig(...)` writes it).
+            (`ax.figure.savefig(...)` writes it), with the legend beside the axes.
 
     Returns:
         The `Axes` with the curves, accuracy in %.
@@ -48,13 +48,14 @@ def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -
             f"`curves` must be a dict of at least one (gamma, accuracy) by name. Received: {shown(curves)}."
         )
     lines = {str(name): _checked(name, curve) for name, curve in curves.items()}
-    ax = drawn_in(ax, (6.4, 4.8))
+    add_legend = legend_beside if ax is None else legend_inside
+    ax = drawn_in(ax, (8.6, 4.6))
     for place, (name, (gamma, accuracy)) in enumerate(lines.items()):
         _draw(ax, gamma, 100 * accuracy, f"C{place}", MARKERS[place % len(MARKERS)], name)
     ax.set(xlabel="γ, (equivalent) label smoothing of the targets", ylabel="Accuracy (%)")
     ax.grid(color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
-    ax.legend(loc="best", framealpha=0.9)
+    add_legend(ax)
     return ax
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_count, shown
-from keras_ls.plots._axes import drawn_in
+from keras_ls.plots._axes import drawn_in, legend_below, legend_inside
 
 
 def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int | None = None, ax: Any = None) -> Any:
@@ -22,7 +22,7 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
             nats or, for several runs, (R, S), of which the line is the mean and the band spans all.
         num_examples: N, of both classes together, at least 2; None draws no line for log N.
         ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
-            (`ax.figure.savefig(...)` writes it).
+            (`ax.figure.savefig(...)` writes it), with the legend below the axes.
 
     Returns:
         The `Axes` with the curves.
@@ -46,7 +46,8 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
     limits = {"log 2": math.log(2)}
     if num_examples is not None:
         limits[f"log {num_examples}"] = math.log(check_count("num_examples", num_examples, minimum=2))
-    ax = drawn_in(ax, (6.4, 4.4))
+    add_legend = legend_below if ax is None else legend_inside
+    ax = drawn_in(ax, (6.4, 4.8))
     for place, (name, (steps, values)) in enumerate(lines.items()):
         if len(values) > 1:
             ax.fill_between(
@@ -54,6 +55,7 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
             )
         ax.plot(steps, values.mean(axis=0), color=f"C{place}", linewidth=1.8, label=name, zorder=3)
     _finish(ax, limits, min(steps.min() for steps, _ in lines.values()), max(s.max() for s, _ in lines.values()))
+    add_legend(ax, ncols=min(3, len(lines)))
     return ax
 
 
@@ -90,4 +92,3 @@ def _finish(ax: Any, limits: dict[str, float], first: float, last: float) -> Non
     ax.set(xlabel="Training step", ylabel="Estimated mutual information (nats)")
     ax.grid(color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
-    ax.legend(loc="best", framealpha=0.9)

@@ -6,22 +6,24 @@ from typing import Any
 import numpy as np
 
 from keras_ls._checks import shown
-from keras_ls.plots._axes import drawn_in, new_figure
+from keras_ls.plots._axes import drawn_in, legend_below, legend_beside, legend_inside, new_figure
 from keras_ls.projection import Projection
 
-PANEL_INCHES = 2.7
+PANEL_INCHES, LEGEND_INCHES = 2.6, 1.3  # a panel with its ticks
+AXIS_LABELS = "First axis of the plane", "Second axis of the plane"
 
 
 def class_projection(projection: Projection, ax: Any = None) -> Any:
     """Draws examples of three classes in the plane through the classes' templates.
 
     A point is an example, coloured by its label; a cross is the template of the class of that colour, and thin lines
-    join the three crosses. Both axes have the same scale, so that distances and angles are those of the plane.
+    join the three crosses. Both axes have the same scale, so that distances and angles are those of the plane, in the
+    units of the activations.
 
     Args:
         projection: what `project_classes` gives.
         ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
-            (`ax.figure.savefig(...)` writes it).
+            (`ax.figure.savefig(...)` writes it), with the legend below the axes.
 
     Returns:
         The `Axes` with the picture.
@@ -41,17 +43,22 @@ def class_projection(projection: Projection, ax: Any = None) -> Any:
         Müller, Kornblith and Hinton 2019, section 2 and Figure 1.
     """
     _check(projection)
-    ax = drawn_in(ax, (5.0, 5.0))
+    is_given = ax is not None
+    ax = drawn_in(ax, (5.0, 5.2))
     _draw(projection, ax)
-    ax.legend(loc="best", framealpha=0.9, markerscale=1.6)
+    ax.set(**dict(zip(("xlabel", "ylabel"), AXIS_LABELS, strict=True)))
+    if is_given:
+        legend_inside(ax, markerscale=1.6)
+    else:
+        legend_below(ax, markerscale=1.6, ncols=4, columnspacing=1.2)
     return ax
 
 
 def projection_grid(projections: Any) -> Any:
     """Draws projections in rows and columns, such as class triples against training and held-out examples.
 
-    Every panel has its own scale, as in the paper: smoothing can change it by orders of magnitude. Each row has a
-    legend of its classes.
+    All panels are of one size, and every panel has its own scale, as in the paper: smoothing can change it by orders of
+    magnitude. Each row has a legend of its classes at its right.
 
     Args:
         projections: a list of rows, each a list of `Projection`s, or dicts in their place, whose keys are titles:
@@ -77,15 +84,18 @@ def projection_grid(projections: Any) -> Any:
         Müller, Kornblith and Hinton 2019, Figure 1.
     """
     row_titles, column_titles, rows = _grid(projections)
-    size = (PANEL_INCHES * len(rows[0]), (PANEL_INCHES + 0.3) * len(rows))
-    figure = new_figure(size)
-    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
-    for place, (part, title, row) in enumerate(zip(parts, row_titles, rows, strict=True)):
-        axes = part.subplots(1, len(row), squeeze=False)[0]
-        for ax, projection, column_title in zip(axes, row, column_titles, strict=True):
-            _draw_panel(projection, ax, column_title if place == 0 else "")
-        axes[0].set_ylabel(title)
-        _add_legend(part, [ax for ax, projection in zip(axes, row, strict=True) if projection is not None])
+    figure = new_figure((PANEL_INCHES * len(rows[0]) + LEGEND_INCHES, PANEL_INCHES * len(rows) + 0.4))
+    # One grid for all panels, so that they are of one size.
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for ax, column_title in zip(axes[0], column_titles, strict=True):
+        ax.set_title(column_title, fontsize="medium")
+    for panels, row_title, row in zip(axes, row_titles, rows, strict=True):
+        for ax, projection in zip(panels, row, strict=True):
+            _draw_panel(projection, ax)
+        panels[0].set_ylabel(row_title)
+        _add_legend(panels, row)
+    figure.supxlabel(AXIS_LABELS[0], fontsize="medium")
+    figure.supylabel(AXIS_LABELS[1], fontsize="medium")
     return figure
 
 
@@ -106,21 +116,21 @@ def _draw(projection: Projection, ax: Any, point_size: float = 14.0) -> None:
     ax.set_axisbelow(True)
 
 
-def _draw_panel(projection: Projection | None, ax: Any, title: str) -> None:
-    ax.set_title(title, fontsize="medium")
+def _draw_panel(projection: Projection | None, ax: Any) -> None:
+    ax.set_box_aspect(1)
     if projection is None:
         ax.set(xticks=[], yticks=[], frame_on=False)
         return
     _draw(projection, ax, point_size=7.0)
     ax.tick_params(labelsize="x-small")
-    ax.set_box_aspect(1)
 
 
-def _add_legend(part: Any, axes: list[Any]) -> None:
-    if axes:
-        handles, labels = axes[0].get_legend_handles_labels()
-        place = {"loc": "outside lower center", "ncols": len(labels), "frameon": False}
-        part.legend(handles, labels, fontsize="small", markerscale=2.0, **place)
+def _add_legend(panels: Any, row: list[Projection | None]) -> None:
+    """Adds the legend of the first panel that shows something beside the last one."""
+    shown_panels = [ax for ax, projection in zip(panels, row, strict=True) if projection is not None]
+    if shown_panels:
+        handles, labels = shown_panels[0].get_legend_handles_labels()
+        legend_beside(panels[-1], handles=handles, labels=labels, fontsize="small", markerscale=2.0)
 
 
 def _grid(projections: Any) -> tuple[list[str], list[str], list[list[Projection | None]]]:
