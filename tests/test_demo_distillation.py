@@ -134,6 +134,14 @@ class TestFigure:
         assert (out / "distillation.pdf").read_bytes().startswith(b"%PDF")
         assert not list(out.rglob("checkpoint*"))
 
+    def test_the_title_names_networks_by_what_they_are(self, digits, copy, capsys):
+        run(copy, *SMALL, *TWO, "--resume")
+        assert "digits: mlp teacher, mlp student, 1 seed\n" in capsys.readouterr().out
+        (_, teacher), (_, student) = distillation._recipes(distillation.make_parser().parse_args([]))
+        assert distillation._network_name("mlp", teacher) == "mlp"
+        assert distillation._network_name("mlp", student) == "linear"
+        assert distillation._network_name("resnet", student) == "resnet"
+
     def test_measures_of_teachers(self, digits):
         out, results, _ = digits
         data = datasets.load("digits", noise=0.2)

@@ -91,6 +91,9 @@ class TestRun:
         assert "fewer than 100 training images of 0 (79), 1 (91)" in printed
         assert "UserWarning" not in printed
         assert printed.splitlines()[-1] == f"tensorboard --logdir {out}"
+        beside = (out / "projection.txt").read_text(encoding="utf-8")
+        assert beside in printed
+        assert [line.split() for line in beside.splitlines()[-4:]] == table
 
     def check_summary(self, results):
         assert len(results["summary"]) == 4

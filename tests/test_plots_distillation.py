@@ -45,6 +45,17 @@ def test_curves_differ_in_colour_and_marker_and_have_their_names():
     assert "%" in ax.get_ylabel()
 
 
+def test_the_legend_of_a_new_figure_covers_nothing():
+    name = "student of smoothed teachers, T = {}"
+    ax = distillation_curves({name.format(t): ([0, 1], [0.5, 0.6]) for t in (1, 2, 4, 8)})
+    ax.figure.savefig(io.BytesIO())  # lays it out
+    legend = ax.get_legend().get_window_extent()
+    assert legend.x0 >= ax.get_window_extent().x1
+    assert legend.x1 <= ax.figure.bbox.x1
+    assert ax.get_window_extent().width > ax.figure.bbox.width / 2
+    assert ax.figure.dpi == 150
+
+
 def test_nan_is_a_gap_and_not_a_number():
     ax = distillation_curves({"a": ([0, 0.5], [[0.1, 0.2], [0.2, np.nan]])})
     mean = ax.get_lines()[-1].get_ydata()

@@ -73,11 +73,35 @@ def test_a_grid_has_the_titles_of_its_dicts(projection):
     )
     assert [ax.get_title() for ax in figure.axes] == ["hard", "smoothed", "", ""]
     assert [ax.get_ylabel() for ax in figure.axes] == ["first", "", "second", ""]
-    legends = [[text.get_text() for text in part.legends[0].get_texts()] for part in figure.subfigs]
+    assert [figure.get_supxlabel(), figure.get_supylabel()] == ["First axis of the plane", "Second axis of the plane"]
+    legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes if ax.get_legend()]
     assert legends == [["five", "two", "nine", "templates"], ["a", "b", "c", "templates"]]
     for ax in figure.axes:
         groups, _ = scatters(ax)
         np.testing.assert_array_equal(groups[0][0], projection.points[projection.labels == 5])
+
+
+def test_the_panels_of_a_grid_are_of_one_size_beside_their_legends(projection):
+    long = dataclasses.replace(projection, points=1e4 * projection.points, class_names=("a long name", "b", "c"))
+    figure = projection_grid({"first": [projection, long, projection], "second": [long, projection, projection]})
+    figure.suptitle("A title")
+    figure.savefig(io.BytesIO())  # lays it out
+    sizes = [ax.get_window_extent().size for ax in figure.axes]
+    np.testing.assert_allclose(sizes, np.full((6, 2), sizes[0][0]))
+    for ax in figure.axes:
+        if legend := ax.get_legend():
+            assert legend.get_window_extent().x0 >= ax.get_window_extent().x1
+            assert legend.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_one_projection_has_labelled_axes_and_a_legend_that_covers_nothing(projection):
+    ax = class_projection(projection)
+    ax.figure.savefig(io.BytesIO())  # lays it out
+    assert [ax.get_xlabel(), ax.get_ylabel()] == ["First axis of the plane", "Second axis of the plane"]
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y1 <= ax.xaxis.label.get_window_extent().y0
+    assert legend.y0 >= 0
+    assert class_projection(projection, Figure().add_subplot()).get_xlabel() == "First axis of the plane"
 
 
 def test_a_grid_of_lists_has_no_titles_and_may_have_gaps(projection):

@@ -127,7 +127,7 @@ def draw(summary: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
             curves[scaled] = measures.curve_from_json(row["curve_scaled"])
     axes = keras_ls.reliability_diagram(curves)
     axes.set_title(title)
-    axes.figure.savefig(path, dpi=150, bbox_inches="tight")
+    axes.figure.savefig(path, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -211,14 +211,15 @@ def _plan_figure(options, data):
         bench = experiment.bench("networks", data)
         points, results = figure.run(bench, plan)
         measures = figure.teacher_measures(bench, plan)
-        title = f"{data.name}: {teacher[0]} to {student[0]}, {len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
+        seeds = f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
+        title = f"{data.name}: {_network_name(*teacher)} teacher, {_network_name(*student)} student, {seeds}"
         print(f"\n{title}\n\n{cli.aligned(figure.table(points))}\n\n{cli.aligned(figure.comparison(points))}\n")
         print(f"{teachers.table(measures)}\n{teachers.legend(data)}\n")
         axes = keras_ls.distillation_curves(figure.curves(points))
         axes.set_title(title)
         for suffix in ("png", "pdf"):
             path = experiment.out / f"distillation.{suffix}"
-            axes.figure.savefig(path, dpi=150, bbox_inches="tight")
+            axes.figure.savefig(path, bbox_inches="tight")
             print(f"Picture: {path}")
         return {"points": points, "margins": figure.margins(points), "teachers": measures, "runs": results}
 
@@ -269,6 +270,11 @@ def _given(
         (fields or {}).get(name, name): getattr(options, name) for name in names if getattr(options, name) is not None
     }
     return dataclasses.replace(settings, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+
+def _network_name(network: str, recipe: Recipe) -> str:
+    """What a network is called in titles: an MLP without hidden layers is linear."""
+    return "linear" if network == "mlp" and not recipe.hidden else network
 
 
 def _listed(values: tuple[float, ...]) -> str:

@@ -339,7 +339,7 @@ def draw(runs: list[dict[str, Any]], num_examples: int, out: pathlib.Path, title
     axes = keras_ls.information_curves(curves, num_examples)
     axes.set_title(title)
     for suffix in ("png", "pdf"):
-        axes.figure.savefig(out / f"information.{suffix}", dpi=150, bbox_inches="tight")
+        axes.figure.savefig(out / f"information.{suffix}", bbox_inches="tight")
 
 
 if __name__ == "__main__":

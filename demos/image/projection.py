@@ -205,9 +205,12 @@ def run(plan: Plan) -> dict[str, Any]:
     }
     records.write_json(out / "results.json", clusters.to_json(report))
     table = clusters.table(summary)
-    draw(plan, columns, table)
-    print(f"\n{caption(experiment)}\n\n{table}\n")
-    print(f"Results: {out / 'results.json'}\nPicture: {out / 'projection.png'} and .pdf\ntensorboard --logdir {out}")
+    draw(plan, columns)
+    text = f"{caption(experiment)}\n\n{table}\n"
+    (out / "projection.txt").write_text(text, encoding="utf-8")
+    print(f"\n{text}")
+    print(f"Results: {out / 'results.json'}, table: {out / 'projection.txt'}")
+    print(f"Picture: {out / 'projection.png'} and .pdf\ntensorboard --logdir {out}")
     return report
 
 
@@ -277,16 +280,14 @@ def project(plan: Plan, model: keras.Model, alpha: float) -> dict[str, list[kera
     return columns
 
 
-def draw(plan: Plan, columns: dict[str, list[keras_ls.Projection]], table: str) -> None:
-    """Writes the grid, with the table under it, as PNG and PDF."""
+def draw(plan: Plan, columns: dict[str, list[keras_ls.Projection]]) -> None:
+    """Writes the grid as PNG and PDF."""
     experiment = plan.experiment
     rows = [{title: column[i] for title, column in columns.items()} for i in range(len(plan.triples))]
     figure = keras_ls.projection_grid(rows)
     figure.suptitle(f"{experiment.data.name}, {experiment.options.model}, seed {experiment.options.seeds[0]}")
-    text = f"{caption(experiment)}\n\n{table}"
-    figure.text(0.5, -0.01, text, family="monospace", fontsize="small", ha="center", va="top", multialignment="left")
     for kind in ("png", "pdf"):
-        figure.savefig(experiment.out / f"projection.{kind}", dpi=150, bbox_inches="tight")
+        figure.savefig(experiment.out / f"projection.{kind}", bbox_inches="tight")
 
 
 def caption(experiment: runs.Experiment) -> str:

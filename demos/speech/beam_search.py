@@ -21,6 +21,7 @@ from demos.speech.search import LENGTH_PENALTY, Searcher
 
 TEMPERATURES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 BEAM_WIDTHS = (1, 2, 4, 8, 16, 32)
+RATES = ("wer", "cer")  # shown in %
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,8 +112,8 @@ def run(planned: Planned) -> dict[str, Any]:
     report = {"settings": settings, "evaluation": evaluation.RULE, **records.provenance(), "models": sweeps}
     records.write_json(out / "beam_search.json", report)
     for against in ("temperature", "beam_width"):
-        figure = keras_ls.beam_temperature_curves(curves(sweeps, against), against=against)
-        figure.savefig(out / f"{against}.png", dpi=150)
+        figure = keras_ls.beam_temperature_curves(curves(sweeps, against), against=against, percent=RATES)
+        figure.savefig(out / f"{against}.png")
         print(f"\n{table(sweeps, against)}")
     print(f"\nResults: {out / 'beam_search.json'}\nPictures: {out / 'temperature.png'}, {out / 'beam_width.png'}")
     return report
@@ -161,7 +162,7 @@ def table(sweeps: list[dict[str, Any]], against: str) -> str:
         for key, runs_of in quantities.items():
             if key == against:
                 continue
-            is_rate = key in ("wer", "cer")
+            is_rate = key in RATES
             mean = [sum(values) / len(values) for values in zip(*runs_of, strict=True)]
             title = f"{name}: {key.upper()}{' %' if is_rate else ''}"
             columns.append([title, *(f"{100 * v:.2f}" if is_rate else f"{v:.4f}" for v in mean)])

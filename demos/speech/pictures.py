@@ -23,12 +23,12 @@ def attention_picture(weights: np.ndarray, labels: list[str], title: str = "") -
     from matplotlib.figure import Figure
 
     size = (min(12.0, 3.0 + 0.05 * weights.shape[1]), min(16.0, 1.2 + 0.14 * len(labels)))
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     ax = figure.add_subplot()
     extent = (0, weights.shape[1] * SECONDS_AN_OUTPUT, len(labels) - 0.5, -0.5)
     ax.imshow(weights, aspect="auto", interpolation="nearest", cmap="Greys", vmin=0, vmax=1, extent=extent)
     ax.set_yticks(range(len(labels)), [label.replace(" ", "␣").replace("$", r"\$") for label in labels], fontsize=7)
-    ax.set(xlabel="Seconds", ylabel="Next token")
+    ax.set(xlabel="Time (seconds)", ylabel="Next token")
     ax.set_title(title.replace("$", r"\$"), fontsize=9)
     return figure
 

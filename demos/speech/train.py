@@ -99,7 +99,7 @@ def draw(results: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
             curves[f"{name}, scaled"] = measures.pool(result["curve_scaled"] for result in group)
     axes = keras_ls.reliability_diagram(curves)
     axes.set_title(title)
-    axes.figure.savefig(path, dpi=150, bbox_inches="tight")
+    axes.figure.savefig(path, bbox_inches="tight")
 
 
 if __name__ == "__main__":

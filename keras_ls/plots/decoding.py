@@ -1,66 +1,84 @@
 """What temperature (or beam width) does to decoded text and to calibration, one panel per quantity."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_string, shown
-from keras_ls.plots._axes import new_figure
+from keras_ls.plots._axes import legend_beside, new_figure
 
 LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "ece": "ECE", "nll": "NLL (nats)"}
 LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
 HIGHEST_IS_BEST = ("bleu", "accuracy", "token_accuracy")
+LOGARITHMIC = ("beam_width",)  # what is doubled from one value to the next
+STAR: dict[str, Any] = {
+    "marker": "*",
+    "markersize": 13,
+    "linestyle": "",
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.5,
+}
+LEGEND_INCHES = 1.5
 
 
 def beam_temperature_curves(
-    curves: Mapping[str, Mapping[str, Any]], figure: Any = None, against: str = "temperature"
+    curves: Mapping[str, Mapping[str, Any]],
+    figure: Any = None,
+    against: str = "temperature",
+    percent: Collection[str] = (),
 ) -> Any:
     """Draws a score of beam search, ECE and NLL against temperature: one panel per quantity, one line per model.
 
     A star marks each line's best value if it is known which end of the quantity is the better: the lowest "wer",
-    "cer", "ece" and "nll", the highest "bleu", "accuracy" and "token_accuracy".
+    "cer", "ece" and "nll", the highest "bleu", "accuracy" and "token_accuracy". The legend is right of the last panel.
 
     Args:
         curves: maps a model's name, for the legend, to a dict of arrays: "temperature" (P,), finite, in any order, and
             each quantity by its name, (P,) or, for several runs, (R, P): lines are means over the runs, bands go from
             the smallest to the largest. Every model has the same quantities, and may have temperatures of its own.
             Quantities are drawn in the units given; a NaN breaks its line.
-        figure: the matplotlib `Figure` or `SubFigure` to draw in; None for a new one that pyplot does not know.
-        against: the name of the array that all others are drawn against, such as "beam_width".
+        figure: the matplotlib `Figure` or `SubFigure` to draw in, best with `layout="constrained"`; None for a new one
+            that pyplot does not know.
+        against: the name of the array that all others are drawn against, such as "beam_width", whose axis is
+            logarithmic.
+        percent: names of quantities that are given as fractions and drawn in %, such as `("wer", "cer")`.
 
     Returns:
         The figure: panels side by side, in the order of the first model's quantities.
 
     Raises:
-        ValueError: If there is no model or no quantity, models differ in quantities, or shapes do not fit.
+        ValueError: If there is no model or no quantity, models differ in quantities, shapes do not fit, `percent` names
+            something else than quantities, or a beam width to draw against is not above 0.
 
     Example:
         >>> from keras_ls.plots import beam_temperature_curves
         >>> figure = beam_temperature_curves({
         ...     "hard": {"temperature": [1.0, 2.0], "wer": [0.12, 0.1], "ece": [0.08, 0.02], "nll": [0.5, 0.4]},
-        ...     "α = 0.1": {"temperature": [1.0, 2.0], "wer": [0.09, 0.1], "ece": [0.02, 0.2], "nll": [0.5, 0.7]}})
+        ...     "α = 0.1": {"temperature": [1.0, 2.0], "wer": [0.09, 0.1], "ece": [0.02, 0.2], "nll": [0.5, 0.7]}},
+        ...     percent=["wer"])
         >>> print([ax.get_ylabel() for ax in figure.axes])
-        ['WER', 'ECE', 'NLL (nats)']
+        ['WER (%)', 'ECE', 'NLL (nats)']
 
     Reference:
         Müller, Kornblith and Hinton 2019, Figure 4.
     """
     models = _checked(curves, check_string("against", against))
     quantities = [quantity for quantity in next(iter(models.values())) if quantity != against]
+    if isinstance(percent, str) or not set(percent) <= set(quantities):
+        raise ValueError(f"`percent` must hold names among {shown(quantities)}. Received: percent={shown(percent)}.")
     if figure is None:
-        figure = new_figure((0.4 + 3.4 * len(quantities), 3.4))
+        figure = new_figure((0.4 + 3.2 * len(quantities) + LEGEND_INCHES, 3.4))
     elif not hasattr(figure, "subplots") or not hasattr(figure, "axes"):
         raise ValueError(f"`figure` must be a matplotlib Figure or None. Received: figure={shown(figure)}.")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     for ax, quantity in zip(panels, quantities, strict=True):
+        factor = 100 if quantity in percent else 1
         for place, (name, arrays) in enumerate(models.items()):
-            _draw(ax, quantity, arrays[against][0], arrays[quantity], f"C{place}", name)
-        ax.set(xlabel=_label(against), ylabel=_label(quantity))
-        ax.grid(color="0.92", linewidth=0.8)
-        ax.set_axisbelow(True)
-    panels[0].legend(loc="best", framealpha=0.9)
+            _draw(ax, quantity, arrays[against][0], factor * arrays[quantity], f"C{place}", name)
+        _finish(ax, against, _label(quantity) + " (%)" * (quantity in percent), models)
+    _add_legend(panels)
     return figure
 
 
@@ -72,11 +90,33 @@ def _draw(ax: Any, quantity: str, x: np.ndarray, runs: np.ndarray, color: str, n
     is_known = np.isfinite(mean)
     if is_known.any() and quantity in LOWEST_IS_BEST + HIGHEST_IS_BEST:
         best = np.nanargmin(np.where(is_known, mean, np.nan) * (1 if quantity in LOWEST_IS_BEST else -1))
-        ax.plot(x[best], mean[best], color=color, marker="*", markersize=11, linestyle="", zorder=4)
+        ax.plot(x[best], mean[best], color=color, **STAR, zorder=4)
+
+
+def _finish(ax: Any, against: str, label: str, models: dict[str, dict[str, np.ndarray]]) -> None:
+    if against in LOGARITHMIC:
+        ax.set_xscale("log", base=2)
+        ticks = np.unique(np.concatenate([arrays[against][0] for arrays in models.values()]))
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+    ax.set(xlabel=_label(against), ylabel=label)
+    ax.grid(color="0.92", linewidth=0.8)
+    ax.set_axisbelow(True)
 
 
 def _label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def _add_legend(panels: Any) -> None:
+    """Adds the legend of all panels: the models, and what stars and bands are where there are such."""
+    last = panels[-1]
+    lines = [line for ax in panels for line in ax.get_lines()]
+    if any(line.get_marker() == STAR["marker"] for line in lines):
+        last.plot([], [], color="0.4", **STAR, label="best value")
+    if any(ax.collections for ax in panels):
+        last.fill_between([], [], color="0.4", alpha=0.2, linewidth=0, label="range of the runs")
+    legend_beside(last)
 
 
 def _checked(curves: Any, against: str) -> dict[str, dict[str, np.ndarray]]:
@@ -109,6 +149,8 @@ def _checked_arrays(name: str, arrays: Mapping[str, Any], against: str) -> dict[
         raise ValueError(
             f"`curves[{shown(name)}][{shown(against)}]` must be finite, (P,), P of at least 1. Received: {shown(x)}."
         )
+    if against in LOGARITHMIC and x.min() <= 0:
+        raise ValueError(f"`curves[{shown(name)}][{shown(against)}]` must be above 0. Received: {shown(x)}.")
     for quantity, values in rows.items():
         if values.ndim not in (1, 2) or values.shape[-1] != len(x) or values.size == 0:
             raise ValueError(
