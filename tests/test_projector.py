@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -188,7 +189,14 @@ def assert_shows(server, name, model, x, labels):
     assert read["label"] == [str(label) for label in columns["label"]]
     assert read["prediction"] == [str(k) for k in columns["prediction"]]
     np.testing.assert_allclose([float(text) for text in read["confidence"]], columns["confidence"], atol=2e-5)
-    assert read["correct"] == [str(bool(hit)).lower() for hit in columns["label"] == columns["prediction"]]
+    assert read["correct"] == [str(int(hit)) for hit in columns["label"] == columns["prediction"]]
+
+
+def is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 class TestEmbeddings:
@@ -275,6 +283,16 @@ class TestEmbeddings:
         columns = Server(tmp_path).columns("epoch_0001")
         assert set(columns["label"]) == set(columns["correct"]) == {"unknown"}
 
+    @pytest.mark.parametrize("labels", ["ids", "texts", "none"])
+    def test_are_labelled_by_their_label_to_begin_with(self, data, tmp_path, labels):
+        x, y = data
+        labels = {"ids": y, "texts": [f"dog {k}" for k in y], "none": None}[labels]
+        fit(classifier(), EmbeddingProjector(x, tmp_path, labels=labels))
+        columns = Server(tmp_path).columns("epoch_0001")
+        # The projector's rule: by the first column that is not all numbers, else by the first one.
+        words = [name for name, texts in columns.items() if not all(map(is_number, texts))]
+        assert [*words, *columns][0] == "label"
+
     def test_of_many_examples_are_of_the_same_few(self, rng, tmp_path):
         x, y = rng.normal(size=(500, 6)).astype("float32"), np.arange(500) // 200
         images = np.arange(500, dtype="uint16").repeat(4).reshape(500, 2, 2)
@@ -349,7 +367,7 @@ class TestEmbeddings:
         classifier().fit(x, y, verbose=0, callbacks=[Break(), EmbeddingProjector(x, tmp_path, labels=0 * y)])
         columns = Server(tmp_path).columns("epoch_0001")
         assert set(columns["prediction"]) == set(columns["confidence"]) == {"nan"}
-        assert set(columns["correct"]) == {"false"}
+        assert set(columns["correct"]) == {"0"}
 
 
 class TestBinaryModels:
@@ -377,7 +395,7 @@ class TestBinaryModels:
         assert columns["prediction"] == [str(int(each > 0.5)) for each in p]
         assert {"0", "1"} == set(columns["prediction"])
         np.testing.assert_allclose([float(c) for c in columns["confidence"]], np.maximum(p, 1 - p), atol=2e-5)
-        assert columns["correct"] == [str(bool(hit)).lower() for hit in (p > 0.5) == y]
+        assert columns["correct"] == [str(int(hit)) for hit in (p > 0.5) == y]
 
     @pytest.mark.parametrize("labels", [np.arange(30), np.eye(2)[np.arange(30) % 2]])
     def test_have_labels_0_and_1(self, data, tmp_path, labels):

@@ -27,9 +27,10 @@ class EmbeddingProjector(keras.callbacks.Callback):
     """Writes penultimate activations for TensorBoard's Embedding Projector.
 
     The projector shows each example as a point, and tells its label, the model's prediction (the id of its most
-    probable class), its confidence (that class's probability) and whether the two agree; points can be coloured and
-    searched by each of these, and drawn as their images. A model with one output unit is of two classes: its output is
-    the probability of class 1 (the sigmoid of its last `Dense`) or the logit.
+    probable class), its confidence (that class's probability) and whether it is correct (1) or not (0); points can be
+    coloured and searched by each of these, and drawn as their images. At first they are labelled by their label. A
+    model with one output unit is of two classes: its output is the probability of class 1 (the sigmoid of its last
+    `Dense`) or the logit.
 
     The folder `log_dir` is one run of TensorBoard, whose embeddings are called `epoch_0001`, `epoch_0002`, …, counted
     from 1 as Keras shows them. Those that an earlier training wrote there stay, unless one of the same number takes
@@ -74,10 +75,10 @@ class EmbeddingProjector(keras.callbacks.Callback):
         ...     history = model.fit(x, y, callbacks=[projector], verbose=0)
         ...     print((pathlib.Path(log_dir) / "projector/epoch_0001_metadata.tsv").read_text())
         label   prediction  confidence  correct
-        0       0           0.576117    true
-        1       1           0.576117    true
-        2       2           0.576117    true
-        0       0           0.333333    true
+        0       0           0.576117    1
+        1       1           0.576117    1
+        2       2           0.576117    1
+        0       0           0.333333    1
 
     Reference:
         https://www.tensorflow.org/tensorboard/tensorboard_projector_plugin
@@ -152,7 +153,8 @@ class EmbeddingProjector(keras.callbacks.Callback):
         broken = np.isnan(confidence)
         correct = [UNKNOWN] * len(texts)
         if ids is not None:
-            correct = np.where((ids == predictions) & ~broken, "true", "false").tolist()
+            # Digits, not words: the projector labels points by the first column that is not all numbers.
+            correct = np.where((ids == predictions) & ~broken, "1", "0").tolist()
         columns = {
             "label": texts,
             "prediction": np.where(broken, "nan", predictions.astype(str)).tolist(),
