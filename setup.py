@@ -42,7 +42,7 @@ setup(
         "demos": DEMOS,
         "speech": SPEECH,
         "tests": [*DEMOS, *SPEECH, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],
-        "peers": ["jax>=0.4.38", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
+        "peers": ["jax>=0.4.38", "keras-hub>=0.32", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
         "lint": LINT,
         "dev": [*LINT, "build>=1", "nox>=2024.10.9"],
     },

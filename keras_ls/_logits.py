@@ -265,7 +265,8 @@ def _check_sigmoid(layer: Any, shape: tuple[int | None, ...]) -> None:
 
 def _is_readable(model: keras.Model) -> bool:
     """Says whether the symbolic outputs of a model are what it computes, which a `call` of its own may change."""
-    own_call = not type(model).call.__module__.startswith(("keras.", "keras_ls."))
+    # Code that was run by `exec` may have no module.
+    own_call = not (type(model).call.__module__ or "").startswith(("keras.", "keras_ls."))
     return bool(getattr(model, "outputs", None)) and not own_call
 
 

@@ -1,0 +1,157 @@
+"""The code of the guides runs from top to bottom, and gives what the guides say."""
+
+import importlib.util
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_ls
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+needs_keras_hub = pytest.mark.skipif(importlib.util.find_spec("keras_hub") is None, reason="KerasHub is not installed")
+
+
+def run_guide(page, **given):
+    """Runs the Python blocks of a page, those that need KerasHub only where it is; returns the names they define."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    if importlib.util.find_spec("keras_hub") is None:
+        text, _, _ = text.partition("import keras_hub")
+    found = given
+    for block in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S):
+        line = text.count("\n", 0, block.start()) + 1
+        exec(compile("\n" * line + block[1], str(DOCS / page), "exec"), found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    return run_guide("sequences.md")
+
+
+@pytest.fixture(scope="module")
+def classifiers():
+    return run_guide("classifiers.md")
+
+
+def fitted(calibrated):
+    return float(ops.convert_to_numpy(calibrated.layers[-1].temperature))
+
+
+def test_the_losses_page_shows_how_to_find_labels_that_are_no_class():
+    with pytest.raises(ValueError, match=re.escape("in [0, 3). Received: [-1, 3].")):
+        run_guide("losses.md", np=np, keras_ls=keras_ls, counts=[1, 2])
+
+
+def test_masked_steps_take_no_part(sequences):
+    model, x, y = (sequences[name] for name in ("model", "x", "y"))
+    held_out, is_token = slice(192, None), x[192:] != 0
+    # The model was trained further since; its callback measured before.
+    callback = keras_ls.Calibration(x[held_out], y[held_out], from_logits=True)
+    logs = model.fit(
+        x[:192], y[:192], validation_data=(x[held_out], y[held_out]), callbacks=[callback], verbose=0
+    ).history
+    measured = model.evaluate(x[held_out], y[held_out], return_dict=True, verbose=0)
+    for name in ("ece", "nll"):
+        np.testing.assert_allclose(logs[f"val_{name}"][-1], measured[name], rtol=1e-5)
+
+    tokens = model.predict(x[held_out], verbose=0)[is_token]
+    alone = keras_ls.TemperatureScaling().fit(tokens, y[held_out][is_token])
+    np.testing.assert_allclose(
+        fitted(keras_ls.calibrate(model, x[held_out], y[held_out])),
+        float(ops.convert_to_numpy(alone.temperature)),
+        rtol=1e-4,
+    )
+
+
+def test_ignored_labels_take_no_part(sequences):
+    curve, segments = sequences["curve"], sequences["segments"]
+    assert curve.count.sum() == (segments != 255).sum()
+
+
+def assert_same_hypotheses(cached, start, logits_of, sizes, **settings):
+    """The results of a search with cached keys and values are those of one that reads each prefix anew."""
+    batch, length = sizes
+
+    def step(tokens, state):
+        at = state["position"][0]
+        prefix = ops.slice_update(state["prefix"], (0, at), tokens[:, None])
+        return ops.take(logits_of(prefix), at, axis=1), {"prefix": prefix, "position": state["position"] + 1}
+
+    state = {"prefix": ops.zeros((batch, length), "int32"), "position": start["position"]}
+    anew = keras_ls.beam_search(step, state, batch, start_token=0, end_token=1, max_length=length, **settings)
+    np.testing.assert_array_equal(ops.convert_to_numpy(cached.tokens), ops.convert_to_numpy(anew.tokens))
+    np.testing.assert_allclose(ops.convert_to_numpy(cached.scores), ops.convert_to_numpy(anew.scores), rtol=1e-5)
+
+
+def test_cached_keys_and_values_change_no_hypothesis(sequences):
+    embed, query, key, value, predict = (sequences[name] for name in ("embed", "query", "key", "value", "predict"))
+    batch, steps, width = (sequences[name] for name in ("batch", "steps", "width"))
+
+    def logits_of(prefix):
+        embedded = embed(prefix)
+        scores = ops.matmul(query(embedded), ops.transpose(key(embedded), (0, 2, 1))) / width**0.5
+        scores = ops.where(np.tri(steps, dtype=bool), scores, -1e9)
+        return predict(ops.matmul(ops.softmax(scores), value(embedded)))
+
+    assert_same_hypotheses(
+        sequences["result"], sequences["start"], logits_of, (batch, steps), beam_width=4, num_results=2
+    )
+
+
+@pytest.mark.peer
+@needs_keras_hub
+def test_the_cache_of_keras_hub_changes_no_hypothesis(sequences):
+    decoder = sequences["decoder"]
+
+    def logits_of(prefix):
+        return decoder({"token_ids": prefix, "padding_mask": ops.ones_like(prefix)}, training=False)
+
+    assert_same_hypotheses(
+        sequences["sentences"],
+        {"position": ops.zeros((sequences["batch"],), "int32")},
+        logits_of,
+        (sequences["batch"], sequences["length"]),
+        beam_width=4,
+        length_penalty=0.6,
+    )
+
+
+def test_one_sigmoid_unit_is_two_classes(classifiers):
+    x, y, scaled = (classifiers[name] for name in ("x", "y", "scaled"))
+    p = scaled.predict(x[400:], verbose=0)
+    assert p.shape == (200, 1)
+    columns = np.concatenate([1 - p, p], axis=1)
+    np.testing.assert_allclose(
+        keras_ls.calibration_error(y[400:], p[:, 0]), keras_ls.calibration_error(y[400:], columns), atol=1e-6
+    )
+    brier = keras_ls.BrierScore()
+    brier.update_state(y[400:], p)
+    np.testing.assert_allclose(float(brier.result()), 2 * np.mean((p[:, 0] - y[400:]) ** 2), rtol=1e-5)
+
+
+def test_each_output_has_a_temperature_of_its_own(classifiers):
+    x = classifiers["x"]
+    assert classifiers["kind"].predict(x, verbose=0).shape == (600, 4)
+    assert classifiers["defect"].predict(x, verbose=0).shape == (600, 1)
+    assert fitted(classifiers["kind"]) != fitted(classifiers["defect"])
+
+
+def test_several_sigmoids_are_refused(classifiers):
+    with pytest.raises(ValueError, match="multi-label"):
+        keras_ls.calibrate(classifiers["tags"], classifiers["x"], classifiers["marked"])
+
+
+@pytest.mark.peer
+@needs_keras_hub
+def test_a_keras_hub_classifier_is_calibrated_without_its_preprocessor(classifiers):
+    task, images, preprocessor = (classifiers[name] for name in ("classifier", "images", "preprocessor"))
+    task.preprocessor = None
+    logits = task.predict(preprocessor(images), verbose=0)
+    task.preprocessor = preprocessor
+    expected = ops.softmax(logits / fitted(classifiers["calibrated"]))
+    np.testing.assert_allclose(classifiers["probabilities"], ops.convert_to_numpy(expected), atol=1e-5)
+    with pytest.raises(ValueError, match="preprocessor"):
+        keras_ls.calibrate(task, images, classifiers["classes"][:24])
