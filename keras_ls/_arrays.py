@@ -27,10 +27,8 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
 
 
 def taken(x: Any, index: np.ndarray) -> Any:
-    """The examples at `index` (n,) of an array or a list or dict of arrays or tensors, as NumPy arrays."""
-    return tree.map_structure(
-        lambda leaf: (ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf))[index], x
-    )
+    """The examples at `index` (n,) of an array or a list or dict of arrays, as `input_arrays` gives them."""
+    return tree.map_structure(lambda leaf: leaf[index], x)
 
 
 def prediction_rows(name: str, values: Any, label_shape: tuple[int, ...] | None = None) -> np.ndarray:
@@ -132,9 +130,12 @@ def spread_weights(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(
             f"`{name}` must have the leading dimensions of the predictions, {shape}. Received: shape {weight.shape}."
         )
-    if not ((weight >= 0).all() and weight.sum() < np.inf):
-        raise ValueError(f"`{name}` must be finite and not negative. Received: {shown(given)}.")
-    return np.broadcast_to(weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)), shape).reshape(-1)
+    weight = np.broadcast_to(weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)), shape).reshape(-1)
+    with np.errstate(over="ignore"):
+        is_finite = weight.sum() < np.inf  # False for NaN
+    if not (is_finite and (weight >= 0).all()):
+        raise ValueError(f"`{name}` must be finite and not negative, their sum included. Received: {shown(given)}.")
+    return weight
 
 
 def checked_ids(name: str, ids: np.ndarray, num_classes: int) -> np.ndarray:

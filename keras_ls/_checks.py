@@ -6,6 +6,7 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 # int32, in which backends count rows and steps.
@@ -17,7 +18,10 @@ _short.maxother = _short.maxstring = 80
 
 def shown(value: Any) -> str:
     """`value` on one short line, whatever it is: arrays, tensors and long lists are cut."""
-    return " ".join(_short.repr(value).split())
+    try:
+        return " ".join(_short.repr(value).split())
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        return f"{type(value).__name__} of too many digits"
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -101,6 +105,17 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     return value
 
 
+def check_dtype(value: Any) -> Any:
+    """Returns `value`, which must be None or what Keras takes for a float dtype."""
+    try:
+        is_float = value is None or "float" in keras.dtype_policies.get(value).compute_dtype
+    except Exception:  # whatever Keras and NumPy raise
+        is_float = False
+    if not is_float:
+        raise ValueError(f"`dtype` must be a float dtype, a policy of one, or None. Received: dtype={shown(value)}.")
+    return value
+
+
 def check_axis(axis: Any, shape: Sequence[int | None], name: str) -> int:
     """Returns `axis` counted from the front; it must be a dimension of the tensor called `name`."""
     rank = len(shape)
@@ -136,5 +151,5 @@ def _number(name: str, value: Any) -> float:
         if isinstance(value, (bool, np.bool_, str, bytes)):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"`{name}` must be a number. Received: {name}={shown(value)}.") from None

@@ -111,7 +111,6 @@ def find_head(model: keras.Model) -> layers.Dense:
         ValueError: If there is none, something else ends the model, it has several outputs, or a subclassed model does
             not show its order.
     """
-    check_built(model)
     _single(getattr(model, "outputs", None) or [None], GIVE_THE_LAYER)
     inputs = _symbolic_inputs(model)
     # Not every layer can be traced with sizes that are unknown, and not every one with those that are guessed.
@@ -150,11 +149,11 @@ def dense_of(layer: Any) -> layers.Dense | None:
     return layer
 
 
-def check_built(model: Any) -> None:
-    """Raises `ValueError` unless `model` is a built Keras model with weights."""
+def check_built(model: Any, name: str = "model") -> None:
+    """Raises `ValueError` unless `model`, the argument called `name`, is a built Keras model with weights."""
     if not isinstance(model, keras.Model) or not model.built or not model.weights:
         kind = "one that is not built" if isinstance(model, keras.Model) else shown(model)
-        raise ValueError(f"`model` must be a built keras.Model: call or fit it first. Received: {kind}.")
+        raise ValueError(f"`{name}` must be a built keras.Model: call or fit it first. Received: {kind}.")
 
 
 class _WatchingModel(keras.Model):

@@ -29,8 +29,8 @@ def check_ends(name: str, dataset: Any) -> None:
 def input_arrays(name: str, x: Any) -> Any:
     """Returns `x`, an array or a list or dict of arrays or tensors, as NumPy arrays that every backend takes.
 
-    Big-endian arrays come back in the machine's byte order, and unsigned integers of more than 8 bits, which PyTorch
-    cannot compute with, signed.
+    Big-endian arrays come back in the machine's byte order, unsigned integers of more than 8 bits, which PyTorch
+    cannot compute with, signed, and strings as objects of type str. Sparse matrices stay as they are.
 
     Args:
         name: what the caller calls the argument.
@@ -49,18 +49,20 @@ def input_arrays(name: str, x: Any) -> Any:
         raise ValueError(f"`{name}` must hold examples. Received: arrays of length 0.")
     arrays = tree.map_structure(_as_array, x)
     for array in tree.flatten(arrays):
-        texts = array.dtype.kind == "O" and isinstance(array.reshape(-1)[0], (str, bytes))
+        texts = array.dtype.kind == "O" and isinstance(array.flat[0], str)
         if array.dtype.kind in "cMmO" and not texts:
             raise ValueError(f"`{name}` must hold real numbers or strings. Received: dtype {array.dtype}.")
     return arrays
 
 
 def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
-    """Raises `ValueError` for one array whose shape a model of one input, if it shows that, cannot take."""
+    """Raises `ValueError` for one array that a model of one input, if it shows that, cannot take."""
     inputs, leaves = getattr(model, "inputs", None) or [], tree.flatten(arrays)
     if len(inputs) != 1 or len(leaves) != 1:
         return
-    wanted, given = tuple(inputs[0].shape), leaves[0].shape
+    if getattr(leaves[0], "dtype", None) == "O" and inputs[0].dtype != "string":
+        raise ValueError(f"`{name}` must hold numbers for {shown(model.name)}. Received: strings.")
+    wanted, given = tuple(inputs[0].shape), tuple(leaves[0].shape)
     if not any(_fits(shape, wanted) for shape in _as_keras_reads(given)):
         raise ValueError(
             f"`{name}` must be of a shape that the model takes, {wanted}. Received: shape {shown(given)} for "
@@ -70,7 +72,7 @@ def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
 
 def length(arrays: Any) -> int:
     """How many examples there are in what `input_arrays` gave."""
-    return len(tree.flatten(arrays)[0])
+    return tree.flatten(arrays)[0].shape[0]
 
 
 def _as_keras_reads(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -87,8 +89,16 @@ def _is_array(leaf: Any) -> bool:
     return bool(getattr(leaf, "shape", ())) and not isinstance(leaf, keras.KerasTensor)
 
 
-def _as_array(leaf: Any) -> np.ndarray:
+def _as_array(leaf: Any) -> Any:
     array = ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+    if array.shape != tuple(leaf.shape):  # a sparse matrix, which NumPy takes for a single object
+        return leaf
+    if array.dtype.kind == "S" or (array.dtype.kind == "O" and array.size and isinstance(array.flat[0], bytes)):
+        array = np.char.decode(array.astype("S"), "utf-8")
+    if array.dtype.kind == "U":
+        return array.astype(object)  # `predict` takes no other strings
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype("float64")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         return array.astype("int32" if array.dtype.itemsize == 2 else "int64")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -12,6 +12,7 @@ from keras import ops, tree
 
 from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, to_numpy
 from keras_ls._backend import count_tracings_apart, get_mask
+from keras_ls._model_inputs import check_fits, input_arrays, length
 from keras_ls._outputs import check_output, of_output, single
 from keras_ls._rows import LabelledRows, joined, labelled_rows
 
@@ -35,12 +36,18 @@ class Predictor:
 
     def predict(self, x: Any, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray | None]:
         """Predictions (N, …, K) for arrays, in the model's output dtype, and their mask or None."""
+        self._check_inputs(x)
         found = self._network.predict(x, batch_size=batch_size, verbose=0)
         return self._checked(found, x)
 
     def predict_batch(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """The same for one batch."""
+        self._check_inputs(inputs)
         return self._checked(self._network.predict_on_batch(inputs), inputs)
+
+    def _check_inputs(self, x: Any) -> None:
+        if isinstance(self._network, _WithMask):  # what a preprocessor takes is not known
+            check_fits("x", x, self._network.model)
 
     def _checked(self, found: Any, x: Any) -> tuple[np.ndarray, np.ndarray | None]:
         mask = None
@@ -79,14 +86,20 @@ class LabelledData:
         self.x, self.ignore_class, self.output = x, ignore_class, output
         self.y = self.weight = None
         if y is None:
+            check_dataset(x)
             if sample_weight is not None:
                 raise ValueError("`sample_weight` must come with the batches of a dataset. Received: x, a dataset.")
-            check_dataset(x)
             return
+        self.x = input_arrays("x", x)
         self.y = to_numpy("y", of_output(y, output, None))
-        _check_arrays(x, self.y)
+        if self.y.ndim == 0 or len(self.y) != length(self.x):
+            raise ValueError(
+                "`x` and `y` must be of the same length. "
+                f"Received: {length(self.x)} examples and y of shape {self.y.shape}."
+            )
         if sample_weight is not None:
-            self.weight = to_numpy("sample_weight", of_output(sample_weight, output, None))
+            weight = to_numpy("sample_weight", of_output(sample_weight, output, None))
+            self.weight = np.broadcast_to(weight, self.y.shape[:1]) if weight.ndim == 0 else weight
             spread_weights("sample_weight", self.weight, self.y.shape)
 
     def first_inputs(self, batch_size: int = 32) -> Any:
@@ -275,16 +288,3 @@ class _WithMask(keras.Model):
         # `Softmax` may be given a mask of classes, which Keras hands on like one of positions.
         is_of_positions = mask is not None and len(mask.shape) < len(outputs.shape)
         return {"outputs": outputs, "mask": mask} if is_of_positions else {"outputs": outputs}
-
-
-def _check_arrays(x: Any, y: np.ndarray) -> None:
-    lengths = [leaf.shape[0] if getattr(leaf, "shape", ()) else None for leaf in tree.flatten(x)]
-    if not lengths or None in lengths:
-        raise ValueError(
-            "`x` must be an array, or a list or dict of arrays, where `y` is given, and a dataset of (inputs, labels) "
-            f"where it is not. Received: x of type {type(x).__name__} and y."
-        )
-    if y.ndim == 0 or set(lengths) != {len(y)}:
-        raise ValueError(f"`x` and `y` must be of the same length. Received: {lengths} and y of shape {y.shape}.")
-    if len(y) == 0:
-        raise ValueError("`x` and `y` must hold examples. Received: arrays of length 0.")

@@ -275,23 +275,21 @@ def _uniform_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def _quantile_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
-    shares = np.arange(num_bins + 1) / num_bins
-    if (top.weight == np.floor(top.weight)).all():
-        edges = _quantiles_of_repeated(top.confidence, top.weight, shares)
-    else:
-        edges = np.quantile(top.confidence, shares, method="inverted_cdf", weights=top.weight)
+    edges = _weighted_quantiles(top.confidence, top.weight, np.arange(num_bins + 1) / num_bins)
     return edges, np.searchsorted(edges[1:-1], top.confidence, side="left")
 
 
-def _quantiles_of_repeated(values: np.ndarray, times: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """`np.quantile` of `values` (M,), each repeated as many times as `times` says."""
+def _weighted_quantiles(values: np.ndarray, weight: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Quantiles of `values` (M,): of whole weights, `np.quantile` of repeated values, else those of inverted_cdf."""
     order = np.argsort(values)
-    values, ends = values[order], np.cumsum(times[order])
-    # NumPy's own linear interpolation, between the places that repeating would give the values.
-    positions = shares * (ends[-1] - 1)
-    low = np.floor(positions)
-    lower, upper = (values[np.searchsorted(ends, np.minimum(at, ends[-1] - 1), side="right")] for at in (low, low + 1))
-    return np.where(positions > low, lower + (upper - lower) * (positions - low), lower)
+    values, ends = values[order], np.cumsum(weight[order])
+    if (weight == np.floor(weight)).all() and ends[-1] < 2**53:
+        # NumPy's own linear interpolation, between the places that repeating would give the values.
+        positions = shares * (ends[-1] - 1)
+        low = np.floor(positions)
+        lower, upper = (values[np.searchsorted(ends, at.clip(max=ends[-1] - 1), side="right")] for at in (low, low + 1))
+        return np.where(positions > low, lower + (upper - lower) * (positions - low), lower)
+    return values[np.searchsorted(ends / ends[-1], shares, side="left")]
 
 
 def _rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -16,7 +16,7 @@ from keras_ls._arrays import hard_labels, to_numpy
 from keras_ls._backend import count_tracings_apart, global_seed
 from keras_ls._checks import check_count, shown
 from keras_ls._logits import logits_model
-from keras_ls._model_inputs import input_arrays
+from keras_ls._model_inputs import check_fits
 from keras_ls._predictions import LabelledData, check_row_count, kept_random_state
 from keras_ls.projection import drawn
 
@@ -167,9 +167,7 @@ class LogitDifference:
     ):
         if y is None:
             raise ValueError("`y` must be given: one class id per example of `x`. Received: y=None.")
-        LabelledData(x, y)  # checks that the lengths agree
-        self._labels = to_numpy("y", y)
-        self._x = input_arrays("x", x)
+        self.x, self._labels = LabelledData(x, y).x, to_numpy("y", y)
         self._classes = _pair(classes)
         if not callable(augment):
             raise ValueError(f"`augment` must be a function or a layer. Received: augment={shown(augment)}.")
@@ -231,7 +229,7 @@ class LogitDifference:
     def _batch(self, rows: np.ndarray) -> np.ndarray:
         """z_a − z_b of the examples `rows`, augmented."""
         # Each time another copy: the augmentation may work in place.
-        batch = tree.map_structure(lambda leaf: self._convert(leaf[rows]), self._x)
+        batch = tree.map_structure(lambda leaf: self._convert(leaf[rows]), self.x)
         training = {"training": True} if isinstance(self._augment, keras.layers.Layer) else {}
         augmented = self._augment(batch, **training)
         augmented = tree.map_structure(lambda leaf: leaf if ops.is_tensor(leaf) else np.asarray(leaf), augmented)
@@ -241,6 +239,7 @@ class LogitDifference:
                 f"`augment` must return a batch of as many examples as it is given, {len(rows)}. "
                 f"Received: leading dimensions {shown([size[0] if size else None for size in sizes])}."
             )
+        check_fits("augment(x)", augmented, self._network)
         logits = to_numpy("predictions", self._network.predict_on_batch(augmented)).astype("float64")
         check_row_count(logits, augmented)
         if logits.shape[1] == 1:

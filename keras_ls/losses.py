@@ -18,6 +18,7 @@ from keras_ls._backend import is_concrete, set_mask
 from keras_ls._checks import (
     check_axis,
     check_count,
+    check_dtype,
     check_flag,
     check_fraction,
     check_ignore_class,
@@ -251,9 +252,7 @@ class _SmoothedLoss(keras.losses.Loss):
             check_string("reduction", reduction)
         if name is not None:
             check_string("name", name)
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if "float" not in self._dtype_policy.compute_dtype:
-            raise ValueError(f"`dtype` must be a float dtype. Received: dtype={self._dtype_policy.name}.")
+        super().__init__(name=name, reduction=reduction, dtype=check_dtype(dtype))
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
         _checked_prior(prior)
         self.prior = None if prior is None else to_numpy("prior", prior).astype("float64").tolist()

@@ -29,7 +29,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._checks import check_choice, check_count, check_flag, check_ignore_class, check_string
+from keras_ls._checks import check_choice, check_count, check_dtype, check_flag, check_ignore_class, check_string
 from keras_ls._examples import hard_labelled
 from keras_ls._labels import picked
 
@@ -122,7 +122,7 @@ class _ProbabilityMetric(keras.metrics.Metric):
     _direction = "down"  # read by EarlyStopping and ModelCheckpoint with mode="auto"
 
     def __init__(self, from_logits, ignore_class, name, dtype):
-        super().__init__(name=None if name is None else check_string("name", name), dtype=dtype)
+        super().__init__(name=None if name is None else check_string("name", name), dtype=check_dtype(dtype))
         self.from_logits = check_flag("from_logits", from_logits)
         self.ignore_class = check_ignore_class(ignore_class)
         self.statistics: Any = None

@@ -13,7 +13,7 @@ from keras import ops
 from keras_ls._arrays import taken, to_numpy
 from keras_ls._checks import check_count, shown
 from keras_ls._clusters import RANK_TOLERANCE, ClusterStatistics, cluster_statistics, with_one
-from keras_ls._head import Forward, Probe, dense_of, find_head
+from keras_ls._head import Forward, Probe, check_built, dense_of, find_head
 from keras_ls._model_inputs import input_arrays, length
 from keras_ls._outputs import of_output, output_names
 
@@ -58,6 +58,7 @@ def class_templates(model_or_layer: Any) -> np.ndarray:
         Müller, Kornblith and Hinton 2019, section 2.
     """
     if isinstance(model_or_layer, keras.Model):
+        check_built(model_or_layer, "model_or_layer")
         dense = find_head(model_or_layer)
     else:
         dense = dense_of(model_or_layer)
@@ -238,8 +239,8 @@ def project_classes(
     Reference:
         Müller, Kornblith and Hinton 2019, section 2 and Figure 1.
     """
-    check_count("examples_per_class", examples_per_class)
-    check_count("seed", seed, minimum=0)
+    examples_per_class = check_count("examples_per_class", examples_per_class)
+    seed = check_count("seed", seed, minimum=0)
     ids = check_classes(classes)
     probe = Probe(model, output)
     arrays, labels = check_labels(x, of_output(y, output, output_names(model)))

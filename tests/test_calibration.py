@@ -219,6 +219,24 @@ class TestCalibrationError:
             given = calibration_error(rng.permutation(labels), probs, 7, binning="quantile")
             assert given == pytest.approx(expected)
 
+    @pytest.mark.parametrize("weight", [1e16, 2.0**60, 2.0**900, 0.25])
+    def test_quantile_bins_of_equal_weights(self, rng, weight):
+        """Weights that float64 cannot count one by one ended in an IndexError."""
+        labels, logits = predictions(rng, n=60)
+        probs = reference.softmax(logits)
+        top = np.sort(probs.max(-1))
+        edges = top[[19, 39]]  # the least values at or below which a third and two thirds lie
+        bins = (probs.max(-1)[:, None] > edges).sum(-1)
+        hits = probs.argmax(-1) == labels
+        expected = sum(abs(hits[bins == b].mean() - probs.max(-1)[bins == b].mean()) / 3 for b in range(3))
+        given = calibration_error(labels, probs, 3, binning="quantile", sample_weight=np.full(60, weight))
+        assert given == pytest.approx(expected, rel=1e-12)
+
+    def test_refuses_weights_whose_sum_is_infinite(self):
+        for weights in (1.7e308, [1.7e308] * 2):
+            with pytest.raises(ValueError, match="`sample_weight` must be finite"):
+                calibration_error([0, 1], [[0.5, 0.5]] * 2, sample_weight=weights)
+
     def test_one_bin_is_confidence_against_accuracy(self, rng):
         labels, logits = predictions(rng)
         probs = reference.softmax(logits)

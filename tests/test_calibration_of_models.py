@@ -1,5 +1,7 @@
 """Calibration of models with masks, ignored labels, weights, one sigmoid unit and several outputs."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -139,8 +141,10 @@ class TestIgnoredAndWeighted:
         found = calibration_error(labels, probs, binning="quantile", sample_weight=weights)
         assert found == pytest.approx(calibration_error(labels, probs, binning="quantile", sample_weight=weights / 1e3))
         confidence = probs.max(axis=1)
-        edges = np.quantile(confidence, np.arange(16) / 15, weights=weights, method="inverted_cdf")
-        bins = [int(np.sum(c > edges[1:-1])) for c in confidence]
+        # The weighted quantile of q is the least confidence at or below which at least q of the weight lies.
+        reached = {c: weights[confidence <= c].sum() / weights.sum() for c in confidence}
+        edges = [min(c for c in confidence if reached[c] >= b / 15) for b in range(1, 15)]
+        bins = [int(np.sum(c > np.array(edges))) for c in confidence]
         sums = np.zeros((15, 3))
         for b, c, hit, w in zip(bins, confidence, probs.argmax(1) == labels, weights, strict=True):
             sums[b] += w, w * c, w * hit
@@ -557,6 +561,50 @@ class TestArguments:
         with pytest.raises(ValueError, match=message) as error:
             keras_ls.Calibration(**{"x": np.ones((8, 2)), "y": np.zeros(8, int), **options})
         assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("dtype", ["uint64", "uint16", ">i4", "int64", "float64", "longdouble"])
+    def test_inputs_of_any_dtype_are_taken(self, rng, dtype):
+        x, y = rng.integers(0, 9, (40, 2)).astype("int32"), np.arange(40) % 3
+        model = keras.Sequential([keras.Input((2,)), layers.Rescaling(0.1), layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        callbacks = [
+            keras_ls.Calibration(given, y, from_logits=True, prefix=p)
+            for given, p in ((x, "a"), (x.astype(dtype), "b"))
+        ]
+        history = model.fit(x, np.zeros((40, 3)), callbacks=callbacks, verbose=0).history
+        assert history["bnll"] == history["anll"]
+        assert float(calibrate(model, x.astype(dtype), y).layers[-1].temperature) == history["btemperature"][0]
+
+    def test_sparse_inputs_are_taken(self, rng):
+        sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+        x, y = rng.normal(size=(40, 2)).astype("float32"), np.arange(40) % 3
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+        temperatures = [float(calibrate(model, given, y).layers[-1].temperature) for given in (x, sparse.csr_matrix(x))]
+        assert temperatures[0] == pytest.approx(temperatures[1], rel=1e-5)
+
+    def test_inputs_that_the_model_cannot_take(self):
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+        model.compile("sgd", "mse")
+        for x in (np.ones((8, 3)), np.ones(8), np.array(["a"] * 8), np.array([object()] * 8), np.ones((8, 2), complex)):
+            with pytest.raises(ValueError, match=r"^`x` must ") as error:
+                calibrate(model, x, np.zeros(8, int))
+            assert "\n" not in str(error.value)
+            with pytest.raises(ValueError, match=r"^`x` must "):
+                model.fit(
+                    np.ones((8, 2)), np.ones((8, 3)), callbacks=[keras_ls.Calibration(x, np.zeros(8, int))], verbose=0
+                )
+
+    def test_one_weight_for_all(self, rng):
+        x, y = rng.normal(size=(40, 2)).astype("float32"), np.arange(40) % 3
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+        temperatures = [float(calibrate(model, x, y, sample_weight=w).layers[-1].temperature) for w in (None, 2.0)]
+        assert temperatures[0] == temperatures[1]
+
+    def test_weights_without_labels(self):
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+        for measure in (partial(calibrate, model), keras_ls.Calibration):
+            with pytest.raises(ValueError, match="`y` must be given"):
+                measure(np.ones((8, 2)), sample_weight=np.ones(8))
 
     def test_of_calibrate(self):
         x, y = np.ones((8, 2), "float32"), np.zeros(8, int)

@@ -581,6 +581,10 @@ class TestRefuses:
         with pytest.raises(ValueError, match=message):
             measure(linear(), change(*data))
 
+    def test_an_augmentation_to_a_shape_that_the_model_does_not_take(self, data):
+        with pytest.raises(ValueError, match=r"`augment\(x\)` must be of a shape that the model takes, \(None, 2\)"):
+            measure(linear(), data, augment=lambda batch: np.repeat(batch, 2, axis=1))
+
     def test_models_of_other_outputs(self, data):
         inputs = keras.Input((2,))
         two = keras.Model(inputs, [layers.Dense(3)(inputs), layers.Dense(3)(inputs)])

@@ -790,6 +790,10 @@ def test_what_is_no_flag_is_refused(flag):
         ({"reduction": ["sum"]}, "`reduction` must be a string"),
         ({"reduction": "median"}, "`reduction`"),
         ({"dtype": "int32"}, "`dtype` must be a float dtype"),
+        ({"dtype": "False"}, "`dtype` must be a float dtype"),
+        ({"dtype": np.zeros(3)}, "`dtype` must be a float dtype"),
+        ({"label_smoothing": 10**400}, "`label_smoothing` must be a number"),
+        ({"label_smoothing": 10**5000}, "`label_smoothing` must be a number"),  # which has no repr
         ({"axis": 0.5}, "`axis` must be an integer"),
         ({"axis": True}, "`axis` must be an integer"),
         ({"axis": None}, "`axis` must be an integer"),

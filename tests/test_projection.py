@@ -501,6 +501,21 @@ class TestPasses:
         with pytest.raises(ValueError, match=r"^`x` must hold real numbers or strings. Received: dtype"):
             penultimate(sequential(layers.Dense(4)), np.zeros((2, 6, 6, 1), dtype))
 
+    @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow's layers take strings")
+    @pytest.mark.parametrize("kind", ["U", "S", "O"])
+    def test_of_strings(self, kind):
+        vectorize = layers.TextVectorization(output_mode="count", vocabulary=["a", "b"])
+        model = keras.Sequential([keras.Input((), dtype="string"), vectorize, layers.Dense(3)])
+        assert penultimate(model, np.array(["a b a", "b", "a"]).astype(kind)).tolist() == [
+            [0, 2, 1],
+            [0, 0, 1],
+            [0, 1, 0],
+        ]
+
+    def test_need_numbers_where_the_model_does(self):
+        with pytest.raises(ValueError, match=r"^`x` must hold numbers for 'sequential.*'. Received: strings"):
+            penultimate(sequential(layers.Dense(4)), np.full((2, 6, 6, 1), "a"))
+
     def test_need_examples_and_a_batch_size(self, rng):
         model = sequential(layers.Dense(4))
         with pytest.raises(ValueError, match="`x` must hold examples"):

@@ -64,13 +64,13 @@ class MutualInformation(MeasuringCallback):
         freq: int = 1,
         num_samples: int = 5,
     ):
-        self._x, self._source = x, LogitDifference(x, y, classes, augment, num_samples)
+        self._source = LogitDifference(x, y, classes, augment, num_samples)
         super().__init__(freq, log_dir, "tensorboard")
 
     def _prepare(self) -> None:
         """Draws the examples and tries a batch of them."""
         check_no_preprocessor(self.model)
-        build(self.model, self._x)
+        build(self.model, self._source.x)
         self._source.attach(self.model)
 
     def _measure(self, epoch: int) -> Measurement:
