@@ -95,12 +95,14 @@ def test_the_panels_of_a_grid_are_of_one_size_beside_their_legends(projection):
 
 
 def test_one_projection_has_labelled_axes_and_a_legend_that_covers_nothing(projection):
-    ax = class_projection(projection)
+    names = ("Ankle boot, brown", "T-shirt/top, short", "Trouser, with pockets")
+    ax = class_projection(dataclasses.replace(projection, class_names=names))
     ax.figure.savefig(io.BytesIO())  # lays it out
     assert [ax.get_xlabel(), ax.get_ylabel()] == ["First axis of the plane", "Second axis of the plane"]
     legend = ax.get_legend().get_window_extent()
     assert legend.y1 <= ax.xaxis.label.get_window_extent().y0
-    assert legend.y0 >= 0
+    assert min(legend.x0, legend.y0) >= 0
+    assert legend.x1 <= ax.figure.bbox.x1
     assert class_projection(projection, Figure().add_subplot()).get_xlabel() == "First axis of the plane"
 
 

@@ -5,6 +5,9 @@ from typing import Any
 from keras_ls._checks import shown
 
 DPI = 150
+# TensorBoard shows images 350 pixels wide and leaves out pixels of larger ones. Of twice the width it leaves out every
+# second one, so that no line of two pixels is lost.
+CARD_INCHES = 700 / DPI
 
 
 def drawn_in(ax: Any, figsize: tuple[float, float]) -> Any:

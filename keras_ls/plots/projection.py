@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_ls._checks import shown
-from keras_ls.plots._axes import drawn_in, legend_below, legend_beside, legend_inside, new_figure
+from keras_ls.plots._axes import CARD_INCHES, drawn_in, legend_below, legend_beside, legend_inside, new_figure
 from keras_ls.projection import Projection
 
 PANEL_INCHES, LEGEND_INCHES = 2.6, 1.3  # a panel with its ticks
@@ -44,13 +44,13 @@ def class_projection(projection: Projection, ax: Any = None) -> Any:
     """
     _check(projection)
     is_given = ax is not None
-    ax = drawn_in(ax, (5.0, 5.2))
+    ax = drawn_in(ax, (CARD_INCHES, CARD_INCHES + 0.4))
     _draw(projection, ax)
     ax.set(**dict(zip(("xlabel", "ylabel"), AXIS_LABELS, strict=True)))
     if is_given:
         legend_inside(ax, markerscale=1.6)
     else:
-        legend_below(ax, markerscale=1.6, ncols=4, columnspacing=1.2)
+        legend_below(ax, markerscale=1.6, ncols=2)
     return ax
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ls._checks import check_flag, shown
 from keras_ls.calibration import ReliabilityCurve
-from keras_ls.plots._axes import drawn_in, legend_below, legend_inside
+from keras_ls.plots._axes import CARD_INCHES, drawn_in, legend_below, legend_inside
 
 # Bins with a smaller share of the predictions are pale points without a line.
 SMALLEST_SHARE = 5e-3
@@ -64,7 +64,7 @@ def reliability_diagram(
     curves = _named(curve_or_curves)
     check_flag("band", band)
     is_given = ax is not None
-    ax = drawn_in(ax, (5.0, 5.9 + 0.22 * (len(curves) + band)))
+    ax = drawn_in(ax, (CARD_INCHES, CARD_INCHES + 0.8 + 0.22 * (len(curves) + band)))
     strip = ax.inset_axes((0.0, -0.17, 1.0, 0.14), sharex=ax)
     for place, (name, curve) in enumerate(curves.items()):
         color = f"C{place}"
