@@ -16,6 +16,7 @@ from harness import BACKEND
 from keras import layers
 
 from keras_ls.distillation import Distiller, _lock, teacher_logits
+from keras_ls.distillation._cache import load_or_compute
 from keras_ls.distillation._format import read_complete
 from keras_ls.distillation._identity import identity_of
 from keras_ls.distillation._inputs import Fingerprint
@@ -185,8 +186,8 @@ def test_an_interrupted_file_goes_on_where_it_was(done, torn, x, tmp_path, monke
         with pytest.raises(KeyboardInterrupt):
             teacher_logits(teacher, x, 8, path)
     assert not path.exists()  # half a file is none
-    (part,) = tmp_path.glob("*.part")
-    if torn and done:  # the machine went down in the middle of a row
+    assert len(os.listdir(tmp_path)) == (2 if done else 0)
+    for part in tmp_path.glob("*.part") if torn else ():  # the machine went down in the middle of a row
         with open(part, "r+b") as file:
             file.truncate(part.stat().st_size - torn)
     seen = counting(monkeypatch)
@@ -257,6 +258,18 @@ def test_another_teacher_or_other_data_are_noticed(how, complete, x, tmp_path, m
     assert os.listdir(tmp_path) == ["zt.npy"]
     if old is not None:  # what was read before stays what it was
         np.testing.assert_allclose(old, network().predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has strings")
+@pytest.mark.parametrize("output_mode", ["multi_hot", "tf_idf"])
+def test_another_adapted_vocabulary_is_noticed(output_mode, tmp_path):
+    dense, x = layers.Dense(K), np.array([["a"], ["b"], ["a b"]])
+    for text in (["a", "b", "b"], ["a", "a", "b"], ["a", "a", "b b"]):
+        lookup = layers.TextVectorization(output_mode=output_mode)
+        lookup.adapt(text)
+        teacher = keras.Sequential([keras.Input((1,), dtype="string"), lookup, dense])
+        found = teacher_logits(teacher, x, path=tmp_path / "zt.npy")
+        np.testing.assert_array_equal(found, teacher_logits(teacher, x))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"nonsense", "cut", "no mark", "other mark", "zip"])
@@ -356,6 +369,18 @@ def test_files_of_earlier_versions_stay_valid(x, tmp_path, monkeypatch):
     assert identity_of(fingerprint.digest(), "exact") == "2ea16274aa4a5237496d9b6fb8c76c66"
 
 
+def test_the_order_of_bytes_of_an_earlier_file_is_not_damaged(x, tmp_path):
+    path, teacher = tmp_path / "zt.npy", network()
+    whole = np.array(teacher_logits(teacher, x, path=path))
+    mark = path.read_bytes()[-34:-2].decode()
+    np.save(path, whole)
+    with open(path, "ab") as file:
+        file.write(json.dumps({"keras_ls.teacher_logits": mark}).encode())
+    path.write_bytes(path.read_bytes().replace(b"'<f4'", b"'>f4'"))  # one bit
+    with pytest.warns(UserWarning, match="is damaged in its header or trailer; all rows are computed again"):
+        np.testing.assert_allclose(teacher_logits(teacher, x, path=path), whole, rtol=1e-5, atol=1e-6)
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -395,8 +420,8 @@ def test_a_damaged_shape_takes_no_memory(tmp_path):
     stored = read_complete(str(path), data[-34:-2].decode(), 48_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert stored is not None
     assert stored.array is None
+    assert stored.damage
     assert peak < 1e6  # the file has 19 MB
 
 
@@ -596,6 +621,36 @@ def test_without_locks_rows_are_computed_under_a_name_of_their_own(x, tmp_path, 
     np.testing.assert_allclose(teacher_logits(teacher, x, 8, path), teacher.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
     assert sum(seen) == 50
     np.testing.assert_array_equal(np.load(path), teacher_logits(teacher, x, 8, path))
+    assert os.listdir(tmp_path) == ["zt.npy"]  # nobody would find the interrupted rows
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
+def test_a_process_killed_at_any_moment_leaves_no_wrong_row(rng, tmp_path):
+    path, whole = tmp_path / "zt.npy", rng.standard_normal((2500, K)).astype("float32")
+
+    def compute(size, seen):
+        batches = ((len(whole[at : at + size]), slice(at, at + size)) for at in range(0, len(whole), size))
+        return load_or_compute(str(path), 32 * "0", len(whole), batches, lambda rows: seen.append(rows) or whole[rows])
+
+    for kill in range(40):
+        child = os.fork()
+        if child == 0:
+            compute(size=(7, 100)[kill % 2], seen=[])
+            os._exit(0)
+        time.sleep(rng.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        if path.exists():
+            np.testing.assert_array_equal(np.load(path), whole)
+            if kill % 4:
+                path.unlink()
+    path.unlink(missing_ok=True)
+    np.testing.assert_array_equal(compute(64, seen := []), whole)
+    np.testing.assert_array_equal(compute(64, again := []), whole)
+    assert len(seen) <= 40
+    assert not again
+    assert os.listdir(tmp_path) == ["zt.npy"]
 
 
 def test_windows_locks_a_byte_that_nobody_reads(tmp_path, monkeypatch):

@@ -20,15 +20,9 @@ from typing import Any
 import numpy as np
 
 from keras_ls._checks import shown
-from keras_ls.distillation._format import (
-    Layout,
-    marked_identity,
-    read_complete,
-    read_layout,
-    write_header,
-    write_trailer,
-)
+from keras_ls.distillation._format import marked_identity, read_complete, read_layout, write_header, write_trailer
 from keras_ls.distillation._lock import LocksUnsupportedError, open_locked, remove_locked, try_open_locked
+from keras_ls.distillation._sources import check_row_shape
 
 
 def cache_path(path: Any) -> str:
@@ -42,7 +36,8 @@ def cache_path(path: Any) -> str:
         if not os.path.basename(name):
             raise IsADirectoryError("it names no file")
         name = os.path.realpath(name)
-        os.makedirs(os.path.dirname(name), exist_ok=True)
+        if marked_identity(name) == "":
+            os.makedirs(os.path.dirname(name), exist_ok=True)
     except (TypeError, ValueError, OSError) as error:  # ValueError: a null character
         raise _unwritable(path, error) from error
     _check_replaceable(name)
@@ -92,15 +87,6 @@ def load_or_compute(
     return found
 
 
-def check_row_shape(rows: np.ndarray, expected: tuple[int, ...]) -> None:
-    """Raises ValueError if rows of logits have another shape than those before."""
-    if rows.shape[1:] != expected:
-        raise ValueError(
-            "`teacher` must give logits of one shape for all examples (do sequences differ in length?). "
-            f"Its logits change their shape: {rows.shape[1:]} after {expected}."
-        )
-
-
 class _UnfinishedRows:
     """The rows that an open pair of files holds, without gaps from the first one on.
 
@@ -114,22 +100,21 @@ class _UnfinishedRows:
 
     def __init__(self, log: FileIO, num_rows: int):
         self.log, self.num_rows, self.done = log, num_rows, 0
-        self.layout: Layout | None = None
         part = _part_of(log)
         self.part = open(part, "r+b" if os.path.exists(part) else "w+b")  # noqa: SIM115
-        layout = read_layout(self.part, num_rows)
-        if layout is None:
+        self.layout = read_layout(self.part, num_rows)
+        if self.layout is None:
             return
         log.seek(0)
         for line in log.readall().split(b"\n"):
             with contextlib.suppress(TypeError, ValueError):  # the line, or its rows, were cut off or damaged
                 start, stop, checksum = json.loads(line)
-                if start == self.done < stop <= num_rows and layout.checksum(self.part, start, stop) == checksum:
-                    self.layout, self.done = layout, stop
+                if start == self.done < stop <= num_rows and self.layout.checksum(self.part, start, stop) == checksum:
+                    self.done = stop
 
     def add(self, start: int, rows: np.ndarray) -> None:
         """Writes those of `rows`, the first of which is row `start`, that are not there; then the line that says so."""
-        if self.layout is None:
+        if self.layout is None or not self.done:
             self.layout = write_header(self.part, (self.num_rows, *rows.shape[1:]), rows.dtype)
         check_row_shape(rows, self.layout.shape[1:])
         self.part.seek(self.layout.position(self.done))
@@ -163,31 +148,29 @@ class _UnfinishedRows:
 def _unfinished_rows(path: str, identity: str, num_rows: int) -> Iterator[_UnfinishedRows]:
     """Opens the rows of that identity which there are for `path`, once nobody else adds to them.
 
-    Afterwards they are deleted, unless an interruption or an error leaves some to the next computation.
+    Afterwards they are deleted, unless an interruption or an error leaves some to a later computation.
     """
     log_path, is_shared = f"{path}.{identity}.log", True
     try:
         try:
             log = open_locked(log_path)
         except LocksUnsupportedError:
-            os.remove(log_path)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(log_path)
             # A name of its own, which nobody else finds: once interrupted, these rows are lost.
             log, is_shared = FileIO(f"{path}.{identity}.{secrets.token_hex(8)}.log", "a+"), False
-        rows = _UnfinishedRows(log, num_rows)
     except OSError as error:
         raise _unwritable(path, error) from error
-    is_kept = True
     with log:
+        rows = _UnfinishedRows(log, num_rows)
         try:
             with rows.part:
                 yield rows
-            is_kept = False
-        except Exception:
-            is_kept = is_shared and rows.done > 0
-            raise
-        finally:
-            if not is_kept:
+        except BaseException:
+            if not (is_shared and rows.done):
                 _delete(log)
+            raise
+        _delete(log)
 
 
 def _remove_abandoned(path: str) -> None:
@@ -214,11 +197,8 @@ def _part_of(log: FileIO) -> str:
 
 def _check_replaceable(path: str) -> None:
     """Raises ValueError if there is something at `path` that is not a file of logits."""
-    try:
-        if marked_identity(path) is not None:
-            return
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    if marked_identity(path) is not None:
+        return
     if os.path.isdir(path):
         kind = "a folder"
     else:

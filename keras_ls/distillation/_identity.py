@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import pathlib
+import tempfile
 
 import keras
 from keras import ops
@@ -16,6 +18,17 @@ def teacher_digest(teacher: keras.Model) -> str:
         array = ops.convert_to_numpy(variable)
         digest.update(f"{variable.dtype} {array.shape}".encode())
         update_digest(digest, array)
+    for layer in teacher._flatten_layers():
+        # Adapted vocabularies and their weights are neither settings nor weights of the model.
+        if hasattr(layer, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                layer.save_assets(folder)
+                for file in sorted(pathlib.Path(folder).iterdir()):
+                    digest.update(file.read_bytes())
+            arrays: dict = {}
+            layer.save_own_variables(arrays)
+            for array in arrays.values():
+                update_digest(digest, ops.convert_to_numpy(array))
     return digest.hexdigest()
 
 

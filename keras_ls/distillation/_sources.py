@@ -156,6 +156,15 @@ def _stands_for(network: keras.Model, model: keras.Model) -> bool:
     return not any(layer.activity_regularizer and id(layer) not in called for layer in model._flatten_layers())
 
 
+def check_row_shape(rows: np.ndarray, expected: tuple[int, ...]) -> None:
+    """Raises ValueError if rows of logits have another shape than those before."""
+    if rows.shape[1:] != expected:
+        raise ValueError(
+            "`teacher` must give logits of one shape for all examples (do sequences differ in length?). "
+            f"Its logits change their shape: {rows.shape[1:]} after {expected}."
+        )
+
+
 def _check_rows(network: keras.Model, shape: tuple[int, ...], expected: int) -> None:
     if len(shape) > 1 and shape[0] == expected:
         return

@@ -10,10 +10,10 @@ from keras_ls._arrays import log_softmax
 from keras_ls._checks import check_count, check_flag, check_optional_flag, check_positive, shown
 from keras_ls._predictions import kept_random_state
 from keras_ls._rows import LARGEST_PROBABILITY, labelled_rows
-from keras_ls.distillation._cache import cache_path, check_row_shape, load_or_compute
+from keras_ls.distillation._cache import cache_path, load_or_compute
 from keras_ls.distillation._identity import identity_of, teacher_digest
 from keras_ls.distillation._inputs import Inputs
-from keras_ls.distillation._sources import LogitSource, logit_source
+from keras_ls.distillation._sources import LogitSource, check_row_shape, logit_source
 
 # Elements of one block of probabilities.
 _BLOCK_SIZE = 2**20
