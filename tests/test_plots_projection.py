@@ -73,7 +73,7 @@ def test_a_grid_has_the_titles_of_its_dicts(projection):
     )
     assert [ax.get_title() for ax in figure.axes] == ["hard", "smoothed", "", ""]
     assert [ax.get_ylabel() for ax in figure.axes] == ["first", "", "second", ""]
-    assert [figure.get_supxlabel(), figure.get_supylabel()] == ["First axis of the plane", "Second axis of the plane"]
+    assert [text.get_text() for text in figure.texts] == ["First axis of the plane", "Second axis of the plane"]
     legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes if ax.get_legend()]
     assert legends == [["five", "two", "nine", "templates"], ["a", "b", "c", "templates"]]
     for ax in figure.axes:

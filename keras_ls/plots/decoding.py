@@ -13,13 +13,8 @@ LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "ece": "ECE", "nll": "NLL 
 LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
 HIGHEST_IS_BEST = ("bleu", "accuracy", "token_accuracy")
 LOGARITHMIC = ("beam_width",)  # what is doubled from one value to the next
-STAR: dict[str, Any] = {
-    "marker": "*",
-    "markersize": 13,
-    "linestyle": "",
-    "markeredgecolor": "white",
-    "markeredgewidth": 0.5,
-}
+# Hollow, so that it hides no point.
+STAR: dict[str, Any] = {"marker": "*", "markersize": 15, "markerfacecolor": "none", "linestyle": ""}
 LEGEND_INCHES = 1.5
 
 

@@ -60,11 +60,15 @@ def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -
 
 
 def _draw(ax: Any, gamma: np.ndarray, accuracy: np.ndarray, color: str, marker: str, name: str) -> None:
+    from matplotlib.colors import to_rgba
+
     mean, low, high = accuracy.mean(axis=0), accuracy.min(axis=0), accuracy.max(axis=0)
     if len(accuracy) > 1:
         ax.fill_between(gamma, low, high, color=color, alpha=0.12, linewidth=0, zorder=2)
         ax.errorbar(gamma, mean, (mean - low, high - mean), color=color, linestyle="", linewidth=1, capsize=2, zorder=2)
-    ax.plot(gamma, mean, color=color, marker=marker, markersize=5, linewidth=1.6, label=name, zorder=3)
+    # Markers that one sees through: points of other curves are often very near.
+    markers = {"marker": marker, "markersize": 6, "markerfacecolor": to_rgba(color, 0.3), "markeredgecolor": color}
+    ax.plot(gamma, mean, color=color, linewidth=1.4, label=name, zorder=3, **markers)
 
 
 def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -72,6 +72,8 @@ def reliability_diagram(
         _draw_shares(strip, curve, color, place, len(curves))
         if band:
             _draw_band(ax, curve, color if len(curves) > 1 else "0.5")
+        else:
+            _fill_gaps(ax, curve, color)
     if band:
         label = f"{100 * LEVEL:g} % range by chance, if calibrated"
         ax.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=label)
@@ -101,13 +103,21 @@ def _label(name: str, curve: ReliabilityCurve) -> str:
 
 def _draw_curve(ax: Any, curve: ReliabilityCurve, color: str, label: str) -> None:
     # One prediction alone is right or wrong: its point, or a line to it, would draw attention to chance.
-    counts = _counts(curve)
-    size, alpha = 12 + 120 * _shares(curve), np.where(counts, 1.0, PALE)
+    size, alpha = 12 + 120 * _shares(curve), np.where(_counts(curve), 1.0, PALE)
     ax.scatter(curve.confidence, curve.accuracy, size, color=color, alpha=alpha, clip_on=False, zorder=4, **EDGE)
-    confidence, accuracy = (np.where(counts, values, np.nan) for values in (curve.confidence, curve.accuracy))
+    confidence, accuracy = _points(curve)
     ax.vlines(confidence, confidence, accuracy, color=color, linewidth=2, alpha=0.35, zorder=2)
-    ax.fill_between(confidence, confidence, accuracy, color=color, alpha=0.12, linewidth=0, zorder=2)
     ax.plot(confidence, accuracy, color=color, linewidth=1.6, label=label, zorder=3)
+
+
+def _fill_gaps(ax: Any, curve: ReliabilityCurve, color: str) -> None:
+    confidence, accuracy = _points(curve)
+    ax.fill_between(confidence, confidence, accuracy, color=color, alpha=0.12, linewidth=0, zorder=2)
+
+
+def _points(curve: ReliabilityCurve) -> list[np.ndarray]:
+    """Confidence and accuracy, NaN in bins that hold next to nothing."""
+    return [np.where(_counts(curve), values, np.nan) for values in (curve.confidence, curve.accuracy)]
 
 
 def _draw_band(ax: Any, curve: ReliabilityCurve, color: str) -> None:
