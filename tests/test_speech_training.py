@@ -307,3 +307,5 @@ def test_attention_picture(rng):
     assert image.ndim == 4
     assert len(np.unique(image)) > 10
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()][:2] == ["a", "␣"]
+    assert figure.axes[0].get_xlabel() == "Time (seconds)"
+    assert figure.axes[1].get_ylabel() == "Attention weight"

@@ -26,9 +26,10 @@ def attention_picture(weights: np.ndarray, labels: list[str], title: str = "") -
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     ax = figure.add_subplot()
     extent = (0, weights.shape[1] * SECONDS_AN_OUTPUT, len(labels) - 0.5, -0.5)
-    ax.imshow(weights, aspect="auto", interpolation="nearest", cmap="Greys", vmin=0, vmax=1, extent=extent)
+    image = ax.imshow(weights, aspect="auto", interpolation="nearest", cmap="Greys", vmin=0, vmax=1, extent=extent)
     ax.set_yticks(range(len(labels)), [label.replace(" ", "␣").replace("$", r"\$") for label in labels], fontsize=7)
     ax.set(xlabel="Time (seconds)", ylabel="Next token")
+    figure.colorbar(image, label="Attention weight", aspect=40)
     ax.set_title(title.replace("$", r"\$"), fontsize=9)
     return figure
 
