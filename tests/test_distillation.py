@@ -230,6 +230,42 @@ def test_sequences_count_what_the_mask_and_the_weights_leave(rng):
     )
 
 
+@pytest.mark.parametrize("beta", [0.4, 1.0])
+@pytest.mark.parametrize("cached", [False, True])
+def test_both_terms_count_the_weights_of_masked_sequences_once(cached, beta, rng):
+    tokens, labels = rng.integers(1, 9, (6, 3)), rng.integers(0, K, (6, 3))
+    tokens[:3, 2] = 0
+    embeddings, kernels = rng.standard_normal((2, 9, D)), rng.standard_normal((2, D, K))
+
+    def model(which):
+        found = keras.Sequential(
+            [keras.Input((3,)), layers.Embedding(9, D, mask_zero=True), layers.Dense(K, use_bias=False)]
+        )
+        found.set_weights([embeddings[which], kernels[which]])
+        return found
+
+    z, zt = (embeddings[which][tokens] @ kernels[which] for which in range(2))
+    each = (1 - beta) * reference.cross_entropy(np.eye(K)[labels], z)
+    own = 1.0 if beta == 1.0 else 2.0
+    each = each + beta * reference.cross_entropy(reference.softmax(zt / 2.0), z / own)
+    by_class = np.array([1.0, 3.0, 0.5, 0.0], "float32")
+    positions = {"weights": rng.uniform(0, 2, (6, 3)).astype("float32")}
+    if cached:
+        positions["class_weight"] = by_class[labels]
+    if cached and beta == 1.0:  # Keras's own losses take no weight per sequence where there is a mask
+        positions["one per sequence"] = np.repeat(np.arange(6, dtype="float32")[:, None], 3, axis=1)
+    for name, weights in positions.items():
+        distiller = Distiller(None if cached else model(1), model(0), 2.0, beta)
+        y = {"labels": labels, "teacher_logits": zt.astype("float32")} if cached else labels
+        options = {"sample_weight": {"labels": weights, "teacher_logits": weights} if cached else weights}
+        if name == "one per sequence":
+            y, options = {"teacher_logits": y["teacher_logits"]}, {"sample_weight": weights[:, 0]}
+        if name == "class_weight":
+            options = {"class_weight": dict(enumerate(by_class.tolist()))}
+        loss, _ = one_step(distiller, tokens, y, **options)
+        assert loss == pytest.approx((each * weights)[tokens > 0].mean(), rel=1e-5), name
+
+
 @pytest.mark.parametrize("softmax", [False, True])
 def test_penalties_of_the_student_count_once_whatever_beta_is(softmax, rng):
     x, y = data(rng)

@@ -58,7 +58,8 @@ class MatchingLoss(keras.losses.Loss):
             teacher, student = (ops.where(counts, ops.cast(z, self.dtype), 0.0) for z in (teacher, student))
             set_mask(student, mask)
         if sample_weight is not None:
-            sample_weight = spread("sample_weight", sample_weight, y_pred[..., 0])
+            # A copy: on PyTorch, Keras multiplies weights by the mask in place, before the compiled loss sees them.
+            sample_weight = ops.copy(spread("sample_weight", sample_weight, y_pred[..., 0]))
         return super().__call__(teacher, student, sample_weight)
 
     def call(self, y_true, y_pred):
