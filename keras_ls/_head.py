@@ -63,7 +63,7 @@ class Probe:
 
     def forward(self, x: Any, batch_size: int = 256) -> Forward:
         """One pass over `x`, an array, a list or dict of arrays, or a dataset, as `model.predict` takes them."""
-        check_count("batch_size", batch_size)
+        batch_size = check_count("batch_size", batch_size)
         arrays = None if is_dataset(x) else input_arrays("x", x)
         if arrays is not None:
             check_fits("x", arrays, self._watching.model)

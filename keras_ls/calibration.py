@@ -92,7 +92,7 @@ def reliability_curve(
     Reference:
         Müller, Kornblith and Hinton 2019, section 3 and Figure 2; Guo et al. 2017.
     """
-    check_count("num_bins", num_bins)
+    num_bins = check_count("num_bins", num_bins)
     return curve_of(_checked_rows(y_true, y_pred, from_logits, sample_weight, ignore_class), num_bins)
 
 
@@ -151,7 +151,7 @@ def calibration_error(
     """
     check_choice("norm", norm, _NORMS)
     check_choice("binning", binning, ("uniform", "quantile"))
-    check_count("num_bins", num_bins)
+    num_bins = check_count("num_bins", num_bins)
     if check_flag("debiased", debiased) and norm != "l2":
         raise ValueError(f"`debiased=True` needs norm='l2'. Received: norm={norm!r}.")
     rows = _checked_rows(y_true, y_pred, from_logits, sample_weight, ignore_class)
@@ -218,7 +218,7 @@ def calibrate(
     Reference:
         Guo et al. 2017, section 4.2.
     """
-    check_count("batch_size", batch_size)
+    batch_size = check_count("batch_size", batch_size)
     check_optional_flag("from_logits", from_logits)
     check_no_preprocessor(model, "model")
     data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)

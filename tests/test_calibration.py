@@ -248,6 +248,12 @@ class TestCalibrationError:
         for norm in ("l1", "l2", "max"):
             assert calibration_error([0, 1], np.eye(2), norm=norm) == 0.0
 
+    @pytest.mark.parametrize("binning", ["uniform", "quantile"])
+    def test_the_number_of_bins_may_be_a_scalar_tensor(self, rng, binning):
+        labels, logits = predictions(rng)
+        given = (calibration_error(labels, logits, n, "l1", binning, from_logits=True) for n in (3, ops.array(3)))
+        assert next(given) == next(given)
+
     @pytest.mark.parametrize("options", [{"norm": "l3"}, {"binning": "equal"}, {"num_bins": 0}])
     def test_refuses(self, options):
         with pytest.raises(ValueError, match=f"`{next(iter(options))}`"):
