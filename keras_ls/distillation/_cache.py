@@ -10,7 +10,6 @@ import contextlib
 import glob
 import json
 import os
-import re
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -175,11 +174,10 @@ def _unfinished_rows(path: str, identity: str, num_rows: int) -> Iterator[_Unfin
 
 def _remove_abandoned(path: str) -> None:
     """Deletes unfinished files for `path` that no process adds to."""
-    named = re.compile(re.escape(path) + r"\.[0-9a-f]{32}\.(part|log)")
-    stems = {name.rpartition(".")[0] for name in glob.glob(f"{glob.escape(path)}.*") if named.fullmatch(name)}
-    for stem in stems:
+    stem = glob.escape(path) + "." + 32 * "[0-9a-f]"
+    for name in [*glob.glob(f"{stem}.log"), *glob.glob(f"{stem}.part")]:
         with contextlib.suppress(OSError):  # somebody else deletes it, or has it open on Windows
-            log = try_open_locked(f"{stem}.log")
+            log = try_open_locked(f"{name.rpartition('.')[0]}.log")
             if log is not None:
                 _delete(log)
 
