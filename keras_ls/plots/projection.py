@@ -84,7 +84,7 @@ def projection_grid(projections: Any) -> Any:
         Müller, Kornblith and Hinton 2019, Figure 1.
     """
     row_titles, column_titles, rows = _grid(projections)
-    figure = new_figure((PANEL_INCHES * len(rows[0]) + LEGEND_INCHES, PANEL_INCHES * len(rows) + 0.4))
+    figure = new_figure((PANEL_INCHES * len(rows[0]) + LEGEND_INCHES, PANEL_INCHES * len(rows) + 0.6))
     # One grid for all panels, so that they are of one size.
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
     for ax, column_title in zip(axes[0], column_titles, strict=True):
