@@ -20,8 +20,9 @@ from keras_ls._temperature import TemperatureScaling
 
 GUESSED_SIZES = (32, 224)
 GIVE_THE_LAYER = "Give the last Dense of one of them in its place, model.get_layer(name)."
-# Held during a pass, which may replace the methods of layers (that models may share) while it is traced.
-_ONE_AT_A_TIME = threading.RLock()
+# Held during a pass, which may replace the methods of layers (that models may share) while it is traced, and on JAX
+# takes the weights out meanwhile.
+ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Probe:
         if arrays is not None:
             check_fits("x", arrays, self._watching.model)
         variables = self._watching.model.variables
-        with _ONE_AT_A_TIME, kept_random_state(), values_kept_on_error(variables):
+        with ONE_AT_A_TIME, kept_random_state(), values_kept_on_error(variables):
             if arrays is None:
                 check_ends("x", x)
                 found = self._watching.predict(x, verbose=0)
@@ -117,7 +118,7 @@ def find_head(model: keras.Model) -> layers.Dense:
     for size in (None, *GUESSED_SIZES) if inputs is not None else ():
         record = _Record()
         try:
-            with _ONE_AT_A_TIME:
+            with ONE_AT_A_TIME:
                 outputs = _trace(model, inputs, size, record)
         except Exception:  # whatever the layers and the backend raise
             continue

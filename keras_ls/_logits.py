@@ -1,13 +1,16 @@
 """The logits of a classifier, found from the layers that it ends in."""
 
+import contextlib
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops, tree
 
 from keras_ls._arrays import smallest_probability
 from keras_ls._checks import shown
 from keras_ls._outputs import check_output, of_output, output_model, single
+from keras_ls._rows import LARGEST_PROBABILITY
 from keras_ls._temperature import TemperatureScaling
 
 # Layers that apply an `activation` last, and nothing after it.
@@ -117,7 +120,10 @@ class LinearHead(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_ls")
 class LogProbabilities(layers.Layer):
-    """Logarithm of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds."""
+    """Logarithm of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
+
+    It is NaN below 0 and above 1.01, where `inputs` are no probabilities.
+    """
 
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -125,9 +131,8 @@ class LogProbabilities(layers.Layer):
 
     def call(self, inputs):
         """Returns log p."""
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        wide = ops.cast(inputs, "float64" if dtype == "float64" else "float32")
-        return ops.log(ops.maximum(wide, smallest_probability(dtype)))
+        probabilities, smallest = _probabilities(inputs)
+        return ops.log(ops.maximum(probabilities, smallest))
 
     def compute_output_shape(self, input_shape):
         """The shape of the probabilities."""
@@ -138,7 +143,8 @@ class LogProbabilities(layers.Layer):
 class LogOdds(layers.Layer):
     """log(p/(1 − p)) of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
 
-    1 − p is taken in the wider dtype: a float32 probability of 1 has log-odds of 87.
+    1 − p is taken in the wider dtype: a float32 probability of 1 has log-odds of 87. They are NaN below 0 and above
+    1.01, where `inputs` are no probabilities.
     """
 
     def __init__(self, **kwargs):
@@ -147,21 +153,26 @@ class LogOdds(layers.Layer):
 
     def call(self, inputs):
         """Returns log(p/(1 − p))."""
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        wide = ops.cast(inputs, "float64" if dtype == "float64" else "float32")
-        smallest = smallest_probability(dtype)
-        return ops.log(ops.maximum(wide, smallest)) - ops.log(ops.maximum(1.0 - wide, smallest))
+        probabilities, smallest = _probabilities(inputs)
+        return ops.log(ops.maximum(probabilities, smallest)) - ops.log(ops.maximum(1.0 - probabilities, smallest))
 
     def compute_output_shape(self, input_shape):
         """The shape of the probabilities."""
         return input_shape
 
 
+def _probabilities(inputs: Any) -> tuple[Any, float]:
+    """`inputs` in float32 or wider, NaN where they are no probabilities, and what stands for a probability of 0."""
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    wide = ops.cast(inputs, "float64" if dtype == "float64" else "float32")
+    return ops.where((wide >= 0) & (wide <= LARGEST_PROBABILITY), wide, np.nan), smallest_probability(dtype)
+
+
 def _logits(tensor: Any) -> Any:
     """The symbolic logits behind `tensor`, the symbolic output of a model: `tensor` itself where it holds them."""
-    operation, node_index, _ = tensor._keras_history
+    operation, node_index, place = tensor._keras_history
     arguments = operation._inbound_nodes[node_index].arguments
-    found = _before_softmax(operation, tensor.shape)
+    found = _before_softmax(operation, tensor.shape, place)
     if found == "output":
         return tensor
     if found == "through":
@@ -190,8 +201,8 @@ def _logarithm(tensor: Any) -> Any:
     return layer(name=f"{tensor._keras_history[0].name}_log")(tensor)
 
 
-def _before_softmax(layer: Any, shape: tuple[int | None, ...]) -> str | layers.Layer:
-    """Where the logits of the output, of the given shape, of a last layer are.
+def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -> str | layers.Layer:
+    """Where the logits of an output of a last layer, of the given shape and at the given place, are.
 
     Returns:
         "output": there; "input": what it is given; "through": ask the layer before; "nowhere": only probabilities can
@@ -204,7 +215,7 @@ def _before_softmax(layer: Any, shape: tuple[int | None, ...]) -> str | layers.L
     if isinstance(layer, keras.Model):
         if not _is_readable(layer):
             raise _Unreadable(_unreadable(layer, "is not functional, not built yet, or has a `call` of its own"))
-        output = single(layer.outputs)
+        output = layer.outputs[place]
         logits = _logits(output)
         return "output" if logits is output else keras.Model(_inputs(layer), logits, name=f"{layer.name}_logits")
     if isinstance(layer, TemperatureScaling):
@@ -273,10 +284,23 @@ def _is_readable(model: keras.Model) -> bool:
 def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Model:
     """A functional model, of one output, around one that only a call shows."""
     names = check_output(model, output)
-    symbols = tree.map_structure(
-        lambda leaf: keras.Input(tuple(leaf.shape[1:]), dtype=keras.backend.standardize_dtype(leaf.dtype)), inputs
-    )
-    return keras.Model(symbols, single(of_output(model(symbols), output, names)), name=model.name)
+
+    def called(rank_alone: bool) -> keras.Model:
+        def symbol(leaf):
+            shape = [None if rank_alone else size for size in leaf.shape[1:]]
+            return keras.Input(shape, dtype=keras.backend.standardize_dtype(leaf.dtype))
+
+        symbols = tree.map_structure(symbol, inputs)
+        return keras.Model(symbols, single(of_output(model(symbols), output, names)), name=model.name)
+
+    if not model.built:
+        model(inputs, training=False)
+    # Sequences may then be of any length, but not every layer can be traced with sizes that are unknown.
+    with contextlib.suppress(Exception):
+        network = called(rank_alone=True)
+        if network.output_shape[-1] is not None:
+            return network
+    return called(rank_alone=False)
 
 
 def _inputs(model: keras.Model) -> Any:

@@ -13,7 +13,7 @@ from keras import ops
 from keras_ls._arrays import taken, to_numpy
 from keras_ls._checks import check_count, shown
 from keras_ls._clusters import RANK_TOLERANCE, ClusterStatistics, cluster_statistics, with_one
-from keras_ls._head import Forward, Probe, check_built, dense_of, find_head
+from keras_ls._head import ONE_AT_A_TIME, Forward, Probe, check_built, dense_of, find_head
 from keras_ls._model_inputs import input_arrays, length
 from keras_ls._outputs import of_output, output_names
 
@@ -344,8 +344,9 @@ def _check_steps(labels: np.ndarray, run: Forward) -> None:
 
 
 def _templates(dense: Any) -> np.ndarray:
-    kernel = _at_least_float32(dense.kernel)
-    bias = np.zeros(kernel.shape[1], kernel.dtype) if dense.bias is None else _at_least_float32(dense.bias)
+    with ONE_AT_A_TIME:
+        kernel = _at_least_float32(dense.kernel)
+        bias = np.zeros(kernel.shape[1], kernel.dtype) if dense.bias is None else _at_least_float32(dense.bias)
     return np.concatenate([kernel.T, bias[:, None]], axis=1)
 
 

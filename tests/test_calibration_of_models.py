@@ -421,6 +421,17 @@ class TestSeveralOutputs:
 
     @pytest.mark.parametrize("as_dict", [True, False])
     @pytest.mark.parametrize("output", ["kind", "good"])
+    def test_of_a_nested_model(self, rng, as_dict, output):
+        inner, x, y, _ = self.case(rng, as_dict)
+        inputs = keras.Input((5,))
+        found = inner(inputs)
+        kind, good = (found["kind"], found["good"]) if as_dict else found
+        model = keras.Model(inputs, {"kind": layers.Identity()(kind), "good": good})
+        temperatures = [calibrate(m, x, y, output=output).layers[-1].temperature for m in (inner, model)]
+        assert float(temperatures[0]) == pytest.approx(float(temperatures[1]), rel=1e-6)
+
+    @pytest.mark.parametrize("as_dict", [True, False])
+    @pytest.mark.parametrize("output", ["kind", "good"])
     def test_calibrate(self, rng, as_dict, output):
         model, x, y, _ = self.case(rng, as_dict)
         calibrated = calibrate(model, x, y, output=output)
@@ -454,6 +465,15 @@ class Subclassed(keras.Model):
 
     def get_config(self):
         return {**super().get_config(), "activation": self.activation}
+
+
+class SubclassedSequences(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.dense = layers.Embedding(9, 5, mask_zero=True), layers.Dense(4)
+
+    def call(self, inputs):
+        return self.dense(self.embedding(inputs))
 
 
 @keras.saving.register_keras_serializable(package="test_calibration_of_models")
@@ -503,6 +523,28 @@ class TestFromLogits:
         found = calibrate(model, x, labels, from_logits=False).layers[-1].temperature
         wanted = keras_ls.TemperatureScaling().fit(np.log(x), labels).temperature
         assert float(found) == pytest.approx(float(wanted), rel=1e-3)
+
+    @pytest.mark.parametrize("units", [1, 3])
+    def test_logits_are_not_taken_for_probabilities(self, rng, units):
+        """They were cut off at 0, and T was 100."""
+        x, labels = rng.normal(size=(80, 4)).astype("float32"), rng.integers(0, 2, 80)
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(units, kernel_initializer="normal")])
+        with pytest.raises(ValueError, match="NaN"):
+            calibrate(model, x, labels, from_logits=False)
+
+    @pytest.mark.parametrize("is_built", [True, False])
+    def test_a_subclassed_model_of_sequences_of_any_length(self, rng, is_built):
+        model, batches = SubclassedSequences(), [rng.integers(0, 9, (6, length)).astype("int32") for length in (5, 7)]
+        if is_built:
+            model(batches[0])
+
+        calibrated = calibrate(model, Batches([(batch, batch % 4) for batch in batches]), from_logits=True)
+        mask = np.concatenate([batch.reshape(-1) for batch in batches]) != 0
+        logits = np.concatenate([numpy(model(batch)).reshape(-1, 4) for batch in batches])
+        labels = np.concatenate([batch.reshape(-1) % 4 for batch in batches])
+        wanted = keras_ls.TemperatureScaling().fit(logits, labels, sample_weight=mask)
+        assert float(calibrated.layers[-1].temperature) == pytest.approx(float(wanted.temperature), rel=1e-5)
+        assert calibrated.predict(batches[1], verbose=0).shape == (6, 7, 4)
 
     @pytest.mark.parametrize("activation", [None, "softmax"])
     def test_none_in_the_callback_reads_the_layers(self, rng, activation):
