@@ -1,4 +1,4 @@
-"""Tests on the oldest versions that setup.py promises and on the next Keras: `nox`, `nox -s nightly -- -k losses`.
+"""Tests in environments other than the README's: `nox`, `nox -s without_tensorflow`, `nox -s nightly -- -k losses`.
 
 What follows `--` goes to pytest.
 """
@@ -10,6 +10,8 @@ import nox
 
 ROOT = Path(__file__).parent
 NIGHTLY = "keras-nightly==3.16.0.dev2026102704"
+# What tests of the library need besides a backend; those of the demos are skipped where the demos' packages are absent.
+TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "scikit-learn>=1.3"]
 nox.options.envdir = ".venv-nox"
 
 
@@ -21,6 +23,14 @@ def oldest(session):
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in bounds), encoding="utf-8")
     session.install("-e", ".[tests]", "-c", str(constraints))
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("backend", ["jax", "torch"])
+def without_tensorflow(session, backend):
+    """Runs the tests on JAX and on PyTorch where TensorFlow is not installed."""
+    session.install("-e", f".[{backend}]", *TOOLS)
+    session.run("python", "-m", "pytest", *session.posargs, env={"KERAS_BACKEND": backend})
 
 
 @nox.session(python="3.11")

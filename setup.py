@@ -10,10 +10,10 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_ls" / "_version.py
 assert VERSION is not None
 
 # Lower bounds are the oldest versions that the tests have run with; `nox -s oldest` installs exactly these.
-PLOTS = ["matplotlib>=3.7.1"]
-DEMOS = [*PLOTS, "pillow>=10", "scikit-learn>=1.3"]
+BACKENDS = {"tensorflow": ["tensorflow>=2.16.1"], "jax": ["jax>=0.4.38"], "torch": ["torch>=2.3"]}
+DEMOS = [*BACKENDS["tensorflow"], "pillow>=10", "scikit-learn>=1.3"]
 SPEECH = [
-    *PLOTS,
+    *BACKENDS["tensorflow"],
     "espeakng-loader>=0.2.4",
     "jiwer>=3",
     "librosa>=0.10.2",
@@ -31,26 +31,54 @@ setup(
     description="Label smoothing, calibration and what they do to a Keras classifier",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="keras_ls contributors",
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["keras_ls", "keras_ls.*"]),
     package_data={"keras_ls": ["py.typed"]},
-    install_requires=["keras>=3.12", "numpy>=1.24", "tensorboard>=2.16.2", "tensorflow>=2.16.1"],
+    install_requires=["keras>=3.12", "matplotlib>=3.7.1", "numpy>=1.24", "tensorboard>=2.16.2"],
     extras_require={
-        "plots": PLOTS,
+        **BACKENDS,
         "demos": DEMOS,
         "speech": SPEECH,
+        "all": [*BACKENDS["jax"], *BACKENDS["torch"], *DEMOS, *SPEECH],
+        "plots": [],  # an earlier version needed it
         "tests": [*DEMOS, *SPEECH, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],
-        "peers": ["jax>=0.4.38", "keras-hub>=0.32", "netcal>=1.3", "torch>=2.3", "torchmetrics>=1.4"],
+        "peers": [
+            *BACKENDS["jax"],
+            *BACKENDS["torch"],
+            "keras-hub>=0.32",
+            "netcal>=1.3",
+            "torchmetrics>=1.4",
+        ],
         "lint": LINT,
         "dev": [*LINT, "build>=1", "nox>=2024.10.9"],
     },
-    keywords=["keras", "tensorflow", "label smoothing", "calibration", "knowledge distillation"],
+    keywords=[
+        "keras",
+        "tensorflow",
+        "jax",
+        "pytorch",
+        "label smoothing",
+        "calibration",
+        "expected calibration error",
+        "ECE",
+        "temperature scaling",
+        "reliability diagram",
+        "knowledge distillation",
+        "beam search",
+    ],
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

@@ -59,7 +59,7 @@ def optional(module: str, purpose: str, extra: str = "demos"):
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
-            f'{purpose} needs {module.partition(".")[0]}: pip install "keras-ls[{extra}]" ({error})'
+            f'{purpose} needs {module.partition(".")[0]}: pip install -e ".[{extra}]" ({error})'
         ) from error
 
 

@@ -1,5 +1,6 @@
 """keras_ls: label smoothing, calibration and what they do to a Keras classifier."""
 
+from keras_ls import _keras  # noqa: F401  says what to install where Keras finds no backend, so it goes first
 from keras_ls._version import __version__
 from keras_ls.calibration import (
     ReliabilityCurve,

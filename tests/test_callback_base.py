@@ -96,7 +96,6 @@ class TestValuesInLogs:
         assert record.seen == [1, 2, 2]
 
     def test_of_another_object_are_measured_before_the_first_epoch(self, data, tmp_path):
-        pytest.importorskip("tensorboard", reason="tensorboard is not installed")
         model, record = classifier(), Record()
         fit(model, data, Count(freq=3), epochs=4)
         count = Count(freq=3, log_dir=tmp_path)
@@ -149,8 +148,6 @@ class TestValuesInLogs:
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's warning")
 @pytest.mark.parametrize("built", [True, False])
 def test_all_callbacks_together_trace_without_warnings(rng, tmp_path, built):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     import tensorflow as tf
 
     messages = []
@@ -186,10 +183,6 @@ def test_models_that_preprocess_are_refused(data):
 
 
 class TestEventFiles:
-    @pytest.fixture(autouse=True)
-    def _installed(self):
-        pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-
     def test_are_one_per_training(self, data, tmp_path):
         count = Count(log_dir=tmp_path)
         fit(classifier(), data, count, epochs=3)
@@ -201,7 +194,6 @@ class TestEventFiles:
 
     @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system does not list open files")
     def test_are_closed_when_training_fails(self, data, tmp_path):
-        pytest.importorskip("matplotlib", reason="matplotlib is not installed")
         callbacks = [
             MutualInformation(*data, (0, 1), layers.GaussianNoise(0.1), tmp_path / "a"),
             PenultimateProjection(*data, (0, 1, 2), tmp_path / "b", examples_per_class=5),

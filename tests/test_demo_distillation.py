@@ -17,8 +17,8 @@ import keras_ls
 from demos import checkpoints
 from demos.image import augment, datasets, distillation, distillation_figure, distillation_mnist, experiments, training
 
-for package in ("sklearn", "matplotlib", "PIL"):
-    pytest.importorskip(package, reason='the demos need pip install "keras-ls[demos]"')
+for package in ("sklearn", "PIL"):
+    pytest.importorskip(package, reason='the demos need pip install -e ".[demos]"')
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Two epochs of 9 steps, after `short_epochs`.

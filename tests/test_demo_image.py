@@ -16,8 +16,8 @@ import keras_ls
 from demos import checkpoints, measures
 from demos.image import calibration, datasets, evaluation
 
-for package in ("sklearn", "matplotlib", "PIL"):
-    pytest.importorskip(package, reason='the demos need pip install "keras-ls[demos]"')
+for package in ("sklearn", "PIL"):
+    pytest.importorskip(package, reason='the demos need pip install -e ".[demos]"')
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = ["--hidden", "16", "--steps", "12", "--batch-size", "300"]
@@ -226,7 +226,7 @@ class TestRefused:
         monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
         line = refused(capsys, "--dataset", "digits")
         assert "sklearn" in line
-        assert 'pip install "keras-ls[demos]"' in line
+        assert 'pip install -e ".[demos]"' in line
 
     def test_divergence(self, tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:

@@ -40,6 +40,20 @@ def fitted(calibrated):
     return float(ops.convert_to_numpy(calibrated.layers[-1].temperature))
 
 
+def test_the_readme_trains_stops_and_calibrates_as_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = run_guide("../README.md")
+    pattern = r"accuracy (0\.\d+), ECE (0\.\d+), after temperature scaling (0\.\d+)"
+    said = re.search(pattern, (DOCS.parent / "README.md").read_text(encoding="utf-8"))
+    printed = re.search(pattern, capsys.readouterr().out)
+    np.testing.assert_allclose(
+        [float(value) for value in printed.groups()], [float(v) for v in said.groups()], atol=0.03
+    )
+    assert found["scaled_ece"] < found["ece"] / 2
+    assert 5 < len(found["model"].history.epoch) < 50
+    assert list((tmp_path / "logs").glob("events.out.tfevents.*"))
+
+
 def test_the_losses_page_shows_how_to_find_labels_that_are_no_class():
     with pytest.raises(ValueError, match=re.escape("in [0, 3). Received: [-1, 3].")):
         run_guide("losses.md", np=np, keras_ls=keras_ls, counts=[1, 2])

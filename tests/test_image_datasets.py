@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 from image_files import cifar_like, image_folders
+from PIL import Image
 
 from demos.image import datasets
 from demos.image.augment import Batches, crop_and_flip
 from demos.image.datasets import ImageData
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
-Image = pytest.importorskip("PIL.Image", reason="folders of images need Pillow")
 
 
 class TestDigits:

@@ -1,5 +1,6 @@
 """The package as a whole: what importing it loads, what it exports, and that its documents name all of it."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -16,8 +17,6 @@ PUBLIC = sorted(name for name in keras_ls.__all__ if not name.startswith("__"))
 
 def run_python(code, **environment):
     """Runs `code` in a fresh interpreter in the checkout and returns what it prints."""
-    import os
-
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
     )
@@ -40,10 +39,27 @@ def test_it_imports_where_tensorflow_is_absent(backend):
     run_python("import sys\nsys.modules['tensorflow'] = None\nimport keras_ls", KERAS_BACKEND=backend)
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_without_a_backend_it_says_in_one_line_what_to_install(backend):
+    code = f"import sys\nsys.modules[{backend!r}] = None\nimport keras_ls"
+    run = [sys.executable, "-c", code]
+    result = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend})
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 1
+    assert last.startswith("ImportError: keras_ls needs a backend")
+    assert all(f"keras-ls[{extra}]" in last for extra in ("tensorflow", "jax", "torch"))
+
+
 def test_the_version_is_that_of_the_metadata():
     from importlib.metadata import version
 
     assert version("keras-ls") == keras_ls.__version__
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (.+)$", citation, re.M) == [keras_ls.__version__]
+    assert f"## [{keras_ls.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_every_requirement_says_how_old_it_may_be():

@@ -4,14 +4,11 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from keras_ls.calibration import ReliabilityCurve, reliability_curve
 from keras_ls.plots import reliability_diagram
 from keras_ls.plots.reliability import binomial_interval
-
-pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-
-from matplotlib.figure import Figure
 
 
 @pytest.fixture

@@ -4,12 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from keras_ls.plots import beam_temperature_curves
-
-pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-
-from matplotlib.figure import Figure
 
 HARD = {"temperature": [2.0, 0.5, 1.0], "wer": [0.2, 0.4, 0.3], "ece": [0.1, 0.3, 0.2], "nll": [0.7, 0.9, 0.5]}
 SMOOTH = {"temperature": [1.0, 3.0], "nll": [0.6, 0.8], "ece": [0.02, 0.3], "wer": [0.1, 0.15]}

@@ -4,12 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from keras_ls.plots import distillation_curves
-
-pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-
-from matplotlib.figure import Figure
 
 # Three runs of two points, out of order.
 RUNS = ([0.6, 0.1], [[0.70, 0.80], [0.72, 0.83], [0.77, 0.80]])

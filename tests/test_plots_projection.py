@@ -5,15 +5,12 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 import keras_ls.plots
 from keras_ls.plots import class_projection, projection_grid
 from keras_ls.projection import Projection
-
-pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 CORNERS = np.array([[-1.0, -0.5], [1.0, -0.5], [0.0, 1.0]])
 

@@ -883,8 +883,6 @@ keras.distribution.set_distribution(keras.distribution.DataParallel())
 
 @pytest.mark.skipif(BACKEND not in PREPARE, reason="Keras spreads batches over devices on TensorFlow and JAX")
 def test_several_devices_give_what_one_gives(tmp_path):
-    for package in ("tensorboard", "matplotlib"):
-        pytest.importorskip(package, reason=f"{package} is not installed")
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", DEVICES.format(prepare=PREPARE[BACKEND]), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)

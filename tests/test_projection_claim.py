@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytest.importorskip("sklearn", reason='the digits need pip install "keras-ls[demos]"')
+pytest.importorskip("sklearn", reason='the digits need pip install -e ".[demos]"')
 
 from demos.image import projection
 

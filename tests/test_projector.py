@@ -14,12 +14,10 @@ import pytest
 import reference
 from harness import BACKEND
 from keras import layers, ops
+from PIL import Image
 
 from keras_ls.callbacks import EmbeddingProjector
 from keras_ls.callbacks._projector import ProjectorFolder, tensor_bytes
-
-pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
 COLUMNS = {"label": ["a", "b", "ç"], "confidence": ["0.5", "1", "0.25"]}
 HEADER = ["label", "prediction", "confidence", "correct"]
@@ -618,13 +616,6 @@ class TestRefuses:
         model = classifier(*[type(layer).from_config(layer.get_config()) for layer in last])
         with pytest.raises(ValueError, match=message):
             fit(model, EmbeddingProjector(data[0], tmp_path))
-
-    def test_absent_packages_are_named(self, data, tmp_path, monkeypatch):
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(ImportError, match="`log_dir` needs tensorboard: pip install tensorboard"):
-            EmbeddingProjector(data[0], tmp_path)
-        with pytest.raises(ImportError, match="`images` needs pillow: pip install pillow"):
-            EmbeddingProjector(data[0], tmp_path, images=np.zeros((30, 2, 2)))
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

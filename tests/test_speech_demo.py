@@ -16,8 +16,8 @@ from demos import checkpoints
 from demos.speech import arguments, beam_search, evaluation, feature_cache, runs, train, transcribe
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
-for package in ("soundfile", "librosa", "jiwer", "matplotlib", "tensorflow_io"):
-    pytest.importorskip(package, reason='the speech demo needs pip install "keras-ls[speech]"')
+for package in ("soundfile", "librosa", "jiwer", "tensorflow_io"):
+    pytest.importorskip(package, reason='the speech demo needs pip install -e ".[speech]"')
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 16_000
@@ -132,7 +132,7 @@ class TestTrain:
     )
     def test_choices(self, run, tmp_path, more):
         if "subword" in more:
-            pytest.importorskip("sentencepiece", reason='subwords need pip install "keras-ls[speech]"')
+            pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
         results = run(tmp_path / "out", "--label-smoothing", "0.1", *more)
         assert np.isfinite(numbers(results)).all()
         (trained,) = runs.trained_models(tmp_path / "out")
@@ -202,7 +202,7 @@ class TestTrain:
     def test_missing_package(self, tmp_path, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, "jiwer", None)
         line = refused(capsys, train.main, *SMALL, "--out", str(tmp_path / "out"))
-        assert 'pip install "keras-ls[speech]"' in line
+        assert 'pip install -e ".[speech]"' in line
 
     def test_quick_fills_in_what_was_not_given(self):
         options = train.make_parser().parse_args(["--quick", "--steps", "7"])

@@ -15,7 +15,7 @@ SENTENCES = ["open the door", "close the window", "don't open the letter", "éla
 def learned(request):
     """Tokens of `SENTENCES` of each kind."""
     if request.param == "subword":
-        pytest.importorskip("sentencepiece", reason='subwords need pip install "keras-ls[speech]"')
+        pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
     return tokens.learn(request.param, SENTENCES, 60)
 
 
@@ -51,13 +51,13 @@ def test_characters_are_numbered_by_code_point():
 
 
 def test_subwords_are_fewer_than_characters():
-    pytest.importorskip("sentencepiece", reason='subwords need pip install "keras-ls[speech]"')
+    pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
     learned = tokens.learn("subword", SENTENCES * 20, 60)
     assert learned.size <= 60
     assert len(learned.encode("open the door")) < len("open the door")
 
 
 def test_too_small_a_subword_vocabulary():
-    pytest.importorskip("sentencepiece", reason='subwords need pip install "keras-ls[speech]"')
+    pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
     with pytest.raises(ValueError, match=r"--vocabulary-size must be at least .* Received: 5"):
         tokens.learn("subword", SENTENCES, 5)

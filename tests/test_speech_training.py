@@ -250,7 +250,7 @@ class TestTrain:
 
 class TestEvaluation:
     def test_error_rates_by_hand(self, rng):
-        pytest.importorskip("jiwer", reason='word error rates need pip install "keras-ls[speech]"')
+        pytest.importorskip("jiwer", reason='word error rates need pip install -e ".[speech]"')
         features = dataclasses.replace(made_up(rng, 2), transcripts=["one two three", "four"])
         wer, cer = evaluation.Split(features, [np.array([2])] * 2).error_rates(["one to", "four"])
         assert wer == pytest.approx(2 / 4)  # a word replaced, one missing
@@ -299,7 +299,6 @@ def test_bad_utterances_are_refused_or_skipped(rng):
 
 
 def test_attention_picture(rng):
-    pytest.importorskip("matplotlib", reason='pictures need pip install "keras-ls[speech]"')
     weights = rng.dirichlet(np.ones(20), 5)
     figure = pictures.attention_picture(weights, ["a", " ", "$", "ü", "end"], "a $ ü")
     image = pictures.pixels(figure)

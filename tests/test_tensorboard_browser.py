@@ -22,8 +22,6 @@ from keras import layers
 
 import keras_ls
 
-pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 exceptions = pytest.importorskip("selenium.common.exceptions", reason="selenium is not installed")
 datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")

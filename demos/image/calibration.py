@@ -70,7 +70,6 @@ def plan(options: argparse.Namespace) -> runs.Experiment:
     Raises:
         ValueError: where arguments, data or an earlier run do not fit.
     """
-    cli.optional("matplotlib", "The reliability diagram")
     return runs.prepare(options, runs.load_data(options), "runs/calibration")
 
 

@@ -148,7 +148,6 @@ def plan(options: argparse.Namespace) -> Experiment:
     Raises:
         ValueError: where arguments, data or an earlier run do not fit.
     """
-    cli.optional("matplotlib", "The picture")
     name = options.experiment
     for argument in sorted({argument for names in TAKES.values() for argument in names} - set(TAKES[name])):
         if getattr(options, argument) is not None:

@@ -143,7 +143,6 @@ def plan(options: argparse.Namespace) -> Experiment:
     Raises:
         ValueError: where arguments, data or an earlier run do not fit.
     """
-    cli.optional("matplotlib", "The picture")
     for name in ("label_smoothing", "seeds"):
         setattr(options, name, list(dict.fromkeys(getattr(options, name))))
     if options.dataset == "digits":

@@ -122,9 +122,6 @@ def plan(options: argparse.Namespace, on_command_line: set[str]) -> Plan:
     Raises:
         ValueError: where arguments, data or an earlier run do not fit.
     """
-    cli.optional("matplotlib", "The picture")
-    cli.optional("tensorboard", "What TensorBoard shows")
-    cli.optional("PIL.Image", "What TensorBoard shows")
     options.label_smoothing = list(dict.fromkeys(options.label_smoothing))
     if options.from_run is None:
         if options.dataset == "digits" and options.steps is None:

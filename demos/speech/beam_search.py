@@ -79,8 +79,7 @@ def plan(options: argparse.Namespace) -> Planned:
     Raises:
         ValueError: where the run or its data cannot be found, or the data has changed.
     """
-    for package in ("matplotlib", "jiwer"):
-        cli.optional(package, runs.PACKAGES[package], extra="speech")
+    cli.optional("jiwer", runs.PACKAGES["jiwer"], extra="speech")
     for name in ("temperatures", "beam_widths"):
         setattr(options, name, sorted(set(getattr(options, name))))
     out = pathlib.Path(options.run)

@@ -33,7 +33,6 @@ FREE_SETTINGS = {
 }
 PACKAGES = {
     "jiwer": "Word error rates",
-    "matplotlib": "The pictures",
     "librosa": "Making features",
     "soundfile": "Reading audio",
     "soxr": "Resampling audio",

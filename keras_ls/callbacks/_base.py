@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_ls._checks import check_count
-from keras_ls.callbacks._tensorboard import EventWriter, check_installed, prepare_log_dir
+from keras_ls.callbacks._tensorboard import EventWriter, prepare_log_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +36,16 @@ class MeasuringCallback(keras.callbacks.Callback):
     Args:
         freq: number of epochs from one measurement to the next, at least 1.
         log_dir: folder for TensorBoard, or None.
-        *packages: what is needed to write there.
 
     Raises:
         ValueError: If `freq` is not a count or `log_dir` cannot be written.
-        ImportError: If one of the packages is absent and there is a `log_dir`.
     """
 
     adds_to_logs = True
 
-    def __init__(self, freq: int, log_dir: Any, *packages: str):
+    def __init__(self, freq: int, log_dir: Any):
         super().__init__()
         self.freq = check_count("freq", freq)
-        if log_dir is not None:
-            check_installed("log_dir", *packages)
         self.log_dir = None if log_dir is None else prepare_log_dir(log_dir)
         self._writer: EventWriter | None = None
         self._latest: dict[str, float] = {}

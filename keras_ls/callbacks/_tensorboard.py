@@ -1,6 +1,5 @@
 """Event files for TensorBoard, written with the `tensorboard` package alone: TensorFlow is never imported."""
 
-import importlib.util
 import io
 import itertools
 import os
@@ -37,14 +36,6 @@ def prepare_log_dir(log_dir: Any) -> str:
             f"`log_dir` must be a folder that can be written. Received: log_dir={shown(log_dir)} ({error})."
         ) from error
     return path
-
-
-def check_installed(argument: str, *packages: str) -> None:
-    """Raises ImportError if one of the packages that an argument needs is absent."""
-    modules = {"pillow": "PIL"}
-    missing = [package for package in packages if importlib.util.find_spec(modules.get(package, package)) is None]
-    if missing:
-        raise ImportError(f"`{argument}` needs {' and '.join(missing)}: pip install {' '.join(missing)}")
 
 
 class EventWriter:

@@ -60,7 +60,6 @@ class Calibration(MeasuringCallback):
             `num_bins` or `freq` is below 1; when training begins if labels that count are outside [0, K), shapes cannot
             match, predictions are outside [0, 1] without `from_logits`, the model is multi-label (several sigmoid
             units), has no output of that name, or does not tell what it gives and `from_logits` is None.
-        ImportError: If `log_dir` is given and matplotlib or tensorboard is absent.
 
     Example:
         >>> import numpy as np, keras, keras_ls
@@ -97,7 +96,7 @@ class Calibration(MeasuringCallback):
         self._data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)
         self._predictor: Predictor | None = None
         self._gives_logits = False
-        super().__init__(freq, log_dir, "tensorboard", "matplotlib")
+        super().__init__(freq, log_dir)
 
     def _prepare(self) -> None:
         self._predictor = Predictor(self.model, self._data.output)

@@ -17,7 +17,7 @@ from keras_ls.callbacks._class_probabilities import class_probabilities
 from keras_ls.callbacks._inputs import probe_for
 from keras_ls.callbacks._projector import ProjectorFolder
 from keras_ls.callbacks._sprite import check_images, sprite_sheet, to_pixels
-from keras_ls.callbacks._tensorboard import check_installed, prepare_log_dir
+from keras_ls.callbacks._tensorboard import prepare_log_dir
 
 UNKNOWN = "unknown"
 BATCH_SIZE = 256
@@ -63,7 +63,6 @@ class EmbeddingProjector(keras.callbacks.Callback):
             `freq` or `max_examples` is below 1, the last layer with weights is not a `Dense`, the model gives neither
             the logits of that `Dense` nor probabilities (a sigmoid of each of several units, as for several labels per
             example, is neither), has several outputs and none is named, or preprocesses its inputs in `predict`.
-        ImportError: If tensorboard is absent, or Pillow for images.
 
     Example:
         >>> import numpy as np, keras, keras_ls, pathlib, tempfile
@@ -106,9 +105,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         self._labels = None if labels is None else _check_labels(labels, count)[chosen]
         self._sprite: tuple[bytes, tuple[int, int]] | None = None
         if images is not None:
-            check_installed("images", "pillow")
             self._sprite = sprite_sheet(to_pixels(check_images(images, count)[chosen]))
-        check_installed("log_dir", "tensorboard")
         self.log_dir = prepare_log_dir(log_dir)
         self._folder = ProjectorFolder(self.log_dir)
         self._probe: Probe | None = None

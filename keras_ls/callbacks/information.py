@@ -38,7 +38,6 @@ class MutualInformation(MeasuringCallback):
         ValueError: Here, if arguments do not fit together or `log_dir` cannot be written; when training begins, if
             labels or classes lie outside [0, K), a class has no examples, the augmentation changes the size of a batch,
             or the model preprocesses its inputs in `predict` or does not show whether it gives logits or probabilities.
-        ImportError: If `log_dir` is given and tensorboard is absent.
 
     Example:
         >>> import numpy as np, keras, keras_ls
@@ -65,7 +64,7 @@ class MutualInformation(MeasuringCallback):
         num_samples: int = 5,
     ):
         self._source = LogitDifference(x, y, classes, augment, num_samples)
-        super().__init__(freq, log_dir, "tensorboard")
+        super().__init__(freq, log_dir)
 
     def _prepare(self) -> None:
         """Draws the examples and tries a batch of them."""

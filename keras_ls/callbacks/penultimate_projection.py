@@ -60,7 +60,6 @@ class PenultimateProjection(MeasuringCallback):
             `examples_per_class` is below 1, the last layer with weights is not a `Dense` of at least three units, the
             number of `class_names` is not that of the classes, the model has several outputs and none is named, or it
             preprocesses its inputs in `predict`.
-        ImportError: If matplotlib or tensorboard is absent.
 
     Example:
         >>> import numpy as np, keras, keras_ls, tempfile
@@ -101,7 +100,7 @@ class PenultimateProjection(MeasuringCallback):
             (places,) = self._drawn(self._labels)
             self._x, self._labels = taken(self._x, places), self._labels[places]
         self._shown: _Shown | None = None
-        super().__init__(freq, check_log_dir(log_dir), "tensorboard", "matplotlib")
+        super().__init__(freq, check_log_dir(log_dir))
 
     def _prepare(self) -> None:
         """Finds classes and labels that do not fit the model."""
