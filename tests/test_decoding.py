@@ -50,13 +50,14 @@ class TableModel:
             code = code * self.table.shape[2] + token + 1
         return total
 
-    def enumerated(self, element, temperature=1.0, length_penalty=0.0):
+    def enumerated(self, element, temperature=1.0, length_penalty=0.0, max_lengths=None, min_length=0):
         """All complete sequences of an element as (score, log p, tokens), best first, the shorter of equals first."""
         num_classes = self.table.shape[2]
+        limit = self.max_length if max_lengths is None else max_lengths[element]
         found = []
-        for length in range(1, self.max_length + 1):
+        for length in range(max(1, min_length), limit + 1):
             for tokens in itertools.product(range(num_classes), repeat=length):
-                if 0 in tokens[:-1] or (length < self.max_length and tokens[-1] != 0):
+                if 0 in tokens[:-1] or (length < limit and tokens[-1] != 0):
                     continue
                 log_prob = self.log_prob(element, tokens, temperature)
                 if log_prob > -np.inf:
@@ -112,6 +113,88 @@ def test_a_wide_beam_finds_what_enumeration_finds(rng, num_classes, max_length, 
     assert_is_enumeration(result, model, **options)
     if temperature == 1.0 and length_penalty == 0.0:
         assert len(set(result.lengths[:, 0])) > 1
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 2.5])
+@pytest.mark.parametrize("options", [{"max_lengths": [5, 1, 3, 4]}, {"min_length": 4}, {"min_length": 5}])
+def test_limits_of_length_are_those_of_the_enumeration(rng, options, length_penalty):
+    model, options = TableModel(rng, 4, 3, 5), {**options, "length_penalty": length_penalty}
+    result = model.search(beam_width=16, num_results=7, **options)
+    assert_is_enumeration(result, model, **options)
+
+
+def test_both_limits_of_length_together(rng):
+    model, options = TableModel(rng, 4, 3, 5), {"max_lengths": np.array([2, 5, 3, 2]), "min_length": 2}
+    assert_is_enumeration(model.search(beam_width=16, num_results=7, **options), model, **options)
+
+
+@needs_graph
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("width", [1, 3])
+def test_each_limit_bounds_the_search_of_its_element_alone(rng, width, jit):
+    model, limits = TableModel(rng, 4, 4, 6), np.array([6, 1, 4, 3], "int32")
+    search = compiled(
+        lambda limits: tuple(
+            beam_search(model.step, model.state, 4, START, 0, 6, width, length_penalty=1.0, max_lengths=limits)
+        ),
+        jit=jit,
+    )
+    result = arrays(BeamSearchResult(*search(ops.convert_to_tensor(limits))))
+    for element, limit in enumerate(limits):
+        alone = model.search(beam_width=width, length_penalty=1.0, max_lengths=[int(limit)] * 4)
+        assert_same(BeamSearchResult(*(field[element] for field in result)), alone, element)
+    clipped = arrays(BeamSearchResult(*search(ops.convert_to_tensor(np.array([100, -5, 4, 3], "int32")))))
+    np.testing.assert_array_equal(clipped.tokens, result.tokens)
+
+
+@needs_graph
+def test_one_graph_serves_all_temperatures(rng):
+    model, traces = TableModel(rng, 3, 4, 4), []
+
+    def search(temperature):
+        traces.append(temperature)
+        return tuple(beam_search(model.step, model.state, 3, START, 0, 4, 4, temperature))
+
+    search = compiled(search)
+    for temperature in (0.3, 1.0, 4.0):
+        result = arrays(BeamSearchResult(*search(ops.convert_to_tensor(temperature, dtype="float32"))))
+        expected = model.search(temperature=temperature)
+        assert_same(result, expected, slice(None))
+    assert len(traces) == 1
+    for temperature in (0.0, -1.0, np.nan):
+        scores = numpy(search(ops.convert_to_tensor(temperature, dtype="float32"))[2])
+        assert np.isnan(scores).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+def test_a_temperature_may_be_a_tensor_of_any_dtype_or_a_variable(rng, dtype):
+    model = TableModel(rng, 3, 4, 4)
+    expected = model.search(temperature=2.0)
+    for temperature in (ops.convert_to_tensor(2, dtype=dtype), keras.Variable(2.0, trainable=False)):
+        assert_same(model.search(temperature=temperature), expected, slice(None))
+    assert np.isnan(model.search(temperature=ops.convert_to_tensor(0, dtype=dtype)).scores).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_length": 5}, "`min_length` must be at most 4"),
+        ({"min_length": -1}, "`min_length` must be at least 0"),
+        ({"max_lengths": [1, 5, 2]}, "`max_lengths` must be in [1, 4]"),
+        ({"max_lengths": [0, 1, 2]}, "`max_lengths` must be in [1, 4]"),
+        ({"max_lengths": [2, 3, 4], "min_length": 3}, "`max_lengths` must be in [3, 4]"),
+        ({"max_lengths": [2, 3]}, "`max_lengths` must be integers of shape (batch_size,), (3,)"),
+        ({"max_lengths": [[2, 3, 4]]}, "`max_lengths` must be integers"),
+        ({"max_lengths": [2.0, 3.0, 4.0]}, "`max_lengths` must be integers"),
+        ({"max_lengths": 4}, "`max_lengths` must be integers"),
+        ({"max_lengths": "abc"}, "`max_lengths` must be an array of real numbers"),
+        ({"max_lengths": ops.convert_to_tensor([1, 2, 5], dtype="int32")}, "`max_lengths` must be in [1, 4]"),
+        ({"temperature": ops.convert_to_tensor([1.0])}, "`temperature` must be a number or a scalar tensor"),
+    ],
+)
+def test_bad_limits_and_temperatures_are_refused(rng, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TableModel(rng, 3, 4, 4).search(**options)
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])

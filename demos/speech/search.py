@@ -122,27 +122,24 @@ class Searcher:
         def search(features, num_frames, temperature):
             memory = model.remember(model.encode(features, num_frames))
             size = ops.shape(features)[0]
-            limits = ops.repeat(encoded_lengths(num_frames), beam_width)
-            ids = tf.range(model.vocabulary_size)
-            only_end, not_start = (tf.where(allowed, 0.0, -math.inf) for allowed in (ids == END, ids != START))
+            not_start = tf.where(tf.range(model.vocabulary_size) != START, 0.0, -math.inf)
 
             def step(tokens, state):
-                state, counts = state
                 logits, state = model.step(tokens, state, memory)
-                # Here, as a tensor: the search's own temperature is a number that another one compiles anew for.
-                logits = ops.where(ops.expand_dims(counts < limits, -1), logits / temperature + not_start, only_end)
-                return logits, (state, counts + 1)
+                return logits + not_start, state
 
             result = keras_ls.beam_search(
                 step,
-                (model.initial_state(size, self.max_length), ops.zeros((size,), dtype="int32")),
+                model.initial_state(size, self.max_length),
                 size,
                 START,
                 END,
                 self.max_length,
                 beam_width,
-                length_penalty=length_penalty,
-                num_results=num_results,
+                temperature,
+                length_penalty,
+                num_results,
+                max_lengths=encoded_lengths(num_frames) + 1,
             )
             return result.tokens, result.lengths, result.scores
 

@@ -7,7 +7,10 @@ from keras import ops
 
 
 def stable_top_k(scores: Any, count: int) -> tuple[Any, Any]:
-    """The `count` highest of each row of (B, N), highest first, and their places; ties go to the lower place."""
+    """The `count` highest of each row of (B, N), highest first, and their places; ties go to the lower place.
+
+    The places of a row with NaN mean nothing, but lie in [0, N).
+    """
     values, places = ops.top_k(scores, count)
     places = ops.cast(places, "int32")
     if keras.backend.backend() != "torch":
@@ -15,7 +18,7 @@ def stable_top_k(scores: Any, count: int) -> tuple[Any, Any]:
     # PyTorch orders equals as it likes, and takes any of those that equal the lowest. These are chosen anew.
     lowest = values[:, -1:]
     numbers = ops.arange(scores.shape[1], dtype="int32")
-    equals = -ops.top_k(ops.where(scores == lowest, -numbers, -scores.shape[1]), count)[0]
+    equals = -ops.top_k(ops.where(scores == lowest, -numbers, 1 - scores.shape[1]), count)[0]
     rank = ops.arange(count, dtype="int32") - ops.sum(values > lowest, axis=1, keepdims=True)
     equals = ops.take_along_axis(equals, ops.maximum(rank, 0), axis=1)
     places = ops.sort(ops.where(rank < 0, places, equals), axis=1)
