@@ -11,6 +11,7 @@ from keras import ops
 # Keras's own modules, the newest place first. They are named nowhere else in the package.
 _MASKING = ("keras.src.backend.common.masking", "keras.src.backend")
 _TENSOR_ATTRIBUTES = "keras.src.backend.common.tensor_attributes"
+_SYMBOLIC_SCOPE = "keras.src.backend.common.symbolic_scope"
 _GLOBAL_STATE = "keras.src.backend.common.global_state"
 _GLOBAL_SEED_GENERATOR = "global_seed_generator"
 
@@ -27,7 +28,9 @@ def is_concrete(x) -> bool:
     if backend == "torch":
         import torch
 
-        return not (torch.compiler.is_compiling() or x.device.type == "meta")
+        # Keras traces with tensors of ones where an operation has no shape function.
+        in_trace = _keras_internal("in_symbolic_scope", _SYMBOLIC_SCOPE)()
+        return not (torch.compiler.is_compiling() or x.device.type == "meta" or in_trace)
     return True
 
 

@@ -57,6 +57,15 @@ def test_fit_evaluate_and_reset_between_epochs(jit, rng):
         assert np.isfinite(history[name]).all()
 
 
+def test_one_hot_targets_of_a_model_that_has_just_been_compiled(rng):
+    """PyTorch traces with targets of ones, which are no one-hot rows."""
+    x, y = make_case(rng)
+    model = make_model()
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=all_metrics(from_logits=True))
+    results = model.evaluate(x, np.eye(4, dtype="float32")[y], verbose=0, return_dict=True)
+    assert_results(results, y, reference.softmax(model.predict(x, verbose=0)))
+
+
 def test_weighted_metrics(rng):
     x, y = make_case(rng)
     weight = rng.random(len(y)) * (rng.random(len(y)) < 0.7)
