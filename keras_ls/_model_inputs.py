@@ -56,8 +56,19 @@ def input_arrays(name: str, x: Any) -> Any:
 
 
 def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
-    """Raises `ValueError` for one array that a model of one input, if it shows that, cannot take."""
+    """Raises `ValueError` for a dict without an input of the model, and for one array that its only input cannot take.
+
+    Models that do not show their inputs take anything here.
+    """
     inputs, leaves = getattr(model, "inputs", None) or [], tree.flatten(arrays)
+    if inputs and isinstance(arrays, Mapping):
+        structure = None if isinstance(model, keras.Sequential) else model.input
+        names = list(structure) if isinstance(structure, Mapping) else [tensor.name for tensor in inputs]
+        if not set(names) <= set(arrays):
+            raise ValueError(
+                f"`{name}` must hold the inputs of {shown(model.name)} by their names, {shown(names)}. "
+                f"Received: {shown(list(arrays))}."
+            )
     if len(inputs) != 1 or len(leaves) != 1:
         return
     if getattr(leaves[0], "dtype", None) == "O" and inputs[0].dtype != "string":

@@ -25,6 +25,7 @@ from keras_ls._checks import (
     check_prior,
     check_prior_length,
     check_string,
+    shown,
 )
 from keras_ls._crossentropy import loss_of_logits, loss_of_probabilities, widened, without_forbidden
 from keras_ls._labels import class_ids, labels_to_tensor, match_label_shape, numbers_to_tensor
@@ -244,6 +245,21 @@ def _warn_of_one_class(name, shape, axis):
         )
 
 
+def _check_weights(given, wanted):
+    """Refuses weights of a shape that cannot be multiplied with losses, in Keras's way of matching the two."""
+    sizes, positions = list(given), list(wanted)
+    for longer, shorter in ((sizes, positions), (positions, sizes)):
+        if len(longer) == len(shorter) + 1 and longer[-1] == 1:
+            longer.pop()
+    if any(
+        a != b and 1 not in (a, b) and None not in (a, b) for a, b in zip(sizes[::-1], positions[::-1], strict=False)
+    ):
+        raise ValueError(
+            "`sample_weight` must broadcast to the shape of the losses, that of `y_pred` without its class axis, "
+            f"{tuple(wanted)}. Received: shape {tuple(given)}."
+        )
+
+
 class _SmoothedLoss(keras.losses.Loss):
     """What both loss classes share: checked options, a complete config, and float32 under half precision."""
 
@@ -252,7 +268,14 @@ class _SmoothedLoss(keras.losses.Loss):
             check_string("reduction", reduction)
         if name is not None:
             check_string("name", name)
-        super().__init__(name=name, reduction=reduction, dtype=check_dtype(dtype))
+        dtype = check_dtype(dtype)
+        try:
+            super().__init__(name=name, reduction=reduction, dtype=dtype)
+        except ValueError:
+            raise ValueError(
+                "`reduction` must be one that keras.losses.Loss takes: 'sum_over_batch_size', 'sum', "
+                f"'mean_with_sample_weight' or None. Received: reduction={shown(reduction)}."
+            ) from None
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
         _checked_prior(prior)
         self.prior = None if prior is None else to_numpy("prior", prior).astype("float64").tolist()
@@ -266,7 +289,12 @@ class _SmoothedLoss(keras.losses.Loss):
         if sample_weight is not None:
             # A copy: on PyTorch, Keras multiplies weights by the mask in place, before weighted metrics see them.
             sample_weight = ops.copy(numbers_to_tensor(sample_weight, "sample_weight"))
+            _check_weights(sample_weight.shape, self._shape_of_losses(y_pred.shape))
         return ops.cast(super().__call__(y_true, y_pred, sample_weight), self._dtype_policy.compute_dtype)
+
+    def _shape_of_losses(self, shape):
+        axis = check_axis(self.axis, shape, "y_pred")
+        return (*shape[:axis], *shape[axis + 1 :])
 
     @property
     def dtype(self):

@@ -788,7 +788,8 @@ def test_what_is_no_flag_is_refused(flag):
     [
         ({"name": 3}, "`name` must be a string"),
         ({"reduction": ["sum"]}, "`reduction` must be a string"),
-        ({"reduction": "median"}, "`reduction`"),
+        ({"reduction": "median"}, "`reduction` must be one that"),
+        ({"reduction": "a\nb"}, r"Received: reduction='a\\nb'"),
         ({"dtype": "int32"}, "`dtype` must be a float dtype"),
         ({"dtype": "False"}, "`dtype` must be a float dtype"),
         ({"dtype": np.zeros(3)}, "`dtype` must be a float dtype"),
@@ -801,8 +802,32 @@ def test_what_is_no_flag_is_refused(flag):
 )
 def test_bad_options_are_refused_by_both_classes(options, message):
     for kind in (keras_ls.SmoothedCategoricalCrossentropy, keras_ls.SmoothedSparseCategoricalCrossentropy):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             kind(**options)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(4,), (0,), (3, 5), (4, 5, 3)])
+def test_weights_of_a_shape_that_no_loss_has_are_refused(shape):
+    y_pred = np.full((4, 5, 3), 1 / 3, "float32")
+    for loss, y_true in (
+        (keras_ls.SmoothedSparseCategoricalCrossentropy(), np.zeros((4, 5), int)),
+        (keras_ls.SmoothedCategoricalCrossentropy(), y_pred),
+    ):
+        with pytest.raises(ValueError, match=r"`sample_weight` must broadcast to .*, \(4, 5\)\. Received: shape"):
+            loss(y_true, y_pred, np.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1), (4, 5), (4, 5, 1)])
+def test_weights_of_a_shape_that_keras_takes_are_taken(shape):
+    y_true, y_pred = np.zeros((4, 5), int), np.full((4, 5, 3), 1 / 3, "float32")
+    assert float(keras_ls.SmoothedSparseCategoricalCrossentropy()(y_true, y_pred, np.ones(shape))) == pytest.approx(
+        np.log(3), rel=1e-5
+    )
+    # One position per example: the weights (N,) are those of the examples.
+    assert float(
+        keras_ls.SmoothedSparseCategoricalCrossentropy()(y_true[:, :1], y_pred[:, :1], np.ones(4))
+    ) == pytest.approx(np.log(3), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", [None, "mine"])

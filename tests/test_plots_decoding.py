@@ -87,7 +87,7 @@ def test_rates_are_drawn_in_percent_where_asked():
     assert stars(figure.axes[0]) == [(2, 20), (1, 10)]
 
 
-@pytest.mark.parametrize("percent", ["wer", ["cer"], ["temperature"]])
+@pytest.mark.parametrize("percent", ["wer", ["cer"], ["temperature"], None, 1.5, b"", b"wer", [["wer"]]])
 def test_refuses_percent_of_what_is_no_quantity(percent):
     with pytest.raises(ValueError, match=r"`percent` must hold names among \['wer', 'ece', 'nll'\]\. Received"):
         beam_temperature_curves({"hard": HARD}, percent=percent)

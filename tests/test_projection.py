@@ -490,6 +490,22 @@ class TestPasses:
             penultimate(model, np.zeros(shape, "float32"))
         assert "\n" not in str(raised.value)
 
+    def test_take_inputs_by_their_names_alone(self, rng):
+        x, y = rng.normal(size=(6, 5)).astype("float32"), np.arange(6) % 4
+        inputs = keras.Input((5,), name="rows")
+        outputs = layers.Dense(4)(inputs)
+        for name, model in (
+            ("rows", keras.Sequential([inputs, layers.Dense(4)])),
+            ("rows", keras.Model(inputs, outputs)),
+            ("given", keras.Model({"given": inputs}, outputs)),
+        ):
+            np.testing.assert_array_equal(penultimate(model, {name: x}), x)
+            with pytest.raises(ValueError, match=rf"^`x` must hold the inputs of '.*' by their names, \['{name}'\]"):
+                penultimate(model, {"other": x})
+            with pytest.raises(ValueError, match=r"^`x` must hold the inputs .* Received: \['other'\]") as raised:
+                keras_ls.calibrate(model, {"other": x}, y)
+            assert "\n" not in str(raised.value)
+
     def test_take_what_keras_reshapes(self):
         model = keras.Sequential([keras.Input((1,)), layers.Dense(4)])
         assert penultimate(model, np.zeros(3, "float32")).shape == (3, 1)

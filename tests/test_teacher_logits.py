@@ -737,6 +737,13 @@ class Unsized:
         ({"x": [np.zeros((3, D)), np.zeros((2, D))]}, r"as many each. Received lengths: \[2, 3\]"),
         ({"x": iter([np.zeros((3, D))])}, "a generator can be read once"),
         ({"x": Batches(np.zeros((0, D)))}, "without batches"),
+        ({"x": np.zeros((4, D + 1))}, r"`x` must be of a shape that the model takes, \(None, 4\)"),
+        ({"x": np.zeros(4)}, "`x` must be of a shape that the model takes"),
+        ({"x": Batches(np.zeros((4, D + 1)))}, "`x` must be of a shape that the model takes"),
+        (
+            {"x": {"other": np.zeros((4, D))}},
+            r"`x` must hold the inputs of .* by their names, .* Received: \['other'\]",
+        ),
         ({"path": 3}, "`path` must be a file"),
         ({"path": b""}, "`path` must be a file"),
         ({"path": ""}, "`path` must be a file"),

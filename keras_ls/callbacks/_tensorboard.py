@@ -32,8 +32,9 @@ def prepare_log_dir(log_dir: Any) -> str:
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError("no permission to write")
     except (ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error  # which does not repeat the path
         raise ValueError(
-            f"`log_dir` must be a folder that can be written. Received: log_dir={shown(log_dir)} ({error})."
+            f"`log_dir` must be a folder that can be written. Received: log_dir={shown(log_dir)} ({reason})."
         ) from error
     return path
 

@@ -11,6 +11,7 @@ from keras import ops
 from keras_ls._backend import attach, attached, get_mask, no_gradients, set_mask
 from keras_ls._checks import check_optional_flag, shown
 from keras_ls._logits import LinearHead, LogOdds, LogProbabilities, gives_logits, logits_model
+from keras_ls._model_inputs import check_fits
 from keras_ls.distillation._inputs import backend_arrays, num_rows
 
 _LOGITS = "_keras_ls_logits"
@@ -87,6 +88,7 @@ class LogitSource:
 
     def predict(self, inputs) -> np.ndarray:
         """Logits (n, …, K) of a batch of n arrays, float32, or float64 where the model computes in that."""
+        check_fits("x", inputs, self.model)
         network = self.model if self.network is None else self.network
         logits = network.predict_on_batch(backend_arrays(inputs))
         if not hasattr(logits, "dtype"):

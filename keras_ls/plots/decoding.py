@@ -61,7 +61,11 @@ def beam_temperature_curves(
     """
     models = _checked(curves, check_string("against", against))
     quantities = [quantity for quantity in next(iter(models.values())) if quantity != against]
-    if isinstance(percent, str) or not set(percent) <= set(quantities):
+    try:
+        in_percent = None if isinstance(percent, (str, bytes)) else set(percent)
+    except TypeError:  # not a collection, or one of things that are no names
+        in_percent = None
+    if in_percent is None or not in_percent <= set(quantities):
         raise ValueError(f"`percent` must hold names among {shown(quantities)}. Received: percent={shown(percent)}.")
     if figure is None:
         figure = new_figure((0.4 + 3.2 * len(quantities) + LEGEND_INCHES, 3.4))
@@ -69,10 +73,10 @@ def beam_temperature_curves(
         raise ValueError(f"`figure` must be a matplotlib Figure or None. Received: figure={shown(figure)}.")
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     for ax, quantity in zip(panels, quantities, strict=True):
-        factor = 100 if quantity in percent else 1
+        factor = 100 if quantity in in_percent else 1
         for place, (name, arrays) in enumerate(models.items()):
             _draw(ax, quantity, arrays[against][0], factor * arrays[quantity], f"C{place}", name)
-        _finish(ax, against, _label(quantity) + " (%)" * (quantity in percent), models)
+        _finish(ax, against, _label(quantity) + " (%)" * (quantity in in_percent), models)
     _add_legend(panels)
     return figure
 
