@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -19,6 +20,7 @@ class Examples(NamedTuple):
         weight: (N,), 0 where a position does not count.
         is_valid: (N,) bool, False where a position that counts must make the result NaN.
         from_logits: whether `rows` holds logits.
+        edge_dtype: the dtype that rounds the edges of bins, as `reliability_curve` says.
     """
 
     ids: Any
@@ -26,6 +28,7 @@ class Examples(NamedTuple):
     weight: Any
     is_valid: Any
     from_logits: bool
+    edge_dtype: str
 
     def masked(self, values):
         """Values (N, …) with 0 where nothing counts and NaN where a row is not valid."""
@@ -58,8 +61,11 @@ def hard_labelled(
             if a label is bad or a one-hot row holds several ones (a multi-label target).
     """
     mask = get_mask(y_pred)
-    y_pred = ops.cast(numbers_to_tensor(y_pred, "y_pred"), dtype)
+    y_pred = numbers_to_tensor(y_pred, "y_pred")
     _check_predictions(y_pred)
+    given = keras.backend.standardize_dtype(y_pred.dtype)
+    is_narrow = given in ("float16", "bfloat16") and not from_logits and y_pred.shape[-1] > 1
+    y_pred = ops.cast(y_pred, dtype)
     labels, one_hot = _labels(y_true, y_pred)
     in_range = (y_pred >= 0) & (y_pred <= LARGEST_PROBABILITY)  # False for NaN
     is_valid = ops.all(ops.isfinite(y_pred) if from_logits else in_range, axis=-1)
@@ -83,7 +89,8 @@ def hard_labelled(
         weight = ops.where(kept, weight, 0.0)
     if valid is not None:
         is_valid = is_valid & valid
-    return Examples(ids, ops.reshape(y_pred, (-1, num_classes)), weight, is_valid, from_logits)
+    rows = ops.reshape(y_pred, (-1, num_classes))
+    return Examples(ids, rows, weight, is_valid, from_logits, given if is_narrow else "float32")
 
 
 def _labels(y_true, y_pred):

@@ -113,6 +113,7 @@ class LabelledRows:
     def _bin_dtype(self, temperature: float | None) -> np.dtype:
         single = np.dtype("float32")
         narrow = self.rows.dtype.itemsize < single.itemsize and not self.from_logits and temperature is None
+        narrow = narrow and self.rows.shape[-1] > 1  # 1 − p of one unit is no number of that dtype
         return self.rows.dtype if narrow else single
 
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -39,7 +39,7 @@ NORMS = ("l1", "l2", "max")
 _SEGMENTS = 4096
 
 
-def bin_statistics(confidence, correct, weight, num_bins: int):
+def bin_statistics(confidence, correct, weight, num_bins: int, edge_dtype: str = "float32"):
     """Sums up each bin of confidence; the sums of two batches add up to those of both.
 
     Args:
@@ -47,6 +47,7 @@ def bin_statistics(confidence, correct, weight, num_bins: int):
         correct: (N,) 1 or True where the prediction was right.
         weight: (N,) weights.
         num_bins: B. A confidence of float32(b/B) ends its bin, whatever b and B.
+        edge_dtype: the dtype that stands for float32 there: "float16" or "bfloat16" for confidences that came in it.
 
     Returns:
         (B, 3): weight, weighted confidence and weighted hits of each bin, in `confidence`'s dtype.
@@ -61,10 +62,10 @@ def bin_statistics(confidence, correct, weight, num_bins: int):
     confidence = ops.convert_to_tensor(confidence)
     weight = ops.cast(weight, confidence.dtype)
     rows = ops.stack([weight, weight * confidence, weight * ops.cast(correct, confidence.dtype)], axis=-1)
-    return _segment_sums(rows, _bin_index(confidence, num_bins), num_bins)
+    return _segment_sums(rows, _bin_index(confidence, num_bins, edge_dtype), num_bins)
 
 
-def classwise_bin_statistics(probabilities, ids, weight, num_bins: int):
+def classwise_bin_statistics(probabilities, ids, weight, num_bins: int, edge_dtype: str = "float32"):
     """`bin_statistics` of each class's probability against the indicator of that class.
 
     Args:
@@ -72,14 +73,15 @@ def classwise_bin_statistics(probabilities, ids, weight, num_bins: int):
         ids: (N,) int class ids in [0, K).
         weight: (N,) weights.
         num_bins: B.
+        edge_dtype: as for `bin_statistics`.
 
     Returns:
         (B, K, 3) in `probabilities`' dtype.
     """
     num_classes = probabilities.shape[-1]
     shape = (num_bins, num_classes, -1)
-    index = ops.reshape(_bin_index(ops.reshape(probabilities, (-1,)), num_bins), (-1, num_classes)) * num_classes
-    of_class = index + ops.arange(num_classes, dtype="int32")
+    index = _bin_index(ops.reshape(probabilities, (-1,)), num_bins, edge_dtype)
+    of_class = ops.reshape(index, (-1, num_classes)) * num_classes + ops.arange(num_classes, dtype="int32")
     wide_weight = ops.broadcast_to(ops.expand_dims(weight, -1), ops.shape(probabilities))
     rows = ops.reshape(ops.stack([wide_weight, wide_weight * probabilities], axis=-1), (-1, 2))
     sums = _segment_sums(rows, ops.reshape(of_class, (-1,)), num_bins * num_classes)
@@ -234,7 +236,8 @@ class ExpectedCalibrationError(_ProbabilityMetric):
     def _batch_statistics(self, examples):
         predicted = ops.cast(ops.argmax(examples.rows, axis=-1), "int32")
         confidence = examples.masked(picked(examples.probabilities(), predicted))
-        return bin_statistics(confidence, ops.equal(predicted, examples.ids), examples.weight, self.num_bins)
+        correct = ops.equal(predicted, examples.ids)
+        return bin_statistics(confidence, correct, examples.weight, self.num_bins, examples.edge_dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -294,7 +297,9 @@ class ClasswiseCalibrationError(_ProbabilityMetric):
     def _batch_statistics(self, examples):
         self._require_classes(examples.rows.shape[-1])
         probabilities = examples.masked(examples.probabilities())
-        return classwise_bin_statistics(probabilities, examples.ids, examples.weight, self.num_bins)
+        return classwise_bin_statistics(
+            probabilities, examples.ids, examples.weight, self.num_bins, examples.edge_dtype
+        )
 
     def _require_classes(self, num_classes):
         if self.statistics is None:
@@ -406,12 +411,12 @@ class BrierScore(_MeanMetric):
         return ops.sum(ops.square(residuals), axis=-1)
 
 
-def _bin_index(confidence, num_bins):
+def _bin_index(confidence, num_bins, edge_dtype):
     """(M,) to int32 (M,): bins are (b/B, (b+1)/B], found from the inner edges alone so that 1.0 cannot overflow.
 
-    Both sides are compared in float32, so that a confidence that was float32(b/B) is b/B in every dtype.
+    Both sides are compared as `edge_dtype` rounds them, so that a confidence that was float32(b/B), say, is b/B.
     """
-    edges = ops.convert_to_tensor((np.arange(1, num_bins) / num_bins).astype("float32"))
+    edges = ops.convert_to_tensor((np.arange(1, num_bins) / num_bins).astype(edge_dtype).astype("float32"))
     return ops.cast(ops.searchsorted(edges, ops.cast(confidence, "float32"), side="left"), "int32")
 
 

@@ -10,6 +10,7 @@ from harness import BACKEND, assert_config_round_trip, compiled, needs_graph, nu
 from keras import ops
 
 from keras_ls._backend import set_mask
+from keras_ls.calibration import reliability_curve
 from keras_ls.metrics import (
     BrierScore,
     ClasswiseCalibrationError,
@@ -150,6 +151,19 @@ def test_half_precision_logits(name, dtype, rng):
     exact = numpy(logits).astype("float64")  # rounding the logits is not the metric's doing
     wanted = reference_of_logits(name, labels, exact)
     np.testing.assert_allclose(measure(make(from_logits=True), labels, logits), wanted, **TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_probabilities_on_every_edge(dtype):
+    confidence = ops.cast(ops.convert_to_tensor(np.arange(8, 16) / 15, "float32"), dtype)  # some above b/15, some below
+    probs = ops.stack([1 - confidence, confidence], axis=-1)
+    labels = np.arange(8) % 2
+    curve = reliability_curve(labels, probs)
+    np.testing.assert_array_equal(curve.count[7:], np.ones(8))
+    np.testing.assert_allclose(measure(ExpectedCalibrationError(), labels, probs), curve.ece(), **TOLERANCE)
+    metric = ClasswiseCalibrationError()
+    metric.update_state(labels, probs)
+    np.testing.assert_array_equal(numpy(metric.variables[0])[7:, 1, 0], np.ones(8))
 
 
 @each_metric
