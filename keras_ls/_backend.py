@@ -2,11 +2,16 @@
 
 import contextlib
 import importlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 from keras import ops
+
+# Held while a model predicts or is traced: a pass may replace the methods of layers (that models may share) while it is
+# traced, and on JAX takes the weights out meanwhile.
+ONE_AT_A_TIME = threading.RLock()
 
 # Keras's own modules, the newest place first. They are named nowhere else in the package.
 _MASKING = ("keras.src.backend.common.masking", "keras.src.backend")

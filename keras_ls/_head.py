@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops, tree
 
-from keras_ls._backend import count_tracings_apart, get_mask, output_spec, values_kept_on_error
+from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask, output_spec, values_kept_on_error
 from keras_ls._checks import check_count, shown
 from keras_ls._logits import LinearHead
 from keras_ls._model_inputs import check_ends, check_fits, input_arrays, is_dataset, length
@@ -20,9 +20,6 @@ from keras_ls._temperature import TemperatureScaling
 
 GUESSED_SIZES = (32, 224)
 GIVE_THE_LAYER = "Give the last Dense of one of them in its place, model.get_layer(name)."
-# Held during a pass, which may replace the methods of layers (that models may share) while it is traced, and on JAX
-# takes the weights out meanwhile.
-ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclasses.dataclass(frozen=True)

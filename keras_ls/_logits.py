@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers, ops, tree
 
 from keras_ls._arrays import smallest_probability
+from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._checks import shown
 from keras_ls._outputs import check_output, of_output, output_model, single
 from keras_ls._rows import LARGEST_PROBABILITY
@@ -37,19 +38,20 @@ def logits_model(
             either, several sigmoid units make the model multi-label, or it has no such output.
     """
     check_model(model)
-    if not _is_readable(model):
+    with ONE_AT_A_TIME:
+        if not _is_readable(model):
+            if from_logits is None:
+                raise ValueError(_unreadable(model, "is not functional, not built yet, or has a `call` of its own"))
+            model = _functional(model, inputs, output)
+        else:
+            model = output_model(model, output)
+        tensor = model.outputs[0]
         if from_logits is None:
-            raise ValueError(_unreadable(model, "is not functional, not built yet, or has a `call` of its own"))
-        model = _functional(model, inputs, output)
-    else:
-        model = output_model(model, output)
-    tensor = model.outputs[0]
-    if from_logits is None:
-        logits = _logits(tensor)
-    elif from_logits:
-        logits = tensor
-    else:
-        logits = _logits_of_probabilities(tensor)
+            logits = _logits(tensor)
+        elif from_logits:
+            logits = tensor
+        else:
+            logits = _logits_of_probabilities(tensor)
     return keras.Model(_inputs(model), logits, name=f"{model.name}_logits")
 
 

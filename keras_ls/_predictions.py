@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, to_numpy
-from keras_ls._backend import count_tracings_apart, get_mask
+from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask
 from keras_ls._model_inputs import check_fits, input_arrays, length
 from keras_ls._outputs import check_output, of_output, single
 from keras_ls._rows import LabelledRows, joined, labelled_rows
@@ -37,13 +37,16 @@ class Predictor:
     def predict(self, x: Any, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray | None]:
         """Predictions (N, …, K) for arrays, in the model's output dtype, and their mask or None."""
         self._check_inputs(x)
-        found = self._network.predict(x, batch_size=batch_size, verbose=0)
+        with ONE_AT_A_TIME:
+            found = self._network.predict(x, batch_size=batch_size, verbose=0)
         return self._checked(found, x)
 
     def predict_batch(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """The same for one batch."""
         self._check_inputs(inputs)
-        return self._checked(self._network.predict_on_batch(inputs), inputs)
+        with ONE_AT_A_TIME:
+            found = self._network.predict_on_batch(inputs)
+        return self._checked(found, inputs)
 
     def _check_inputs(self, x: Any) -> None:
         if isinstance(self._network, _WithMask):  # what a preprocessor takes is not known

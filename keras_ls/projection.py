@@ -11,9 +11,10 @@ import numpy as np
 from keras import ops
 
 from keras_ls._arrays import taken, to_numpy
+from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._checks import check_count, shown
 from keras_ls._clusters import RANK_TOLERANCE, ClusterStatistics, cluster_statistics, with_one
-from keras_ls._head import ONE_AT_A_TIME, Forward, Probe, check_built, dense_of, find_head
+from keras_ls._head import Forward, Probe, check_built, dense_of, find_head
 from keras_ls._model_inputs import input_arrays, length
 from keras_ls._outputs import of_output, output_names
 

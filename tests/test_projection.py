@@ -379,6 +379,26 @@ class TestThreads:
                     np.testing.assert_allclose(each, wanted, rtol=1e-5, atol=1e-6)
         assert all("call" not in vars(layer) for layer in model._flatten_layers())
 
+    def test_may_calibrate_and_distil_the_same_model_meanwhile(self, rng):
+        model = keras.Sequential([keras.Input((5,)), layers.Dense(6), layers.Dense(3, activation="softmax")])
+        x, y = rng.normal(size=(40, 5)).astype("float32"), np.arange(40) % 3
+        asked = [
+            lambda: numpy(keras_ls.calibrate(model, x, y).layers[-1].temperature),
+            lambda: keras_ls.teacher_logits(model, x, 8),
+            lambda: penultimate(model, x, batch_size=8),
+        ]
+        expected = [ask() for ask in asked]
+        start = threading.Barrier(6)
+
+        def work(ask):
+            start.wait()
+            return [ask() for _ in range(3)]
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            for found, wanted in zip(pool.map(work, 2 * asked), 2 * expected, strict=True):
+                for each in found:
+                    np.testing.assert_allclose(each, wanted, rtol=1e-4, atol=1e-5)
+
     def test_that_only_predict_are_not_recorded(self, rng):
         model = sequential(layers.Dense(4))
         record, x = keras_ls._head._Record(), images(rng, 2)

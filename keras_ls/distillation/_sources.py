@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._backend import attach, attached, get_mask, no_gradients, set_mask
+from keras_ls._backend import ONE_AT_A_TIME, attach, attached, get_mask, no_gradients, set_mask
 from keras_ls._checks import check_optional_flag, shown
 from keras_ls._logits import LinearHead, LogOdds, LogProbabilities, gives_logits, logits_model
 from keras_ls._model_inputs import check_fits
@@ -90,7 +90,8 @@ class LogitSource:
         """Logits (n, …, K) of a batch of n arrays, float32, or float64 where the model computes in that."""
         check_fits("x", inputs, self.model)
         network = self.model if self.network is None else self.network
-        logits = network.predict_on_batch(backend_arrays(inputs))
+        with ONE_AT_A_TIME:
+            logits = network.predict_on_batch(backend_arrays(inputs))
         if not hasattr(logits, "dtype"):
             raise ValueError("`teacher` must have one output. Received a structure of several.")
         if self.logarithm is not None:
