@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from speech_files import dominant_frequency, tone, wav_bytes, write_wav
 
-from demos import cli
+from demos.kit.errors import MissingExtra
 from demos.speech import audio
 
 soundfile = pytest.importorskip("soundfile", reason="reading audio needs soundfile")
@@ -272,7 +272,7 @@ class TestRead:
     def test_missing_package_names_the_extra(self, tmp_path, monkeypatch):
         path = write_wav(tmp_path / "a.wav", tone(), 8000)
         monkeypatch.setitem(sys.modules, "soundfile", None)
-        with pytest.raises(cli.MissingExtra, match=r'Reading audio needs soundfile: pip install "keras-ls\[speech\]"'):
+        with pytest.raises(MissingExtra, match=r'Reading audio needs soundfile: pip install -e "\.\[speech\]"'):
             audio.read(path)
 
 

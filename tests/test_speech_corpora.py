@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 from speech_files import Noises, digit_recordings, dominant_frequency, tone, write_wav
 
-from demos import cli
+from demos.kit import download
+from demos.kit.errors import MissingExtra
 from demos.speech import corpora, espeak, features, grammar, noise, transcripts
-from demos.speech.corpora import babble, download, fsdd, librispeech, manifest, speech_commands, synthetic
+from demos.speech.corpora import babble, fsdd, librispeech, manifest, speech_commands, synthetic
 
 pytest.importorskip("soundfile", reason="reading audio needs soundfile")
 pytest.importorskip("librosa", reason="resampling audio needs librosa")
@@ -140,7 +141,7 @@ class TestEspeak:
 
     def test_missing_package_names_the_extra(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-        with pytest.raises(cli.MissingExtra, match=r'espeakng_loader: pip install "keras-ls\[speech\]"'):
+        with pytest.raises(MissingExtra, match=r'espeakng_loader: pip install -e "\.\[speech\]"'):
             load()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from harness import BACKEND
 
-from demos import checkpoints
+from demos.kit import checkpoints
 from demos.speech import arguments, beam_search, evaluation, feature_cache, runs, train, transcribe
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
@@ -233,7 +233,7 @@ class TestTrain:
         with pytest.raises(SystemExit) as stopped:
             train.main([*SMALL, *where, "--normalisation", "corpus", "--resume"])
         assert stopped.value.code == 1
-        assert f"{name} is corrupt" in capsys.readouterr().err
+        assert f"{name} is damaged" in capsys.readouterr().err
 
     def test_interrupted_while_features_are_made(self, corpus, tmp_path, capsys, monkeypatch):
         def interrupted(*_):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from demos import cli
+from demos.kit.errors import MissingExtra
 from demos.speech import features
 
 librosa = pytest.importorskip("librosa", reason="features need librosa")
@@ -89,7 +89,7 @@ class TestLogMel:
 
     def test_missing_package_names_the_extra(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "librosa", None)
-        with pytest.raises(cli.MissingExtra, match=r'needs librosa: pip install "keras-ls\[speech\]"'):
+        with pytest.raises(MissingExtra, match=r'needs librosa: pip install -e "\.\[speech\]"'):
             features.log_mel(np.ones(400, "float32"))
 
 
@@ -153,5 +153,5 @@ def test_tensorflow_io_loads_without_its_warnings():
 def test_without_tensorflow_io_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_io", None)
     features.tensorflow_io.cache_clear()
-    with pytest.raises(cli.MissingExtra, match=r'tensorflow_io: pip install "keras-ls\[speech\]"'):
+    with pytest.raises(MissingExtra, match=r'tensorflow_io: pip install -e "\.\[speech\]"'):
         features.tensorflow_io()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from harness import BACKEND, value_and_gradient
 
-from demos import checkpoints
+from demos.kit import checkpoints
 from demos.speech import batches, evaluation, pictures, runs, training
 from demos.speech.feature_cache import FeatureSet
 from demos.speech.search import Searcher

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from demos import cli
+from demos.kit import values
 from demos.speech import corpora, feature_cache, tokens
 from demos.speech.search import LENGTH_PENALTY
 from demos.speech.training import SMOOTHING_KINDS, Recipe
@@ -37,7 +37,7 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what to compare").add_argument
     add(
         "--label-smoothing",
-        type=cli.fraction,
+        type=values.fraction,
         nargs="+",
         default=[0.0, 0.1],
         metavar="α",
@@ -50,11 +50,11 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
         help="where the mass α goes: to all tokens alike, by how often they occur, or to the tokens before and after "
         "in the transcript (default: uniform)",
     )
-    add("--seeds", "--seed", type=cli.seed, nargs="+", default=[0], metavar="N", help="one model each (default: 0)")
-    add("--beam-width", type=cli.count, default=8, metavar="W", help="of the search that is not greedy (default: 8)")
+    add("--seeds", "--seed", type=values.seed, nargs="+", default=[0], metavar="N", help="one model each (default: 0)")
+    add("--beam-width", type=values.count, default=8, metavar="W", help="of the search that is not greedy (default: 8)")
     add(
         "--length-penalty",
-        type=cli.not_negative,
+        type=values.not_negative,
         default=LENGTH_PENALTY,
         metavar="X",
         help="hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, all the more the smoother the "
@@ -72,7 +72,7 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 def _add_network(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("tokens, features and network").add_argument
     add("--tokens", choices=tokens.KINDS, default="characters", help="(default: characters)")
-    add("--vocabulary-size", type=cli.count, default=500, metavar="N", help="the most subword tokens (default: 500)")
+    add("--vocabulary-size", type=values.count, default=500, metavar="N", help="the most subword tokens (default: 500)")
     add(
         "--normalisation",
         choices=feature_cache.NORMALISATIONS,
@@ -80,33 +80,40 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help="of each mel channel: by the utterance's own mean and s.d., or the training data's (default: utterance)",
     )
     add("--model", choices=MODELS, default="lstm", help="(default: lstm)")
-    add("--units", type=cli.count, metavar="N", help="width of the layers (default: 192)")
-    add("--encoder-layers", type=cli.count, metavar="N", help="(default: 1 bidirectional LSTM, 4 transformer blocks)")
-    add("--decoder-layers", type=cli.count, metavar="N", help="transformer blocks (default: 2)")
-    add("--heads", type=cli.count, metavar="N", help="of the transformer's attention (default: 4)")
-    add("--dropout", type=cli.fraction, metavar="X", help="share of activations dropped in training (default: 0.1)")
+    add("--units", type=values.count, metavar="N", help="width of the layers (default: 192)")
+    add(
+        "--encoder-layers", type=values.count, metavar="N", help="(default: 1 bidirectional LSTM, 4 transformer blocks)"
+    )
+    add("--decoder-layers", type=values.count, metavar="N", help="transformer blocks (default: 2)")
+    add("--heads", type=values.count, metavar="N", help="of the transformer's attention (default: 4)")
+    add("--dropout", type=values.fraction, metavar="X", help="share of activations dropped in training (default: 0.1)")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("training").add_argument
     add(
         "--steps",
-        type=cli.count,
+        type=values.count,
         metavar="N",
         help=f"updates of the weights (default: {SHORTEST_TRAINING}, or {PASSES} passes where those are more)",
     )
-    add("--batch-size", type=cli.count, metavar="N", help="utterances an update (default: 32)")
+    add("--batch-size", type=values.count, metavar="N", help="utterances an update (default: 32)")
     add(
         "--learning-rate",
-        type=cli.positive,
+        type=values.positive,
         metavar="X",
         help="of Adam after warm-up; it falls to 0 along a cosine (default: 0.002, transformer 0.001)",
     )
-    add("--warmup-steps", type=whole, metavar="N", help="in which the rate rises from 0 (default: 100)")
-    add("--clipnorm", type=cli.not_negative, metavar="X", help="bound on the gradient's norm; 0 has none (default: 1)")
+    add("--warmup-steps", type=values.whole, metavar="N", help="in which the rate rises from 0 (default: 100)")
+    add(
+        "--clipnorm",
+        type=values.not_negative,
+        metavar="X",
+        help="bound on the gradient's norm; 0 has none (default: 1)",
+    )
     add(
         "--ctc-weight",
-        type=cli.not_negative,
+        type=values.not_negative,
         metavar="X",
         help="factor on the CTC loss of the encoder, which makes the attention find its way sooner; 0 has none "
         "(default: 0.3)",
@@ -123,7 +130,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("float32", "mixed_bfloat16"), default="float32", help="(default: float32)")
     add(
         "--steps-per-execution",
-        type=cli.count,
+        type=values.count,
         default=1,
         metavar="N",
         help="steps in one call: faster on a GPU (default: 1)",
@@ -134,7 +141,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         default="no",
         help="XLA, which compiles each of the batches' few shapes once and keeps the LSTMs from cuDNN (default: no)",
     )
-    add("--workers", type=cli.count, default=2, metavar="N", help="processes that make features (default: 2)")
+    add("--workers", type=values.count, default=2, metavar="N", help="processes that make features (default: 2)")
     add(
         "--cache-dir",
         metavar="DIR",
@@ -185,8 +192,3 @@ def make_recipe(options: argparse.Namespace, num_utterances: int) -> Recipe:
         steps = max(SHORTEST_TRAINING, PASSES * num_utterances // recipe.batch_size)
         recipe = dataclasses.replace(recipe, steps=steps)
     return recipe
-
-
-def whole(text: str) -> int:
-    """An integer of at least 0."""
-    return cli.checked(int, text, lambda n: n >= 0, "must be an integer of at least 0")

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from demos.cli import optional
+from demos.kit.cli import optional
 
 SAMPLE_RATE = 16_000
 MIN_SAMPLES = 400  # one window of 25 ms
@@ -48,7 +48,7 @@ def read(source: Source, name: str | None = None) -> np.ndarray:
 
     Raises:
         AudioError: for what is no audio, corrupt, truncated, silent, shorter than 25 ms, or needs ffmpeg without it.
-        demos.cli.MissingExtra: without soundfile or librosa.
+        demos.kit.errors.MissingExtra: without soundfile or librosa.
     """
     name = name or str(source)
     blocks = list(_audible(_blocks(source, name), name))

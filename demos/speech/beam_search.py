@@ -10,9 +10,10 @@ import sys
 from typing import Any
 
 import keras_ls
-from demos import cli, records
-from demos.cli import execute
-from demos.measures import by_smoothing, calibration
+from demos.kit import cli, records, values
+from demos.kit.cli import execute
+from demos.kit.measures import by_smoothing, calibration
+from demos.kit.runs import provenance
 from demos.speech import evaluation, runs
 from demos.speech.evaluation import Split
 from demos.speech.layers import Recogniser
@@ -40,7 +41,7 @@ def make_parser() -> cli.Parser:
     add("--from", dest="run", required=True, metavar="RUN", help="directory that demos.speech.train wrote")
     add(
         "--temperatures",
-        type=cli.temperature,
+        type=values.temperature,
         nargs="+",
         default=list(TEMPERATURES),
         metavar="T",
@@ -48,16 +49,16 @@ def make_parser() -> cli.Parser:
     )
     add(
         "--beam-widths",
-        type=cli.count,
+        type=values.count,
         nargs="+",
         default=list(BEAM_WIDTHS),
         metavar="W",
         help=f"at temperature 1 (default: {' '.join(map(str, BEAM_WIDTHS))})",
     )
-    add("--beam-width", type=cli.count, default=8, metavar="W", help="at all temperatures (default: 8)")
+    add("--beam-width", type=values.count, default=8, metavar="W", help="at all temperatures (default: 8)")
     add(
         "--length-penalty",
-        type=cli.not_negative,
+        type=values.not_negative,
         default=LENGTH_PENALTY,
         metavar="X",
         help=f"hypotheses compete by log p / tokens**X (default: {LENGTH_PENALTY:g})",
@@ -66,7 +67,7 @@ def make_parser() -> cli.Parser:
     add("--out", metavar="DIR", help="for results and pictures (default: RUN)")
     add("--data-dir", metavar="PATH", help="where the corpus lies now (default: where it was)")
     add("--cache-dir", metavar="DIR", help="where features are kept (default: as for demos.speech.train)")
-    add("--workers", type=cli.count, default=2, metavar="N", help="processes that make features (default: 2)")
+    add("--workers", type=values.count, default=2, metavar="N", help="processes that make features (default: 2)")
     return parser
 
 
@@ -108,7 +109,7 @@ def run(planned: Planned) -> dict[str, Any]:
         name = f"{model_name(trained.label_smoothing)}, seed {trained.seed}"
         sweep = sweep_model(Searcher(model, data.tokens, data.max_frames), split, options, name)
         sweeps.append({"label_smoothing": trained.label_smoothing, "seed": trained.seed, **sweep})
-    report = {"settings": settings, "evaluation": evaluation.RULE, **records.provenance(), "models": sweeps}
+    report = {"settings": settings, "evaluation": evaluation.RULE, **provenance(), "models": sweeps}
     records.write_json(out / "beam_search.json", report)
     for against in ("temperature", "beam_width"):
         figure = keras_ls.beam_temperature_curves(curves(sweeps, against), against=against, percent=RATES)

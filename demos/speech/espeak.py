@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from demos.cli import optional
+from demos.kit.cli import optional
 
 # Constants of espeak-ng/speak_lib.h.
 _SYNCHRONOUS = 2  # audio comes by callback in the calling thread
@@ -32,7 +32,7 @@ def speak(text: str, voice: str, words_per_minute: int, pitch: int, seed: int = 
         int16 samples (n,) and their rate in hertz.
 
     Raises:
-        demos.cli.MissingExtra: where the wheel is not installed.
+        demos.kit.errors.MissingExtra: where the wheel is not installed.
         ValueError: for a voice that eSpeak NG does not know.
     """
     loader = optional("espeakng_loader", "--corpus synthetic", extra="speech")

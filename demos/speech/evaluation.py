@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 import keras_ls
-from demos import cli, measures
-from demos.checkpoints import Diverged
-from demos.measures import Column, calibration
+from demos.kit import cli, measures
+from demos.kit.errors import Diverged
+from demos.kit.measures import Column, calibration
 from demos.speech.batches import IGNORED, evaluation_batches
 from demos.speech.feature_cache import FeatureSet
 from demos.speech.search import Searcher
@@ -83,11 +83,11 @@ def evaluate(searcher: Searcher, dev: Split, test: Split, beam_width: int, lengt
     """Measures a recogniser.
 
     Raises:
-        demos.checkpoints.Diverged: where the last step of the training did.
+        demos.kit.errors.Diverged: where the last step of the training did.
 
     Returns:
         The numbers of `MEASURES`; the reliability curves "curve" and "curve_scaled", as dicts that
-        `demos.measures.curve_from_json` turns back; "examples", a few transcripts.
+        `demos.kit.measures.curve_from_json` turns back; "examples", a few transcripts.
     """
     dev_logits, dev_labels = next_tokens(searcher, dev)
     if not np.isfinite(dev_logits).all():

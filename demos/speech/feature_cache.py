@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from demos.cli import optional
+from demos.kit.cli import optional
 from demos.speech import features
 from demos.speech.corpora.base import CACHE_VARIABLE, Corpus, cache_directory
 

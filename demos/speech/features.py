@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from demos.cli import optional
+from demos.kit.cli import optional
 from demos.speech.audio import MIN_SAMPLES, SAMPLE_RATE
 
 NUM_MELS = 80
@@ -107,7 +107,7 @@ def tensorflow_io():
     """The package tensorflow_io.
 
     Raises:
-        demos.cli.MissingExtra: where it is not installed.
+        demos.kit.errors.MissingExtra: where it is not installed.
     """
     with warnings.catch_warnings():
         # It warns that its file systems and its decoders do not load beside newer versions of TensorFlow; what is used

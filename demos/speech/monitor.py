@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_ls
-from demos.measures import calibration, curve_from_json
+from demos.kit.measures import calibration, curve_from_json
 from demos.speech import evaluation, pictures
 from demos.speech.evaluation import Split
 from demos.speech.layers import encoded_lengths

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from demos import checkpoints, cli, records
+from demos.kit import checkpoints, cli, records
+from demos.kit.runs import device, open_run, provenance
 from demos.speech import arguments, corpora, evaluation, feature_cache, features, tokens, training
 from demos.speech.batches import too_long, training_batches
 from demos.speech.evaluation import Split
@@ -90,7 +91,7 @@ class Experiment:
         hours = self.data.splits["train"].features.num_frames.sum() / 360_000
         return (
             f"{self.data.name}: {sizes} utterances, {hours:.2f} h to train on, {self.data.tokens.size} tokens. "
-            f"{self.recipe.model}, {self.recipe.steps} steps of {self.recipe.batch_size}, on {records.device()}."
+            f"{self.recipe.model}, {self.recipe.steps} steps of {self.recipe.batch_size}, on {device()}."
         )
 
     def title(self) -> str:
@@ -107,7 +108,7 @@ def prepare(options: argparse.Namespace) -> Experiment:
 
     Raises:
         ValueError: where arguments, data or an earlier run do not fit.
-        demos.cli.MissingExtra: where a package is not installed.
+        demos.kit.errors.MissingExtra: where a package is not installed.
     """
     arguments.settle(options)
     for package, purpose in PACKAGES.items():
@@ -135,7 +136,7 @@ def prepare(options: argparse.Namespace) -> Experiment:
         "utterances": {name: len(split.features) for name, split in data.splits.items()},
     }
     out = pathlib.Path(options.out or f"runs/speech/{data.name}-{options.model}")
-    records.open_directory(out, settings, options.resume)
+    open_run(out, settings, options.resume)
     records.write_json(out / "tokens.json", data.tokens.to_json())
     records.write_json(out / "features.json", describe_features(train.features))
     return Experiment(options, data, settled, out, settings)
@@ -239,7 +240,7 @@ def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: W
         "parameters": model.count_params(),
         "training_seconds": trained - start,
         "evaluation_seconds": time.monotonic() - trained,
-        **records.provenance(),
+        **provenance(),
         "history": [{k: v if math.isfinite(v) else None for k, v in epoch.items()} for epoch in history],
     }
     model.save(folder / "model.keras")

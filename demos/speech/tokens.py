@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from demos import cli
+from demos.kit import cli
 
 KINDS = ("characters", "subword")
 START, END = 0, 1

@@ -13,8 +13,9 @@ from typing import Any
 import keras
 
 import keras_ls
-from demos import cli, measures, records
-from demos.cli import execute
+from demos.kit import cli, measures, records
+from demos.kit.cli import execute
+from demos.kit.runs import provenance
 from demos.speech import arguments, evaluation, runs
 from demos.speech.evaluation import Split
 from demos.speech.monitor import Monitor
@@ -66,7 +67,7 @@ def run(experiment: runs.Experiment) -> dict[str, Any]:
         "evaluation": evaluation.RULE,
         "skipped": experiment.data.skipped,
         "best_on_dev": best,
-        **records.provenance(),
+        **provenance(),
         "summary": summary,
         "runs": results,
     }

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 import keras_ls
-from demos.checkpoints import epoch_length
+from demos.kit.epochs import epoch_length
 from demos.speech.batches import IGNORED
 from demos.speech.layers import Recogniser, encoded_lengths
 from demos.speech.lstm import LSTMRecogniser

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from demos import cli
-from demos.cli import execute
+from demos.kit import cli, values
+from demos.kit.cli import execute
 from demos.speech import audio, features, runs, tokens
 from demos.speech.batches import REDUCTION
 from demos.speech.search import LENGTH_PENALTY, Hypothesis, Searcher
@@ -103,21 +103,23 @@ def make_parser() -> cli.Parser:
     add("--from", dest="run", required=True, metavar="RUN", help="directory that demos.speech.train wrote")
     add(
         "--label-smoothing",
-        type=cli.fraction,
+        type=values.fraction,
         metavar="α",
         help="of the model (default: the model with the lowest WER on the development split)",
     )
-    add("--seed", type=cli.seed, metavar="N", help="of the model")
-    add("--beam-width", type=cli.count, default=8, metavar="W", help="1 is greedy (default: 8)")
-    add("--temperature", type=cli.temperature, default=1.0, metavar="T", help="logits are divided by it (default: 1)")
+    add("--seed", type=values.seed, metavar="N", help="of the model")
+    add("--beam-width", type=values.count, default=8, metavar="W", help="1 is greedy (default: 8)")
+    add(
+        "--temperature", type=values.temperature, default=1.0, metavar="T", help="logits are divided by it (default: 1)"
+    )
     add(
         "--length-penalty",
-        type=cli.not_negative,
+        type=values.not_negative,
         default=LENGTH_PENALTY,
         metavar="X",
         help=f"scores are log p / tokens**X (default: {LENGTH_PENALTY:g})",
     )
-    add("--n-best", type=cli.count, default=1, metavar="N", help="texts a piece of audio (default: 1)")
+    add("--n-best", type=values.count, default=1, metavar="N", help="texts a piece of audio (default: 1)")
     add("--json", action="store_true", help="a line of JSON a file, with its pieces' starts, texts and scores")
     return parser
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from demos import cli
+from demos.kit import values
 from demos.speech.corpora import fsdd, librispeech, manifest, speech_commands, synthetic
 from demos.speech.corpora.babble import WithBabble
 from demos.speech.corpora.base import DIRECTORY_VARIABLE, SPLITS, Corpus, Utterance
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for split, what in (("train", "train on"), ("dev", "choose by"), ("test", "test on")):
         add(
             f"--{split}-sentences",
-            type=cli.count,
+            type=values.count,
             metavar="N",
             help=f"sentences or strings of digits to {what}, in corpora that are made up of them "
             f"(default: {synthetic.SIZES[split]}{'; all the rest of --text' if split == 'train' else ''})",
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--speaker-held-out", nargs="+", default=[], metavar="NAME", help="FSDD speakers to test on and never train on")
     add(
         "--recordings",
-        type=cli.count,
+        type=values.count,
         metavar="N",
         help="FSDD recordings of each digit and speaker to train on (default: all)",
     )
@@ -51,7 +51,7 @@ def load(options: argparse.Namespace) -> Corpus:
         options: with what `add_arguments` adds.
 
     Raises:
-        demos.cli.MissingExtra: where a package that it needs is not installed.
+        demos.kit.errors.MissingExtra: where a package that it needs is not installed.
         ValueError: where the corpus cannot be found or read, or options do not fit together.
     """
     sizes = options.train_sentences, options.dev_sentences, options.test_sentences

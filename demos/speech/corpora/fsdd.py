@@ -10,8 +10,8 @@ import re
 
 import numpy as np
 
+from demos.kit import download
 from demos.speech import audio, noise
-from demos.speech.corpora import download
 from demos.speech.corpora.base import Corpus, Utterance, find
 from demos.speech.corpora.synthetic import SEED, SIZES
 from demos.speech.grammar import FIELDS

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Iterator
 
-from demos.speech.corpora import download
+from demos.kit import download
 from demos.speech.corpora.base import FileCorpus, file_corpus, find, read_text
 
 # The first words of its folders' names: train-clean-100, dev-other, test-clean.

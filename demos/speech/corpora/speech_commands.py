@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Iterator
 
-from demos.speech.corpora import download
+from demos.kit import download
 from demos.speech.corpora.base import FileCorpus, file_corpus, find, read_text
 
 LISTS = {"dev": "validation_list.txt", "test": "testing_list.txt"}

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from demos.cli import optional
+from demos.kit.cli import optional
 from demos.speech import audio, espeak, features, grammar, noise, transcripts
 from demos.speech.corpora.base import Corpus, Utterance, read_text
 
@@ -68,7 +68,7 @@ def load(
         test: sentences to test on.
 
     Raises:
-        demos.cli.MissingExtra: where eSpeak NG's wheel is not installed.
+        demos.kit.errors.MissingExtra: where eSpeak NG's wheel is not installed.
         ValueError: where the file cannot be read or has too few sentences.
     """
     optional("espeakng_loader", "--corpus synthetic", extra="speech")

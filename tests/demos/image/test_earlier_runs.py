@@ -28,7 +28,7 @@ ARGUMENTS = {
 
 @pytest.fixture
 def short_epochs(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("demos.checkpoints"), "SHORTEST_EPOCH", 4)
+    monkeypatch.setattr(importlib.import_module("demos.kit.epochs"), "SHORTEST_EPOCH", 4)
 
 
 def run(demo, out, *arguments):
@@ -66,7 +66,7 @@ def test_teachers_are_there_and_students_follow(tmp_path):
 def test_networks_of_a_calibration_run_are_projected(tmp_path):
     arguments = ("--from", str(RUNS / "calibration"), "--label-smoothing", "0.1")
     assert run("projection", tmp_path / "out", *arguments) == {}
-    (network,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    (network,) = json.loads((tmp_path / "out" / "results.json").read_text())["trials"]
     theirs = json.loads((RUNS / "calibration" / "alpha-0.1" / "seed-0" / "result.json").read_text())
     assert network["accuracy"] == theirs["accuracy"]
     assert (network["label_smoothing"], network["seed"]) == (0.1, 0)

@@ -1,0 +1,212 @@
+"""What smoothing does to a network's penultimate activations: what the projection demo does."""
+
+import dataclasses
+import functools
+import pathlib
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_ls
+from demos.image import data, recipes
+from demos.image.analysis import SCATTER, clusters, evaluation, smoothing
+from demos.image.analysis.earlier import EarlierRun
+from demos.image.data.common.images import ImageData
+from demos.kit import checkpoints
+from demos.kit.options import Chosen
+from demos.kit.pictures import network_name
+from demos.kit.runs import open_run, publish
+from demos.kit.trials import run_trials
+
+DIGITS_STEPS = 4_000
+PICTURES = 5
+PROJECTED_IMAGES = 1_000
+
+Triple = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that was decided before anything is trained or loaded.
+
+    Attributes:
+        experiment: The networks.
+        triples: Ids of three classes each.
+        earlier: The run that trained the networks, or None if this one does.
+    """
+
+    experiment: smoothing.Experiment
+    triples: list[Triple]
+    earlier: EarlierRun | None
+
+
+def plan(options: Chosen) -> Plan:
+    """Loads the data and settles everything that can be wrong before training starts.
+
+    Raises:
+        ValueError: If arguments, data or an earlier run do not fit.
+    """
+    if options.from_run is None:
+        images = smoothing.load_data(options)
+        triples = choose_triples(options, images)
+        recipe = recipes.choose(options, len(images.x_train), DIGITS_STEPS)
+        return Plan(smoothing.prepare(options, images, recipe, "runs/projection"), triples, None)
+    earlier = EarlierRun(options.from_run)
+    earlier.settle(options)
+    earlier.choose(options)
+    images = smoothing.load_data(options)
+    earlier.check_data(images)
+    triples = choose_triples(options, images)
+    earlier.check_networks(options, images, triples)
+    recipe = earlier.recipe()
+    out = smoothing.output_directory(options, images, recipe, "runs/projection")
+    if out.resolve() in (earlier.path.resolve(), *earlier.path.resolve().parents):
+        raise ValueError(f"--out must not be the directory of --from, nor hold it. Received: {out}.")
+    settings = {**earlier.settings, "from_run": str(earlier.path.resolve())}
+    run = open_run(out, settings, options.resume, options.defaults())
+    return Plan(smoothing.Experiment(options, images, recipe, run), triples, earlier)
+
+
+def choose_triples(options: Chosen, images: ImageData) -> list[Triple]:
+    """The ids of the classes of each row; says where there are fewer images than asked for.
+
+    Raises:
+        ValueError: If a name is not known, a row has not three different classes, or a class has no images.
+    """
+    names = images.class_names
+    rows = options.classes or data.get(options.dataset).triples
+    if not options.classes and (not rows or not {name for row in rows for name in row} <= set(names)):
+        rows = list(dict.fromkeys((names[:3], names[-3:])))
+    for row in rows:
+        unknown = [name for name in row if name not in names]
+        if unknown:
+            raise ValueError(f"--classes must be known ones: {', '.join(names)}. Received: {', '.join(unknown)}.")
+        if len(row) != 3 or len(set(row)) != 3:
+            raise ValueError(f"--classes must be three different classes. Received: {', '.join(row)}.")
+    triples = [tuple(names.index(name) for name in row) for row in rows]
+    for part, (_, labels) in clusters.parts(images).items():
+        counts = {k: int(np.sum(labels == k)) for k in sorted({k for triple in triples for k in triple})}
+        if 0 in counts.values():
+            missing = ", ".join(names[k] for k, count in counts.items() if not count)
+            raise ValueError(f"--classes must have {part} images in {images.name}. Received: {missing}, without any.")
+        few = [f"{names[k]} ({count})" for k, count in counts.items() if count < options.examples_per_class]
+        if few:
+            asked = f"{options.examples_per_class} {part} images"
+            print(f"Note: there are fewer than {asked} of {', '.join(few)}; all of them are shown.")
+    return triples
+
+
+def run(plan: Plan) -> dict[str, Any]:
+    """Trains or loads, measures, draws and reports; returns what results.json holds."""
+    experiment = plan.experiment
+    options, images = experiment.options, experiment.images
+    print(experiment.describe(), flush=True)
+    networks, series = [], []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Class \d+ has \d+ examples, fewer")  # said when it was planned
+        for (alpha, seed), accuracy in zip(experiment.networks, accuracies(plan), strict=True):
+            model = shown_network(plan, alpha, seed)
+            numbers = clusters.measure(model, images)
+            print(f"α={alpha:g} seed={seed}: accuracy {accuracy:.4f}, {clusters.line(numbers)}", flush=True)
+            networks.append({"label_smoothing": alpha, "seed": seed, "accuracy": accuracy, "statistics": numbers})
+            if seed == options.seeds[0]:
+                series += project(plan, model, alpha)
+    results = experiment.results(
+        "projection",
+        evaluation=SCATTER,
+        classes=[[images.class_names[k] for k in triple] for triple in plan.triples],
+        examples_per_class=options.examples_per_class,
+        trials=networks,
+        summary=clusters.summarize(networks),
+        series=series,
+        caption=f"{images.name}, {experiment.recipe.model}, seed {options.seeds[0]}",
+        pictures=["projection.png", "projection.pdf"],
+    )
+    return publish(experiment.run, results, table, figure, "projection.txt")
+
+
+def accuracies(plan: Plan) -> list[float]:
+    """The accuracy of each network on held-out images, trained here or before."""
+    experiment = plan.experiment
+    if plan.earlier is not None:
+        return [plan.earlier.accuracy(*each) for each in experiment.networks]
+
+    def evaluate(model: keras.Model, history: Any) -> dict[str, Any]:
+        return evaluation.evaluate_network(model, experiment.images)
+
+    freq = max(1, experiment.recipe.epochs // PICTURES)
+    watch = functools.partial(plane_callback, plan, freq)
+    trials = [smoothing.trial(experiment, *each, evaluate, evaluation.FIELDS, watch) for each in experiment.networks]
+    return [result["accuracy"] for result in run_trials(trials, experiment.run)]
+
+
+def shown_network(plan: Plan, alpha: float, seed: int) -> keras.Model:
+    """A trained network, after TensorBoard got to see it."""
+    experiment, name = plan.experiment, smoothing.name(alpha, seed)
+    images, folder = experiment.images, experiment.run.out / name
+    model = checkpoints.load_network((experiment.run.out if plan.earlier is None else plan.earlier.path) / name)
+    # A folder of its own, so that a running TensorBoard finds it when it is complete.
+    activations = keras_ls.EmbeddingProjector(
+        images.x_test,
+        folder / "activations",
+        labels=images.y_test,
+        images=images.x_test,
+        max_examples=PROJECTED_IMAGES,
+    )
+    for callback in (activations, *([] if plan.earlier is None else plane_callback(plan, 1, model, folder))):
+        callback.set_model(model)
+        callback.on_train_begin()
+        callback.on_epoch_end(experiment.recipe.epochs - 1)
+        callback.on_train_end()
+    return model
+
+
+def plane_callback(plan: Plan, freq: int, model: keras.Model, folder: pathlib.Path) -> list[keras.callbacks.Callback]:
+    """Draws the first triple's training images for TensorBoard."""
+    images, examples = plan.experiment.images, plan.experiment.options.examples_per_class
+    return [
+        keras_ls.PenultimateProjection(
+            images.x_train,
+            images.y_train,
+            plan.triples[0],
+            folder,
+            freq=freq,
+            examples_per_class=examples,
+            class_names=images.class_names,
+        )
+    ]
+
+
+def project(plan: Plan, model: keras.Model, alpha: float) -> list[dict[str, Any]]:
+    """A network's columns of the picture: their titles, and a panel for each triple."""
+    images, options = plan.experiment.images, plan.experiment.options
+    columns = []
+    for part, (x, y) in clusters.parts(images).items():
+        panels = []
+        for ids in plan.triples:
+            projection = keras_ls.project_classes(model, x, y, ids, options.examples_per_class)
+            panel = {name: np.asarray(value).tolist() for name, value in dataclasses.asdict(projection).items()}
+            panels.append({**panel, "class_names": [images.class_names[k] for k in ids]})
+        columns.append({"title": f"{part}, {network_name(alpha)}", "panels": panels})
+    return columns
+
+
+def table(results: dict[str, Any]) -> str:
+    """The summary as text, one row per part of the data and label smoothing."""
+    return clusters.table(results["summary"])
+
+
+def figure(results: dict[str, Any]) -> Any:
+    """Figure 1 as a grid: a row for each triple, a column for each part of the data and label smoothing."""
+    columns = {column["title"]: [_panel(panel) for panel in column["panels"]] for column in results["series"]}
+    rows = [{title: panels[i] for title, panels in columns.items()} for i in range(len(results["classes"]))]
+    drawn = keras_ls.projection_grid(rows)
+    drawn.suptitle(results["caption"])
+    return drawn
+
+
+def _panel(lists: dict[str, list[Any]]) -> keras_ls.Projection:
+    points, labels, templates = (np.array(lists[name]) for name in ("points", "labels", "templates_2d"))
+    return keras_ls.Projection(points, labels, templates, tuple(lists["class_names"]), tuple(lists["classes"]))

@@ -1,0 +1,95 @@
+"""What a trained teacher has left to teach: γ, mutual information and the scatter of its clusters, side by side."""
+
+import math
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_ls
+from demos.image import data
+from demos.image.analysis import clusters
+from demos.image.data.common.augment import Augment, crop_and_flip, noisy, shift
+from demos.image.data.common.images import ImageData
+from demos.image.recipes import Recipe
+from demos.kit import cli
+from demos.kit.seeds import of_data
+
+NOISE = 0.1
+EXAMPLES_PER_CLASS = 300  # the paper's
+MEASURES = {
+    "gamma": "γ at T = 1",
+    "mutual_information": "mutual information",
+    "scatter_ratio": "within / between",
+    "template_distance_cv": "distance cv",
+}
+
+
+def measure(model: keras.Model, images: ImageData, recipe: Recipe, logits: np.ndarray) -> dict[str, float]:
+    """The numbers of `MEASURES`, all of training images.
+
+    Args:
+        model: The teacher.
+        images: What it was trained on.
+        recipe: How. The mutual information is under its augmentation, or noise of s.d. `NOISE` if it has none.
+        logits: (N, K) of the training images.
+    """
+    augment, generator = _augmentation(recipe), of_data()
+    pair = data.get(images.name).pair
+    with warnings.catch_warnings():
+        # Small sets have fewer images of a class than the paper's 300.
+        warnings.filterwarnings("ignore", "Class .* examples, fewer than examples_per_class")
+        information = keras_ls.logit_mutual_information(
+            model,
+            images.x_train,
+            images.y_train,
+            pair,
+            lambda batch: augment(batch, generator),
+            examples_per_class=EXAMPLES_PER_CLASS,
+        )
+    scatter = clusters.measure(model, images)[clusters.PARTS[0]]
+    return {
+        "gamma": keras_ls.equivalent_smoothing(logits, images.y_train),
+        "mutual_information": information,
+        "scatter_ratio": scatter["ratio"],
+        "template_distance_cv": scatter["template_distance_cv"],
+    }
+
+
+def summarize(measures: dict[str, list[dict[str, float | None]]]) -> list[dict[str, Any]]:
+    """Means over seeds, a row for each teacher's name; None where a seed has none."""
+    rows: list[dict[str, Any]] = []
+    for name, group in measures.items():
+        rows.append({"teacher": name, "seeds": len(group)})
+        for measure in MEASURES:
+            values = [value for entry in group if (value := entry[measure]) is not None]
+            rows[-1][measure] = float(np.mean(values)) if len(values) == len(group) else None
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The summary as a table of text."""
+    cells = [["teacher", *MEASURES.values()]]
+    for row in rows:
+        cells.append([row["teacher"], *("" if row[name] is None else f"{row[name]:.3g}" for name in MEASURES)])
+    return cli.aligned(cells)
+
+
+def legend(images: ImageData) -> str:
+    """What the mutual information may be at most, in a line."""
+    pair = data.get(images.name).pair
+    examples = sum(min(EXAMPLES_PER_CLASS, int(np.sum(images.y_train == k))) for k in pair)
+    names = " and ".join(repr(images.class_names[k]) for k in pair)
+    return (
+        f"Mutual information of {names} in nats: log 2 = {math.log(2):.2f} where only the class is left, "
+        f"log N = {math.log(examples):.2f} where every image is told apart."
+    )
+
+
+def _augmentation(recipe: Recipe) -> Augment:
+    if recipe.augment:
+        return crop_and_flip
+    if recipe.shift:
+        return lambda images, rng: shift(images, rng, recipe.shift)
+    return noisy(NOISE)

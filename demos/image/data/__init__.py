@@ -1,0 +1,69 @@
+"""Image data sets: each file of this folder is one, and its name is what --dataset takes."""
+
+import dataclasses
+import importlib
+import pkgutil
+from typing import Any
+
+from demos.image.data.common.augment import noisy
+from demos.image.data.common.images import DATA_VARIABLE, DataSet, ImageData
+from demos.kit.options import option
+from demos.kit.seeds import of_data
+from demos.kit.values import count, not_negative
+
+NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
+
+
+def get(name: str) -> DataSet:
+    """What the file of a data set says."""
+    if name not in NAMES:
+        raise ValueError(f"`name` must be one of {', '.join(NAMES)}. Received: {name!r}.")
+    return importlib.import_module(f"{__name__}.{name}").DATA_SET
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which data are learned."""
+
+    dataset: str = option("digits", "what is learned", choices=NAMES)
+    data_dir: str | None = option(
+        None,
+        f"where NAME.npz lies (Keras's form), else ${DATA_VARIABLE} is looked at, then keras.datasets; with --dataset "
+        "folder it holds train/CLASS/* and test/CLASS/*",
+        affects_result=False,
+    )
+    noise: float | None = option(
+        None,
+        "s.d. of the Gaussian noise added to the pixels once, as a fraction of full scale",
+        not_negative,
+        shown="0.4 for the digits, else 0",
+        metavar="X",
+    )
+    image_size: int = option(32, "height and width to which images from folders are resized", count, metavar="N")
+
+
+def load(name: str, data_dir: str | None = None, noise: float = 0.0, image_size: int = 32) -> ImageData:
+    """Loads a data set, split into a training and a held-out part.
+
+    Args:
+        name: One of `NAMES`.
+        data_dir: Where `name`.npz lies, or `train/CLASS/*` and `test/CLASS/*` for "folder".
+        noise: The standard deviation of the Gaussian noise that is added once to every pixel, as a fraction of full
+            scale. The result is clipped to what a pixel can hold.
+        image_size: Height and width in pixels to which images in folders are resized.
+
+    Raises:
+        ValueError: If the data cannot be found or read, or do not fit together.
+    """
+    data = get(name).load(data_dir, image_size)
+    if not noise:
+        return data
+    rng, augment = of_data(), noisy(noise)
+    return dataclasses.replace(data, x_train=augment(data.x_train, rng), x_test=augment(data.x_test, rng))
+
+
+def load_chosen(options: Any) -> ImageData:
+    """Loads the data set that the command line names; `options.noise` becomes a number."""
+    if options.noise is None:
+        options.noise = get(options.dataset).noise
+    return load(options.dataset, options.data_dir, options.noise, options.image_size)

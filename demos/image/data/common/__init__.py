@@ -1,0 +1,1 @@
+"""What image data sets have in common."""

@@ -1,0 +1,3 @@
+"""The paper's three image networks: they take uint8 images and give float32 logits."""
+
+NAMES = ("mlp", "alexnet", "resnet")

@@ -1,0 +1,126 @@
+"""Networks and optimizers as recipes say, ready to be trained."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+import keras_ls
+from demos.image.data.common.batches import Batches
+from demos.image.networks import alexnet, mlp, resnet
+from demos.image.recipes import Recipe
+from demos.kit.errors import Diverged
+
+BODIES = {"mlp": mlp.body, "alexnet": alexnet.body, "resnet": resnet.body}
+PREDICTION_BATCH = 500
+
+
+def build(images: np.ndarray, num_classes: int, recipe: Recipe, precision: str = "float32") -> keras.Model:
+    """Builds the network of a recipe for images like these.
+
+    Args:
+        images: (N, height, width, channels) uint8 training images. The network normalises each channel by their mean
+            and standard deviation.
+        num_classes: K.
+        recipe: Which network. The loss gets ½·weight_decay·‖w‖² for the kernels: all of the ResNet's and the MLP's,
+            those of the two hidden dense layers of AlexNet.
+        precision: The dtype policy of its layers.
+
+    Returns:
+        A model from uint8 images to float32 logits (N, K), whatever the policy.
+    """
+    if recipe.model not in BODIES:
+        raise ValueError(f"`model` must be one of {', '.join(BODIES)}. Received: {recipe.model!r}.")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        inputs = keras.Input(images.shape[1:], dtype="uint8", name="image")
+        # A penalty of zero would still cost its sums at each step.
+        decay = keras.regularizers.L2(recipe.weight_decay / 2) if recipe.weight_decay else None
+        x, head = BODIES[recipe.model](_normalise(inputs, images), recipe, decay)
+        logits = layers.Dense(num_classes, dtype="float32", name="logits", **head)(x)
+        return keras.Model(inputs, logits, name=recipe.model)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def compile_model(model: keras.Model, recipe: Recipe, label_smoothing: float, **compilation: Any) -> None:
+    """Compiles a network, or a distiller of one, for training on hard (0) or smoothed targets as the recipe says."""
+    model.compile(
+        optimizer=make_optimizer(recipe),
+        loss=keras_ls.SmoothedSparseCategoricalCrossentropy(label_smoothing, from_logits=True),
+        loss_weights=recipe.loss_scale,
+        metrics=["accuracy"],
+        **compilation,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def batches_of(x: Any, y: Any, recipe: Recipe, seed: int, first_step: int) -> Batches:
+    """Endless training batches from a step on, augmented as the recipe says."""
+    return Batches(x, y, recipe.batch_size, seed, recipe.augment, first_step, recipe.shift)
+
+
+def predict(model: keras.Model, images: np.ndarray, batch_size: int = PREDICTION_BATCH) -> np.ndarray:
+    """The logits of a trained network for images, float32 (N, K).
+
+    Raises:
+        demos.kit.errors.Diverged: If they are not finite.
+    """
+    logits = np.asarray(model.predict(images, batch_size=batch_size, verbose=0), "float32")
+    if not np.isfinite(logits).all():
+        raise Diverged("The trained network's logits are not finite: lower --learning-rate or set --clipnorm.")
+    return logits
+
+
+def _normalise(inputs, images):
+    axes = (0, 1, 2)
+    mean, deviation = images.mean(axes, dtype="float64"), images.std(axes, dtype="float64")
+    scale = 1 / np.maximum(deviation, 1.0)
+    return layers.Rescaling(scale.tolist(), (-mean * scale).tolist(), dtype="float32", name="normalise")(inputs)
+
+
+def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    """SGD as the recipe says."""
+    schedules = keras.optimizers.schedules
+    if recipe.decay_at:
+        boundaries = [round(fraction * recipe.steps) for fraction in recipe.decay_at]
+        rates = [recipe.learning_rate * 0.1**i for i in range(len(boundaries) + 1)]
+        schedule = schedules.PiecewiseConstantDecay(boundaries, rates)
+    else:
+        schedule = schedules.PolynomialDecay(recipe.learning_rate, recipe.steps, end_learning_rate=0.0)
+    return HeadRateSGD(
+        schedule,
+        head_rate=recipe.head_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        global_clipnorm=recipe.clipnorm or None,
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_ls.demos")
+class HeadRateSGD(keras.optimizers.SGD):
+    """SGD with another learning rate for the layer called "logits".
+
+    The factor is on that layer's gradient, which for SGD, momentum included, is the same thing.
+    """
+
+    def __init__(self, *args, head_rate=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.head_rate = head_rate
+        self._factors: list[float] = []
+
+    def build(self, variables):
+        """Notes which of the variables are the last layer's."""
+        super().build(variables)
+        self._factors = [self.head_rate if "logits" in v.path.split("/") else 1.0 for v in variables]
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates the variables, which must be those of `build`."""
+        grads = [g if f == 1 else g * f for g, f in zip(grads, self._factors, strict=True)]
+        return super().apply(grads, trainable_variables)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "head_rate": self.head_rate}

@@ -1,0 +1,152 @@
+"""How the image networks are trained: the paper's settings, and the options that replace them."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from demos.image import data, networks
+from demos.kit.epochs import epoch_length
+from demos.kit.options import Chosen, Group, option
+from demos.kit.values import checked, count, fraction, not_negative, positive
+
+
+def depth(text: str) -> int:
+    """A depth that the ResNet can have."""
+    return checked(int, text, lambda n: n >= 8 and n % 6 == 2, "must be 6·n + 2: 20, 32, 44, 56")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A network and how it is trained. The defaults are what the networks have in common.
+
+    Attributes:
+        steps_per_epoch: Updates of the weights between two checkpoints, a divisor of `steps`.
+        shift: Pixels by which training images are shifted at random at most.
+        dropout: The share of the outputs of each hidden layer of the MLP that is dropped.
+    """
+
+    model: str = option("mlp", "the network", choices=networks.NAMES)
+    depth: int = option(56, "of the ResNet: 6·n + 2", depth, metavar="N")
+    hidden: tuple[int, ...] = option(
+        (1200, 1200), "widths of the MLP's hidden layers", count, shown="1200 1200; 200 200 for the digits", nargs="+",
+        metavar="N",
+    )  # fmt: skip
+    steps: int = option(10_000, "updates of the weights", count, metavar="N")
+    batch_size: int = option(128, "images per update", count, shown="128, and 50 for the digits", metavar="N")
+    learning_rate: float = option(0.1, "at the first step", positive, metavar="X")
+    decay_at: tuple[float, ...] = option(
+        (),
+        "divide the rate by 10 after these fractions of the steps; with none it falls linearly to 0",
+        fraction,
+        shown="none; AlexNet 1/3 2/3; ResNet 1/2 3/4",
+        nargs="*",
+        metavar="FRACTION",
+    )
+    head_rate: float = option(
+        1.0, "factor on the learning rate of the last layer", positive, shown="0.1 for the MLP, else 1", metavar="X"
+    )
+    momentum: float = option(0.0, "of SGD", fraction, shown="0.9; AlexNet 0", metavar="X")
+    nesterov: bool = option(
+        False, "whether the momentum is Nesterov's", shown="the ResNet's is", action=argparse.BooleanOptionalAction
+    )
+    weight_decay: float = option(
+        0.0, "X of the ½·X·‖w‖² in the loss", not_negative, shown="MLP 0, AlexNet 0.04, ResNet 0.0001", metavar="X"
+    )
+    clipnorm: float = option(
+        0.0, "bound on the norm of the whole gradient; 0 has none", not_negative, shown="0; ResNet 1", metavar="X"
+    )
+    loss_scale: float = option(1.0, "factor on the cross-entropy", positive, shown="3 on CIFAR, else 1", metavar="X")
+    augment: bool = option(
+        False,
+        "crop and flip training images at random",
+        shown="AlexNet and ResNet on CIFAR do",
+        action=argparse.BooleanOptionalAction,
+    )
+    steps_per_epoch: int = 1
+    shift: int = 0
+    dropout: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs."""
+        return self.steps // self.steps_per_epoch
+
+    def changes(self) -> dict[str, Any]:
+        """The steps, and what is not a default: fields that are added later do not make an earlier run another one."""
+        fields = {field.name: field.default for field in dataclasses.fields(self) if field.name != "model"}
+        values = {name: getattr(self, name) for name in fields}
+        return {name: value for name, value in values.items() if name == "steps" or value != fields[name]}
+
+
+def paper_recipe(model: str, dataset: str) -> Recipe:
+    """The settings of the paper's appendix A for `model`.
+
+    Where the paper has none (the digits) or asks for more steps than two cores can do (AlexNet: 390,000), they are
+    the demo's own.
+    """
+    if model == "alexnet":
+        recipe = Recipe(model, steps=20_000, decay_at=(1 / 3, 2 / 3), weight_decay=0.04)
+    elif model == "resnet":
+        recipe = Recipe(
+            model, steps=64_000, decay_at=(1 / 2, 3 / 4), momentum=0.9, nesterov=True, weight_decay=1e-4, clipnorm=1.0
+        )
+    else:
+        # The paper's rate is 1 with averaged momentum, m ← 0.9·m + 0.1·g, which is 0.1 with Keras's m ← 0.9·m + g.
+        recipe = Recipe(model, momentum=0.9, head_rate=0.1)
+    known = data.get(dataset)
+    return dataclasses.replace(recipe, **known.recipe, augment=known.crops and model != "mlp")
+
+
+def choose(options: Chosen, num_images: int, digits_steps: int | None = None) -> Recipe:
+    """The paper's settings, with those that were given in their place.
+
+    Args:
+        options: The command line. `steps_per_execution` becomes 1 on PyTorch, with a note.
+        num_images: The number of training images.
+        digits_steps: Steps for the digits, if they are not the recipe's.
+
+    Raises:
+        ValueError: If the settings do not fit together.
+    """
+    given = options.given(Recipe)
+    recipe = paper_recipe(given.get("model", Recipe.model), options.dataset)
+    if options.dataset == "digits" and digits_steps:
+        recipe = dataclasses.replace(recipe, steps=digits_steps)
+    recipe = dataclasses.replace(recipe, **given)
+    if recipe.nesterov and not recipe.momentum:
+        raise ValueError("--nesterov needs a --momentum above 0.")
+    if list(recipe.decay_at) != sorted(set(recipe.decay_at)):
+        raise ValueError(f"--decay-at must rise. Received: {list(recipe.decay_at)}.")
+    return in_epochs(recipe, num_images, steps_per_execution(options))
+
+
+def steps_per_execution(options: Chosen) -> int:
+    """The steps in one call: 1 on PyTorch, with a note."""
+    import keras
+
+    if options.steps_per_execution > 1 and keras.backend.backend() == "torch":
+        print("Note: Keras takes --steps-per-execution 1 alone on PyTorch; 1 is used.")
+        options.steps_per_execution = 1
+    return options.steps_per_execution
+
+
+def in_epochs(recipe: Recipe, num_images: int, multiple: int = 1) -> Recipe:
+    """The recipe with its epochs; a note says where they take more steps than were asked for.
+
+    Raises:
+        ValueError: If a batch is more than there are images.
+    """
+    if recipe.batch_size > num_images:
+        raise ValueError(
+            f"--batch-size must be at most the number of training images ({num_images}). Received: {recipe.batch_size}."
+        )
+    length, epochs = epoch_length(recipe.steps, num_images // recipe.batch_size, multiple)
+    if length * epochs != recipe.steps:
+        print(f"Note: {recipe.steps} steps are rounded up to {length * epochs}, {epochs} epochs of {length}.")
+    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
+
+
+def group(digits_steps: int = 1_000) -> Group:
+    """The options of the network and its training."""
+    steps = f"{digits_steps:,} for the digits; else MLP 10,000, AlexNet 20,000, ResNet 64,000"
+    return Group("network and training", Recipe, settled_later=True, shown={"steps": steps})

@@ -1,0 +1,207 @@
+"""Training that can be killed and continued: checkpoints, lines of progress, saved networks."""
+
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from demos.kit import records
+from demos.kit.errors import DamagedFile, Diverged
+
+SECONDS_BETWEEN_LINES = 5.0
+# What callbacks measure has names that begin like this.
+MEASURED = "val_"
+State = tuple[int, list[dict[str, Any]]]
+
+
+def fit(
+    model: keras.Model,
+    batches: Callable[[int], Any],
+    steps_per_epoch: int,
+    epochs: int,
+    checkpoint: pathlib.Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    label: str = "",
+    settings: dict[str, Any] | None = None,
+    check: Callable[[pathlib.Path, dict[str, Any] | None], None] | None = None,
+    later_steps: int = 0,
+) -> list[dict[str, Any]]:
+    """Trains a compiled model, going on from `checkpoint` if that file exists.
+
+    Args:
+        model: The model; its optimizer is built.
+        batches: The step to begin with to the endless batches from there.
+        steps_per_epoch: Updates of the weights between two checkpoints.
+        epochs: The number of epochs in all.
+        checkpoint: The file that is written after each epoch, as a whole or not at all.
+        callbacks: They run before the checkpoint is written, so that what they add to the logs is in the history.
+        label: What stands in front of each line of progress.
+        settings: What the checkpoint says that it was made with.
+        check: Refuses a checkpoint that was made with other settings.
+        later_steps: Steps of the trainings that follow, for the estimate of the time that is left.
+
+    Returns:
+        The history: a dict of numbers per epoch.
+
+    Raises:
+        demos.kit.errors.Diverged: If the loss or the weights are no longer finite.
+        demos.kit.errors.DamagedFile: If the checkpoint cannot be used.
+    """
+    epoch, history = restore(checkpoint, model, check) if checkpoint.exists() else (0, [])
+    if epoch < epochs:
+        freq = max([1, *(getattr(callback, "freq", 1) for callback in callbacks)])
+        model.fit(
+            batches(epoch * steps_per_epoch),
+            initial_epoch=epoch,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                *callbacks,
+                Progress(label, steps_per_epoch, epochs, later_steps),
+                Checkpoint(checkpoint, history, freq, settings),
+            ],
+        )
+    return history
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the history and saves all that is needed to go on, after each epoch."""
+
+    def __init__(
+        self, path: pathlib.Path, history: list[dict[str, Any]], freq: int = 1, settings: dict[str, Any] | None = None
+    ):
+        super().__init__()
+        self.path, self.history, self.freq, self.settings = path, history, freq, settings
+        self.first_epoch = len(history)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the checkpoint."""
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        # The network is looked at, too: a last step may break it and leave the mean loss of the epoch finite.
+        loss = numbers["loss"]
+        if not math.isfinite(loss) or not is_finite(self.model):
+            what = f"The training loss is {loss}" if not math.isfinite(loss) else "The weights are no longer finite"
+            raise Diverged(f"{what} after {epoch + 1} epochs: lower --learning-rate or set --clipnorm.")
+        self.history.append({"epoch": epoch + 1, **self._as_without_a_break(epoch, numbers)})
+        save(self.path, self.model, epoch + 1, self.history, self.settings)
+
+    def _as_without_a_break(self, epoch: int, numbers: dict[str, float]) -> dict[str, float]:
+        """Repeats the measurement of before the break where a callback has none of its own yet."""
+        if not self.first_epoch or (epoch + 1) // self.freq > self.first_epoch // self.freq:
+            return numbers
+        last = self.history[self.first_epoch - 1]
+        repeated = {name: last[name] for name in numbers if name.startswith(MEASURED) and name in last}
+        return {name: value for name, value in numbers.items() if not name.startswith(MEASURED)} | repeated
+
+
+class Progress(keras.callbacks.Callback):
+    """One line per epoch, but none within seconds of the last: small networks have many epochs a second."""
+
+    def __init__(self, label: str, steps_per_epoch: int, epochs: int, later_steps: int = 0):
+        super().__init__()
+        self.label, self.length, self.epochs, self.later_steps = label, steps_per_epoch, epochs, later_steps
+        self.start = self.last = 0.0
+        self.first_epoch: int | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        if self.first_epoch is None:
+            self.first_epoch, self.start = epoch, time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Prints the line."""
+        now, done = time.monotonic(), epoch + 1
+        if now - self.last < SECONDS_BETWEEN_LINES and done < self.epochs:
+            return
+        self.last = now
+        per_step = (now - self.start) / ((done - (self.first_epoch or 0)) * self.length)
+        left = per_step * ((self.epochs - done) * self.length + self.later_steps)
+        numbers = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        print(
+            f"{self.label} epoch {done}/{self.epochs} step {done * self.length}: {numbers} "
+            f"({per_step * 1e3:.1f} ms per step, {_duration(left)} to go{' in all' * bool(self.later_steps)})",
+            flush=True,
+        )
+
+
+def save(
+    path: pathlib.Path,
+    model: keras.Model,
+    epoch: int,
+    history: list[dict[str, Any]],
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Writes the weights, the optimizer's state, the epoch, the history and the settings into one file, atomically."""
+    arrays = {f"{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
+    state = json.dumps({"epoch": epoch, "history": history, "settings": settings})
+    records.write(path, lambda file: np.savez(file, state=np.array(state), **arrays))
+
+
+def restore(
+    path: pathlib.Path,
+    model: keras.Model,
+    check: Callable[[pathlib.Path, dict[str, Any] | None], None] | None = None,
+) -> State:
+    """Sets `model` and its optimizer to what `save` wrote; returns (epochs done, history).
+
+    Raises:
+        demos.kit.errors.DamagedFile: If the file cannot be read, or is of another network or of other settings.
+    """
+    variables = _state(model)
+    try:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        state = json.loads(str(arrays.pop("state")))
+        epoch, history, settings = int(state["epoch"]), list(state["history"]), state.get("settings")
+        if [entry["epoch"] for entry in history] != list(range(1, epoch + 1)):
+            raise ValueError("its history is not that of its epochs")
+    except Exception as error:  # a broken file fails in many ways: zip, zlib, header, JSON, no archive at all
+        raise DamagedFile(f"{path} is damaged: {error}. Without it, training starts anew.") from error
+    if check is not None:
+        check(path, settings)
+    if {name: array.shape for name, array in arrays.items()} != {
+        str(i): tuple(v.shape) for i, v in enumerate(variables)
+    }:
+        raise DamagedFile(f"{path} is of another network. Without it, training starts anew.")
+    for i, variable in enumerate(variables):
+        variable.assign(arrays[str(i)])
+    return epoch, history
+
+
+def load_network(folder: pathlib.Path) -> keras.Model:
+    """The network that a finished training left in a folder.
+
+    Raises:
+        demos.kit.errors.DamagedFile: If it cannot be read.
+    """
+    path = folder / "model.keras"
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # zip, HDF5, JSON and Keras each have their own
+        raise DamagedFile(f"{path} cannot be used: {error}") from error
+
+
+def is_finite(model: keras.Model) -> bool:
+    """Whether no weight is NaN or infinite."""
+    arrays = (np.asarray(keras.ops.convert_to_numpy(variable)) for variable in model.variables)
+    return all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f")
+
+
+def _state(model: keras.Model) -> list[Any]:
+    # The states of dropout's seed generators are among the variables, not among the weights.
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 36_000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,191 @@
+"""The command line of a demo: quick help, a quiet start, errors of one line."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import io
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from demos.kit import runs
+from demos.kit.errors import DamagedFile, Diverged, MissingExtra
+from demos.kit.options import Chosen, Group
+
+# What TensorFlow writes before its own settings are heard.
+START_UP_NOTE = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage in front."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints `message` as one line and exits with status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A demo as its users see it; what it does is imported after its arguments are read.
+
+    Attributes:
+        name: The module that is run.
+        description: What it shows.
+        epilog: What the help ends with.
+        groups: Its options.
+        work: The module that does it: `plan(options)` settles everything that can be wrong, `run(planned)` does the
+            rest; `table(results)` and `figure(results)` show what results.json holds.
+    """
+
+    name: str
+    description: str
+    epilog: str
+    groups: tuple[Group, ...]
+    work: str
+
+    def parser(self) -> Parser:
+        """The command line."""
+        formatter = argparse.RawDescriptionHelpFormatter
+        prog = f"python -m {self.name}"
+        parser = Parser(prog, description=self.description, epilog=self.epilog, formatter_class=formatter)
+        for group in self.groups:
+            group.add_to(parser)
+        return parser
+
+    def choose(self, argv: list[str] | None) -> Chosen:
+        """The options of a command line."""
+        return Chosen(self.groups, vars(self.parser().parse_args(argv)))
+
+    def main(self, argv: list[str] | None = None) -> int:
+        """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
+        parser = self.parser()
+
+        def begin() -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+            options = Chosen(self.groups, vars(parser.parse_args(argv)))
+            with quiet_start():
+                work = importlib.import_module(self.work)
+                runs.device()
+            return lambda: work.plan(options), work.run
+
+        return _guarded(parser, begin, hint=" The same command with --resume goes on from here.")
+
+
+def execute(parser: Parser, argv: list[str] | None, plan: Callable[..., Any], run: Callable[..., Any]) -> int:
+    """Plans and runs a demo that is imported already; returns the exit status, as `Command.main` does."""
+
+    def begin() -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        options = parser.parse_args(argv)
+        return lambda: plan(options), run
+
+    resumes = any(action.dest == "resume" for action in parser._actions)
+    return _guarded(parser, begin, " The same command with --resume goes on from here." if resumes else "")
+
+
+def _guarded(parser: Parser, begin: Callable[[], Any], hint: str) -> int:
+    replace_unprintable()
+    try:
+        try:
+            plan, run = begin()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                planned = plan()
+            except BrokenPipeError:
+                raise
+            except (ValueError, OSError, MissingExtra) as error:
+                parser.error(_one_line(error))
+            run(planned)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed has nowhere to go
+        parser.exit(1, f"{parser.prog}: nobody reads the output any more.{hint}\n")
+    except (Diverged, DamagedFile, MissingExtra) as error:
+        parser.exit(1, f"{parser.prog}: {_one_line(error)}\n")
+    except (OSError, MemoryError) as error:
+        parser.exit(1, f"{parser.prog}: {_one_line(error) or 'out of memory'}.{hint}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"\nInterrupted.{hint}\n")
+    finally:
+        runs.unlock()
+    return 0
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Keeps what the backend writes while it starts off the terminal, and makes Ctrl-C end the process at once.
+
+    An interrupt in the middle of an import would come out as whatever error the imported code makes of it.
+    """
+    logging.getLogger("tensorflow").addFilter(_is_no_retracing)
+    if "keras" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+
+    def interrupted(*_: Any) -> NoReturn:
+        os.write(terminal, b"\nInterrupted.\n")
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, interrupted)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            log.seek(0)
+            for line in log.read().decode(errors="replace").splitlines():
+                if not START_UP_NOTE.match(line):
+                    print(line, file=sys.stderr)
+
+
+def _is_no_retracing(record: logging.LogRecord) -> bool:
+    # Networks are compiled anew for each training and measurement; TensorFlow takes that for a mistake.
+    return "retracing" not in record.getMessage()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def replace_unprintable() -> None:
+    """Makes characters that a terminal's encoding lacks (α on some) question marks instead of errors."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def optional(module: str, purpose: str, extra: str = "demos") -> Any:
+    """Imports `module`, which the package's `extra` installs.
+
+    Raises:
+        demos.kit.errors.MissingExtra: If it is not installed; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtra(f'{purpose} needs {package}: pip install -e ".[{extra}]" ({error})') from error
+
+
+def paragraph(text: str) -> str:
+    """A text as lines of the width that the demos' help has."""
+    return textwrap.fill(text, 110)
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of cells, the header first, as lines of text with the cells of a column below each other."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -1,0 +1,30 @@
+"""Epochs of a length that fits: how many steps lie between two checkpoints."""
+
+import math
+
+# Steps between two checkpoints where a pass over the data is shorter: a checkpoint costs as much as ten small steps.
+SHORTEST_EPOCH = 100
+
+
+def epoch_length(steps: int, pass_length: int, multiple: int = 1) -> tuple[int, int]:
+    """How many steps lie between two checkpoints, and how many of those epochs there are.
+
+    An epoch is about a pass over the data, divides `steps` and is a multiple of `multiple`. Where no length between
+    half a pass and two passes is both, it is a multiple, and the epochs together are a little more than `steps`.
+
+    Args:
+        steps: The steps of the training.
+        pass_length: The batches in the training data.
+        multiple: The steps that run in one call (`steps_per_execution`).
+
+    Returns:
+        (steps of an epoch, number of epochs).
+    """
+    target = min(steps, max(pass_length, SHORTEST_EPOCH))
+    lengths = range(multiple, 2 * target + 1, multiple)
+    fitting = [n for n in lengths if steps % n == 0 and 2 * n >= target]
+    if fitting:
+        length = min(fitting, key=lambda n: abs(n - target))
+    else:
+        length = math.ceil(steps / round(steps / target) / multiple) * multiple
+    return length, math.ceil(steps / length)

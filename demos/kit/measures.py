@@ -1,0 +1,94 @@
+"""What demos measure of predictions, in a form that JSON holds, and how it is summed up over seeds."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import keras_ls
+from demos.kit import cli
+
+NUM_BINS = 15
+# A reliability curve in a JSON file, as `records.read_json` takes it.
+CURVE = {"bin_edges": [float], "confidence": [(float, None)], "accuracy": [(float, None)], "count": [float]}
+
+
+class Column(NamedTuple):
+    """A measure in a table: its heading, its name, decimals, and a factor on it."""
+
+    heading: str
+    measure: str
+    digits: int
+    factor: float = 1
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """NLL in nats ("nll"), ECE ("ece") and the reliability "curve", for JSON, of logits (N, K) and class ids (N,)."""
+    metric = keras_ls.NegativeLogLikelihood(from_logits=True)
+    metric.update_state(labels, logits)
+    curve = keras_ls.reliability_curve(labels, logits, num_bins=NUM_BINS, from_logits=True)
+    return {"nll": float(metric.result()), "ece": float(curve.ece()), "curve": curve_to_json(curve)}
+
+
+def curve_to_json(curve: keras_ls.ReliabilityCurve) -> dict[str, list[float | None]]:
+    """Lists of numbers, None in empty bins (JSON has no NaN)."""
+
+    def numbers(values):
+        return [None if math.isnan(value) else float(value) for value in np.asarray(values)]
+
+    return {name: numbers(getattr(curve, name)) for name in ("bin_edges", "confidence", "accuracy", "count")}
+
+
+def curve_from_json(lists: dict[str, list[float | None]]) -> keras_ls.ReliabilityCurve:
+    """What `curve_to_json` was given."""
+    return keras_ls.ReliabilityCurve(**{name: np.array(values, "float64") for name, values in lists.items()})
+
+
+def pool(curves: Iterable[dict[str, list[float | None]]]) -> keras_ls.ReliabilityCurve:
+    """The reliability curve of all examples behind several curves of equal bins, from JSON."""
+    parts = [curve_from_json(curve) for curve in curves]
+    count = np.sum([part.count for part in parts], axis=0)
+    with np.errstate(invalid="ignore"):  # 0/0 in an empty bin is the NaN that marks it
+        confidence, accuracy = (
+            np.sum([np.nan_to_num(getattr(part, name)) * part.count for part in parts], axis=0) / count
+            for name in ("confidence", "accuracy")
+        )
+    return keras_ls.ReliabilityCurve(parts[0].bin_edges, confidence, accuracy, count)
+
+
+def by_smoothing(results: Iterable[dict[str, Any]]) -> dict[float, list[dict[str, Any]]]:
+    """Results of several seeds by their label smoothing, in the order of their first."""
+    groups: dict[float, list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(result["label_smoothing"], []).append(result)
+    return groups
+
+
+def summarize(results: Iterable[dict[str, Any]], measures: Iterable[str]) -> list[dict[str, Any]]:
+    """`mean_and_sd` of each measure over the seeds, a row for each label smoothing."""
+    return [
+        {
+            "label_smoothing": alpha,
+            "seeds": len(group),
+            **{name: mean_and_sd([result[name] for result in group]) for name in measures},
+        }
+        for alpha, group in by_smoothing(results).items()
+    ]
+
+
+def mean_and_sd(values: Sequence[float]) -> dict[str, float | None]:
+    """The "mean" and the sample standard deviation "sd", None for one value."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": deviation}
+
+
+def table(summary: list[dict[str, Any]], columns: Sequence[Column]) -> str:
+    """What `summarize` gave as a table of text, one row for each label smoothing."""
+    rows = [["α", *(column.heading for column in columns)]]
+    rows += [[f"{row['label_smoothing']:g}", *(_shown(row[c.measure], c) for c in columns)] for row in summary]
+    return cli.aligned(rows)
+
+
+def _shown(number: dict[str, float | None], column: Column) -> str:
+    return " ± ".join(f"{v * column.factor:.{column.digits}f}" for v in number.values() if v is not None)

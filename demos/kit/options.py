@@ -1,0 +1,153 @@
+"""Options declared once: the field of a dataclass holds its default, its help and how its text is read.
+
+Flags, the defaults in help texts, and the settings that a resumed run must match are all made from the fields.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from demos.kit.values import count, fraction, seed
+
+Fields = TypeVar("Fields", bound=Any)
+
+
+def option(
+    default: Any,
+    help: str,
+    parse: Callable[[str], Any] | None = None,
+    *,
+    affects_result: bool = True,
+    shown: str | None = None,
+    flags: tuple[str, ...] = (),
+    unique: bool = False,
+    **argument: Any,
+) -> Any:
+    """Declares a field of a dataclass that is an option of the command line.
+
+    Args:
+        default: The value if the option is not given.
+        help: What the option is for, without its default, which is added.
+        parse: Turns the text into the value.
+        affects_result: Whether results depend on it, so that a run cannot go on with another value.
+        shown: The default in words, if the value does not tell.
+        flags: Names on the command line; by default the field's, with dashes.
+        unique: Whether of equal values only the first counts.
+        **argument: Further arguments of `argparse.ArgumentParser.add_argument`.
+    """
+    argument = {**argument, **({"type": parse} if parse else {})}
+    about = {"help": help, "shown": shown, "flags": flags, "unique": unique, "argument": argument}
+    return dataclasses.field(default=default, metadata={**about, "affects_result": affects_result})
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Options that stand together in the help.
+
+    Attributes:
+        title: Their heading.
+        fields: The dataclass whose fields they are.
+        settled_later: Whether their defaults depend on other options, so that they are None unless given.
+        shown: Defaults in words that differ from those of the fields.
+    """
+
+    title: str
+    fields: type
+    settled_later: bool = False
+    shown: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def options(self) -> list[dataclasses.Field]:
+        """The fields that are options."""
+        return [field for field in dataclasses.fields(self.fields) if "help" in field.metadata]
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the flags to a parser, which leaves out what is not given."""
+        group = parser.add_argument_group(self.title)
+        for field in self.options():
+            flags = field.metadata["flags"] or ("--" + field.name.replace("_", "-"),)
+            shown = self.shown.get(field.name, field.metadata["shown"])
+            if shown is None and field.default is not None and field.default is not False:
+                shown = _in_words(field.default)
+            help = field.metadata["help"] + (f" (default: {shown})" if shown else "")
+            argument = field.metadata["argument"]
+            group.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=help, **argument)
+
+
+class Chosen(argparse.Namespace):
+    """What a command line says: each option is an attribute, whether given or not."""
+
+    def __init__(self, groups: Iterable[Group], given: Mapping[str, Any]):
+        self._groups, self._given = tuple(groups), dict(given)
+        for group in self._groups:
+            for field in group.options():
+                value = given.get(field.name, None if group.settled_later else field.default)
+                if isinstance(value, list | tuple):
+                    value = list(dict.fromkeys(value) if field.metadata["unique"] else value)
+                setattr(self, field.name, value)
+
+    def read(self, fields: type[Fields]) -> Fields:
+        """An object of a dataclass, with the options that are its fields."""
+        return fields(**{name: getattr(self, name) for name in (f.name for f in dataclasses.fields(fields))})
+
+    def given(self, fields: type | None = None) -> dict[str, Any]:
+        """The options that stand on the command line, those of one dataclass if `fields` is it; lists are tuples."""
+        names = set(self._given) if fields is None else {field.name for field in dataclasses.fields(fields)}
+        values = {name: getattr(self, name) for name in self._given if name in names}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """The options that results depend on."""
+        options = [field for group in self._groups for field in group.options()]
+        return {field.name: getattr(self, field.name) for field in options if field.metadata["affects_result"]}
+
+    def defaults(self) -> dict[str, Any]:
+        """What the settings of a run are that was started before they were options: the defaults of all fields."""
+        fields = [field for group in self._groups for field in dataclasses.fields(group.fields)]
+        return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """How a network is computed."""
+
+    precision: str = option("float32", "of the network's layers", choices=("float32", "mixed_bfloat16"))
+    steps_per_execution: int = option(1, "steps in one call: faster on a GPU", count, affects_result=False, metavar="N")
+    jit_compile: str = option("auto", "XLA", affects_result=False, shown="Keras decides", choices=("auto", "yes", "no"))
+
+    def compilation(self) -> dict[str, Any]:
+        """The arguments of `keras.Model.compile` that say how steps are run."""
+        jit_compile = {"auto": "auto", "yes": True, "no": False}[self.jit_compile]
+        return {"steps_per_execution": self.steps_per_execution, "jit_compile": jit_compile}
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where a run leaves its files."""
+
+    out: str | None = option(None, "directory for results, checkpoints and logs", affects_result=False)
+    resume: bool = option(
+        False,
+        "go on with what lies in --out, each unfinished training from its last epoch; without it an earlier run there "
+        "is moved aside",
+        affects_result=False,
+        action="store_true",
+    )
+
+
+def label_smoothing(*default: float) -> Any:
+    """The option that gives a comparison its α."""
+    help = "0 has hard targets"
+    return option(default, help, fraction, affects_result=False, unique=True, nargs="+", metavar="α")
+
+
+def seeds(*default: int) -> Any:
+    """The option that gives a comparison its seeds."""
+    help = "one network each"
+    return option(default, help, seed, affects_result=False, unique=True, nargs="+", metavar="N")
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_in_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,96 @@
+"""JSON files of a run: written as a whole or not at all, checked when they are read back."""
+
+import json
+import math
+import os
+import pathlib
+import stat
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from demos.kit.errors import DamagedFile
+
+LARGEST_FILE = 1 << 28  # bytes; the records of the longest runs have a few million
+
+
+def read_json(path: pathlib.Path, fields: Any = dict) -> Any:
+    """The value in a JSON file of a run.
+
+    Args:
+        path: The file.
+        fields: What it must hold: a type; a dict of names and what stands there; a list of one entry, for lists of
+            any length; or a tuple of alternatives, of which None stands for null.
+
+    Raises:
+        ValueError: If there is no such file.
+        demos.kit.errors.DamagedFile: If it is anything but a file of that kind.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DamagedFile(f"{path} is damaged: it is no file.")
+        if status.st_size > LARGEST_FILE:
+            raise DamagedFile(f"{path} is damaged: it has {status.st_size:,} bytes.")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} is no directory of a run: {path.name} is missing.") from None
+    except DamagedFile:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} is damaged: {error}.") from error
+    problem = _problem(value, fields, "")
+    if problem:
+        raise DamagedFile(f"{path} is damaged: {problem}.")
+    return value
+
+
+def _problem(value: Any, fields: Any, place: str) -> str | None:
+    """What is wrong with a value, or None."""
+    if isinstance(fields, tuple):
+        problems = [_problem(value, kind, place) for kind in fields]
+        return None if None in problems else problems[0]
+    kind = type(fields) if isinstance(fields, dict | list) else fields
+    if kind is None:
+        is_right = value is None
+    elif kind is float:
+        is_right = isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        is_right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not is_right:
+        return f"{place or 'the whole'} is {str(value)[:40]!r}, which is no {getattr(kind, '__name__', 'null')}"
+    if isinstance(fields, list):
+        return next((p for entry in value if (p := _problem(entry, fields[0], place))), None)
+    for name, entry in fields.items() if isinstance(fields, dict) else ():
+        if name not in value:
+            return f"it lacks {name!r}"
+        if problem := _problem(value[name], entry, name):
+            return problem
+    return None
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a file as a whole or not at all; null stands for numbers that JSON does not have."""
+    text = json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write(path: pathlib.Path, save: Callable[[BinaryIO], Any]) -> None:
+    """Lets `save` write a file, which appears as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with open(temporary, "wb") as file:
+            save(file)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def to_json(value: Any) -> Any:
+    """The value as it reads back from JSON: lists for tuples, None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {str(key): to_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

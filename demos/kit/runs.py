@@ -1,0 +1,174 @@
+"""The output directory of a run: one process at a time, always with the same settings, and its report."""
+
+import dataclasses
+import importlib
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from demos.kit import pictures, records
+from demos.kit.errors import DamagedFile
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+_locked: list[int] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A directory, and what all results in it have in common.
+
+    Attributes:
+        out: The directory.
+        settings: Everything that results depend on besides what tells its trainings apart.
+        defaults: The settings of runs that were started before these were options.
+        is_known: Whether the directory says that its files were made with these settings, where they themselves do not.
+    """
+
+    out: pathlib.Path
+    settings: dict[str, Any]
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    is_known: bool = True
+
+    def check(self, path: pathlib.Path, settings: dict[str, Any] | None) -> None:
+        """Refuses a file that was made with other settings.
+
+        Args:
+            path: The file.
+            settings: What it says that it was made with, or None if it says nothing.
+
+        Raises:
+            demos.kit.errors.DamagedFile: If these are not the run's.
+        """
+        if settings is None and not self.is_known:
+            raise DamagedFile(f"{path} does not say what settings it was made with, and settings.json was not there.")
+        differences = self._differences(settings or self.settings)
+        if differences:
+            raise DamagedFile(f"{path} was made with other settings: {differences}.")
+
+    def _differences(self, earlier: dict[str, Any]) -> str:
+        """In words, what is not as it was."""
+        then, now = {**self.defaults, **earlier}, {**self.defaults, **self.settings}
+        names = [name for name in sorted({*earlier, *self.settings}) if then.get(name) != now.get(name)]
+        return "; ".join(f"{name} was {then.get(name)!r}, now {now.get(name)!r}" for name in names)
+
+
+def open_run(out: pathlib.Path, settings: dict[str, Any], resume: bool, defaults: dict[str, Any] | None = None) -> Run:
+    """Takes hold of a directory until the process, or the demo, ends.
+
+    With `resume`, an earlier run there must have had the same settings. Without it, an earlier run is moved aside:
+    nothing that took hours is written over.
+
+    Raises:
+        ValueError: If the settings differ (the message names each difference), or another process works there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _lock(out)
+    path = out / "settings.json"
+    if os.path.lexists(path) and not resume:
+        aside = next(p for i in range(1, sys.maxsize) if not (p := out.with_name(f"{out.name}.{i}")).exists())
+        out.rename(aside)
+        print(f"Note: the earlier run in {out} is now in {aside}.")
+        out.mkdir()
+        _lock(out)
+    is_known = os.path.lexists(path)
+    run = Run(out, records.to_json(settings), records.to_json(defaults or {}), is_known)
+    if is_known:
+        differences = run._differences(records.read_json(path))
+        if differences:
+            raise ValueError(f"--resume needs the settings that {out} was started with: {differences}.")
+    else:
+        records.write_json(path, settings)
+    return run
+
+
+def _lock(out: pathlib.Path) -> None:
+    """Makes sure that no other process works in a directory; the system lets go when this one ends, however it does."""
+    if fcntl is None:
+        return
+    _locked.append(os.open(out / ".lock", os.O_RDWR | os.O_CREAT))
+    try:
+        fcntl.flock(_locked[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"Another run is at work in {out}: wait for it, or give another --out.") from None
+
+
+def unlock() -> None:
+    """Lets go of all directories."""
+    while _locked:
+        os.close(_locked.pop())
+
+
+def publish(
+    run: Run,
+    results: dict[str, Any],
+    table: Callable[[dict[str, Any]], str],
+    figure: Callable[[dict[str, Any]], Any],
+    text_file: str | None = None,
+) -> dict[str, Any]:
+    """Writes results.json and the pictures, prints the table, and returns the results.
+
+    Args:
+        run: The run.
+        results: "experiment" (the demo's module), "title", "trials", "summary", "series" and "pictures" (names of
+            files), and whatever else the demo states; settings, data and provenance are added.
+        table: Results to text.
+        figure: Results to the picture.
+        text_file: The name of a file that gets the table, too.
+    """
+    results = {**results, "settings": run.settings, "data": run.settings.get("data"), "provenance": provenance()}
+    results = records.to_json(results)
+    records.write_json(run.out / "results.json", results)
+    if results["pictures"]:
+        pictures.save(figure(results), [run.out / name for name in results["pictures"]])
+    text = f"{results['title']}\n\n{table(results)}\n"
+    print(f"\n{text}")
+    print(f"Results: {run.out / 'results.json'}")
+    if text_file:
+        (run.out / text_file).write_text(text, encoding="utf-8")
+    for name in results["pictures"]:
+        print(f"Picture: {run.out / name}")
+    if any(run.out.rglob("events.out.*")):
+        print(f"tensorboard --logdir {run.out}", flush=True)
+    return results
+
+
+def provenance() -> dict[str, Any]:
+    """Backend, device and versions that numbers come from."""
+    keras = importlib.import_module("keras")
+    backend = keras.backend.backend()
+    packages = ("keras_ls", "keras", "numpy", backend)
+    versions = {name: importlib.import_module(name).__version__ for name in packages}
+    return {
+        "backend": backend,
+        "device": device(),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def device() -> str:
+    """The name of the device that the backend computes on."""
+    backend = importlib.import_module("keras").backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    elif backend == "jax":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return jax.devices()[0].device_kind
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+    return f"CPU ({os.cpu_count()} cores)"

@@ -1,0 +1,135 @@
+"""One training from its seed to its result, done once: what is on disk is read, what was interrupted goes on."""
+
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from demos.kit import checkpoints, records, seeds
+from demos.kit.errors import DamagedFile, Diverged
+from demos.kit.runs import Run, provenance
+
+History = list[dict[str, Any]]
+
+
+def _no_callbacks(network: keras.Model, folder: pathlib.Path) -> Sequence[keras.callbacks.Callback]:
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One training.
+
+    Attributes:
+        name: Its directory in the run: with the settings of the run it says all that the result depends on.
+        seed: The seed of the weights, the order of the examples, and all else that is random.
+        facts: What the result says of the training: label smoothing, a teacher's name and so on.
+        build: Makes the compiled model that is trained, and the network in it that is kept, after everything random
+            is seeded.
+        batches: The step to begin with to the endless batches from there.
+        steps_per_epoch: Updates of the weights between two checkpoints.
+        epochs: The number of epochs.
+        evaluate: The trained network, or None if it diverged, and the history to the numbers of the result.
+        fields: What these numbers are, as `records.read_json` takes it.
+        callbacks: The network and its directory to the callbacks of the training.
+        label: What stands in front of lines of progress.
+        keeps_network: Whether the trained network is saved.
+        may_diverge: Whether that is a result, and not an error.
+    """
+
+    name: str
+    seed: int
+    facts: Mapping[str, Any]
+    build: Callable[[], tuple[keras.Model, keras.Model]]
+    batches: Callable[[int], Any]
+    steps_per_epoch: int
+    epochs: int
+    evaluate: Callable[[keras.Model | None, History], dict[str, Any]]
+    fields: Mapping[str, Any]
+    callbacks: Callable[[keras.Model, pathlib.Path], Sequence[keras.callbacks.Callback]] = _no_callbacks
+    label: str = ""
+    keeps_network: bool = True
+    may_diverge: bool = False
+
+    def is_done(self, run: Run) -> bool:
+        """Whether there is a result, be it a good one or not."""
+        return os.path.lexists(run.out / self.name / "result.json")
+
+
+def run_trials(trials: Iterable[Trial], run: Run) -> list[dict[str, Any]]:
+    """The results of all trials, in order."""
+    trials = list(trials)
+    steps = [0 if trial.is_done(run) else trial.steps_per_epoch * trial.epochs for trial in trials]
+    return [run_trial(trial, run, sum(steps[i + 1 :])) for i, trial in enumerate(trials)]
+
+
+def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
+    """The result of a trial, or of what is left of it to do.
+
+    Args:
+        trial: The trial. Its directory gets `result.json` and, if it keeps the network, `model.keras`.
+        run: Where it is done, and the settings that it has in common with others.
+        later_steps: Steps of the trials that follow, for the estimate of the time that is left.
+
+    Raises:
+        demos.kit.errors.Diverged: If it diverges and may not.
+        demos.kit.errors.DamagedFile: If a file of an earlier run cannot be used.
+    """
+    folder = run.out / trial.name
+    if trial.is_done(run):
+        return read_result(trial, run)
+    start = time.monotonic()
+    seeds.begin(trial.seed)
+    model, network = trial.build()
+    history: History = []
+    try:
+        history = checkpoints.fit(
+            model,
+            trial.batches,
+            trial.steps_per_epoch,
+            trial.epochs,
+            folder / "checkpoint.npz",
+            trial.callbacks(network, folder),
+            trial.label,
+            run.settings,
+            run.check,
+            later_steps,
+        )
+        numbers = trial.evaluate(network, history)
+    except Diverged as error:
+        if not trial.may_diverge:
+            raise
+        print(f"{trial.label} diverged: {error}", flush=True)
+        numbers = trial.evaluate(None, history)
+    if trial.keeps_network:
+        network.save(folder / "model.keras")
+    result = {
+        **trial.facts,
+        **numbers,
+        "seconds": time.monotonic() - start,
+        **provenance(),
+        "settings": run.settings,
+        "history": history,
+    }
+    records.write_json(folder / "result.json", result)
+    (folder / "checkpoint.npz").unlink(missing_ok=True)
+    return read_result(trial, run)
+
+
+def read_result(trial: Trial, run: Run) -> dict[str, Any]:
+    """The result of a finished trial, without the settings of its run.
+
+    Raises:
+        demos.kit.errors.DamagedFile: If the file is damaged, or of another training.
+    """
+    path = run.out / trial.name / "result.json"
+    result = records.read_json(path, dict(trial.fields))
+    run.check(path, result.pop("settings", None))
+    for name, value in records.to_json(dict(trial.facts)).items():
+        if name in result and result[name] != value:
+            raise DamagedFile(f"{path} is of another training: its {name} is {result[name]!r}, not {value!r}.")
+    return result

@@ -1,0 +1,72 @@
+"""Draws the pictures of a results.json again, and prints its table; nothing is trained or measured."""
+
+import dataclasses
+import importlib
+import pathlib
+import sys
+from typing import Any
+
+from demos.__main__ import demos
+from demos.kit import cli, pictures, records
+from demos.kit.errors import DamagedFile
+
+FIELDS = {"experiment": str, "title": str, "pictures": [str]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """What is drawn.
+
+    Attributes:
+        path: The file.
+        results: What it holds.
+        out: Where pictures go.
+    """
+
+    path: pathlib.Path
+    results: dict[str, Any]
+    out: pathlib.Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draws; returns the exit status (2 for a file that is no results.json)."""
+    parser = cli.Parser(prog="python -m demos.redraw", description=__doc__)
+    parser.add_argument("file", help="a results.json that a demo wrote")
+    parser.add_argument("--out", metavar="DIR", help="directory for the pictures (default: that of the file)")
+    return cli.execute(parser, argv, plan, run)
+
+
+def plan(options: Any) -> Drawn:
+    """Reads the file.
+
+    Raises:
+        ValueError: If it is not the results.json of a demo.
+    """
+    path = pathlib.Path(options.file)
+    results = records.read_json(path, FIELDS)
+    if results["experiment"] not in demos():
+        raise DamagedFile(f"{path} is of no demo that is here: {results['experiment']!r}.")
+    out = pathlib.Path(options.out) if options.out else path.parent
+    out.mkdir(parents=True, exist_ok=True)
+    return Drawn(path, results, out)
+
+
+def run(drawn: Drawn) -> None:
+    """Draws the pictures and prints the table."""
+    results = drawn.results
+    command = importlib.import_module(results["experiment"]).COMMAND
+    with cli.quiet_start():
+        work = importlib.import_module(command.work)
+    try:
+        text, figure = work.table(results), work.figure(results) if results["pictures"] else None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise DamagedFile(f"{drawn.path} is damaged: {type(error).__name__} {error}.") from error
+    paths = [drawn.out / pathlib.Path(name).name for name in results["pictures"]]
+    pictures.save(figure, paths)
+    print(f"{results['title']}\n\n{text}\n")
+    for path in paths:
+        print(f"Picture: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""JSON files of a run: read back with checks, written as a whole or not at all."""
+
+import os
+
+import pytest
+
+from demos.kit import records
+from demos.kit.errors import DamagedFile
+
+FIELDS = {"accuracy": float, "name": str, "steps": [int], "curve": {"count": [(float, None)]}}
+WHOLE = '{"accuracy": 1, "name": "a", "steps": [1, 2], "curve": {"count": [0.5, null]}, "more": true}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "it lacks 'accuracy'"),
+        ("null", "the whole is 'None', which is no dict"),
+        ("[1]", "which is no dict"),
+        ("", "Expecting value"),
+        ("[" * 100_000, "is damaged"),
+        (WHOLE[:-9], "is damaged"),
+        (WHOLE.replace("1,", "true,", 1), "accuracy is 'True', which is no float"),
+        (WHOLE.replace('"a"', "3"), "name is '3', which is no str"),
+        (WHOLE.replace("[1, 2]", "[1, 2.5]"), "steps is '2.5', which is no int"),
+        (WHOLE.replace("null", '"x"'), "count is 'x', which is no float"),
+        ("\ufffe\x00", "is damaged"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, text, message):
+    path = tmp_path / "result.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DamagedFile) as error:
+        records.read_json(path, FIELDS)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_a_whole_file_is_read(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(WHOLE)
+    assert records.read_json(path, FIELDS)["curve"] == {"count": [0.5, None]}
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("/dev/zero", tmp_path / "endless")
+    for name in ("folder", "pipe", "endless"):
+        with pytest.raises(DamagedFile, match="it is no file"):
+            records.read_json(tmp_path / name)
+    monkeypatch.setattr(records, "LARGEST_FILE", 10)
+    (tmp_path / "huge").write_text(WHOLE)
+    with pytest.raises(DamagedFile, match="bytes"):
+        records.read_json(tmp_path / "huge")
+    with pytest.raises(ValueError, match=r"no directory of a run: absent\.json is missing"):
+        records.read_json(tmp_path / "absent.json")
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    records.write_json(path, {"a": [1, float("nan"), {"b": float("inf")}], "c": (1, 2)})
+    assert records.read_json(path) == {"a": [1, None, {"b": None}], "c": [1, 2]}
+
+    def full(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        records.write(path, full)
+    assert records.read_json(path)["c"] == [1, 2]
+    assert [p.name for p in path.parent.iterdir()] == ["b.json"]

@@ -1,0 +1,88 @@
+"""The output directory of a run: one process at a time, always with the same settings."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from demos.kit import runs
+from demos.kit.errors import DamagedFile
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _unlocked():
+    yield
+    runs.unlock()
+
+
+def open_run(*arguments):
+    """Opens a run as a process does that has the directory for itself."""
+    runs.unlock()
+    return runs.open_run(*arguments)
+
+
+def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
+    out = tmp_path / "out"
+    code = (
+        f"from demos.kit import runs; import pathlib; runs.open_run(pathlib.Path({str(out)!r}), {{}}, False); input()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    try:
+        while not (out / "settings.json").exists():
+            assert other.poll() is None
+        for resume in (False, True):
+            with pytest.raises(ValueError, match="Another run is at work in"):
+                open_run(out, {}, resume)
+    finally:
+        other.kill()
+        other.wait()
+    assert open_run(out, {}, True).is_known
+    assert not (tmp_path / "out.1").exists()
+
+
+def test_settings_must_be_the_same_to_go_on(tmp_path):
+    out = tmp_path / "out"
+    assert not open_run(out, {"steps": 3, "hidden": (4, 5)}, False).is_known
+    assert open_run(out, {"steps": 3, "hidden": [4, 5]}, True).is_known
+    with pytest.raises(ValueError, match=r"hidden was \[4, 5\], now \[4\]; steps was 3, now 4"):
+        open_run(out, {"steps": 4, "hidden": [4]}, True)
+
+
+def test_a_new_option_with_a_default_is_no_difference(tmp_path):
+    out = tmp_path / "out"
+    open_run(out, {"steps": 3}, False)
+    assert open_run(out, {"steps": 3, "warmup": 0}, True, {"warmup": 0}).is_known
+    with pytest.raises(ValueError, match="warmup was 0, now 5"):
+        open_run(out, {"steps": 3, "warmup": 5}, True, {"warmup": 0})
+
+
+@pytest.mark.parametrize("content", ["{}", "null", "[", "folder"])
+def test_damaged_settings_are_one_line(tmp_path, content):
+    path = tmp_path / "settings.json"
+    path.mkdir() if content == "folder" else path.write_text(content)
+    with pytest.raises(ValueError, match=r"settings\.json is damaged|was None, now 3") as error:
+        open_run(tmp_path, {"steps": 3}, True)
+    assert "\n" not in str(error.value)
+
+
+def test_an_earlier_run_is_moved_aside_unless_it_goes_on(tmp_path):
+    out = tmp_path / "out"
+    for steps in (1, 2, 3):
+        open_run(out, {"steps": steps}, False)
+    found = [json.loads((tmp_path / name / "settings.json").read_text())["steps"] for name in ("out.1", "out.2", "out")]
+    assert found == [1, 2, 3]
+
+
+def test_files_of_other_settings_are_refused(tmp_path):
+    known, unknown = (runs.Run(tmp_path, {"steps": 3}, is_known=is_known) for is_known in (True, False))
+    for run in (known, unknown):
+        run.check(tmp_path / "a", {"steps": 3})
+        with pytest.raises(DamagedFile, match="a was made with other settings: steps was 4, now 3"):
+            run.check(tmp_path / "a", {"steps": 4})
+    known.check(tmp_path / "a", None)  # files of earlier versions say nothing
+    with pytest.raises(DamagedFile, match=r"does not say what settings .* settings\.json was not there"):
+        unknown.check(tmp_path / "a", None)

@@ -1,0 +1,176 @@
+"""A trial: done once, continued where it was killed, refused where its files are of another run or damaged."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from demos.kit import checkpoints
+from demos.kit.errors import DamagedFile, Diverged
+from demos.kit.runs import Run
+from demos.kit.trials import Trial, run_trial, run_trials
+
+X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+Y = X @ np.array([[1.0], [2.0], [-1.0], [0.5]], "float32")
+
+
+class Batches(keras.utils.PyDataset):
+    """Endless batches, each a function of its place; from step `breaks` on they are infinite."""
+
+    def __init__(self, first, breaks=1_000):
+        super().__init__()
+        self.first, self.breaks = first, breaks
+
+    @property
+    def num_batches(self):
+        return None
+
+    def __getitem__(self, index):
+        rows = np.random.default_rng(self.first + index).integers(0, 64, 8)
+        return X[rows], Y[rows] * (np.inf if self.first + index >= self.breaks else 1)
+
+
+class Measure(keras.callbacks.Callback):
+    """Measures every other epoch and repeats it, after a break from the start, as callbacks of keras_ls do."""
+
+    freq = 2
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if not hasattr(self, "value"):
+            self.value = float(np.sum(self.model.get_weights()[0])) if epoch else None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.freq == 0:
+            self.value = float(np.sum(self.model.get_weights()[0]))
+        if self.value is not None:
+            logs["val_sum"] = self.value
+
+
+def trial(name="a", rate=0.05, breaks=1_000, **changes):
+    def build():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(rate, momentum=0.9), "mse")
+        model.optimizer.build(model.trainable_variables)
+        return model, model
+
+    def evaluate(network, history):
+        return {"error": None if network is None else float(np.mean((network.predict(X, verbose=0) - Y) ** 2))}
+
+    common = {"steps_per_epoch": 3, "epochs": 5, "evaluate": evaluate, "fields": {"error": (float, None)}}
+    values = {**common, "callbacks": lambda network, folder: [Measure()], "label": name, **changes}
+    return Trial(name, 3, {"rate": rate, "seed": 3}, build, lambda first: Batches(first, breaks), **values)
+
+
+def killed(monkeypatch, at, *arguments):
+    """Runs trials that are interrupted before checkpoint number `at` is written."""
+    saved = []
+    with monkeypatch.context() as patch:
+        save = checkpoints.save
+
+        def stopped(*state):
+            saved.append(state)
+            if len(saved) == at:
+                raise KeyboardInterrupt
+            save(*state)
+
+        patch.setattr(checkpoints, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_trials(*arguments)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "out", {"steps": 15})
+
+
+@pytest.mark.parametrize("at", [2, 3, 4, 5])
+def test_history_and_result_after_a_kill_are_those_without_one(run, tmp_path, monkeypatch, at):
+    whole = run_trial(trial(), Run(tmp_path / "whole", {"steps": 15}))
+    killed(monkeypatch, at, [trial()], run)
+    resumed = run_trial(trial(), run)
+    assert [set(epoch) for epoch in resumed["history"]] == [set(epoch) for epoch in whole["history"]]
+    for got, wanted in zip(resumed["history"], whole["history"], strict=True):
+        assert got == pytest.approx(wanted, rel=1e-5)
+    assert resumed["error"] == pytest.approx(whole["error"], rel=1e-5)
+    assert "settings" not in resumed
+    assert sorted(path.name for path in (run.out / "a").iterdir()) == ["model.keras", "result.json"]
+
+
+def test_what_is_done_is_not_done_again(run, monkeypatch):
+    first = run_trials([trial("a"), trial("b", keeps_network=False)], run)
+    monkeypatch.setattr(checkpoints, "fit", None)
+    assert run_trials([trial("a"), trial("b")], run) == first
+    assert not (run.out / "b" / "model.keras").exists()
+
+
+def test_files_of_other_settings_are_refused(run, monkeypatch):
+    other = dataclasses.replace(run, settings={"steps": 16})
+    killed(monkeypatch, 3, [trial()], run)
+    with pytest.raises(DamagedFile, match=r"checkpoint\.npz was made with other settings: steps was 15, now 16"):
+        run_trial(trial(), other)
+    run_trial(trial(), run)
+    with pytest.raises(DamagedFile, match=r"result\.json was made with other settings: steps was 15, now 16"):
+        run_trial(trial(), other)
+    with pytest.raises(DamagedFile, match=r"result\.json is of another training: its rate is 0\.05, not 0\.1"):
+        run_trial(trial(rate=0.1), run)
+
+
+def test_results_of_earlier_versions_are_those_of_settings_json_alone(run):
+    path = run.out / "a" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"error": 0.5, "rate": 0.05}')
+    assert run_trial(trial(), run)["error"] == 0.5
+    with pytest.raises(DamagedFile, match=r"settings\.json was not there"):
+        run_trial(trial(), dataclasses.replace(run, is_known=False))
+
+
+@pytest.mark.parametrize("content", ["{}", "null", '{"error": "x"}', "[", "folder"])
+def test_damaged_results_are_one_line(run, content):
+    path = run.out / "a" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.mkdir() if content == "folder" else path.write_text(content)
+    with pytest.raises(DamagedFile, match=r"result\.json is damaged") as error:
+        run_trial(trial(), run)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", "empty", "other", "short", "history", "folder"])
+def test_damaged_checkpoints_are_one_line(run, content):
+    path = run.out / "a" / "checkpoint.npz"
+    path.parent.mkdir(parents=True)
+    state = {"epoch": 1, "history": [{"epoch": 1}]}
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        state = {"empty": {}, "history": {"epoch": 2, "history": [{}]}}.get(content, state)
+        shapes = {"other": [(2,)] * 7}.get(content, [(4, 1)])
+        np.savez(path, state=np.array(json.dumps(state)), **{str(i): np.zeros(s) for i, s in enumerate(shapes)})
+    with pytest.raises(DamagedFile, match=r"checkpoint\.npz is (damaged|of another network)") as error:
+        run_trial(trial(), run)
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_that_breaks_in_its_last_step_has_diverged(run):
+    for _ in range(2):
+        with pytest.raises(Diverged, match="after 5 epochs: lower"):
+            run_trial(trial(breaks=14), run)
+        assert (run.out / "a" / "checkpoint.npz").exists()  # of the last epoch that was whole
+    result = run_trial(trial(breaks=14, may_diverge=True), run)
+    assert result["error"] is None
+
+
+def test_weights_that_are_no_longer_finite_are_noticed_where_the_loss_is(run, monkeypatch):
+    monkeypatch.setattr(checkpoints, "is_finite", lambda model: False)
+    with pytest.raises(Diverged, match="The weights are no longer finite after 1 epochs"):
+        run_trial(trial(), run)
+
+
+def test_the_estimate_is_of_all_that_is_left(run, capsys):
+    run_trials([trial("a"), trial("b")], run)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch 5/5" in line]
+    assert lines[0].endswith("to go in all)")
+    assert lines[1].endswith("0 s to go)")
