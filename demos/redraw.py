@@ -1,6 +1,5 @@
 """Draws the pictures of a results.json again, and prints its table; nothing is trained or measured."""
 
-import dataclasses
 import importlib
 import pathlib
 import sys
@@ -13,21 +12,6 @@ from demos.kit.errors import DamagedFile
 FIELDS = {"experiment": str, "title": str, "pictures": [str]}
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-    """What is drawn.
-
-    Attributes:
-        path: The file.
-        results: What it holds.
-        out: Where pictures go.
-    """
-
-    path: pathlib.Path
-    results: dict[str, Any]
-    out: pathlib.Path
-
-
 def main(argv: list[str] | None = None) -> int:
     """Draws; returns the exit status (2 for a file that is no results.json)."""
     parser = cli.Parser(prog="python -m demos.redraw", description=__doc__)
@@ -36,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     return cli.execute(parser, argv, plan, run)
 
 
-def plan(options: Any) -> Drawn:
-    """Reads the file.
+def plan(options: Any) -> tuple[pathlib.Path, pathlib.Path, dict[str, Any]]:
+    """The file, the directory of its pictures, and what it holds.
 
     Raises:
         ValueError: If it is not the results.json of a demo.
@@ -48,24 +32,22 @@ def plan(options: Any) -> Drawn:
         raise DamagedFile(f"{path} is of no demo that is here: {results['experiment']!r}.")
     out = pathlib.Path(options.out) if options.out else path.parent
     out.mkdir(parents=True, exist_ok=True)
-    return Drawn(path, results, out)
+    return path, out, results
 
 
-def run(drawn: Drawn) -> None:
+def run(planned: tuple[pathlib.Path, pathlib.Path, dict[str, Any]]) -> None:
     """Draws the pictures and prints the table."""
-    results = drawn.results
+    path, out, results = planned
     command = importlib.import_module(results["experiment"]).COMMAND
     with cli.quiet_start():
         work = importlib.import_module(command.work)
     try:
         text, figure = work.table(results), work.figure(results) if results["pictures"] else None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise DamagedFile(f"{drawn.path} is damaged: {type(error).__name__} {error}.") from error
-    paths = [drawn.out / pathlib.Path(name).name for name in results["pictures"]]
-    pictures.save(figure, paths)
-    print(f"{results['title']}\n\n{text}\n")
-    for path in paths:
-        print(f"Picture: {path}")
+        raise DamagedFile(f"{path} is damaged: {type(error).__name__} {error}.") from error
+    files = [out / pathlib.Path(name).name for name in results["pictures"]]
+    pictures.save(figure, files)
+    print(f"{results['title']}\n\n{text}\n", *(f"Picture: {file}" for file in files), sep="\n")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import dataclasses
 import sys
 
-from demos.image import data, recipes
+from demos.image import recipes
 from demos.image.analysis import HALVES
 from demos.kit import cli, options
-from demos.kit.options import Group, option
+from demos.kit.options import option
 from demos.kit.values import count
 
 EPILOG = f"""
@@ -34,23 +34,10 @@ class Options:
         count,
         affects_result=False,
         shown="about 10 in a run",
-        metavar="N",
     )
 
 
-COMMAND = cli.Command(
-    "demos.image.calibration",
-    __doc__,
-    EPILOG,
-    (
-        Group("data", data.Options),
-        Group("what to compare", Options),
-        recipes.group(),
-        Group("running", options.Machine),
-        Group("output", options.Output, shown={"out": "runs/calibration/DATASET-MODEL"}),
-    ),
-    work="demos.image.analysis.calibration",
-)
+COMMAND = recipes.command("calibration", (__doc__, EPILOG), "what to compare", Options)
 main = COMMAND.main
 
 if __name__ == "__main__":

@@ -32,35 +32,35 @@ Each training lies in --out as a directory of its own: --resume adds seeds, α a
 """
 
 
+HIDDEN = "200 200; mnist: 1200 1200"
+ALPHAS = "of teachers and students alone; mnist takes one, the smoothed teacher's"
+SHIFTED = "shift training images by up to a pixel (digits), or crop and flip them (CIFAR), at random"
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """What is learned."""
 
     experiment: str = option("digits", "see below", choices=("digits", "cifar10", "mnist"))
     data_dir: str | None = option(None, f"where NAME.npz lies, else ${DATA_VARIABLE} is looked at")
-    noise: float | None = option(None, "of the digits", not_negative, shown="0.2", metavar="X")
+    noise: float | None = option(None, "of the digits", not_negative, shown="0.2")
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """What is compared."""
 
-    seeds: tuple[int, ...] | None = option(
-        None, "one of every network each", seed, shown="0 1 2; CIFAR: 0 to 4", nargs="+", metavar="N"
+    seeds: tuple[float, ...] | None = option(
+        None, "one of every network each", seed, shown="0 1 2; CIFAR: 0 to 4", nargs="+"
     )
     label_smoothing: tuple[float, ...] | None = option(
-        None,
-        "of teachers and students alone; mnist takes one, the smoothed teacher's",
-        fraction,
-        shown="0 0.15 0.3 0.45 0.6 0.75; mnist: 0.1",
-        nargs="+",
-        metavar="α",
+        None, ALPHAS, fraction, shown="0 0.15 0.3 0.45 0.6 0.75; mnist: 0.1", metavar="α", nargs="+"
     )
     temperature: tuple[float, ...] | None = option(
-        None, "of the hard teacher", positive, shown="1 2 4 8 16; CIFAR: 1 2 3 4 8 12 16", nargs="+", metavar="T"
+        None, "of the hard teacher", positive, shown="1 2 4 8 16; CIFAR: 1 2 3 4 8 12 16", metavar="T", nargs="+"
     )
     smoothed_temperature: tuple[float, ...] | None = option(
-        None, "of smoothed teachers", positive, shown="1", nargs="+", metavar="T"
+        None, "of smoothed teachers", positive, shown="1", metavar="T", nargs="+"
     )
 
 
@@ -68,27 +68,15 @@ class Comparison:
 class Networks:
     """What is trained, and how."""
 
-    steps: int | None = option(
-        None, "updates of each network", count, shown="1,000; mnist: 60,000; CIFAR: see below", metavar="N"
+    steps: int | None = option(None, "updates of each network", count, shown="1,000; mnist: 60,000; CIFAR: see below")
+    teacher_steps: int | None = option(None, "of the teachers", count, shown="--steps")
+    hidden: tuple[float, ...] | None = option(
+        None, "widths of the MLP teacher's hidden layers", count, shown=HIDDEN, nargs="+"
     )
-    teacher_steps: int | None = option(None, "of the teachers", count, shown="--steps", metavar="N")
-    hidden: tuple[int, ...] | None = option(
-        None,
-        "widths of the MLP teacher's hidden layers",
-        count,
-        shown="200 200; mnist: 1200 1200",
-        nargs="+",
-        metavar="N",
+    student_hidden: tuple[float, ...] | None = option(
+        None, "those of the student; none: it is linear", count, shown="none; mnist: 800 800", nargs="*"
     )
-    student_hidden: tuple[int, ...] | None = option(
-        None, "those of the student; none: it is linear", count, shown="none; mnist: 800 800", nargs="*", metavar="N"
-    )
-    augment: bool | None = option(
-        None,
-        "shift training images by up to a pixel (digits), or crop and flip them (CIFAR), at random",
-        shown="on CIFAR",
-        action=argparse.BooleanOptionalAction,
-    )
+    augment: bool | None = option(None, SHIFTED, shown="on CIFAR", action=argparse.BooleanOptionalAction)
     depth: int | None = option(None, "of the ResNet: 6·n + 2", recipes.depth, shown="56", metavar="N")
 
 
@@ -96,16 +84,14 @@ class Networks:
 class Candidates:
     """What the settings of MNIST are chosen from."""
 
-    selection_steps: int | None = option(None, "of each", count, shown="10,000", metavar="N")
+    selection_steps: int | None = option(None, "of each", count, shown="10,000")
     teacher_rates: tuple[float, ...] | None = option(
-        None, "learning rates of teachers", positive, shown="1 0.3", nargs="+", metavar="X"
+        None, "learning rates of teachers", positive, shown="1 0.3", nargs="+"
     )
     student_rates: tuple[float, ...] | None = option(
-        None, "learning rates of students", positive, shown="1 0.3 0.1 0.03", nargs="+", metavar="X"
+        None, "learning rates of students", positive, shown="1 0.3 0.1 0.03", nargs="+"
     )
-    dropout: tuple[float, ...] | None = option(
-        None, "of the hard teacher", fraction, shown="0.2 0.5", nargs="+", metavar="X"
-    )
+    dropout: tuple[float, ...] | None = option(None, "of the hard teacher", fraction, shown="0.2 0.5", nargs="+")
 
 
 COMMAND = cli.Command(

@@ -3,9 +3,9 @@
 import dataclasses
 import sys
 
-from demos.image import data, recipes
-from demos.kit import cli, options
-from demos.kit.options import Group, option
+from demos.image import recipes
+from demos.kit import options
+from demos.kit.options import option
 from demos.kit.values import count, positive
 
 EPILOG = """
@@ -38,26 +38,13 @@ class Options:
         "flipped",
         positive,
         shown="0.1",
-        metavar="X",
     )
     measure_every: int | None = option(
-        None, "steps between two measurements, and two checkpoints", count, shown="200 in a run", metavar="N"
+        None, "steps between two measurements, and two checkpoints", count, shown="200 in a run"
     )
 
 
-COMMAND = cli.Command(
-    "demos.image.information",
-    __doc__,
-    EPILOG,
-    (
-        Group("data", data.Options),
-        Group("what to compare and measure", Options),
-        recipes.group(digits_steps=3_000),
-        Group("running", options.Machine),
-        Group("output", options.Output, shown={"out": "runs/information/DATASET-MODEL"}),
-    ),
-    work="demos.image.analysis.information",
-)
+COMMAND = recipes.command("information", (__doc__, EPILOG), "what to compare and measure", Options, digits_steps=3_000)
 main = COMMAND.main
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import dataclasses
 import sys
 
-from demos.image import data, recipes
+from demos.image import recipes
 from demos.image.analysis import SCATTER
 from demos.kit import cli, options
-from demos.kit.options import Group, option
+from demos.kit.options import option
 from demos.kit.values import count
 
 EPILOG = f"""
@@ -36,7 +36,7 @@ class Options:
         action="append",
         metavar="NAME",
     )
-    examples_per_class: int = option(100, "points of each class and panel", count, affects_result=False, metavar="N")
+    examples_per_class: int = option(100, "points of each class and panel", count, affects_result=False)
     label_smoothing: tuple[float, ...] = options.label_smoothing(0.0, 0.1)
     seeds: tuple[int, ...] = options.seeds(0, 1, 2)
     from_run: str | None = option(
@@ -44,19 +44,7 @@ class Options:
     )
 
 
-COMMAND = cli.Command(
-    "demos.image.projection",
-    __doc__,
-    EPILOG,
-    (
-        Group("data", data.Options),
-        Group("what to show", Options),
-        recipes.group(digits_steps=4_000),
-        Group("running", options.Machine),
-        Group("output", options.Output, shown={"out": "runs/projection/DATASET-MODEL"}),
-    ),
-    work="demos.image.analysis.projection",
-)
+COMMAND = recipes.command("projection", (__doc__, EPILOG), "what to show", Options, digits_steps=4_000)
 main = COMMAND.main
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
 """How the image networks are trained: the paper's settings, and the options that replace them."""
 
-import argparse
 import dataclasses
 from typing import Any
 
 from demos.image import data, networks
+from demos.kit.cli import Command
 from demos.kit.epochs import epoch_length
-from demos.kit.options import Chosen, Group, option
+from demos.kit.options import Chosen, Group, Machine, Output, option
 from demos.kit.values import checked, count, fraction, not_negative, positive
 
 
 def depth(text: str) -> int:
     """A depth that the ResNet can have."""
     return checked(int, text, lambda n: n >= 8 and n % 6 == 2, "must be 6·n + 2: 20, 32, 44, 56")
+
+
+HIDDEN = "1200 1200; 200 200 for the digits"
+DECAY = "divide the rate by 10 after these fractions of the steps; with none it falls linearly to 0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,41 +31,20 @@ class Recipe:
 
     model: str = option("mlp", "the network", choices=networks.NAMES)
     depth: int = option(56, "of the ResNet: 6·n + 2", depth, metavar="N")
-    hidden: tuple[int, ...] = option(
-        (1200, 1200), "widths of the MLP's hidden layers", count, shown="1200 1200; 200 200 for the digits", nargs="+",
-        metavar="N",
-    )  # fmt: skip
-    steps: int = option(10_000, "updates of the weights", count, metavar="N")
-    batch_size: int = option(128, "images per update", count, shown="128, and 50 for the digits", metavar="N")
-    learning_rate: float = option(0.1, "at the first step", positive, metavar="X")
-    decay_at: tuple[float, ...] = option(
-        (),
-        "divide the rate by 10 after these fractions of the steps; with none it falls linearly to 0",
-        fraction,
-        shown="none; AlexNet 1/3 2/3; ResNet 1/2 3/4",
-        nargs="*",
-        metavar="FRACTION",
-    )
-    head_rate: float = option(
-        1.0, "factor on the learning rate of the last layer", positive, shown="0.1 for the MLP, else 1", metavar="X"
-    )
-    momentum: float = option(0.0, "of SGD", fraction, shown="0.9; AlexNet 0", metavar="X")
-    nesterov: bool = option(
-        False, "whether the momentum is Nesterov's", shown="the ResNet's is", action=argparse.BooleanOptionalAction
-    )
+    hidden: tuple[int, ...] = option((1200, 1200), "widths of the MLP's hidden layers", count, shown=HIDDEN)
+    steps: int = option(10_000, "updates of the weights", count)
+    batch_size: int = option(128, "images per update", count, shown="128, and 50 for the digits")
+    learning_rate: float = option(0.1, "at the first step", positive)
+    decay_at: tuple[float, ...] = option((), DECAY, fraction, shown="none; AlexNet 1/3 2/3; ResNet 1/2 3/4", nargs="*")
+    head_rate: float = option(1.0, "factor on the last layer's rate", positive, shown="0.1 for the MLP, else 1")
+    momentum: float = option(0.0, "of SGD", fraction, shown="0.9; AlexNet 0")
+    nesterov: bool = option(False, "whether the momentum is Nesterov's", shown="the ResNet's is")
     weight_decay: float = option(
-        0.0, "X of the ½·X·‖w‖² in the loss", not_negative, shown="MLP 0, AlexNet 0.04, ResNet 0.0001", metavar="X"
+        0.0, "X of the ½·X·‖w‖² in the loss", not_negative, shown="AlexNet 0.04, ResNet 0.0001"
     )
-    clipnorm: float = option(
-        0.0, "bound on the norm of the whole gradient; 0 has none", not_negative, shown="0; ResNet 1", metavar="X"
-    )
-    loss_scale: float = option(1.0, "factor on the cross-entropy", positive, shown="3 on CIFAR, else 1", metavar="X")
-    augment: bool = option(
-        False,
-        "crop and flip training images at random",
-        shown="AlexNet and ResNet on CIFAR do",
-        action=argparse.BooleanOptionalAction,
-    )
+    clipnorm: float = option(0.0, "bound on the gradient's norm; 0 has none", not_negative, shown="0; ResNet 1")
+    loss_scale: float = option(1.0, "factor on the cross-entropy", positive, shown="3 on CIFAR, else 1")
+    augment: bool = option(False, "crop and flip training images at random", shown="AlexNet and ResNet on CIFAR do")
     steps_per_epoch: int = 1
     shift: int = 0
     dropout: float = 0.0
@@ -146,7 +129,22 @@ def in_epochs(recipe: Recipe, num_images: int, multiple: int = 1) -> Recipe:
     return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
 
 
-def group(digits_steps: int = 1_000) -> Group:
-    """The options of the network and its training."""
+def command(name: str, texts: tuple[str | None, str], title: str, fields: type, digits_steps: int = 1_000) -> Command:
+    """The command of a demo that trains one network for each label smoothing and seed.
+
+    Args:
+        name: The name of the demo.
+        texts: What it shows, and what its help ends with.
+        title: The heading of its own options.
+        fields: The dataclass of its own options.
+        digits_steps: The default of --steps for the digits.
+    """
     steps = f"{digits_steps:,} for the digits; else MLP 10,000, AlexNet 20,000, ResNet 64,000"
-    return Group("network and training", Recipe, settled_later=True, shown={"steps": steps})
+    groups = (
+        Group("data", data.Options),
+        Group(title, fields),
+        Group("network and training", Recipe, settled_later=True, shown={"steps": steps}),
+        Group("running", Machine),
+        Group("output", Output, shown={"out": f"runs/{name}/DATASET-MODEL"}),
+    )
+    return Command(f"demos.image.{name}", texts[0] or "", texts[1], groups, f"demos.image.analysis.{name}")

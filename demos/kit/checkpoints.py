@@ -145,9 +145,7 @@ def save(
 
 
 def restore(
-    path: pathlib.Path,
-    model: keras.Model,
-    check: Callable[[pathlib.Path, dict[str, Any] | None], None] | None = None,
+    path: pathlib.Path, model: keras.Model, check: Callable[[pathlib.Path, dict[str, Any] | None], None] | None = None
 ) -> State:
     """Sets `model` and its optimizer to what `save` wrote; returns (epochs done, history).
 

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from demos.kit.values import count, fraction, seed
+from demos.kit.values import count, fraction, seed, whole
 
 Fields = TypeVar("Fields", bound=Any)
 
@@ -34,9 +34,15 @@ def option(
         shown: The default in words, if the value does not tell.
         flags: Names on the command line; by default the field's, with dashes.
         unique: Whether of equal values only the first counts.
-        **argument: Further arguments of `argparse.ArgumentParser.add_argument`.
+        **argument: Further arguments of `argparse.ArgumentParser.add_argument`. By default a tuple takes one value or
+            more, and a bool is a pair of flags.
     """
-    argument = {**argument, **({"type": parse} if parse else {})}
+    if isinstance(default, bool) and "action" not in argument:
+        argument["action"] = argparse.BooleanOptionalAction
+    if isinstance(default, tuple):
+        argument.setdefault("nargs", "+")
+    if parse is not None:
+        argument = {"type": parse, "metavar": "N" if parse in (count, whole, seed) else "X", **argument}
     about = {"help": help, "shown": shown, "flags": flags, "unique": unique, "argument": argument}
     return dataclasses.field(default=default, metadata={**about, "affects_result": affects_result})
 
@@ -112,7 +118,7 @@ class Machine:
     """How a network is computed."""
 
     precision: str = option("float32", "of the network's layers", choices=("float32", "mixed_bfloat16"))
-    steps_per_execution: int = option(1, "steps in one call: faster on a GPU", count, affects_result=False, metavar="N")
+    steps_per_execution: int = option(1, "steps in one call: faster on a GPU", count, affects_result=False)
     jit_compile: str = option("auto", "XLA", affects_result=False, shown="Keras decides", choices=("auto", "yes", "no"))
 
     def compilation(self) -> dict[str, Any]:
@@ -138,13 +144,13 @@ class Output:
 def label_smoothing(*default: float) -> Any:
     """The option that gives a comparison its α."""
     help = "0 has hard targets"
-    return option(default, help, fraction, affects_result=False, unique=True, nargs="+", metavar="α")
+    return option(default, help, fraction, affects_result=False, unique=True, metavar="α")
 
 
 def seeds(*default: int) -> Any:
     """The option that gives a comparison its seeds."""
     help = "one network each"
-    return option(default, help, seed, affects_result=False, unique=True, nargs="+", metavar="N")
+    return option(default, help, seed, affects_result=False, unique=True)
 
 
 def _in_words(value: Any) -> str:

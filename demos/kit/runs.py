@@ -145,11 +145,7 @@ def provenance() -> dict[str, Any]:
     backend = keras.backend.backend()
     packages = ("keras_ls", "keras", "numpy", backend)
     versions = {name: importlib.import_module(name).__version__ for name in packages}
-    return {
-        "backend": backend,
-        "device": device(),
-        "versions": {"python": platform.python_version(), **versions},
-    }
+    return {"backend": backend, "device": device(), "versions": {"python": platform.python_version(), **versions}}
 
 
 def device() -> str:

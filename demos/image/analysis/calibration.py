@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 import keras_ls
-from demos.image import recipes
+from demos.image import data, recipes
 from demos.image.analysis import HALVES, evaluation, smoothing
 from demos.kit import measures
 from demos.kit.options import Chosen
@@ -27,7 +27,7 @@ def plan(options: Chosen) -> smoothing.Experiment:
     Raises:
         ValueError: If arguments, data or an earlier run do not fit.
     """
-    images = smoothing.load_data(options)
+    images = data.load_chosen(options)
     recipe = recipes.choose(options, len(images.x_train))
     return smoothing.prepare(options, images, recipe, "runs/calibration")
 
@@ -67,8 +67,8 @@ def monitor(
     images = experiment.images
     rows = of_data().permutation(len(images.x_test))[:MONITORED_IMAGES]
     freq = experiment.options.calibration_freq or max(1, experiment.recipe.epochs // MEASUREMENTS)
-    data = (images.x_test[rows], images.y_test[rows])
-    return [keras_ls.Calibration(*data, measures.NUM_BINS, from_logits=True, log_dir=str(folder), freq=freq)]
+    held_out = (images.x_test[rows], images.y_test[rows])
+    return [keras_ls.Calibration(*held_out, measures.NUM_BINS, from_logits=True, log_dir=str(folder), freq=freq)]
 
 
 def table(results: dict[str, Any]) -> str:

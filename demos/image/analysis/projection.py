@@ -49,14 +49,14 @@ def plan(options: Chosen) -> Plan:
         ValueError: If arguments, data or an earlier run do not fit.
     """
     if options.from_run is None:
-        images = smoothing.load_data(options)
+        images = data.load_chosen(options)
         triples = choose_triples(options, images)
         recipe = recipes.choose(options, len(images.x_train), DIGITS_STEPS)
         return Plan(smoothing.prepare(options, images, recipe, "runs/projection"), triples, None)
     earlier = EarlierRun(options.from_run)
     earlier.settle(options)
     earlier.choose(options)
-    images = smoothing.load_data(options)
+    images = data.load_chosen(options)
     earlier.check_data(images)
     triples = choose_triples(options, images)
     earlier.check_networks(options, images, triples)
@@ -149,11 +149,7 @@ def shown_network(plan: Plan, alpha: float, seed: int) -> keras.Model:
     model = checkpoints.load_network((experiment.run.out if plan.earlier is None else plan.earlier.path) / name)
     # A folder of its own, so that a running TensorBoard finds it when it is complete.
     activations = keras_ls.EmbeddingProjector(
-        images.x_test,
-        folder / "activations",
-        labels=images.y_test,
-        images=images.x_test,
-        max_examples=PROJECTED_IMAGES,
+        images.x_test, folder / "activations", labels=images.y_test, images=images.x_test, max_examples=PROJECTED_IMAGES
     )
     for callback in (activations, *([] if plan.earlier is None else plane_callback(plan, 1, model, folder))):
         callback.set_model(model)

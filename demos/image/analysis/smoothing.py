@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from demos.image import data
 from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
@@ -58,14 +57,6 @@ class Experiment:
         options = self.options
         common = {"label_smoothing": options.label_smoothing, "seeds": options.seeds, "title": self.title()}
         return {"experiment": f"demos.image.{name}", **common, **parts}
-
-
-def load_data(options: Chosen) -> ImageData:
-    """Loads the data set that the command line names; `options.noise` becomes a number."""
-    images = data.load_chosen(options)
-    if len(images.x_test) < 2:
-        raise ValueError("Temperature scaling needs at least 2 held-out images, half of them to fit. Received: 1.")
-    return images
 
 
 def prepare(options: Chosen, images: ImageData, recipe: Recipe, parent: str, **settings: Any) -> Experiment:

@@ -13,6 +13,7 @@ from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
 from demos.kit import checkpoints, records
+from demos.kit.errors import DamagedFile
 from demos.kit.options import Machine
 from demos.kit.runs import Run
 from demos.kit.trials import History, Trial, run_trials
@@ -152,7 +153,11 @@ class Trainings:
         if teacher.name not in self._logits:
             keras.utils.clear_session()
             path = self.run.out / self.part / teacher.name / "teacher_logits.npy"
-            logits = keras_ls.teacher_logits(self._load(teacher), self.images.x_train, PREDICTION_BATCH, path)
+            network = self._load(teacher)
+            try:
+                logits = keras_ls.teacher_logits(network, self.images.x_train, PREDICTION_BATCH, path)
+            except ValueError as error:
+                raise DamagedFile(f"{path} cannot be used: {error}") from error
             self._logits[teacher.name] = np.array(logits)
         return self._logits[teacher.name]
 

@@ -37,9 +37,8 @@ class Options:
         "s.d. of the Gaussian noise added to the pixels once, as a fraction of full scale",
         not_negative,
         shown="0.4 for the digits, else 0",
-        metavar="X",
     )
-    image_size: int = option(32, "height and width to which images from folders are resized", count, metavar="N")
+    image_size: int = option(32, "height and width to which images from folders are resized", count)
 
 
 def load(name: str, data_dir: str | None = None, noise: float = 0.0, image_size: int = 32) -> ImageData:
@@ -66,4 +65,7 @@ def load_chosen(options: Any) -> ImageData:
     """Loads the data set that the command line names; `options.noise` becomes a number."""
     if options.noise is None:
         options.noise = get(options.dataset).noise
-    return load(options.dataset, options.data_dir, options.noise, options.image_size)
+    images = load(options.dataset, options.data_dir, options.noise, options.image_size)
+    if len(images.x_test) < 2:
+        raise ValueError("Temperature scaling needs at least 2 held-out images, half of them to fit. Received: 1.")
+    return images

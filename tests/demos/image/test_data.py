@@ -110,6 +110,12 @@ class TestNamed:
             with pytest.raises(ValueError, match=r"cifar10\.npz cannot be read"):
                 load("cifar10", str(tmp_path))
 
+    @pytest.mark.parametrize("label", [10**9, 2**40])
+    def test_refused_labels_beyond_all_images(self, tmp_path, label):
+        directory = cifar_like(tmp_path, y_train=np.full(50, label))
+        with pytest.raises(ValueError, match=r"cifar10 has a label of [\d,]+, but 50 training images"):
+            load("cifar10", str(directory))
+
     def test_refused_labels_beyond_the_class_names(self, tmp_path):
         directory = cifar_like(tmp_path, class_names=np.array(["a", "b"]))
         with pytest.raises(ValueError, match=r"labels of cifar10 must be in \[0, 2\)"):

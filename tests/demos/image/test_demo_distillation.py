@@ -287,6 +287,13 @@ class TestResume:
         assert run(copy, *SMALL, *TWO, "--resume")["trials"] == digits[1]["trials"]
         assert not trainings
 
+    @pytest.mark.parametrize("name", ["measures.json", "teacher_logits.npy", "model.keras"])
+    def test_damaged_files_of_teachers_are_one_line(self, copy, capsys, name):
+        path = copy / "networks" / "teacher" / "alpha-0" / "seed-0" / name
+        path.write_text("{}")
+        shutil.rmtree(copy / "networks" / "student-of-alpha-0")
+        assert f"{path} " in refused(capsys, *SMALL, *TWO, "--out", str(copy), "--resume", status=1)
+
     def test_other_settings_are_refused(self, copy, capsys):
         line = refused(capsys, *SMALL, *TWO, "--student-hidden", "7", "--out", str(copy), "--resume")
         assert "student was" in line

@@ -12,6 +12,8 @@ import shutil
 import pytest
 from harness import BACKEND
 
+from demos import redraw
+
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the runs are of TensorFlow")
 
@@ -31,11 +33,23 @@ def short_epochs(monkeypatch):
     monkeypatch.setattr(importlib.import_module("demos.kit.epochs"), "SHORTEST_EPOCH", 4)
 
 
+def check_redraw(out):
+    """The pictures of results.json can be drawn again, from it alone."""
+    again = out.parent / "again"
+    assert redraw.main([str(out / "results.json"), "--out", str(again)]) == 0
+    pictures = json.loads((out / "results.json").read_text())["pictures"]
+    for name in pictures:
+        assert (again / name).stat().st_size > 1_000
+        if name.endswith(".png"):
+            assert (again / name).read_bytes() == (out / name).read_bytes()
+    assert any(name.endswith(".png") for name in pictures)
+
+
 def run(demo, out, *arguments):
     """Runs a demo; returns the text of each result."""
     main = importlib.import_module(f"demos.image.{demo}").main
     assert main([*arguments, "--out", str(out)]) == 0
-    assert (out / "results.json").is_file()
+    check_redraw(out)
     return {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("result.json")}
 
 
