@@ -12,6 +12,7 @@ import numpy as np
 
 from demos.kit import records
 from demos.kit.errors import DamagedFile, Diverged
+from demos.kit.runs import Run
 
 SECONDS_BETWEEN_LINES = 5.0
 # What callbacks measure has names that begin like this.
@@ -27,8 +28,7 @@ def fit(
     checkpoint: pathlib.Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     label: str = "",
-    settings: dict[str, Any] | None = None,
-    check: Callable[[pathlib.Path, dict[str, Any] | None], None] | None = None,
+    run: Run | None = None,
     later_steps: int = 0,
 ) -> list[dict[str, Any]]:
     """Trains a compiled model, going on from `checkpoint` if that file exists.
@@ -41,8 +41,7 @@ def fit(
         checkpoint: The file that is written after each epoch, as a whole or not at all.
         callbacks: They run before the checkpoint is written, so that what they add to the logs is in the history.
         label: What stands in front of each line of progress.
-        settings: What the checkpoint says that it was made with.
-        check: Refuses a checkpoint that was made with other settings.
+        run: What the checkpoint is part of: it has the settings of the run, and one of other settings is refused.
         later_steps: Steps of the trainings that follow, for the estimate of the time that is left.
 
     Returns:
@@ -52,7 +51,7 @@ def fit(
         demos.kit.errors.Diverged: If the loss or the weights are no longer finite.
         demos.kit.errors.DamagedFile: If the checkpoint cannot be used.
     """
-    epoch, history = restore(checkpoint, model, check) if checkpoint.exists() else (0, [])
+    epoch, history = restore(checkpoint, model, run) if checkpoint.exists() else (0, [])
     if epoch < epochs:
         freq = max([1, *(getattr(callback, "freq", 1) for callback in callbacks)])
         model.fit(
@@ -65,7 +64,7 @@ def fit(
             callbacks=[
                 *callbacks,
                 Progress(label, steps_per_epoch, epochs, later_steps),
-                Checkpoint(checkpoint, history, freq, settings),
+                Checkpoint(checkpoint, history, freq, None if run is None else run.settings),
             ],
         )
     return history
@@ -144,9 +143,7 @@ def save(
     records.write(path, lambda file: np.savez(file, state=np.array(state), **arrays))
 
 
-def restore(
-    path: pathlib.Path, model: keras.Model, check: Callable[[pathlib.Path, dict[str, Any] | None], None] | None = None
-) -> State:
+def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> State:
     """Sets `model` and its optimizer to what `save` wrote; returns (epochs done, history).
 
     Raises:
@@ -164,8 +161,8 @@ def restore(
             raise ValueError("its history is not that of its epochs")
     except Exception as error:  # a broken file fails in many ways: zip, zlib, header, JSON, no archive at all
         raise DamagedFile(f"{path} is damaged: {error}. Without it, training starts anew.") from error
-    if check is not None:
-        check(path, settings)
+    if run is not None:
+        run.check(path, settings)
     if {name: array.shape for name, array in arrays.items()} != {
         str(i): tuple(v.shape) for i, v in enumerate(variables)
     }:

@@ -72,6 +72,8 @@ class Command:
             with quiet_start():
                 work = importlib.import_module(self.work)
                 runs.device()
+                with contextlib.suppress(ImportError):  # `fit` imports it on every backend
+                    importlib.import_module("tensorflow")
             return lambda: work.plan(options), work.run
 
         return _guarded(parser, begin, hint=" The same command with --resume goes on from here.")

@@ -46,17 +46,20 @@ class Run:
         Raises:
             demos.kit.errors.DamagedFile: If these are not the run's.
         """
+        words = differences(settings or self.settings, self.settings, self.defaults)
+        if not self.is_known and (settings is None or words):
+            (self.out / "settings.json").unlink(missing_ok=True)  # it was written for this run, which ends here
         if settings is None and not self.is_known:
             raise DamagedFile(f"{path} does not say what settings it was made with, and settings.json was not there.")
-        differences = self._differences(settings or self.settings)
-        if differences:
-            raise DamagedFile(f"{path} was made with other settings: {differences}.")
+        if words:
+            raise DamagedFile(f"{path} was made with other settings: {words}.")
 
-    def _differences(self, earlier: dict[str, Any]) -> str:
-        """In words, what is not as it was."""
-        then, now = {**self.defaults, **earlier}, {**self.defaults, **self.settings}
-        names = [name for name in sorted({*earlier, *self.settings}) if then.get(name) != now.get(name)]
-        return "; ".join(f"{name} was {then.get(name)!r}, now {now.get(name)!r}" for name in names)
+
+def differences(earlier: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any] | None = None) -> str:
+    """In words, which settings are not as they were; `defaults` stand where one side has none."""
+    then, now = {**(defaults or {}), **earlier}, {**(defaults or {}), **now}
+    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    return "; ".join(f"{name} was {then.get(name)!r}, now {now.get(name)!r}" for name in names)
 
 
 def open_run(out: pathlib.Path, settings: dict[str, Any], resume: bool, defaults: dict[str, Any] | None = None) -> Run:
@@ -80,9 +83,9 @@ def open_run(out: pathlib.Path, settings: dict[str, Any], resume: bool, defaults
     is_known = os.path.lexists(path)
     run = Run(out, records.to_json(settings), records.to_json(defaults or {}), is_known)
     if is_known:
-        differences = run._differences(records.read_json(path))
-        if differences:
-            raise ValueError(f"--resume needs the settings that {out} was started with: {differences}.")
+        words = differences(records.read_json(path), run.settings, run.defaults)
+        if words:
+            raise ValueError(f"--resume needs the settings that {out} was started with: {words}.")
     else:
         records.write_json(path, settings)
     return run
@@ -92,7 +95,7 @@ def _lock(out: pathlib.Path) -> None:
     """Makes sure that no other process works in a directory; the system lets go when this one ends, however it does."""
     if fcntl is None:
         return
-    _locked.append(os.open(out / ".lock", os.O_RDWR | os.O_CREAT))
+    _locked.append(os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644))
     try:
         fcntl.flock(_locked[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

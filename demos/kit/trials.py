@@ -95,8 +95,7 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
             folder / "checkpoint.npz",
             trial.callbacks(network, folder),
             trial.label,
-            run.settings,
-            run.check,
+            run,
             later_steps,
         )
         numbers = trial.evaluate(network, history)

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -15,6 +15,8 @@ from demos.image.recipes import Recipe, paper_recipe
 from demos.kit.options import Chosen, Machine
 from demos.kit.runs import Run, device, open_run, publish
 
+# A title, what every training has in common, and what trains, given where networks are trained.
+Planned = tuple[str, dict[str, Any], Callable[[Callable[[str, ImageData], Trainings]], dict[str, Any]]]
 # At the 0.4 of the calibration demo the noise bounds all networks alike, and teachers teach what they learnt by heart.
 DIGITS_NOISE = 0.2
 DIGITS_SHIFT = 1
@@ -27,35 +29,21 @@ TAKES = {
     "cifar10": (*OF_FIGURE, "augment", "depth"),
     "mnist": ("label_smoothing", *OF_MNIST, *OF_MLP),
 }
-ALPHAS = [0.0, 0.15, 0.3, 0.45, 0.6, 0.75]
+FIGURE = {"label_smoothing": [0.0, 0.15, 0.3, 0.45, 0.6, 0.75], "smoothed_temperature": [1.0]}
 DEFAULTS: dict[str, dict[str, list[Any]]] = {
-    "digits": {"label_smoothing": ALPHAS, "temperature": [1.0, 2.0, 4.0, 8.0, 16.0], "seeds": [0, 1, 2]},
-    "cifar10": {
-        "label_smoothing": ALPHAS,
-        "temperature": [1.0, 2.0, 3.0, 4.0, 8.0, 12.0, 16.0],
-        "seeds": [0, 1, 2, 3, 4],
-    },
+    "digits": {**FIGURE, "temperature": [1.0, 2.0, 4.0, 8.0, 16.0], "seeds": [0, 1, 2]},
+    "cifar10": {**FIGURE, "temperature": [1.0, 2.0, 3.0, 4.0, 8.0, 12.0, 16.0], "seeds": [0, 1, 2, 3, 4]},
     "mnist": {"label_smoothing": [0.1], "seeds": [0, 1, 2]},
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """All that was decided before training starts.
-
-    Attributes:
-        images: What is learned.
-        run: Where results go.
-        title: What is compared, in words.
-        work: Trains what is missing; returns what results.json holds besides.
-    """
+class Plan(NamedTuple):
+    """All that was decided before training starts; `work` trains what is missing, for what results.json holds."""
 
     images: ImageData
     run: Run
-    title: str
-    seeds: list[int]
-    work: Callable[[Callable[[str, ImageData], Trainings]], dict[str, Any]]
-    machine: Machine
+    common: dict[str, Any]
+    work: Callable[[], dict[str, Any]]
 
 
 def plan(options: Chosen) -> Plan:
@@ -68,7 +56,7 @@ def plan(options: Chosen) -> Plan:
     for argument in sorted({argument for names in TAKES.values() for argument in names} - set(TAKES[name])):
         if getattr(options, argument) is not None:
             raise ValueError(f"--{argument.replace('_', '-')} is not an argument of --experiment {name}.")
-    for argument, values in {**DEFAULTS[name], "smoothed_temperature": [1.0]}.items():
+    for argument, values in DEFAULTS[name].items():
         setattr(options, argument, list(dict.fromkeys(getattr(options, argument) or values)))
     if name == "digits" and options.noise is None:
         options.noise = DIGITS_NOISE
@@ -84,20 +72,20 @@ def plan(options: Chosen) -> Plan:
         "backend": keras.backend.backend(),
     }
     run = open_run(pathlib.Path(options.out or f"runs/distillation/{name}"), settings, options.resume)
-    return Plan(images, run, title, options.seeds, work, options.read(Machine))
+    common = {"experiment": "demos.image.distillation", "title": title, "seeds": options.seeds}
+    common["legend"] = teachers.legend(images)
+
+    def trainings(part: str, seen: ImageData) -> Trainings:
+        return Trainings(seen, run, part, options.read(Machine))
+
+    return Plan(images, run, common, lambda: work(trainings))
 
 
 def run(plan: Plan) -> dict[str, Any]:
     """Trains what is missing and reports; returns what results.json holds."""
-    images = plan.images
-    print(
-        f"{images.name}: {len(images.x_train)} training and {len(images.x_test)} held-out images, "
-        f"{keras.backend.backend()} on {device()}.",
-        flush=True,
-    )
-    results = plan.work(lambda part, seen: Trainings(seen, plan.run, part, plan.machine))
-    common = {"experiment": "demos.image.distillation", "title": plan.title, "seeds": plan.seeds}
-    return publish(plan.run, {**common, "legend": teachers.legend(images), **results}, table, figure)
+    sizes = f"{len(plan.images.x_train)} training and {len(plan.images.x_test)} held-out images"
+    print(f"{plan.images.name}: {sizes}, {keras.backend.backend()} on {device()}.", flush=True)
+    return publish(plan.run, {**plan.common, **plan.work()}, table, figure)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -111,43 +99,30 @@ def figure(results: dict[str, Any]) -> Any:
     return distillation_curves.figure(results)
 
 
-def _plan_curves(options: Chosen, images: ImageData) -> tuple[str, dict[str, Any], Callable[..., dict[str, Any]]]:
+def _plan_curves(options: Chosen, images: ImageData) -> Planned:
     multiple = options.steps_per_execution
     teacher, student = (recipes.in_epochs(recipe, len(images.x_train), multiple) for recipe in _recipes(options))
-    plan = distillation_curves.Plan(
-        teacher,
-        student,
-        tuple(options.label_smoothing),
-        tuple(options.temperature),
-        tuple(options.smoothed_temperature),
-        tuple(options.seeds),
-    )
     fixed = {role: [recipe.model, recipe.changes()] for role, recipe in (("teacher", teacher), ("student", student))}
     seeds = smoothing.seeds_in_words(options.seeds)
     title = f"{images.name}: {_network_name(teacher)} teacher, {_network_name(student)} student, {seeds}"
-    return title, fixed, lambda trainings: distillation_curves.run(trainings("networks", images), plan)
+
+    def work(trainings: Callable[[str, ImageData], Trainings]) -> dict[str, Any]:
+        return distillation_curves.run(trainings("networks", images), options, teacher, student)
+
+    return title, fixed, work
 
 
-def _plan_mnist(options: Chosen, images: ImageData) -> tuple[str, dict[str, Any], Callable[..., dict[str, Any]]]:
+def _plan_mnist(options: Chosen, images: ImageData) -> Planned:
     if len(options.label_smoothing) != 1 or options.label_smoothing[0] == 0:
         raise ValueError(f"--label-smoothing must be one α above 0. Received: {options.label_smoothing}.")
     settings = distillation_mnist.Settings(label_smoothing=options.label_smoothing[0])
-    settings = _given(settings, options, steps="steps", hidden="hidden", student_hidden="student_hidden")
-    grid = _given(
-        distillation_mnist.Grid(),
-        options,
-        steps="selection_steps",
-        teacher_rates="teacher_rates",
-        student_rates="student_rates",
-        dropout="dropout",
-    )
-    fixed = {**dataclasses.asdict(settings), "selection_steps": grid.steps, "beta": distillation_mnist.BETA}
+    settings = _given(settings, options, **{name: name for name in ("steps", *OF_MLP, *OF_MNIST)})
 
     def work(trainings: Callable[[str, ImageData], Trainings]) -> dict[str, Any]:
         selection = trainings("selection", distillation_mnist.held_out_part(images))
-        return distillation_mnist.run(selection, trainings("final", images), settings, grid, options.seeds)
+        return distillation_mnist.run(selection, trainings("final", images), settings, options.seeds)
 
-    return f"{images.name}, {smoothing.seeds_in_words(options.seeds)}", fixed, work
+    return f"{images.name}, {smoothing.seeds_in_words(options.seeds)}", settings.fixed(), work
 
 
 def _recipes(options: Chosen) -> tuple[Recipe, Recipe]:

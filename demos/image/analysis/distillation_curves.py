@@ -1,6 +1,5 @@
 """Figure 5 of the paper: accuracy of teachers and students against γ, the label smoothing that targets amount to."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from demos.image.analysis import teachers
 from demos.image.analysis.students import Network, Teaching, Trainings
 from demos.image.recipes import Recipe
 from demos.kit import cli
+from demos.kit.options import Chosen
 
 TEACHER, ALONE, OF_HARD = "teacher", "student alone", "student of the hard teacher, over T"
 # What the paper says of each curve.
@@ -26,59 +26,36 @@ def of_smoothed(temperature: float) -> str:
     return f"student of smoothed teachers, T = {temperature:g}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is trained.
+def networks_of(options: Chosen, teacher: Recipe, student: Recipe) -> list[tuple[str, Network]]:
+    """All networks with the curves that they are points of, seed by seed, teachers first."""
 
-    Attributes:
-        teacher: The recipe of the teachers.
-        student: The recipe of the students.
-        label_smoothing: α of the teachers and of the students alone; 0 among them is the hard teacher.
-        temperatures: T of the hard teacher.
-        smoothed_temperatures: T of the smoothed teachers.
-        seeds: One training each of every network.
-    """
+    def alone(role: str, recipe: Recipe, alpha: float, seed: int) -> Network:
+        return Network(f"{role}/alpha-{alpha:g}/seed-{seed}", recipe, seed, alpha, teaches=role == "teacher")
 
-    teacher: Recipe
-    student: Recipe
-    label_smoothing: tuple[float, ...]
-    temperatures: tuple[float, ...]
-    smoothed_temperatures: tuple[float, ...]
-    seeds: tuple[int, ...]
+    def taught(of: Network, temperature: float) -> Network:
+        name = f"student-of-alpha-{of.label_smoothing:g}/temperature-{temperature:g}/seed-{of.seed}"
+        return Network(name, student, of.seed, teaching=Teaching(of, temperature))
 
-    def networks(self) -> list[tuple[str, Network]]:
-        """All networks with the curves that they are points of, teachers first, seed by seed."""
-        return [pair for seed in self.seeds for pair in self._of_seed(seed)]
-
-    def _of_seed(self, seed: int) -> list[tuple[str, Network]]:
-        alphas = self.label_smoothing
+    networks, alphas = [], options.label_smoothing
+    for seed in options.seeds:
         # The hard teacher is needed for its students, whether or not it is asked for as a point.
-        teachers = {alpha: self._alone("teacher", alpha, seed) for alpha in {0.0, *alphas}}
-        networks = [(TEACHER, teachers[alpha]) for alpha in sorted(teachers)]
-        networks += [(ALONE, self._alone("student-alone", alpha, seed)) for alpha in alphas]
-        networks += [(OF_HARD, self._student(teachers[0.0], t)) for t in self.temperatures]
-        for t in self.smoothed_temperatures:
-            networks += [(of_smoothed(t), self._student(teachers[alpha], t)) for alpha in alphas if alpha > 0]
-        return networks
-
-    def _alone(self, role: str, alpha: float, seed: int) -> Network:
-        teaches = role == "teacher"
-        recipe = self.teacher if teaches else self.student
-        return Network(f"{role}/alpha-{alpha:g}/seed-{seed}", recipe, seed, alpha, teaches=teaches)
-
-    def _student(self, teacher: Network, temperature: float) -> Network:
-        name = f"student-of-alpha-{teacher.label_smoothing:g}/temperature-{temperature:g}/seed-{teacher.seed}"
-        return Network(name, self.student, teacher.seed, teaching=Teaching(teacher, temperature))
+        teachers = {alpha: alone("teacher", teacher, alpha, seed) for alpha in sorted({0.0, *alphas})}
+        networks += [(TEACHER, each) for each in teachers.values()]
+        networks += [(ALONE, alone("student-alone", student, alpha, seed)) for alpha in alphas]
+        networks += [(OF_HARD, taught(teachers[0.0], t)) for t in options.temperature]
+        for t in options.smoothed_temperature:
+            networks += [(of_smoothed(t), taught(teachers[alpha], t)) for alpha in alphas if alpha > 0]
+    return networks
 
 
-def run(trainings: Trainings, plan: Plan) -> dict[str, Any]:
+def run(trainings: Trainings, options: Chosen, teacher: Recipe, student: Recipe) -> dict[str, Any]:
     """Trains all that is not yet trained.
 
     Returns:
         For results.json "trials", the results of the trainings; "summary", the points, one per curve and setting over
         all seeds; "margins"; "series", what the picture needs; and "teachers", as `teachers.summarize` gives it.
     """
-    names, networks = zip(*plan.networks(), strict=True)
+    names, networks = zip(*networks_of(options, teacher, student), strict=True)
     results = trainings.results(networks)
     groups: dict[tuple[str, float, float | None], list[dict[str, Any]]] = {}
     measures: dict[str, list[dict[str, float | None]]] = {}
@@ -98,10 +75,10 @@ def run(trainings: Trainings, plan: Plan) -> dict[str, Any]:
         }
         for (curve, alpha, temperature), group in groups.items()
     ]
-    series = {name: {"gamma": gamma, "accuracy": accuracy} for name, (gamma, accuracy) in curves(points).items()}
-    lists = {name: {key: array.tolist() for key, array in each.items()} for name, each in series.items()}
+    lines = curves(points).items()
+    series = {name: {"gamma": gamma.tolist(), "accuracy": accuracy.tolist()} for name, (gamma, accuracy) in lines}
     summaries = {"summary": points, "margins": margins(points), "teachers": teachers.summarize(measures)}
-    return {"trials": results, **summaries, "series": lists, "pictures": ["distillation.png", "distillation.pdf"]}
+    return {"trials": results, **summaries, "series": series, "pictures": ["distillation.png", "distillation.pdf"]}
 
 
 def figure(results: dict[str, Any]) -> Any:

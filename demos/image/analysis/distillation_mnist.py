@@ -52,42 +52,38 @@ KINDS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
-    """What the settings of each kind are chosen from. Rates are the paper's: of momentum in averaged form.
-
-    Attributes:
-        teacher_rates: Learning rates of both teachers.
-        student_rates: Learning rates of all students.
-        dropout: Rates of dropout of the teacher with hard targets.
-        steps: Updates of each candidate.
-    """
-
-    teacher_rates: tuple[float, ...] = (1.0, 0.3)
-    student_rates: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)
-    dropout: tuple[float, ...] = (0.2, 0.5)
-    steps: int = 10_000
-
-    def candidates(self, kind: Kind) -> list[tuple[float, float]]:
-        """Pairs of learning rate and dropout."""
-        rates = self.teacher_rates if kind.role == "teacher" else self.student_rates
-        return list(itertools.product(rates, self.dropout if kind.dropout else (0.0,)))
-
-
-@dataclasses.dataclass(frozen=True)
 class Settings:
-    """The networks and how long they are trained.
+    """The networks, how long they are trained, and what the rest is chosen from.
 
     Attributes:
         steps: Updates of each network; 60,000 are 100 epochs.
         label_smoothing: α of the smoothed teacher.
         hidden: Widths of a teacher's hidden layers.
         student_hidden: Widths of a student's hidden layers.
+        selection_steps: Updates of each candidate.
+        teacher_rates: Candidates for the learning rates of both teachers, as the paper's: of averaged momentum.
+        student_rates: Candidates for the learning rates of all students.
+        dropout: Candidates for the rate of dropout of the teacher with hard targets.
     """
 
     steps: int = 60_000
     label_smoothing: float = 0.1
     hidden: tuple[int, ...] = (1200, 1200)
     student_hidden: tuple[int, ...] = (800, 800)
+    selection_steps: int = 10_000
+    teacher_rates: tuple[float, ...] = (1.0, 0.3)
+    student_rates: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)
+    dropout: tuple[float, ...] = (0.2, 0.5)
+
+    def fixed(self) -> dict[str, Any]:
+        """What a run cannot go on without: the candidates may change."""
+        names = ("steps", "label_smoothing", "hidden", "student_hidden", "selection_steps")
+        return {**{name: getattr(self, name) for name in names}, "beta": BETA}
+
+    def candidates(self, kind: Kind) -> list[tuple[float, float]]:
+        """Pairs of learning rate and dropout."""
+        rates = self.teacher_rates if kind.role == "teacher" else self.student_rates
+        return list(itertools.product(rates, self.dropout if kind.dropout else (0.0,)))
 
     def network(
         self,
@@ -133,7 +129,7 @@ def held_out_part(images: ImageData) -> ImageData:
     return dataclasses.replace(images, x_train=x[rest], y_train=y[rest], x_test=x[held_out], y_test=y[held_out])
 
 
-def select(trainings: Trainings, settings: Settings, grid: Grid) -> dict[str, dict[str, Any]]:
+def select(trainings: Trainings, settings: Settings) -> dict[str, dict[str, Any]]:
     """Trains all candidates on part of the training images and takes the best of each kind on the rest.
 
     Returns:
@@ -145,8 +141,10 @@ def select(trainings: Trainings, settings: Settings, grid: Grid) -> dict[str, di
     chosen: dict[str, dict[str, Any]] = {}
     best_networks: dict[str, Network] = {}
     for kind in KINDS:
-        pairs, teacher = grid.candidates(kind), best_networks.get(kind.teacher)
-        networks = [settings.network(trainings, kind, pair, SELECTION_SEED, teacher, grid.steps) for pair in pairs]
+        pairs, teacher = settings.candidates(kind), best_networks.get(kind.teacher)
+        networks = [
+            settings.network(trainings, kind, pair, SELECTION_SEED, teacher, settings.selection_steps) for pair in pairs
+        ]
         errors = [_error(result) for result in trainings.results(networks)]
         best = min(range(len(pairs)), key=lambda i: (errors[i] is None, errors[i]))
         if errors[best] is None:
@@ -159,7 +157,7 @@ def select(trainings: Trainings, settings: Settings, grid: Grid) -> dict[str, di
     return chosen
 
 
-def run(selection: Trainings, final: Trainings, settings: Settings, grid: Grid, seeds: list[int]) -> dict[str, Any]:
+def run(selection: Trainings, final: Trainings, settings: Settings, seeds: list[int]) -> dict[str, Any]:
     """Chooses each kind's settings, then trains every kind on all training images, for each seed.
 
     Returns:
@@ -167,7 +165,7 @@ def run(selection: Trainings, final: Trainings, settings: Settings, grid: Grid, 
         "teachers", as `teachers.summarize` gives it, without those that diverged.
     """
     print("Selection on held-out training digits", flush=True)
-    chosen = select(selection, settings, grid)
+    chosen = select(selection, settings)
     networks: list[tuple[str, Network]] = []
     for seed in seeds:
         of_seed: dict[str, Network] = {}

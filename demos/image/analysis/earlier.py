@@ -8,7 +8,7 @@ import keras_ls
 from demos.image.analysis import smoothing
 from demos.image.data.common.images import ImageData
 from demos.image.recipes import Recipe
-from demos.kit import checkpoints, records
+from demos.kit import checkpoints, records, runs
 from demos.kit.options import Chosen
 
 SETTINGS = {"dataset": str, "noise": float, "model": str, "steps": int, "data": dict}
@@ -59,10 +59,9 @@ class EarlierRun:
 
     def check_data(self, images: ImageData) -> None:
         """Refuses data that the networks were not trained on."""
-        now, then = images.fingerprint(), self.settings["data"]
-        differences = [f"{key} was {then.get(key)}, is {value}" for key, value in now.items() if then.get(key) != value]
+        differences = runs.differences(self.settings["data"], images.fingerprint())
         if differences:
-            raise ValueError(f"{self.path} was trained on other data than is here: {'; '.join(differences)}.")
+            raise ValueError(f"{self.path} was trained on other data than is here: {differences}.")
 
     def choose(self, options: Chosen) -> None:
         """Makes `options.seeds`, unless given, all that the run finished for each label smoothing.

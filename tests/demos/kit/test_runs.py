@@ -77,6 +77,13 @@ def test_an_earlier_run_is_moved_aside_unless_it_goes_on(tmp_path):
     assert found == [1, 2, 3]
 
 
+def test_settings_that_fit_no_result_are_not_kept(tmp_path):
+    run = open_run(tmp_path, {"steps": 3}, True)
+    with pytest.raises(DamagedFile):
+        run.check(tmp_path / "a", {"steps": 4})
+    assert open_run(tmp_path, {"steps": 4}, True).settings == {"steps": 4}
+
+
 def test_files_of_other_settings_are_refused(tmp_path):
     known, unknown = (runs.Run(tmp_path, {"steps": 3}, is_known=is_known) for is_known in (True, False))
     for run in (known, unknown):
