@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import pathlib
-import warnings
 from typing import Any
 
 import keras
@@ -125,10 +124,7 @@ def run(plan: Plan) -> dict[str, Any]:
         f"{keras.backend.backend()} on {device()}.",
         flush=True,
     )
-    with warnings.catch_warnings():
-        # The first line of output says how many there are.
-        warnings.filterwarnings("ignore", "Class .* examples, fewer than examples_per_class")
-        trials = run_trials([trial(plan, *each) for each in experiment.networks], experiment.run)
+    trials = run_trials([trial(plan, *each) for each in experiment.networks], experiment.run)
     series = [
         {"label_smoothing": alpha, "steps": group[0]["steps"], "values": [one["mutual_information"] for one in group]}
         for alpha, group in measures.by_smoothing(trials).items()

@@ -1,7 +1,6 @@
 """What a trained teacher has left to teach: γ, mutual information and the scatter of its clusters, side by side."""
 
 import math
-import warnings
 from typing import Any
 
 import keras
@@ -36,18 +35,8 @@ def measure(model: keras.Model, images: ImageData, recipe: Recipe, logits: np.nd
         logits: (N, K) of the training images.
     """
     augment, generator = _augmentation(recipe), of_data()
-    pair = data.get(images.name).pair
-    with warnings.catch_warnings():
-        # Small sets have fewer images of a class than the paper's 300.
-        warnings.filterwarnings("ignore", "Class .* examples, fewer than examples_per_class")
-        information = keras_ls.logit_mutual_information(
-            model,
-            images.x_train,
-            images.y_train,
-            pair,
-            lambda batch: augment(batch, generator),
-            examples_per_class=EXAMPLES_PER_CLASS,
-        )
+    measured = (images.x_train, images.y_train, data.get(images.name).pair)
+    information = keras_ls.logit_mutual_information(model, *measured, lambda batch: augment(batch, generator))
     scatter = clusters.measure(model, images)[clusters.PARTS[0]]
     return {
         "gamma": keras_ls.equivalent_smoothing(logits, images.y_train),
