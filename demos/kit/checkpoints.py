@@ -151,14 +151,15 @@ def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> S
     """
     variables = _state(model)
     try:
-        if not path.is_file():
-            raise ValueError("it is no file")
+        records.check_file(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         state = json.loads(str(arrays.pop("state")))
         epoch, history, settings = int(state["epoch"]), list(state["history"]), state.get("settings")
         if [entry["epoch"] for entry in history] != list(range(1, epoch + 1)):
             raise ValueError("its history is not that of its epochs")
+    except DamagedFile:
+        raise
     except Exception as error:  # a broken file fails in many ways: zip, zlib, header, JSON, no archive at all
         raise DamagedFile(f"{path} is damaged: {error}. Without it, training starts anew.") from error
     if run is not None:
@@ -179,6 +180,7 @@ def load_network(folder: pathlib.Path) -> keras.Model:
         demos.kit.errors.DamagedFile: If it cannot be read.
     """
     path = folder / "model.keras"
+    records.check_file(path)
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each have their own

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import pathlib
-import stat
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -26,11 +25,10 @@ def read_json(path: pathlib.Path, fields: Any = dict) -> Any:
         demos.kit.errors.DamagedFile: If it is anything but a file of that kind.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DamagedFile(f"{path} is damaged: it is no file.")
-        if status.st_size > LARGEST_FILE:
-            raise DamagedFile(f"{path} is damaged: it has {status.st_size:,} bytes.")
+        size = path.stat().st_size
+        check_file(path)
+        if size > LARGEST_FILE:
+            raise DamagedFile(f"{path} is damaged: it has {size:,} bytes.")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path.parent} is no directory of a run: {path.name} is missing.") from None
@@ -42,6 +40,16 @@ def read_json(path: pathlib.Path, fields: Any = dict) -> Any:
     if problem:
         raise DamagedFile(f"{path} is damaged: {problem}.")
     return value
+
+
+def check_file(path: pathlib.Path) -> None:
+    """Refuses what has no end or no content of its own, such as a device, a pipe or a directory.
+
+    Raises:
+        demos.kit.errors.DamagedFile: If it is not a file.
+    """
+    if not path.is_file():
+        raise DamagedFile(f"{path} is damaged: it is no file.")
 
 
 def _problem(value: Any, fields: Any, place: str) -> str | None:

@@ -85,7 +85,7 @@ def open_run(out: pathlib.Path, settings: dict[str, Any], resume: bool, defaults
     if is_known:
         words = differences(records.read_json(path), run.settings, run.defaults)
         if words:
-            raise ValueError(f"--resume needs the settings that {out} was started with: {words}.")
+            raise ValueError(f"--resume needs the settings that the run was started with, {path}: {words}.")
     else:
         records.write_json(path, settings)
     return run

@@ -154,6 +154,8 @@ class Trainings:
             keras.utils.clear_session()
             path = self.run.out / self.part / teacher.name / "teacher_logits.npy"
             network = self._load(teacher)
+            if path.exists():
+                records.check_file(path)
             try:
                 logits = keras_ls.teacher_logits(network, self.images.x_train, PREDICTION_BATCH, path)
             except ValueError as error:

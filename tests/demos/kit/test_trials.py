@@ -157,6 +157,19 @@ def test_damaged_checkpoints_are_one_line(run, content):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", "absent", "folder", "endless"])
+def test_networks_that_cannot_be_loaded_are_named(tmp_path, content):
+    path = tmp_path / "model.keras"
+    if content == "endless":
+        path.symlink_to("/dev/zero")
+    elif content == "folder":
+        path.mkdir()
+    elif content != "absent":
+        path.write_bytes(content)
+    with pytest.raises(DamagedFile, match=r"model\.keras (is damaged|cannot be used)"):
+        checkpoints.load_network(tmp_path)
+
+
 def test_a_network_that_breaks_in_its_last_step_has_diverged(run):
     for _ in range(2):
         with pytest.raises(Diverged, match="after 5 epochs: lower"):
