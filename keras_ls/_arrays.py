@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops, tree
 
@@ -18,12 +19,17 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
         ValueError: If `values`, the argument called `name`, is not an array of numbers.
     """
     try:
-        array = ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
+        array = as_array(values)
     except (TypeError, ValueError):  # ragged lists
         array = np.asarray(None)
     if array.dtype.kind in "OSUMmc":
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)}.")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_array(values: Any) -> np.ndarray:
+    """A tensor, array or list as a NumPy array; `ValueError` or `TypeError` where NumPy cannot make one."""
+    return ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
 
 
 def taken(x: Any, index: np.ndarray) -> Any:
@@ -49,6 +55,12 @@ def log_softmax(rows: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         shifted = rows - rows.max(axis=-1, keepdims=True)
         return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def widened(x: Any) -> Any:
+    """A tensor in float32 if it is in half precision, else as it is."""
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    return ops.cast(x, "float32") if half else x
 
 
 def smallest_probability(dtype: str) -> float:

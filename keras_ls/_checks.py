@@ -116,6 +116,11 @@ def check_dtype(value: Any) -> Any:
     return value
 
 
+def compatible_shapes(a: Sequence[int | None], b: Sequence[int | None]) -> bool:
+    """Says whether two shapes may be equal; None is a size that is not known."""
+    return len(a) == len(b) and all(m is None or n is None or m == n for m, n in zip(a, b, strict=True))
+
+
 def check_axis(axis: Any, shape: Sequence[int | None], name: str) -> int:
     """Returns `axis` counted from the front; it must be a dimension of the tensor called `name`."""
     rank = len(shape)

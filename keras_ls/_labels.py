@@ -8,7 +8,7 @@ from keras import ops, tree
 
 from keras_ls._arrays import to_numpy
 from keras_ls._backend import is_concrete
-from keras_ls._checks import check_axis, shown
+from keras_ls._checks import check_axis, compatible_shapes, shown
 
 
 class ClassIds(NamedTuple):
@@ -96,9 +96,9 @@ def match_label_shape(y_true, y_pred, axis: int = -1):
     given = tuple(y_true.shape)
     if len(given) == rank:
         for squeezed in (rank - 1, axis):
-            if given[squeezed] == 1 and _compatible(given[:squeezed] + given[squeezed + 1 :], wanted):
+            if given[squeezed] == 1 and compatible_shapes(given[:squeezed] + given[squeezed + 1 :], wanted):
                 return ops.squeeze(y_true, axis=squeezed)
-    if not _compatible(given, wanted):
+    if not compatible_shapes(given, wanted):
         raise ValueError(
             "`y_true` must hold one class id per prediction: the shape of `y_pred` without its class axis, "
             "or that with a trailing 1. "
@@ -136,7 +136,26 @@ def class_ids(labels, num_classes, ignore_class: int | None = None, name: str = 
     return ClassIds(ids, kept, valid)
 
 
-def picked(rows, ids):
+def spread_over(name, given, positions):
+    """`given` broadcast to the shape of `positions`, from the left if it has fewer dimensions; a trailing 1 may go."""
+    given = numbers_to_tensor(given, name)
+    received, wanted = tuple(given.shape), tuple(positions.shape)
+    if len(received) == len(wanted) + 1 and received[-1] == 1:
+        given = ops.squeeze(given, axis=-1)
+    while len(given.shape) < len(wanted):
+        given = ops.expand_dims(given, -1)
+    sizes = tuple(given.shape)
+    if len(sizes) != len(wanted) or any(
+        a not in (None, 1, b) and b is not None for a, b in zip(sizes, wanted, strict=True)
+    ):
+        raise ValueError(
+            f"`{name}` must broadcast to the shape of `y_pred` without its class axis, {wanted}. "
+            f"Received: shape {received}."
+        )
+    return ops.broadcast_to(given, ops.shape(positions))
+
+
+def gather_labels(rows, ids):
     """(N, K) and (N,) to (N,): each row's entry at its id."""
     return ops.squeeze(ops.take_along_axis(rows, ops.expand_dims(ids, -1), axis=-1), axis=-1)
 
@@ -175,9 +194,3 @@ def _widest_integer() -> str:
 def _as_integers(values: np.ndarray) -> list[int | float]:
     """Numbers for a message: integers without the point that labels have once a loss has cast them."""
     return [int(value) if np.isfinite(value) and value == np.floor(value) else float(value) for value in values]
-
-
-def _compatible(given, wanted) -> bool:
-    return len(given) == len(wanted) and all(
-        a is None or b is None or a == b for a, b in zip(given, wanted, strict=True)
-    )

@@ -1,11 +1,8 @@
 """How much the logits still say about which training example they belong to: mutual information, estimated."""
 
-import contextlib
 import math
-import random
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,12 +10,13 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ls._arrays import hard_labels, to_numpy
-from keras_ls._backend import count_tracings_apart, global_seed
+from keras_ls._backend import count_tracings_apart
 from keras_ls._checks import check_count, shown
-from keras_ls._logits import logits_model
-from keras_ls._model_inputs import check_fits
-from keras_ls._predictions import LabelledData, check_row_count, kept_random_state
-from keras_ls.projection import drawn
+from keras_ls._models.data import LabelledData, check_row_count
+from keras_ls._models.inputs import check_fits
+from keras_ls._models.logits import logits_model
+from keras_ls._models.random_state import seeded
+from keras_ls.projection.plane import drawn
 
 __all__ = ["logit_mutual_information", "mutual_information"]
 
@@ -186,7 +184,7 @@ class LogitDifference:
         Raises:
             ValueError: If model, classes, labels and augmentation do not fit together.
         """
-        with _seeded(self._seed, [model, self._augment]):
+        with seeded(self._seed, [model, self._augment]):
             self._network = logits_model(model)
             count_tracings_apart(self._network)
             shape = self._network.output_shape
@@ -203,7 +201,7 @@ class LogitDifference:
 
     def samples(self, model: keras.Model) -> np.ndarray:
         """(L, N) float64 samples for the present weights of `model`, the one attached."""
-        with _seeded(self._seed, [model, self._augment]):
+        with seeded(self._seed, [model, self._augment]):
             cuts = range(self._batch_size, len(self._rows), self._batch_size)
             batches = np.split(self._rows, cuts)
             samples = np.stack(
@@ -277,29 +275,3 @@ def _pair(classes: Any) -> tuple[int, int]:
     if array.shape != (2,) or array.dtype.kind not in "iu" or array[0] == array[1] or array.min() < 0:
         raise ValueError(f"`classes` must be two different class ids. Received: classes={shown(classes)}.")
     return int(array[0]), int(array[1])
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, owners: list[Any]) -> Iterator[None]:
-    """Inside, random generators start from `seed`; afterwards they are as they were.
-
-    They are those of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and of the layers `owners`.
-    """
-    layers = [owner for owner in owners if isinstance(owner, keras.layers.Layer)]
-    states = [v for layer in layers for v in layer.variables if v.name == "seed_generator_state"]
-    kept = [np.array(ops.convert_to_numpy(state.value)) for state in states]
-    # 31 bits, which each backend's seeds can hold.
-    first, *others = (int(n) >> 1 for n in np.random.SeedSequence(seed).generate_state(1 + len(states)))
-    with kept_random_state(), global_seed(first):
-        random.seed(first)
-        np.random.seed(first)
-        torch = sys.modules.get("torch")
-        if torch:
-            torch.default_generator.manual_seed(first)
-        for state, start in zip(states, others, strict=True):
-            state.assign(np.array([start, 0]))
-        try:
-            yield
-        finally:
-            for state, value in zip(states, kept, strict=True):
-                state.assign(value)

@@ -213,7 +213,7 @@ class TestPenultimateActivations:
 
         model = sequential(Spy(), layers.Dense(4))
         calls.clear()
-        probe = keras_ls._head.Probe(model)
+        probe = keras_ls._models.head.Probe(model)
         x = images(rng, 8)
         probe.forward(x, 8)
         assert not any(calls)
@@ -401,8 +401,8 @@ class TestThreads:
 
     def test_that_only_predict_are_not_recorded(self, rng):
         model = sequential(layers.Dense(4))
-        record, x = keras_ls._head._Record(), images(rng, 2)
-        with keras_ls._head._watched(model, record):
+        record, x = keras_ls._models.head._Record(), images(rng, 2)
+        with keras_ls._models.head._watched(model, record):
             thread = threading.Thread(target=lambda: model(x))
             thread.start()
             thread.join()

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_ls._arrays import log_softmax
-from keras_ls.projection import class_templates
+from keras_ls.projection.activations import class_templates
 
 # How far from 1 the sum of a float16 or bfloat16 softmax may be, and its logits from those in float32.
 HALF_PRECISION = 2e-2

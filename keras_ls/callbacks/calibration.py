@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from keras_ls._checks import check_count, check_flag, check_ignore_class, check_optional_flag, check_string
-from keras_ls._logits import gives_logits
-from keras_ls._predictions import LabelledData, Predictor
-from keras_ls._temperature import fitted_temperature
-from keras_ls.calibration import curve_of
+from keras_ls._models.data import LabelledData, Predictor
+from keras_ls._models.logits import gives_logits
+from keras_ls.calibration.reliability import curve_of
+from keras_ls.calibration.temperature import fitted_temperature
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
 
 

@@ -6,15 +6,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_ls._arrays import hard_labels, taken, to_numpy
+from keras_ls._arrays import as_array, hard_labels, taken, to_numpy
 from keras_ls._checks import check_count, check_string, shown
-from keras_ls._head import Forward, Probe
-from keras_ls._model_inputs import input_arrays, length
-from keras_ls._outputs import of_output
+from keras_ls._models.head import Forward, Probe
+from keras_ls._models.inputs import input_arrays, number_of_examples
+from keras_ls._models.outputs import of_output
 from keras_ls.callbacks._class_probabilities import class_probabilities
-from keras_ls.callbacks._inputs import probe_for
+from keras_ls.callbacks._probe import probe_for
 from keras_ls.callbacks._projector import ProjectorFolder
 from keras_ls.callbacks._sprite import check_images, sprite_sheet, to_pixels
 from keras_ls.callbacks._tensorboard import prepare_log_dir
@@ -98,7 +97,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         self.max_examples = check_count("max_examples", max_examples)
         self.output = None if output is None else check_string("output", output)
         arrays = input_arrays("x", x)
-        count = length(arrays)
+        count = number_of_examples(arrays)
         chosen = _drawn(count, self.max_examples)
         self._x, self._count = taken(arrays, chosen), len(chosen)
         labels = of_output(labels, self.output, None)
@@ -196,7 +195,7 @@ def _drawn(count: int, limit: int) -> np.ndarray:
 def _check_labels(labels: Any, count: int) -> np.ndarray:
     """Returns `labels`, one per example, as numbers or strings that a table can hold."""
     try:
-        array = ops.convert_to_numpy(labels) if ops.is_tensor(labels) else np.asarray(labels)
+        array = as_array(labels)
     except ValueError:  # ragged lists
         array = np.empty(0)
     if array.ndim == 0 or len(array) != count:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_ls._predictions import check_no_preprocessor
+from keras_ls._models.data import check_no_preprocessor
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
-from keras_ls.callbacks._inputs import build
+from keras_ls.callbacks._probe import build
 from keras_ls.information import LogitDifference, mutual_information
 
 NAME = "mutual_information"

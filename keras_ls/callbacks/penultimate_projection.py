@@ -12,19 +12,18 @@ import numpy as np
 
 from keras_ls._arrays import taken
 from keras_ls._checks import check_count, check_string, shown
-from keras_ls._head import Forward, Probe
-from keras_ls._outputs import of_output
+from keras_ls._models.head import Forward, Probe
+from keras_ls._models.outputs import of_output
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
-from keras_ls.callbacks._inputs import probe_for
+from keras_ls.callbacks._probe import probe_for
 from keras_ls.callbacks._tensorboard import check_log_dir
-from keras_ls.projection import (
+from keras_ls.projection.clusters import ClusterStatistics, cluster_statistics
+from keras_ls.projection.plane import (
     EXAMPLES_PER_CLASS,
-    ClusterStatistics,
     Projection,
     check_classes,
     check_in_range,
     check_labels,
-    cluster_statistics,
     drawn,
     projected,
 )

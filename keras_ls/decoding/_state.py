@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_ls._checks import shown
+from keras_ls._checks import compatible_shapes, shown
 from keras_ls._labels import numbers_to_tensor
 
 
@@ -53,10 +53,7 @@ def reorder_state(state: Any, paths: list[tuple], before: tuple, rows: Any) -> t
 def _unchanged_kind(path: tuple, old: Any, new: Any) -> Any:
     """`new` in the dtype of `old`, which may differ in width alone."""
     dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in (old, new)]
-    same_shape = len(old.shape) == len(new.shape) and all(
-        a is None or b is None or a == b for a, b in zip(old.shape, new.shape, strict=True)
-    )
-    if not same_shape or _kind(dtypes[0]) != _kind(dtypes[1]):
+    if not compatible_shapes(old.shape, new.shape) or _kind(dtypes[0]) != _kind(dtypes[1]):
         raise ValueError(
             "`step_fn` must return a state of unchanged shapes and kinds of numbers. "
             f"Received: {dtypes[1]} {tuple(new.shape)} after {dtypes[0]} {tuple(old.shape)}{_place(path)}."

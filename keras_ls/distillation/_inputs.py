@@ -6,10 +6,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
+from keras_ls._arrays import as_array
 from keras_ls._checks import shown
-from keras_ls._predictions import check_dataset, one_pass
+from keras_ls._models.data import check_dataset, one_pass
+from keras_ls._models.inputs import number_of_examples
 
 
 class Inputs:
@@ -47,7 +49,7 @@ class Inputs:
         if self.is_dataset:
             nests = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(self.x))
         else:
-            length = tree.flatten(self.x)[0].shape[0]
+            length = number_of_examples(self.x)
             slices = (slice(at, at + self.batch_size) for at in range(0, length, self.batch_size))
             nests = (tree.map_structure(lambda leaf, rows=rows: leaf[rows], self.x) for rows in slices)
         for nest in nests:
@@ -83,7 +85,7 @@ class Inputs:
 
     def _array(self, leaf: Any) -> np.ndarray:
         try:
-            array = ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+            array = as_array(leaf)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`x` must hold arrays. Received: {shown(leaf)} ({error}).") from error
         if not array.dtype.isnative:

@@ -1,10 +1,13 @@
 """How far a student's logits are from its teacher's: the formulas, and the loss that reduces them as Keras does."""
 
+from typing import Any
+
 import keras
 from keras import ops, tree
 
 from keras_ls._backend import get_mask, set_mask
-from keras_ls._examples import spread
+from keras_ls._checks import check_optional_flag, compatible_shapes, shown
+from keras_ls._labels import spread_over
 
 MATCHINGS = ("cross_entropy", "squared_logits")
 
@@ -59,7 +62,7 @@ class MatchingLoss(keras.losses.Loss):
             set_mask(student, mask)
         if sample_weight is not None:
             # A copy: on PyTorch, Keras multiplies weights by the mask in place, before the compiled loss sees them.
-            sample_weight = ops.copy(spread("sample_weight", sample_weight, y_pred[..., 0]))
+            sample_weight = ops.copy(spread_over("sample_weight", sample_weight, y_pred[..., 0]))
         return super().__call__(teacher, student, sample_weight)
 
     def call(self, y_true, y_pred):
@@ -78,9 +81,7 @@ def check_logits(teacher_logits, logits) -> None:
     given, wanted = tuple(teacher_logits.shape), tuple(logits.shape)
     if len(wanted) < 2:
         raise ValueError(f"The student must give logits (…, K), or (…, 1) for two classes. Received: shape {wanted}.")
-    if len(given) != len(wanted) or any(
-        a is not None and b is not None and a != b for a, b in zip(given, wanted, strict=True)
-    ):
+    if not compatible_shapes(given, wanted):
         raise ValueError(
             "The teacher's logits must have the shape of the student's, classes last. "
             f"Received: {given} from the teacher, {wanted} from the student.{one_logit_advice(given[-1:], wanted[-1:])}"
@@ -95,3 +96,37 @@ def one_logit_advice(given: tuple[int | None, ...], wanted: tuple[int | None, ..
         " Of two outputs and one sigmoid unit, neither can stand for the other: give the student the teacher's number "
         "of outputs, or cached logits zt[..., 1:] - zt[..., :1], which are those of one unit."
     )
+
+
+def check_same_outputs(given: int | None, wanted: int | None) -> None:
+    """Raises ValueError if the numbers of outputs of teacher and student are known to differ."""
+    if None not in (given, wanted) and given != wanted:
+        kind = "outputs" if 1 in (given, wanted) else "classes"
+        raise ValueError(
+            f"Teacher and student must have the same number of {kind}. Received: {given} from the teacher, {wanted} "
+            f"from the student.{one_logit_advice((given,), (wanted,))}"
+        )
+
+
+def check_not_shared(teacher: keras.Model, student: keras.Model) -> None:
+    """Raises ValueError if training the student would change the teacher."""
+    learnt = {id(variable) for variable in student.trainable_variables}
+    if any(id(variable) in learnt for variable in teacher.variables):
+        raise ValueError("`teacher` must not share variables with what is trained in `student`.")
+
+
+def check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:
+    """Raises ValueError unless both are Keras models, the teacher built, or None where targets hold its logits."""
+    if not isinstance(student, keras.Model):
+        raise ValueError(f"`student` must be a keras.Model. Received: student={shown(student)}.")
+    if teacher is None:
+        if check_optional_flag("teacher_from_logits", teacher_from_logits) is False:
+            raise ValueError(
+                "`teacher_from_logits` must be True or None if `teacher` is None, since targets hold logits. "
+                "Received: teacher_from_logits=False."
+            )
+        return
+    if not isinstance(teacher, keras.Model):
+        raise ValueError(f"`teacher` must be a keras.Model or None. Received: teacher={shown(teacher)}.")
+    if not teacher.built:
+        raise ValueError(f"`teacher` must be built and trained. Received: {teacher.name!r}, which has no weights yet.")

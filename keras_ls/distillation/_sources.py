@@ -1,5 +1,6 @@
 """Where the logits of a teacher or student come from, and how one pass gives them along with its output."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,9 @@ from keras import ops
 
 from keras_ls._backend import ONE_AT_A_TIME, attach, attached, get_mask, no_gradients, set_mask
 from keras_ls._checks import check_optional_flag, shown
-from keras_ls._logits import LinearHead, LogOdds, LogProbabilities, gives_logits, logits_model
-from keras_ls._model_inputs import check_fits
+from keras_ls._models.inputs import check_fits
+from keras_ls._models.layers import LinearHead, LogOdds, LogProbabilities
+from keras_ls._models.logits import gives_logits, logits_model
 from keras_ls.distillation._inputs import backend_arrays, num_rows
 
 _LOGITS = "_keras_ls_logits"
@@ -131,6 +133,29 @@ def logit_source(role: str, model: keras.Model, from_logits: bool | None, argume
         if _stands_for(network, model):
             return LogitSource(model, network=network)
     return LogitSource(model, logarithm=_logarithm(role))
+
+
+def source_to_match(role: str, model: keras.Model, from_logits: bool | None, matching: str) -> LogitSource:
+    """The `logit_source` of a distiller's model, whose logits must be exact where they are compared as they are."""
+    source = logit_source(role, model, from_logits)
+    if matching == "squared_logits" and source.logarithm is not None:
+        raise ValueError(
+            f"`matching='squared_logits'` needs the logits of `{role}`, which gives probabilities and shows no logits "
+            f"to take before them. Give a model that ends in logits (and {role}_from_logits=True), or use "
+            "matching='cross_entropy'."
+        )
+    return source
+
+
+class Frozen:
+    """Holds what Keras shall not track as the distiller's own: the teacher, second views of the student, settings."""
+
+    def __init__(self, teacher: keras.Model | None):
+        self.teacher = teacher
+        self.teacher_source: LogitSource | None = None
+        self.student_source: LogitSource | None = None
+        self.class_weight: dict[int, float] | None = None
+        self.training = contextlib.ExitStack()  # what a call that trains is to put in order when it ends
 
 
 def _shows_logits(role: str, model: keras.Model) -> bool | None:

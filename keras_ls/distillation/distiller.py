@@ -1,6 +1,5 @@
 """The `Distiller`: a model that trains a student on its teacher's logits."""
 
-import contextlib
 import inspect
 from typing import Any
 
@@ -9,21 +8,17 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import values_kept_on_error
-from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion, shown
-from keras_ls.distillation._matching import MATCHINGS, MatchingLoss, check_logits, one_logit_advice
-from keras_ls.distillation._sources import LogitSource, logit_source
+from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion
+from keras_ls.distillation._matching import (
+    MATCHINGS,
+    MatchingLoss,
+    check_logits,
+    check_models,
+    check_not_shared,
+    check_same_outputs,
+)
+from keras_ls.distillation._sources import Frozen, source_to_match
 from keras_ls.distillation._targets import class_weights, split_targets, split_weights
-
-
-class _Frozen:
-    """Holds what Keras shall not track as the distiller's own: the teacher, second views of the student, settings."""
-
-    def __init__(self, teacher: keras.Model | None):
-        self.teacher = teacher
-        self.teacher_source: LogitSource | None = None
-        self.student_source: LogitSource | None = None
-        self.class_weight: dict[int, float] | None = None
-        self.training = contextlib.ExitStack()  # what a call that trains is to put in order when it ends
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -109,7 +104,7 @@ class Distiller(keras.Model):
         student_from_logits: bool | None = None,
         **kwargs,
     ):
-        _check_models(teacher, student, teacher_from_logits)
+        check_models(teacher, student, teacher_from_logits)
         # Inputs reach the student as they come, and its loss is scaled as its own policy would have it.
         super().__init__(autocast=False, **{"dtype": student.dtype_policy, **kwargs})
         self.temperature = check_positive("temperature", temperature)
@@ -128,10 +123,10 @@ class Distiller(keras.Model):
             own if self.student_temperature is None else self.student_temperature,
             self.temperature**2 if self.temperature_squared else 1.0,
         )
-        self._frozen = _Frozen(teacher)
+        self._frozen = Frozen(teacher)
         self.student = student
         if teacher is not None:
-            self._frozen.teacher_source = self._source("teacher", teacher, teacher_from_logits)
+            self._frozen.teacher_source = source_to_match("teacher", teacher, teacher_from_logits, matching)
             self.supports_jit = all(layer.supports_jit for layer in teacher._flatten_layers())
         if student.built:
             self._meet_student()
@@ -257,31 +252,13 @@ class Distiller(keras.Model):
         }
         return cls(**{**config, **models})
 
-    def _source(self, role: str, model: keras.Model, from_logits: bool | None) -> LogitSource:
-        source = logit_source(role, model, from_logits)
-        if self.matching == "squared_logits" and source.logarithm is not None:
-            raise ValueError(
-                f"`matching='squared_logits'` needs the logits of `{role}`, which gives probabilities and shows no "
-                f"logits to take before them. Give a model that ends in logits (and {role}_from_logits=True), or use "
-                "matching='cross_entropy'."
-            )
-        return source
-
     def _meet_student(self) -> None:
         """Looks where the built student has its logits, and whether they fit the teacher's."""
         frozen = self._frozen
-        source = self._source("student", self.student, self.student_from_logits)
+        source = source_to_match("student", self.student, self.student_from_logits, self.matching)
         if frozen.teacher is not None and frozen.teacher_source is not None:
-            given, wanted = frozen.teacher_source.num_outputs, source.num_outputs
-            if None not in (given, wanted) and given != wanted:
-                kind = "outputs" if 1 in (given, wanted) else "classes"
-                raise ValueError(
-                    f"Teacher and student must have the same number of {kind}. Received: {given} from the teacher, "
-                    f"{wanted} from the student.{one_logit_advice((given,), (wanted,))}"
-                )
-            learnt = {id(variable) for variable in self.student.trainable_variables}
-            if any(id(variable) in learnt for variable in frozen.teacher.variables):
-                raise ValueError("`teacher` must not share variables with what is trained in `student`.")
+            check_same_outputs(frozen.teacher_source.num_outputs, source.num_outputs)
+            check_not_shared(frozen.teacher, self.student)
         frozen.student_source = source
 
     def _matching_term(self, x, cached, y_pred, sample_weight, training):
@@ -314,19 +291,3 @@ class Distiller(keras.Model):
         except BaseException:
             self.train_function = None  # TensorFlow cannot trace a function anew whose first trace broke off
             raise
-
-
-def _check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:
-    if not isinstance(student, keras.Model):
-        raise ValueError(f"`student` must be a keras.Model. Received: student={shown(student)}.")
-    if teacher is None:
-        if check_optional_flag("teacher_from_logits", teacher_from_logits) is False:
-            raise ValueError(
-                "`teacher_from_logits` must be True or None if `teacher` is None, since targets hold logits. "
-                "Received: teacher_from_logits=False."
-            )
-        return
-    if not isinstance(teacher, keras.Model):
-        raise ValueError(f"`teacher` must be a keras.Model or None. Received: teacher={shown(teacher)}.")
-    if not teacher.built:
-        raise ValueError(f"`teacher` must be built and trained. Received: {teacher.name!r}, which has no weights yet.")

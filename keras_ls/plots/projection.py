@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ls._checks import shown
 from keras_ls.plots._axes import CARD_INCHES, drawn_in, legend_below, legend_beside, legend_inside, new_figure
-from keras_ls.projection import Projection
+from keras_ls.projection.plane import Projection
 
 PANEL_INCHES, LEGEND_INCHES = 2.6, 1.3  # a panel with its ticks
 AXIS_LABELS = "First axis of the plane", "Second axis of the plane"

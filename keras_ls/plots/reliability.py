@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_ls._checks import check_flag, shown
-from keras_ls.calibration import ReliabilityCurve
+from keras_ls.calibration.reliability import ReliabilityCurve
 from keras_ls.plots._axes import CARD_INCHES, drawn_in, legend_below, legend_inside
 
 # Bins with a smaller share of the predictions are pale points without a line.

@@ -1,27 +1,4 @@
-"""Calibration error, negative log-likelihood and Brier score as Keras metrics of constant size.
-
-For an example of class y with predicted probabilities p:
-
-- negative log-likelihood ``−log p_y``, in nats,
-- Brier score ``Σ_k (p_k − [k = y])²``,
-- calibration error: predictions fall into B equal bins (b/B, (b+1)/B] of their confidence (0 joins the first); a bin
-  of weight w_b has accuracy acc_b and mean confidence conf_b, and with N = Σ_b w_b the error is
-  ``Σ_b (w_b/N)·|acc_b − conf_b|`` (l1), ``√Σ_b (w_b/N)·(acc_b − conf_b)²`` (l2) or ``max_b |acc_b − conf_b|`` (max).
-
-Predictions (…, 1) are those of a binary classifier with one sigmoid unit, the probability or logit of class 1; its
-labels are 0 and 1, and all metrics equal those of the two columns 1 − p and p.
-
-What counts is the same for all: a position counts unless its weight is 0, its mask is False, its label is
-`ignore_class` or its one-hot row is all zero. A position that does not count has no influence whatever it holds. In one
-that does, NaN or an infinity, a negative weight, and, without `from_logits`, an entry below 0 or above 1.01 (half
-precision rounds past 1) make the result NaN until the next reset; so do a label outside [0, K) and a one-hot row with
-several ones (a multi-label target) in a compiled graph, which eagerly are a ValueError. A metric that has seen nothing
-is 0. Statistics are kept in float32 or wider whatever the dtype of metric and predictions, and summed with
-compensation, so that rounding does not build up over batches.
-
-A Keras mask on the predictions is honoured wherever Keras hands it on. On the JAX backend it does so in `evaluate` and
-for validation, but not for the training metrics of `fit`, its own included: there, use `ignore_class` or weights.
-"""
+"""Calibration error, top-label and class by class, summed in bins of confidence."""
 
 from typing import Any
 
@@ -29,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._checks import check_choice, check_count, check_dtype, check_flag, check_ignore_class, check_string
-from keras_ls._examples import hard_labelled
-from keras_ls._labels import picked
+from keras_ls._checks import check_choice, check_count
+from keras_ls._labels import gather_labels
+from keras_ls.metrics._base import ProbabilityMetric
 
 NORMS = ("l1", "l2", "max")
 # float32 sums of many like numbers drift when added one by one (5e-6 of the sum after 50,000 terms, 1e-3 after a
@@ -86,12 +63,12 @@ def classwise_bin_statistics(probabilities, ids, weight, num_bins: int, edge_dty
     rows = ops.reshape(ops.stack([wide_weight, wide_weight * probabilities], axis=-1), (-1, 2))
     sums = _segment_sums(rows, ops.reshape(of_class, (-1,)), num_bins * num_classes)
     # A hit happens once an example, in the bin of its own class: no (N, K) indicator is needed.
-    hits = _segment_sums(ops.expand_dims(weight, -1), picked(of_class, ids), num_bins * num_classes)
+    hits = _segment_sums(ops.expand_dims(weight, -1), gather_labels(of_class, ids), num_bins * num_classes)
     return ops.concatenate([ops.reshape(sums, shape), ops.reshape(hits, shape)], axis=-1)
 
 
 def calibration_error_of_bins(statistics, norm: str = "l1"):
-    """Calibration error of summed bins, as this module's head defines it.
+    """Calibration error of summed bins, as `keras_ls.metrics` defines it.
 
     Args:
         statistics: (B, …, 3): weight, weighted confidence and weighted hits, as `bin_statistics` gives them.
@@ -118,68 +95,12 @@ def calibration_error_of_bins(statistics, norm: str = "l1"):
     return ops.max(mean_gap, axis=0)
 
 
-class _ProbabilityMetric(keras.metrics.Metric):
-    """What the metrics share: options, what counts, and that lower is better."""
-
-    _direction = "down"  # read by EarlyStopping and ModelCheckpoint with mode="auto"
-
-    def __init__(self, from_logits, ignore_class, name, dtype):
-        super().__init__(name=None if name is None else check_string("name", name), dtype=check_dtype(dtype))
-        self.from_logits = check_flag("from_logits", from_logits)
-        self.ignore_class = check_ignore_class(ignore_class)
-        self.statistics: Any = None
-        self._rounding: Any = None
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch.
-
-        Args:
-            y_true: Class ids (…,) or (…, 1), integers or floats holding integers; or one-hot (…, K).
-            y_pred: Predictions (…, K), or (…, 1) of a binary classifier; a Keras mask that they carry is honoured.
-            sample_weight: None, or weights of at least 0 that broadcast to (…,).
-
-        Raises:
-            ValueError: If shapes cannot match and, where values can be read (eagerly), if a label is neither in [0, K)
-                nor `ignore_class`, or a one-hot row holds several ones.
-        """
-        examples = hard_labelled(y_true, y_pred, sample_weight, self.ignore_class, self._wide_dtype, self.from_logits)
-        self._add(self._batch_statistics(examples))
-
-    def get_config(self):
-        """Every constructor argument, as plain JSON values."""
-        return {**super().get_config(), "from_logits": self.from_logits, "ignore_class": self.ignore_class}
-
-    @property
-    def _wide_dtype(self):
-        return keras.backend.result_type(self.dtype, "float32")
-
-    def _start(self, shape):
-        """Makes the sums, and what rounding took from them, which is added to them in the end."""
-        self.statistics, self._rounding = (
-            self.add_variable(shape=shape, initializer="zeros", dtype=self._wide_dtype, name=name)
-            for name in ("statistics", "rounding")
-        )
-
-    def _add(self, statistics):
-        before = ops.convert_to_tensor(self.statistics)
-        total = before + statistics
-        added = total - before
-        self._rounding.assign_add((before - (total - added)) + (statistics - added))
-        self.statistics.assign(total)
-
-    def _sums(self):
-        return self.statistics + self._rounding
-
-    def _batch_statistics(self, examples):
-        raise NotImplementedError
-
-
 @keras.saving.register_keras_serializable(package="keras_ls")
-class ExpectedCalibrationError(_ProbabilityMetric):
+class ExpectedCalibrationError(ProbabilityMetric):
     """Top-label calibration error: do predictions of confidence c come true a fraction c of the time?
 
-    The confidence is the largest probability, and the prediction its class (the first, in a tie). This module's
-    head has the formula. The state is a (B, 3) sum and its rounding, however much data comes.
+    The confidence is the largest probability, and the prediction its class (the first, in a tie). `keras_ls.metrics`
+    has the formula. The state is a (B, 3) sum and its rounding, however much data comes.
 
     Args:
         num_bins: B ≥ 1.
@@ -235,16 +156,16 @@ class ExpectedCalibrationError(_ProbabilityMetric):
 
     def _batch_statistics(self, examples):
         predicted = ops.cast(ops.argmax(examples.rows, axis=-1), "int32")
-        confidence = examples.masked(picked(examples.probabilities(), predicted))
+        confidence = examples.masked(gather_labels(examples.probabilities(), predicted))
         correct = ops.equal(predicted, examples.ids)
         return bin_statistics(confidence, correct, examples.weight, self.num_bins, examples.edge_dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
-class ClasswiseCalibrationError(_ProbabilityMetric):
+class ClasswiseCalibrationError(ProbabilityMetric):
     """Mean over classes of the l1 calibration error of each class's probability.
 
-    For class k the confidence is p_k and a hit is y = k; this module's head has the formula. With many classes most
+    For class k the confidence is p_k and a hit is y = k; `keras_ls.metrics` has the formula. With many classes most
     probabilities are near 0, where they are nearly always right: the number shrinks as K grows. The state is a
     (B, K, 3) sum and its rounding, created when the first predictions tell K.
 
@@ -309,106 +230,6 @@ class ClasswiseCalibrationError(_ProbabilityMetric):
                 f"`y_pred` must have the {self.statistics.shape[1]} classes that this metric has seen before. "
                 f"Received: {num_classes} classes."
             )
-
-
-class _MeanMetric(_ProbabilityMetric):
-    """Weighted mean of one value an example."""
-
-    def __init__(self, from_logits, ignore_class, name, dtype):
-        super().__init__(from_logits, ignore_class, name, dtype)
-        self._start((2,))
-
-    def result(self):
-        """The weighted mean of all batches since the last reset."""
-        weight, total = ops.unstack(self._sums(), 2)
-        return ops.cast(ops.divide_no_nan(total, weight), self.dtype)
-
-    def _batch_statistics(self, examples):
-        weighted = examples.weight * examples.masked(self._values(examples))
-        return ops.stack([ops.sum(examples.weight), ops.sum(weighted)])
-
-    def _values(self, examples):
-        raise NotImplementedError
-
-
-@keras.saving.register_keras_serializable(package="keras_ls")
-class NegativeLogLikelihood(_MeanMetric):
-    """Mean of ``−log p_y`` in nats, always against the hard label, so that it compares across label smoothing.
-
-    Logits are exact. Probabilities are clipped to [ε, 1 − ε], ε being Keras's epsilon (1e-7), so that an example
-    costs 16.1 nats at most; they are not normalised.
-
-    Args:
-        from_logits: Whether predictions are logits.
-        ignore_class: A label whose positions do not count.
-        name: Name of the metric.
-        dtype: Dtype of the result; None is Keras's floatx.
-
-    Raises:
-        ValueError: If arguments are bad, here; if shapes cannot match, at the first call.
-
-    Reference:
-        Guo et al. 2017, equation 6.
-
-    Example:
-    >>> import numpy as np, keras_ls
-    >>> metric = keras_ls.NegativeLogLikelihood()
-    >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]], "float32"))
-    >>> round(float(metric.result()), 4)
-    0.4904
-    """
-
-    def __init__(
-        self, from_logits: bool = False, ignore_class: int | None = None, name: str = "nll", dtype: Any = None
-    ):
-        super().__init__(from_logits, ignore_class, name, dtype)
-
-    def _values(self, examples):
-        if self.from_logits:
-            return -picked(ops.log_softmax(examples.rows, axis=-1), examples.ids)
-        epsilon = keras.config.epsilon()
-        return -ops.log(ops.clip(picked(examples.rows, examples.ids), epsilon, 1.0 - epsilon))
-
-
-@keras.saving.register_keras_serializable(package="keras_ls")
-class BrierScore(_MeanMetric):
-    """Mean of ``Σ_k (p_k − y_k)²`` against the hard label: 0 is perfect, 2 is certain of a wrong class.
-
-    Args:
-        from_logits: Whether predictions are logits, whose softmax is taken here.
-        ignore_class: A label whose positions do not count.
-        name: Name of the metric.
-        dtype: Dtype of the result; None is Keras's floatx.
-
-    Raises:
-        ValueError: If arguments are bad, here; if shapes cannot match, at the first call.
-
-    Note:
-        The sum runs over all K classes, as Brier wrote it: for two classes that is twice the score of scikit-learn's
-        binary `brier_score_loss` with its default scale.
-
-    Reference:
-        Brier 1950, "Verification of forecasts expressed in terms of probability", equation 2.
-
-    Example:
-    >>> import numpy as np, keras_ls
-    >>> metric = keras_ls.BrierScore()
-    >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]], "float32"))
-    >>> round(float(metric.result()), 4)
-    0.3125
-    """
-
-    def __init__(
-        self, from_logits: bool = False, ignore_class: int | None = None, name: str = "brier", dtype: Any = None
-    ):
-        super().__init__(from_logits, ignore_class, name, dtype)
-
-    def _values(self, examples):
-        # Not Σp² − 2p_y + 1, of which near-perfect predictions would leave only rounding errors.
-        rows = examples.probabilities()
-        at_label = ops.stack([ops.arange(ops.shape(rows)[0], dtype="int32"), examples.ids], axis=-1)
-        residuals = ops.scatter_update(rows, at_label, picked(rows, examples.ids) - 1.0)
-        return ops.sum(ops.square(residuals), axis=-1)
 
 
 def _bin_index(confidence, num_bins, edge_dtype):

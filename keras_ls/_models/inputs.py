@@ -6,9 +6,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
-from keras_ls._checks import shown
+from keras_ls._arrays import as_array
+from keras_ls._checks import compatible_shapes, shown
 
 
 def is_dataset(x: Any) -> bool:
@@ -81,7 +82,7 @@ def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
         )
 
 
-def length(arrays: Any) -> int:
+def number_of_examples(arrays: Any) -> int:
     """How many examples there are in what `input_arrays` gave."""
     return tree.flatten(arrays)[0].shape[0]
 
@@ -93,7 +94,7 @@ def _as_keras_reads(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     """Says whether all sizes but the first agree."""
-    return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape[1:], wanted[1:], strict=True))
+    return compatible_shapes(shape[1:], wanted[1:]) and len(shape) == len(wanted)
 
 
 def _is_array(leaf: Any) -> bool:
@@ -101,7 +102,7 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _as_array(leaf: Any) -> Any:
-    array = ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else np.asarray(leaf)
+    array = as_array(leaf)
     if array.shape != tuple(leaf.shape):  # a sparse matrix, which NumPy takes for a single object
         return leaf
     if array.dtype.kind == "S" or (array.dtype.kind == "O" and array.size and isinstance(array.flat[0], bytes)):

@@ -1,18 +1,15 @@
 """The logits of a classifier, found from the layers that it ends in."""
 
 import contextlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
-import numpy as np
-from keras import layers, ops, tree
+from keras import layers, tree
 
-from keras_ls._arrays import smallest_probability
 from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._checks import shown
-from keras_ls._outputs import check_output, of_output, output_model, single
-from keras_ls._rows import LARGEST_PROBABILITY
-from keras_ls._temperature import TemperatureScaling
+from keras_ls._models.layers import AfterLogits, LinearHead, LogOdds, LogProbabilities
+from keras_ls._models.outputs import check_output, of_output, output_model, single, symbolic_inputs
 
 # Layers that apply an `activation` last, and nothing after it.
 _AFFINE = (layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
@@ -52,7 +49,7 @@ def logits_model(
             logits = tensor
         else:
             logits = _logits_of_probabilities(tensor)
-    return keras.Model(_inputs(model), logits, name=f"{model.name}_logits")
+    return keras.Model(symbolic_inputs(model), logits, name=f"{model.name}_logits")
 
 
 def gives_logits(model: keras.Model, output: str | None = None) -> bool | None:
@@ -82,110 +79,22 @@ class _Unreadable(ValueError):
     """The last layers do not tell whether they give logits or probabilities."""
 
 
-@keras.saving.register_keras_serializable(package="keras_ls")
-class LinearHead(layers.Layer):
-    """A `Dense` layer without its activation, on the same weights.
-
-    Args:
-        dense: the `keras.layers.Dense` whose kernel and bias are used.
-        **kwargs: the arguments of every Keras layer.
-    """
-
-    def __init__(self, dense: layers.Dense, **kwargs):
-        super().__init__(**kwargs)
-        self.dense = dense
-        self.supports_masking = True
-
-    def build(self, input_shape):
-        """Builds the `Dense` where a saved model is being loaded."""
-        if not self.dense.built:
-            self.dense.build(input_shape)
-
-    def call(self, inputs):
-        """Returns inputs · kernel + bias."""
-        outputs = ops.matmul(inputs, self.dense.kernel)
-        return outputs if self.dense.bias is None else ops.add(outputs, self.dense.bias)
-
-    def compute_output_shape(self, input_shape):
-        """The shape of what the `Dense` gives."""
-        return self.dense.compute_output_shape(input_shape)
-
-    def get_config(self):
-        """The config holds the `Dense`, activation included."""
-        return {**super().get_config(), "dense": keras.saving.serialize_keras_object(self.dense)}
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds the layer and the `Dense` inside."""
-        return cls(keras.saving.deserialize_keras_object(config.pop("dense")), **config)
-
-
-@keras.saving.register_keras_serializable(package="keras_ls")
-class LogProbabilities(layers.Layer):
-    """Logarithm of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
-
-    It is NaN below 0 and above 1.01, where `inputs` are no probabilities.
-    """
-
-    def __init__(self, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs):
-        """Returns log p."""
-        probabilities, smallest = _probabilities(inputs)
-        return ops.log(ops.maximum(probabilities, smallest))
-
-    def compute_output_shape(self, input_shape):
-        """The shape of the probabilities."""
-        return input_shape
-
-
-@keras.saving.register_keras_serializable(package="keras_ls")
-class LogOdds(layers.Layer):
-    """log(p/(1 − p)) of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
-
-    1 − p is taken in the wider dtype: a float32 probability of 1 has log-odds of 87. They are NaN below 0 and above
-    1.01, where `inputs` are no probabilities.
-    """
-
-    def __init__(self, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        self.supports_masking = True
-
-    def call(self, inputs):
-        """Returns log(p/(1 − p))."""
-        probabilities, smallest = _probabilities(inputs)
-        return ops.log(ops.maximum(probabilities, smallest)) - ops.log(ops.maximum(1.0 - probabilities, smallest))
-
-    def compute_output_shape(self, input_shape):
-        """The shape of the probabilities."""
-        return input_shape
-
-
-def _probabilities(inputs: Any) -> tuple[Any, float]:
-    """`inputs` in float32 or wider, NaN where they are no probabilities, and what stands for a probability of 0."""
-    dtype = keras.backend.standardize_dtype(inputs.dtype)
-    wide = ops.cast(inputs, "float64" if dtype == "float64" else "float32")
-    return ops.where((wide >= 0) & (wide <= LARGEST_PROBABILITY), wide, np.nan), smallest_probability(dtype)
-
-
 def _logits(tensor: Any) -> Any:
     """The symbolic logits behind `tensor`, the symbolic output of a model: `tensor` itself where it holds them."""
     operation, node_index, place = tensor._keras_history
     arguments = operation._inbound_nodes[node_index].arguments
     found = _before_softmax(operation, tensor.shape, place)
-    if found == "output":
+    if found.where == "output":
         return tensor
-    if found == "through":
+    if found.where == "before":
         source = arguments.keras_tensors[0]
         logits = _logits(source)
         return tensor if logits is source else logits
     # A second tensor is a mask, and then the softmax changes more than its first one.
-    if found == "input" and len(arguments.keras_tensors) == 1:
+    if found.where == "input" and len(arguments.keras_tensors) == 1:
         return arguments.keras_tensors[0]
-    if isinstance(found, layers.Layer):
-        return found(*arguments.args, **arguments.kwargs)
+    if found.layer is not None:
+        return found.layer(*arguments.args, **arguments.kwargs)
     return _logarithm(tensor)
 
 
@@ -203,48 +112,59 @@ def _logarithm(tensor: Any) -> Any:
     return layer(name=f"{tensor._keras_history[0].name}_log")(tensor)
 
 
-def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -> str | layers.Layer:
-    """Where the logits of an output of a last layer, of the given shape and at the given place, are.
+class _Source(NamedTuple):
+    """Where the logits of a layer's output are.
 
-    Returns:
-        "output": there; "input": what it is given; "through": ask the layer before; "nowhere": only probabilities can
-        be had; or a layer that gives them in its place.
+    Attributes:
+        where: "output": there; "input": what it is given; "before": ask the layer before; "layer": `layer` gives them
+            in its place; "nowhere": only probabilities can be had.
+        layer: that layer, else None.
     """
+
+    where: str
+    layer: layers.Layer | None = None
+
+
+def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -> _Source:
+    """Where the logits of an output of a last layer, of the given shape and at the given place, are."""
     if isinstance(layer, layers.TimeDistributed):
         found = _before_softmax(layer.layer, (shape[0], *shape[2:]))
-        named = f"{layer.name}_logits"
-        return layers.TimeDistributed(found, name=named) if isinstance(found, layers.Layer) else found
+        if found.layer is None:
+            return found
+        return _Source("layer", layers.TimeDistributed(found.layer, name=f"{layer.name}_logits"))
     if isinstance(layer, keras.Model):
         if not _is_readable(layer):
             raise _Unreadable(_unreadable(layer, "is not functional, not built yet, or has a `call` of its own"))
         output = layer.outputs[place]
         logits = _logits(output)
-        return "output" if logits is output else keras.Model(_inputs(layer), logits, name=f"{layer.name}_logits")
-    if isinstance(layer, TemperatureScaling):
-        return "nowhere"
+        if logits is output:
+            return _Source("output")
+        return _Source("layer", keras.Model(symbolic_inputs(layer), logits, name=f"{layer.name}_logits"))
+    if isinstance(layer, AfterLogits):
+        return _Source("nowhere")
     if isinstance(layer, layers.Identity):
-        return "through"
+        return _Source("before")
     # keras.ops.softmax of a symbolic tensor is an operation of that name.
     kind = None if isinstance(layer, layers.Layer) else type(layer).__name__
     if isinstance(layer, layers.Softmax) or kind == "Softmax":
         if layer.axis in (-1, len(shape) - 1):
             _check_softmax(layer, shape)
-            return "input"
+            return _Source("input")
     elif kind == "Sigmoid":
         _check_sigmoid(layer, shape)
-        return "input"
+        return _Source("input")
     elif isinstance(layer, (layers.Activation, *_AFFINE)):
         return _before_activation(layer, shape)
     raise _Unreadable(_unreadable(layer, "is none of them"))
 
 
-def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...]) -> str | layers.Layer:
+def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...]) -> _Source:
     function, bare = layer.activation, isinstance(layer, layers.Activation)
     if function in (None, keras.activations.linear):
-        return "through" if bare else "output"
+        return _Source("before" if bare else "output")
     if function is keras.activations.log_softmax:
         _check_softmax(layer, shape)
-        return "output"
+        return _Source("output")
     if function is keras.activations.sigmoid:
         _check_sigmoid(layer, shape)
     elif function is keras.activations.softmax or (isinstance(function, layers.Softmax) and function.axis == -1):
@@ -253,10 +173,12 @@ def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...]) -> st
         name = getattr(function, "__name__", type(function).__name__)
         raise _Unreadable(_unreadable(layer, f"has the activation {name!r}"))
     if bare:
-        return "input"
+        return _Source("input")
     # Exactly a Dense: what a subclass or a quantized one computes is not known.
     plain = type(layer) is layers.Dense and layer.quantization_mode is None
-    return LinearHead(layer, name=f"{layer.name}_logits", dtype=layer.dtype_policy) if plain else "nowhere"
+    if not plain:
+        return _Source("nowhere")
+    return _Source("layer", LinearHead(layer, name=f"{layer.name}_logits", dtype=layer.dtype_policy))
 
 
 def _check_softmax(layer: Any, shape: tuple[int | None, ...]) -> None:
@@ -303,10 +225,6 @@ def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Mo
         if network.output_shape[-1] is not None:
             return network
     return called(rank_alone=False)
-
-
-def _inputs(model: keras.Model) -> Any:
-    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
 def _unreadable(layer: Any, reason: str) -> str:

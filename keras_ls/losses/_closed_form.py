@@ -4,8 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ls._arrays import widened
 from keras_ls._backend import added_at, computed_after, row_maximum, softmax_given_log_total
-from keras_ls._labels import picked
+from keras_ls._labels import gather_labels
 
 
 def loss_of_logits(logits, ids, alpha, prior, kept):
@@ -32,7 +33,7 @@ def loss_of_probabilities(probabilities, ids, alpha, prior, kept):
     rows = rows / ops.where(ops.isfinite(total), total, np.nan)  # a finite probability over ∞ would be a plausible 0
     epsilon = keras.config.epsilon()
     log_rows = ops.log(ops.clip(rows, epsilon, 1.0 - epsilon))
-    losses = -(1.0 - alpha) * picked(log_rows, ids) - _prior_term(alpha, prior, log_rows)
+    losses = -(1.0 - alpha) * gather_labels(log_rows, ids) - _prior_term(alpha, prior, log_rows)
     if kept is not None:
         losses = ops.where(kept, losses, 0.0)
     return ops.cast(losses, probabilities.dtype)
@@ -45,12 +46,6 @@ def without_forbidden(logits, targets):
     """
     lowest = -0.5 * float(np.finfo(keras.backend.standardize_dtype(logits.dtype)).max)  # finite less the maximum, too
     return ops.where(ops.logical_and(ops.equal(logits, -np.inf), ops.equal(targets, 0.0)), lowest, logits)
-
-
-def widened(x):
-    """`x` in float32 where it is half precision, else as it is."""
-    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
-    return ops.cast(x, "float32") if half else x
 
 
 def _closed_form_loss(logits, ids, alpha, prior, kept):
@@ -81,7 +76,7 @@ def _closed_form_loss(logits, ids, alpha, prior, kept):
 def _losses_and_log_total(rows, ids, alpha, prior, kept):
     """(N, K) logits to (N,) losses, 0 where not kept, and to log Σ exp(z − max z) (N,)."""
     shifted = rows - row_maximum(ops.stop_gradient(rows))  # differences stay exact, exp cannot overflow
-    linear = (1.0 - alpha) * picked(shifted, ids) + _prior_term(alpha, prior, shifted)
+    linear = (1.0 - alpha) * gather_labels(shifted, ids) + _prior_term(alpha, prior, shifted)
     # Nothing else reads `shifted` after `linear`, so that the exponential may overwrite it.
     log_total = ops.log(ops.sum(ops.exp(computed_after(shifted, linear)), axis=-1))
     losses = log_total - linear

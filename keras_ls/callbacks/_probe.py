@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from keras_ls._arrays import taken
-from keras_ls._head import Probe
-from keras_ls._predictions import kept_random_state
+from keras_ls._models.head import Probe
+from keras_ls._models.random_state import kept_random_state
 
 
 def build(model: keras.Model, x: Any) -> None:

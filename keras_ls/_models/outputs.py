@@ -40,8 +40,12 @@ def output_model(model: keras.Model, output: str | None, name: str = "model") ->
     place = _place(names, output, name)
     if len(names) == 1:
         return model
-    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    return keras.Model(inputs, model.outputs[place], name=f"{model.name}_{names[place]}")
+    return keras.Model(symbolic_inputs(model), model.outputs[place], name=f"{model.name}_{names[place]}")
+
+
+def symbolic_inputs(model: keras.Model) -> Any:
+    """The symbolic inputs of a built functional or Sequential model, in the structure in which it takes them."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
 def check_output(model: keras.Model, output: Any, name: str = "model") -> list[str] | None:
@@ -81,15 +85,15 @@ def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
     return values
 
 
-def single(values: Any, name: str = "model") -> Any:
+def single(values: Any, name: str = "model", advice: str = "") -> Any:
     """The only leaf of a nest of outputs.
 
     Raises:
-        ValueError: If there are several.
+        ValueError: If there are several; the message ends in `advice`.
     """
     leaves = tree.flatten(values)
     if len(leaves) != 1:
-        raise ValueError(f"`{name}` must have one output. Received: {len(leaves)} outputs.")
+        raise ValueError(f"`{name}` must have one output. Received: {len(leaves)} outputs. {advice}".rstrip())
     return leaves[0]
 
 

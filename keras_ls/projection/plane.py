@@ -8,100 +8,16 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_ls._arrays import taken, to_numpy
-from keras_ls._backend import ONE_AT_A_TIME
+from keras_ls._arrays import as_array, taken, to_numpy
 from keras_ls._checks import check_count, shown
-from keras_ls._clusters import RANK_TOLERANCE, ClusterStatistics, cluster_statistics, with_one
-from keras_ls._head import Forward, Probe, check_built, dense_of, find_head
-from keras_ls._model_inputs import input_arrays, length
-from keras_ls._outputs import of_output, output_names
-
-__all__ = [
-    "ClassPlane",
-    "ClusterStatistics",
-    "Projection",
-    "class_templates",
-    "cluster_statistics",
-    "penultimate_activations",
-    "project_classes",
-]
+from keras_ls._models.head import Forward, Probe
+from keras_ls._models.inputs import input_arrays, number_of_examples
+from keras_ls._models.outputs import of_output, output_names
+from keras_ls.projection.activations import templates_of
+from keras_ls.projection.clusters import RANK_TOLERANCE, with_one
 
 EXAMPLES_PER_CLASS = 100
-
-
-def class_templates(model_or_layer: Any) -> np.ndarray:
-    """Returns the template of each class: its column of the last kernel, with its bias appended.
-
-    The logit of class k is then the inner product of its template w_k and the penultimate activations with a 1
-    appended, xᵀw_k. Where there is no bias a 0 is appended.
-
-    Args:
-        model_or_layer: a built `keras.Model` of one output whose last layer with weights is a `Dense`, or that layer.
-            Give the layer, `model.get_layer(name)`, if the model has several outputs, or is a subclassed model that
-            does not show which `Dense` is its last.
-
-    Returns:
-        (K, D + 1), float32 or wider.
-
-    Raises:
-        ValueError: If the model or layer is not built, the model has several outputs, or the last layer with weights
-            is not a `Dense`, or is quantized.
-
-    Example:
-        >>> import keras, keras_ls
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-        >>> print(keras_ls.class_templates(model).shape)
-        (3, 5)
-
-    Reference:
-        Müller, Kornblith and Hinton 2019, section 2.
-    """
-    if isinstance(model_or_layer, keras.Model):
-        check_built(model_or_layer, "model_or_layer")
-        dense = find_head(model_or_layer)
-    else:
-        dense = dense_of(model_or_layer)
-        if dense is None or not dense.built:
-            kind = shown(model_or_layer) if dense is None else "a Dense that is not built"
-            raise ValueError(f"`model_or_layer` must be a built keras.Model or Dense layer. Received: {kind}.")
-    return _templates(dense)
-
-
-def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256, output: str | None = None) -> np.ndarray:
-    """Returns what the last `Dense` of a model is given, in inference mode.
-
-    Costs one forward pass. The model, its optimizer and which of its weights are trainable stay as they are. Several
-    threads may ask the same model; their passes take turns.
-
-    Args:
-        model: a built Sequential, functional or subclassed `keras.Model` whose last layer with weights, on the way to
-            the output, is a `Dense`, whatever follows it (an activation, a softmax, a temperature). It may have a
-            single unit, as binary classifiers do.
-        x: inputs as `model.predict` takes them: an array, a list or dict of arrays, or a dataset.
-        batch_size: number of examples in a batch, for arrays.
-        output: the name of one output, if the model has several.
-
-    Returns:
-        (N, D), float32 or wider; (N, T, D) if the `Dense` is applied to each step of a sequence.
-
-    Raises:
-        ValueError: If the model is not built, preprocesses its inputs in `predict` (as KerasHub's tasks do), has
-            several outputs and none is named, or ends in another layer with weights, such as a 1×1 convolution before
-            a pooling, or in a quantized `Dense`; or if `x` is neither arrays nor a dataset.
-
-    Example:
-        >>> import keras, keras_ls, numpy as np
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU(), keras.layers.Dense(3)])
-        >>> x = np.array([[1.0, -2.0, 3.0, -4.0]], "float32")
-        >>> print(keras_ls.penultimate_activations(model, x).tolist())
-        [[1.0, 0.0, 3.0, 0.0]]
-
-    Reference:
-        Müller, Kornblith and Hinton 2019, section 2.
-    """
-    return Probe(model, output).forward(x, batch_size).activations
 
 
 class ClassPlane:
@@ -263,7 +179,7 @@ def project_classes(
 def projected(head: Any, activations: np.ndarray, labels: np.ndarray, ids: tuple[int, ...]) -> Projection:
     """The `Projection` of (N, D) activations onto the plane of three columns of the `Dense` `head`."""
     check_in_range(ids, head)
-    templates = _templates(head)
+    templates = templates_of(head)
     plane = ClassPlane(templates[list(ids)])
     names = tuple(str(k) for k in ids)
     return Projection(plane.project(activations), labels, plane.templates_2d, names, ids)
@@ -305,7 +221,7 @@ def drawn(
 def check_classes(classes: Any) -> tuple[int, ...]:
     """Returns three different class ids."""
     try:
-        array = ops.convert_to_numpy(classes) if ops.is_tensor(classes) else np.asarray(classes)
+        array = as_array(classes)
     except ValueError:  # ragged lists
         array = np.empty(0)
     if array.shape != (3,) or array.dtype.kind not in "iu" or len(set(array.tolist())) != 3 or array.min() < 0:
@@ -329,9 +245,10 @@ def check_labels(x: Any, y: Any) -> tuple[Any, np.ndarray]:
     arrays, labels = input_arrays("x", x), to_numpy("y", y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim not in (1, 2) or len(labels) != length(arrays):
+    if labels.ndim not in (1, 2) or len(labels) != number_of_examples(arrays):
         raise ValueError(
-            f"`y` must hold one class id per example of `x` ({length(arrays)}). Received: shape {labels.shape}."
+            f"`y` must hold one class id per example of `x` ({number_of_examples(arrays)}). "
+            f"Received: shape {labels.shape}."
         )
     return arrays, labels
 
@@ -342,15 +259,3 @@ def _check_steps(labels: np.ndarray, run: Forward) -> None:
             "`y` must hold one class id for each input of the model's last Dense. "
             f"Received: y of shape {labels.shape} for activations of shape {run.activations.shape}."
         )
-
-
-def _templates(dense: Any) -> np.ndarray:
-    with ONE_AT_A_TIME:
-        kernel = _at_least_float32(dense.kernel)
-        bias = np.zeros(kernel.shape[1], kernel.dtype) if dense.bias is None else _at_least_float32(dense.bias)
-    return np.concatenate([kernel.T, bias[:, None]], axis=1)
-
-
-def _at_least_float32(weight: Any) -> np.ndarray:
-    array = keras.ops.convert_to_numpy(weight)
-    return array if array.dtype == "float64" else array.astype("float32")

@@ -7,30 +7,24 @@ loss is the cross-entropy of the prediction under that target. For logits z and 
 """
 
 import warnings
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._arrays import to_numpy
+from keras_ls._arrays import to_numpy, widened
 from keras_ls._backend import is_concrete, set_mask
 from keras_ls._checks import (
     check_axis,
-    check_count,
-    check_dtype,
     check_flag,
     check_fraction,
     check_ignore_class,
     check_prior,
     check_prior_length,
-    check_string,
-    shown,
+    compatible_shapes,
 )
-from keras_ls._crossentropy import loss_of_logits, loss_of_probabilities, widened, without_forbidden
 from keras_ls._labels import class_ids, labels_to_tensor, match_label_shape, numbers_to_tensor
-from keras_ls.sequences import label_frequencies as label_frequencies
-from keras_ls.sequences import neighbourhood_smoothed_targets as neighbourhood_smoothed_targets
+from keras_ls.losses._closed_form import loss_of_logits, loss_of_probabilities, without_forbidden
 
 
 def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
@@ -66,7 +60,7 @@ def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
     alpha = check_fraction("label_smoothing", label_smoothing)
     y_true = _as_float(numbers_to_tensor(y_true, "y_true"))
     axis = check_axis(axis, y_true.shape, "y_true")
-    return _smoothed(y_true, alpha, _checked_prior(prior, y_true.shape[axis]), axis)
+    return _smoothed(y_true, alpha, checked_prior(prior, y_true.shape[axis]), axis)
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -113,7 +107,7 @@ def smoothed_categorical_crossentropy(
     axis = check_axis(axis, y_pred.shape, "y_pred")
     y_true = numbers_to_tensor(y_true, "y_true")
     _check_same_shape(y_true, y_pred)
-    prior = _checked_prior(prior, y_pred.shape[axis])
+    prior = checked_prior(prior, y_pred.shape[axis])
     _warn_of_one_class("smoothed_categorical_crossentropy", y_pred.shape, axis)
     dtype = keras.backend.standardize_dtype(y_pred.dtype)
     y_pred = widened(y_pred)
@@ -178,7 +172,7 @@ def smoothed_sparse_categorical_crossentropy(
     y_pred = _as_float(numbers_to_tensor(y_pred, "y_pred"))
     axis = check_axis(axis, y_pred.shape, "y_pred")
     labels = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, axis)
-    prior = _checked_prior(prior, y_pred.shape[axis])
+    prior = checked_prior(prior, y_pred.shape[axis])
     _warn_of_one_class("smoothed_sparse_categorical_crossentropy", y_pred.shape, axis)
 
     classes_last = ops.moveaxis(y_pred, axis, -1)
@@ -211,7 +205,7 @@ def _as_float(tensor):
     return ops.cast(tensor, keras.config.floatx())
 
 
-def _checked_prior(prior, num_classes=None):
+def checked_prior(prior, num_classes=None):
     """`prior` as a float64 vector that sums to 1, or None."""
     if prior is None:
         return None
@@ -224,9 +218,7 @@ def _checked_prior(prior, num_classes=None):
 
 def _check_same_shape(y_true, y_pred):
     given, wanted = tuple(y_true.shape), tuple(y_pred.shape)
-    if len(given) != len(wanted) or any(
-        a is not None and b is not None and a != b for a, b in zip(given, wanted, strict=True)
-    ):
+    if not compatible_shapes(given, wanted):
         raise ValueError(
             "`y_true` must have the shape of `y_pred` (for integer labels there is the sparse loss). "
             f"Received: y_true.shape={given}, y_pred.shape={wanted}."
@@ -243,176 +235,3 @@ def _warn_of_one_class(name, shape, axis):
             SyntaxWarning,
             stacklevel=3,
         )
-
-
-def _check_weights(given, wanted):
-    """Refuses weights of a shape that cannot be multiplied with losses, in Keras's way of matching the two."""
-    sizes, positions = list(given), list(wanted)
-    for longer, shorter in ((sizes, positions), (positions, sizes)):
-        if len(longer) == len(shorter) + 1 and longer[-1] == 1:
-            longer.pop()
-    if any(
-        a != b and 1 not in (a, b) and None not in (a, b) for a, b in zip(sizes[::-1], positions[::-1], strict=False)
-    ):
-        raise ValueError(
-            "`sample_weight` must broadcast to the shape of the losses, that of `y_pred` without its class axis, "
-            f"{tuple(wanted)}. Received: shape {tuple(given)}."
-        )
-
-
-class _SmoothedLoss(keras.losses.Loss):
-    """What both loss classes share: checked options, a complete config, and float32 under half precision."""
-
-    def __init__(self, label_smoothing, prior, from_logits, axis, reduction, name, dtype):
-        if reduction is not None:
-            check_string("reduction", reduction)
-        if name is not None:
-            check_string("name", name)
-        dtype = check_dtype(dtype)
-        try:
-            super().__init__(name=name, reduction=reduction, dtype=dtype)
-        except ValueError:
-            raise ValueError(
-                "`reduction` must be one that keras.losses.Loss takes: 'sum_over_batch_size', 'sum', "
-                f"'mean_with_sample_weight' or None. Received: reduction={shown(reduction)}."
-            ) from None
-        self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
-        _checked_prior(prior)
-        self.prior = None if prior is None else to_numpy("prior", prior).astype("float64").tolist()
-        self.from_logits = check_flag("from_logits", from_logits)
-        self.axis = check_count("axis", axis, minimum=-(2**31))
-
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        """Loss of a batch, reduced and weighted as `keras.losses.Loss` does it, in the loss's dtype."""
-        # Before Keras casts them, which it cannot do with every array.
-        y_true, y_pred = labels_to_tensor(y_true, "y_true"), numbers_to_tensor(y_pred, "y_pred")
-        if sample_weight is not None:
-            # A copy: on PyTorch, Keras multiplies weights by the mask in place, before weighted metrics see them.
-            sample_weight = ops.copy(numbers_to_tensor(sample_weight, "sample_weight"))
-            _check_weights(sample_weight.shape, self._shape_of_losses(y_pred.shape))
-        return ops.cast(super().__call__(y_true, y_pred, sample_weight), self._dtype_policy.compute_dtype)
-
-    def _shape_of_losses(self, shape):
-        axis = check_axis(self.axis, shape, "y_pred")
-        return (*shape[:axis], *shape[axis + 1 :])
-
-    @property
-    def dtype(self):
-        """Dtype that inputs are cast to: the loss's own, or float32 where that is a half precision.
-
-        Keras casts labels with the predictions: half precision would round class ids above 256, and lose the small
-        differences that a loss is made of.
-        """
-        dtype = self._dtype_policy.compute_dtype
-        return "float32" if dtype in ("float16", "bfloat16") else dtype
-
-    def get_config(self):
-        """Every constructor argument, as plain JSON values."""
-        return {
-            **super().get_config(),
-            "label_smoothing": self.label_smoothing,
-            "prior": self.prior,
-            "from_logits": self.from_logits,
-            "axis": self.axis,
-            "dtype": self._dtype_policy.name,
-        }
-
-
-@keras.saving.register_keras_serializable(package="keras_ls")
-class SmoothedCategoricalCrossentropy(_SmoothedLoss):
-    """Cross-entropy against smoothed one-hot (or soft) targets; see `smoothed_categorical_crossentropy`.
-
-    Args:
-        label_smoothing: α, in [0, 1).
-        prior: K non-negative numbers, normalised here; None is the uniform prior.
-        from_logits: Whether predictions are logits (exact) rather than probabilities (clipped).
-        axis: The class axis.
-        reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean_with_sample_weight" or None.
-        name: Name of the loss.
-        dtype: Dtype of the result; None is Keras's floatx. The computation is in float32 or wider.
-
-    Raises:
-        ValueError: If an argument is not allowed, here; if shapes differ, at the first call.
-
-    Example:
-    >>> import keras, keras_ls
-    >>> model = keras.Sequential([keras.layers.Dense(3)])
-    >>> model.compile(loss=keras_ls.SmoothedCategoricalCrossentropy(0.1, from_logits=True))
-    """
-
-    def __init__(
-        self,
-        label_smoothing: float = 0.1,
-        prior=None,
-        from_logits: bool = False,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str = "smoothed_categorical_crossentropy",
-        dtype: Any = None,
-    ):
-        super().__init__(label_smoothing, prior, from_logits, axis, reduction, name, dtype)
-
-    def call(self, y_true, y_pred):
-        """One loss per sample."""
-        return smoothed_categorical_crossentropy(
-            y_true, y_pred, self.label_smoothing, self.prior, self.from_logits, self.axis
-        )
-
-
-@keras.saving.register_keras_serializable(package="keras_ls")
-class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
-    """Cross-entropy against smoothed targets, for integer labels; see `smoothed_sparse_categorical_crossentropy`.
-
-    Labels that are no class are an error only where their values can be read, which `fit` seldom can. If the loss of
-    `fit` is NaN, call the loss once, eagerly, on the labels of a batch or on all of them, as in the second example:
-    predictions of 0 will do, and the error names the wrong labels.
-
-    Args:
-        label_smoothing: α, in [0, 1).
-        prior: K non-negative numbers, normalised here; None is the uniform prior.
-        from_logits: Whether predictions are logits (exact) rather than probabilities (clipped).
-        ignore_class: A label whose positions cost nothing and do not count in the mean.
-        axis: The class axis.
-        reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean_with_sample_weight" or None.
-        name: Name of the loss.
-        dtype: Dtype of the result; None is Keras's floatx. The computation is in float32 or wider, so that class
-            ids above 256 survive a bfloat16 loss.
-
-    Raises:
-        ValueError: If an argument is not allowed, here; if shapes cannot match, at the first call.
-
-    Example:
-    >>> import keras, keras_ls, numpy as np
-    >>> model = keras.Sequential([keras.layers.Dense(3)])
-    >>> loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)
-    >>> model.compile(loss=loss)
-
-    >>> y_train = np.array([0, 2, 3, 1])  # three classes, and a label that is none of them
-    >>> loss(y_train, np.zeros((len(y_train), 3)))
-    Traceback (most recent call last):
-    ValueError: `y_true` must hold integers in [0, 3). Received: [3].
-    """
-
-    def __init__(
-        self,
-        label_smoothing: float = 0.1,
-        prior=None,
-        from_logits: bool = False,
-        ignore_class: int | None = None,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str = "smoothed_sparse_categorical_crossentropy",
-        dtype: Any = None,
-    ):
-        super().__init__(label_smoothing, prior, from_logits, axis, reduction, name, dtype)
-        self.ignore_class = check_ignore_class(ignore_class)
-
-    def call(self, y_true, y_pred):
-        """One loss per sample."""
-        return smoothed_sparse_categorical_crossentropy(
-            y_true, y_pred, self.label_smoothing, self.prior, self.from_logits, self.ignore_class, self.axis
-        )
-
-    def get_config(self):
-        """Every constructor argument, as plain JSON values."""
-        return {**super().get_config(), "ignore_class": self.ignore_class}

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import get_mask, is_concrete
-from keras_ls._labels import class_ids, labels_to_tensor, match_label_shape, numbers_to_tensor
+from keras_ls._labels import class_ids, labels_to_tensor, match_label_shape, numbers_to_tensor, spread_over
 from keras_ls._rows import LARGEST_PROBABILITY
 
 
@@ -73,10 +73,10 @@ def hard_labelled(
     num_classes, positions = y_pred.shape[-1], y_pred[..., 0]
     weight = ops.ones_like(positions)
     if sample_weight is not None:
-        weight = ops.cast(spread("sample_weight", sample_weight, positions), dtype)
+        weight = ops.cast(spread_over("sample_weight", sample_weight, positions), dtype)
         weight = ops.where(weight >= 0, weight, np.nan)
     if mask is not None:
-        weight = ops.where(ops.cast(spread("mask", mask, positions), "bool"), weight, 0.0)
+        weight = ops.where(ops.cast(spread_over("mask", mask, positions), "bool"), weight, 0.0)
     if one_hot is not None:
         mass = ops.sum(one_hot, axis=-1)
         weight = ops.where(mass != 0, weight, 0.0)
@@ -119,25 +119,6 @@ def _two_columns(y_pred, from_logits):
     if y_pred.shape[-1] != 1:
         return y_pred
     return ops.concatenate([ops.zeros_like(y_pred) if from_logits else 1.0 - y_pred, y_pred], axis=-1)
-
-
-def spread(name, given, positions):
-    """`given` broadcast to the shape of `positions`, from the left if it has fewer dimensions; a trailing 1 may go."""
-    given = numbers_to_tensor(given, name)
-    received, wanted = tuple(given.shape), tuple(positions.shape)
-    if len(received) == len(wanted) + 1 and received[-1] == 1:
-        given = ops.squeeze(given, axis=-1)
-    while len(given.shape) < len(wanted):
-        given = ops.expand_dims(given, -1)
-    sizes = tuple(given.shape)
-    if len(sizes) != len(wanted) or any(
-        a not in (None, 1, b) and b is not None for a, b in zip(sizes, wanted, strict=True)
-    ):
-        raise ValueError(
-            f"`{name}` must broadcast to the shape of `y_pred` without its class axis, {wanted}. "
-            f"Received: shape {received}."
-        )
-    return ops.broadcast_to(given, ops.shape(positions))
 
 
 def _check_predictions(y_pred):

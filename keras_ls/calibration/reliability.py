@@ -1,16 +1,12 @@
-"""Calibration after training: reliability curves, calibration errors and temperature scaling."""
+"""Accuracy against confidence, bin by bin, and how far the one is from the other."""
 
 import dataclasses
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_ls._checks import check_choice, check_count, check_flag, check_ignore_class, check_optional_flag
-from keras_ls._logits import logits_model
-from keras_ls._predictions import LabelledData, Predictor, check_no_preprocessor
+from keras_ls._checks import check_choice, check_count, check_flag, check_ignore_class
 from keras_ls._rows import LabelledRows, TopLabel, labelled_rows
-from keras_ls._temperature import TemperatureScaling, fitted_temperature
 
 _NORMS = ("l1", "l2", "max")
 
@@ -158,75 +154,6 @@ def calibration_error(
     top = rows.top_label()
     edges, bins = (_uniform_bins if binning == "uniform" else _quantile_bins)(top, num_bins)
     return _debiased_error(top, bins, num_bins) if debiased else _norm(_curve(edges, bins, top), norm)
-
-
-def calibrate(
-    model: keras.Model,
-    x: Any,
-    y: Any = None,
-    batch_size: int = 32,
-    sample_weight: Any = None,
-    ignore_class: int | None = None,
-    from_logits: bool | None = None,
-    output: str | None = None,
-) -> keras.Model:
-    """Returns a model that gives calibrated probabilities: `model` with temperature scaling fitted on held-out data.
-
-    Whether `model` gives logits or probabilities is read off its last layers: a linear `Dense` (or convolution) gives
-    logits; a softmax, or the sigmoid of one unit, as a layer or as the activation of the last layer, is taken off, and
-    the temperature is fitted on what comes before it. Only if the logits cannot be shown (a softmax inside another
-    layer than `Dense`, or a quantized one) is the temperature fitted on log p, in which all probabilities that
-    underflowed are the same. `from_logits` decides for models that do not tell, such as subclassed ones.
-
-    The new model shares the layers of `model` and leaves them, their weights and their `trainable` flags as they are.
-    If `model` is trained further, calibrate it again.
-
-    Args:
-        model: a built functional or `Sequential` model with an output (..., K), or (..., 1) for a binary classifier
-            with one sigmoid unit, whose logit the temperature then divides. With `from_logits` any model.
-        x: inputs that the model was not trained on, as `model.predict` takes them (an array, or a list or dict of
-            arrays), or a dataset of (inputs, labels) or (inputs, labels, weights): `tf.data.Dataset`,
-            `keras.utils.PyDataset` or `torch.utils.data.DataLoader`. A dataset is read once, so that labels stay with
-            their inputs if it shuffles.
-        y: class ids (N, ...) or (N, ..., 1), or one row per prediction (N, ..., K). None if `x` is a dataset.
-        batch_size: examples per batch, if `x` is not a dataset.
-        sample_weight: None, or weights ≥ 0, (N, ...) or its leading dimensions. Time steps that the model masks
-            (`Embedding(mask_zero=True)`) never count.
-        ignore_class: a label, in [0, K) or not, whose positions do not count, or None.
-        from_logits: whether the output holds logits (True) or probabilities (False); None to read it off the layers.
-        output: the name of the output to calibrate, if `model` has several; `y` and `sample_weight`, or the labels and
-            weights of the dataset, may then be dicts by outputs, as `fit` takes them.
-
-    Returns:
-        A functional model with the inputs of `model` that gives float32 probabilities (..., K), or (..., 1) for one
-        sigmoid unit. It can be saved; `import keras_ls` before loading it.
-
-    Raises:
-        ValueError: If it cannot be told whether the model gives logits or probabilities and `from_logits` is None, the
-            model is multi-label (several sigmoid units), has several outputs and none is named, or preprocesses its
-            inputs in `predict` (a KerasHub task with a preprocessor); and for empty data, lengths that do not match or
-            labels that count outside [0, K).
-
-    Example:
-        >>> import numpy as np, keras, keras_ls
-        >>> head = keras.layers.Dense(2, activation="softmax", kernel_initializer="identity")
-        >>> model = keras.Sequential([keras.Input((2,)), head])
-        >>> calibrated = keras_ls.calibrate(model, np.array([[6.0, 0.0], [6.0, 0.0], [6.0, 0.0]]), np.array([0, 0, 1]))
-        >>> print(calibrated.predict(np.array([[6.0, 0.0]]), verbose=0).round(3))
-        [[0.667 0.333]]
-
-    Reference:
-        Guo et al. 2017, section 4.2.
-    """
-    batch_size = check_count("batch_size", batch_size)
-    check_optional_flag("from_logits", from_logits)
-    check_no_preprocessor(model, "model")
-    data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)
-    source = logits_model(model, output, from_logits, data.first_inputs(batch_size))
-    rows = data.predict(Predictor(source, None), from_logits=True, batch_size=batch_size)
-    scaling = TemperatureScaling(name=f"{model.name}_temperature")
-    scaling.temperature.assign(fitted_temperature(rows, stacklevel=3))
-    return keras.Model(source.input, scaling(source.output), name=f"{model.name}_calibrated")
 
 
 def curve_of(rows: LabelledRows, num_bins: int, temperature: float | None = None) -> ReliabilityCurve:

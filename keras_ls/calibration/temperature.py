@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._checks import check_ignore_class, check_positive
+from keras_ls._models.layers import AfterLogits
 from keras_ls._rows import LabelledRows, labelled_rows
 
 LOWEST, HIGHEST = 0.01, 100.0
@@ -52,7 +53,7 @@ def fitted_temperature(rows: LabelledRows, stacklevel: int = 2) -> np.float32:
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
-class TemperatureScaling(keras.layers.Layer):
+class TemperatureScaling(AfterLogits):
     """Turns logits into calibrated probabilities softmax(z/T), with one temperature T for all classes.
 
     Logits (..., 1) are those of class 1 of two classes, such as the one sigmoid unit of a binary classifier has, and

@@ -1,8 +1,5 @@
 """Labelled data as arrays or as a dataset, and a model's predictions for it, example by example."""
 
-import contextlib
-import random
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +9,9 @@ from keras import ops, tree
 
 from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, to_numpy
 from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask
-from keras_ls._model_inputs import check_fits, input_arrays, length
-from keras_ls._outputs import check_output, of_output, single
+from keras_ls._models.inputs import check_fits, input_arrays, number_of_examples
+from keras_ls._models.outputs import check_output, of_output, single
+from keras_ls._models.random_state import kept_random_state
 from keras_ls._rows import LabelledRows, joined, labelled_rows
 
 
@@ -95,10 +93,10 @@ class LabelledData:
             return
         self.x = input_arrays("x", x)
         self.y = to_numpy("y", of_output(y, output, None))
-        if self.y.ndim == 0 or len(self.y) != length(self.x):
+        if self.y.ndim == 0 or len(self.y) != number_of_examples(self.x):
             raise ValueError(
                 "`x` and `y` must be of the same length. "
-                f"Received: {length(self.x)} examples and y of shape {self.y.shape}."
+                f"Received: {number_of_examples(self.x)} examples and y of shape {self.y.shape}."
             )
         if sample_weight is not None:
             weight = to_numpy("sample_weight", of_output(sample_weight, output, None))
@@ -253,24 +251,6 @@ def check_dataset(x: Any) -> None:
         raise ValueError("`x` must be a dataset that ends. Received: an endless one.")
     if batches == 0:
         raise ValueError("`x` must hold examples. Received a dataset without batches.")
-
-
-@contextlib.contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Leaves the global random generators as they were, so that predicting during training changes no training.
-
-    PyTorch draws from its own for each pass over a data loader; datasets may draw from any.
-    """
-    python, array = random.getstate(), np.random.get_state()
-    torch = sys.modules.get("torch")
-    state = torch.get_rng_state() if torch else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(array)
-        if torch:
-            torch.set_rng_state(state)
 
 
 class _WithMask(keras.Model):

@@ -8,15 +8,16 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops, tree
+from keras import layers, tree
 
+from keras_ls._arrays import widened
 from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask, output_spec, values_kept_on_error
 from keras_ls._checks import check_count, shown
-from keras_ls._logits import LinearHead
-from keras_ls._model_inputs import check_ends, check_fits, input_arrays, is_dataset, length
-from keras_ls._outputs import output_model
-from keras_ls._predictions import check_no_preprocessor, kept_random_state
-from keras_ls._temperature import TemperatureScaling
+from keras_ls._models.data import check_no_preprocessor
+from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dataset, number_of_examples
+from keras_ls._models.layers import AfterLogits, LinearHead
+from keras_ls._models.outputs import output_model, single, symbolic_inputs
+from keras_ls._models.random_state import kept_random_state
 
 GUESSED_SIZES = (32, 224)
 GIVE_THE_LAYER = "Give the last Dense of one of them in its place, model.get_layer(name)."
@@ -76,7 +77,7 @@ class Probe:
 
     def _in_equal_batches(self, arrays: Any, batch_size: int) -> dict[str, np.ndarray]:
         """What the model gives for arrays. The last batch is filled up, since every new size is compiled anew."""
-        count = length(arrays)
+        count = number_of_examples(arrays)
         size = _multiple(min(batch_size, count), _shards())
         whole = count - count % size
         parts = []
@@ -109,7 +110,7 @@ def find_head(model: keras.Model) -> layers.Dense:
         ValueError: If there is none, something else ends the model, it has several outputs, or a subclassed model does
             not show its order.
     """
-    _single(getattr(model, "outputs", None) or [None], GIVE_THE_LAYER)
+    single(getattr(model, "outputs", None) or [None], advice=GIVE_THE_LAYER)
     inputs = _symbolic_inputs(model)
     # Not every layer can be traced with sizes that are unknown, and not every one with those that are guessed.
     for size in (None, *GUESSED_SIZES) if inputs is not None else ():
@@ -119,7 +120,7 @@ def find_head(model: keras.Model) -> layers.Dense:
                 outputs = _trace(model, inputs, size, record)
         except Exception:  # whatever the layers and the backend raise
             continue
-        _single(outputs, GIVE_THE_LAYER)
+        single(outputs, advice=GIVE_THE_LAYER)
         return record.head()
     dense = [layer for layer in _all_layers(model) if isinstance(layer, layers.Dense)]
     if len(dense) != 1:
@@ -170,10 +171,10 @@ class _WatchingModel(keras.Model):
     def call(self, inputs):
         """Runs the other model in inference mode."""
         with _watched(self.model, self.record):
-            outputs = _single(self.model(inputs, training=False), "Make a functional model of one of them.")
+            outputs = single(self.model(inputs, training=False), advice="Make a functional model of one of them.")
         self.record.head()  # an error where there is none
         activations = self.record.inputs
-        found = {"activations": _wide(activations), "outputs": _wide(outputs)}
+        found = {"activations": widened(activations), "outputs": widened(outputs)}
         mask = get_mask(activations)
         if mask is not None and len(activations.shape) == 3:
             found["mask"] = mask
@@ -232,7 +233,7 @@ def _counts(layer: Any) -> bool:
     if isinstance(layer, (LinearHead, layers.TimeDistributed)):
         return True
     # What other wrappers keep for themselves (a norm, say) goes into the layer inside.
-    if isinstance(layer, (layers.Wrapper, TemperatureScaling)):
+    if isinstance(layer, (layers.Wrapper, AfterLogits)):
         return False
     return bool(layer._trainable_variables or layer._non_trainable_variables)
 
@@ -244,7 +245,7 @@ def _all_layers(model: keras.Model) -> list[Any]:
 def _symbolic_inputs(model: keras.Model) -> Any:
     """Symbolic inputs of `model`, or None where a subclassed model does not tell."""
     if getattr(model, "inputs", None):
-        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        return symbolic_inputs(model)
     shape = (model.get_build_config() or {}).get("input_shape")
     if not shape or not all(size is None or isinstance(size, int) for size in shape):
         return None
@@ -264,13 +265,6 @@ def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -
     return output_spec(run, tree.map_structure(sized, inputs))
 
 
-def _single(outputs: Any, advice: str) -> Any:
-    flat = tree.flatten(outputs)
-    if len(flat) != 1:
-        raise ValueError(f"`model` must have one output. Received: {len(flat)} outputs. {advice}")
-    return flat[0]
-
-
 def _multiple(size: int, of: int) -> int:
     """`size` rounded up to a multiple."""
     return -(-size // of) * of
@@ -284,8 +278,3 @@ def _shards() -> int:
         return 1
     mesh = distribution.device_mesh
     return mesh.shape[mesh.axis_names.index(axis)]
-
-
-def _wide(x: Any) -> Any:
-    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
-    return ops.cast(x, "float32") if half else x

@@ -1,0 +1,102 @@
+"""Layers that give logits where a model gives probabilities."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_ls._arrays import smallest_probability
+from keras_ls._rows import LARGEST_PROBABILITY
+
+
+class AfterLogits(layers.Layer):
+    """A layer that turns logits into probabilities: the last layer of a network is the one before."""
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class LinearHead(layers.Layer):
+    """A `Dense` layer without its activation, on the same weights.
+
+    Args:
+        dense: the `keras.layers.Dense` whose kernel and bias are used.
+        **kwargs: the arguments of every Keras layer.
+    """
+
+    def __init__(self, dense: layers.Dense, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = dense
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        """Builds the `Dense` where a saved model is being loaded."""
+        if not self.dense.built:
+            self.dense.build(input_shape)
+
+    def call(self, inputs):
+        """Returns inputs · kernel + bias."""
+        outputs = ops.matmul(inputs, self.dense.kernel)
+        return outputs if self.dense.bias is None else ops.add(outputs, self.dense.bias)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of what the `Dense` gives."""
+        return self.dense.compute_output_shape(input_shape)
+
+    def get_config(self):
+        """The config holds the `Dense`, activation included."""
+        return {**super().get_config(), "dense": keras.saving.serialize_keras_object(self.dense)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the layer and the `Dense` inside."""
+        return cls(keras.saving.deserialize_keras_object(config.pop("dense")), **config)
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class LogProbabilities(layers.Layer):
+    """Logarithm of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
+
+    It is NaN below 0 and above 1.01, where `inputs` are no probabilities.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        """Returns log p."""
+        probabilities, smallest = _probabilities(inputs)
+        return ops.log(ops.maximum(probabilities, smallest))
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the probabilities."""
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class LogOdds(layers.Layer):
+    """log(p/(1 − p)) of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
+
+    1 − p is taken in the wider dtype: a float32 probability of 1 has log-odds of 87. They are NaN below 0 and above
+    1.01, where `inputs` are no probabilities.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        """Returns log(p/(1 − p))."""
+        probabilities, smallest = _probabilities(inputs)
+        return ops.log(ops.maximum(probabilities, smallest)) - ops.log(ops.maximum(1.0 - probabilities, smallest))
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the probabilities."""
+        return input_shape
+
+
+def _probabilities(inputs: Any) -> tuple[Any, float]:
+    """`inputs` in float32 or wider, NaN where they are no probabilities, and what stands for a probability of 0."""
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    wide = ops.cast(inputs, "float64" if dtype == "float64" else "float32")
+    return ops.where((wide >= 0) & (wide <= LARGEST_PROBABILITY), wide, np.nan), smallest_probability(dtype)

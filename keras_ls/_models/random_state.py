@@ -1,0 +1,57 @@
+"""Random generators that predicting leaves as they were."""
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ls._backend import global_seed
+
+
+@contextlib.contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leaves the global random generators as they were, so that predicting during training changes no training.
+
+    PyTorch draws from its own for each pass over a data loader; datasets may draw from any.
+    """
+    python, array = random.getstate(), np.random.get_state()
+    torch = sys.modules.get("torch")
+    state = torch.get_rng_state() if torch else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)
+        if torch:
+            torch.set_rng_state(state)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, owners: list[Any]) -> Iterator[None]:
+    """Inside, random generators start from `seed`; afterwards they are as they were.
+
+    They are those of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and of the layers `owners`.
+    """
+    layers = [owner for owner in owners if isinstance(owner, keras.layers.Layer)]
+    states = [v for layer in layers for v in layer.variables if v.name == "seed_generator_state"]
+    kept = [np.array(ops.convert_to_numpy(state.value)) for state in states]
+    # 31 bits, which each backend's seeds can hold.
+    first, *others = (int(n) >> 1 for n in np.random.SeedSequence(seed).generate_state(1 + len(states)))
+    with kept_random_state(), global_seed(first):
+        random.seed(first)
+        np.random.seed(first)
+        torch = sys.modules.get("torch")
+        if torch:
+            torch.default_generator.manual_seed(first)
+        for state, start in zip(states, others, strict=True):
+            state.assign(np.array([start, 0]))
+        try:
+            yield
+        finally:
+            for state, value in zip(states, kept, strict=True):
+                state.assign(value)

@@ -1,0 +1,7 @@
+"""Is a classifier as sure as it is right? Curves, errors, and the temperature that mends it."""
+
+from keras_ls.calibration.calibrate import calibrate
+from keras_ls.calibration.reliability import ReliabilityCurve, calibration_error, reliability_curve
+from keras_ls.calibration.temperature import TemperatureScaling
+
+__all__ = ["ReliabilityCurve", "TemperatureScaling", "calibrate", "calibration_error", "reliability_curve"]

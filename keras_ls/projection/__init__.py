@@ -1,0 +1,15 @@
+"""Penultimate activations: the paper's three-class picture of them, and how tight their clusters are."""
+
+from keras_ls.projection.activations import class_templates, penultimate_activations
+from keras_ls.projection.clusters import ClusterStatistics, cluster_statistics
+from keras_ls.projection.plane import ClassPlane, Projection, project_classes
+
+__all__ = [
+    "ClassPlane",
+    "ClusterStatistics",
+    "Projection",
+    "class_templates",
+    "cluster_statistics",
+    "penultimate_activations",
+    "project_classes",
+]

@@ -1,0 +1,105 @@
+"""What may know what: imports point downwards only, private names stay in their package, files stay small."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# A module imports from its own package and from what stands before it.
+ORDER = [
+    "_version",
+    "_keras",
+    "_checks",
+    "_backend",
+    "_arrays",
+    "_labels",
+    "_rows",
+    "_models",
+    "losses",
+    "metrics",
+    "decoding",
+    "calibration",
+    "projection",
+    "information",
+    "distillation",
+    "plots",
+    "callbacks",
+]
+MODULES = sorted((ROOT / "keras_ls").rglob("*.py"))
+LONGEST_FILE, LONGEST_FUNCTION = 300, 50
+
+
+def imports(path):
+    """The modules and names that a file imports anywhere in it, as (module, name)."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+
+
+def package(module):
+    """losses of keras_ls.losses.smoothed."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def test_every_module_has_its_place():
+    found = {path.name.removesuffix(".py") for path in (ROOT / "keras_ls").iterdir()} - {
+        "__init__",
+        "__pycache__",
+        "py.typed",
+    }
+    assert found == set(ORDER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_point_downwards(path):
+    own = path.relative_to(ROOT / "keras_ls").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for module, _ in imports(path):
+        if module and module.split(".")[0] == "keras_ls":
+            assert package(module) == own or ORDER.index(package(module)) < ORDER.index(own), module
+        assert module.split(".")[0] not in ("demos", "tests", "benchmarks")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_private_name_is_used_across_packages(path):
+    own = path.relative_to(ROOT / "keras_ls").parts[0].removesuffix(".py")
+    for module, imported in imports(path):
+        if module.split(".")[0] != "keras_ls":
+            continue
+        private = [part for part in module.split(".")[2:] if part.startswith("_")]
+        assert not private or package(module) == own, module
+        assert not (imported or "").startswith("_") or imported in ("__version__", "_keras"), (module, imported)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "demos").rglob("*.py")), ids=name)
+def test_demos_use_the_public_api_alone(path):
+    for module, imported in imports(path):
+        if module.split(".")[0] == "keras_ls":
+            assert not any(part.startswith("_") for part in [*module.split("."), imported or ""]), (module, imported)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno < LONGEST_FUNCTION, node.name
+
+
+def test_public_names_are_those_of_their_modules():
+    import keras_ls
+
+    for module in ORDER:
+        if not module.startswith("_") and module != "plots":
+            public = getattr(keras_ls, module).__all__
+            assert all(getattr(getattr(keras_ls, module), name).__module__.startswith("keras_ls.") for name in public)
