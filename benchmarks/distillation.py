@@ -30,17 +30,18 @@ def steps(batch_size, depth):
     import keras
     import numpy as np
 
-    from demos.image.models import build
+    from demos.image.networks.building import build
+    from demos.image.recipes import Recipe
     from keras_ls.distillation import Distiller, teacher_logits
 
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (batch_size, 32, 32, 3)).astype("uint8"), rng.integers(0, 10, batch_size)
-    teacher, frozen_teacher = build("resnet", x, 10, depth=depth), build("resnet", x, 10, depth=depth)
+    teacher, frozen_teacher = (build(x, 10, Recipe("resnet", depth=depth)) for _ in range(2))
     cached = {"labels": y, "teacher_logits": teacher_logits(teacher, x)}
     matching = keras.distillation.LogitsDistillation(3.0, keras.losses.KLDivergence())
 
     def student():
-        return build("alexnet", x, 10)
+        return build(x, 10, Recipe("alexnet"))
 
     cases = {
         PLAIN: (student(), y),

@@ -33,21 +33,14 @@ class Parser(argparse.ArgumentParser):
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A demo as its users see it; what it does is imported after its arguments are read.
+    """A demo as its users see it; what it does is imported after its arguments are read."""
 
-    Attributes:
-        name: The module that is run.
-        description: What it shows.
-        epilog: What the help ends with.
-        groups: Its options.
-        work: The module that does it: `plan(options)` settles everything that can be wrong, `run(planned)` does the
-            rest; `table(results)` and `figure(results)` show what results.json holds.
-    """
-
-    name: str
-    description: str
-    epilog: str
-    groups: tuple[Group, ...]
+    name: str  # the module that is run
+    description: str  # what it shows
+    epilog: str  # what the help ends with
+    groups: tuple[Group, ...]  # its options
+    # The module that does it: `plan(options)` settles everything that can be wrong, `run(planned)` does the rest;
+    # `table(results)` and `figure(results)` show what results.json holds
     work: str
 
     def parser(self) -> Parser:

@@ -49,18 +49,12 @@ def option(
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Options that stand together in the help.
+    """Options that stand together in the help."""
 
-    Attributes:
-        title: Their heading.
-        fields: The dataclass whose fields they are.
-        settled_later: Whether their defaults depend on other options, so that they are None unless given.
-        shown: Defaults in words that differ from those of the fields.
-    """
-
-    title: str
-    fields: type
-    settled_later: bool = False
+    title: str  # their heading
+    fields: type  # the dataclass whose fields they are
+    settled_later: bool = False  # whether their defaults depend on other options, so that they are None unless given
+    # Defaults in words that differ from those of the fields
     shown: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def options(self) -> list[dataclasses.Field]:

@@ -22,18 +22,13 @@ _locked: list[int] = []
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A directory, and what all results in it have in common.
+    """A directory, and what all results in it have in common."""
 
-    Attributes:
-        out: The directory.
-        settings: Everything that results depend on besides what tells its trainings apart.
-        defaults: The settings of runs that were started before these were options.
-        is_known: Whether the directory says that its files were made with these settings, where they themselves do not.
-    """
-
-    out: pathlib.Path
-    settings: dict[str, Any]
+    out: pathlib.Path  # the directory
+    settings: dict[str, Any]  # everything that results depend on besides what tells its trainings apart
+    # The settings of runs that were started before these were options
     defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Whether the directory says that its files were made with these settings, where they themselves do not
     is_known: bool = True
 
     def check(self, path: pathlib.Path, settings: dict[str, Any] | None) -> None:

@@ -22,38 +22,24 @@ def _no_callbacks(network: keras.Model, folder: pathlib.Path) -> Sequence[keras.
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training.
+    """One training."""
 
-    Attributes:
-        name: Its directory in the run: with the settings of the run it says all that the result depends on.
-        seed: The seed of the weights, the order of the examples, and all else that is random.
-        facts: What the result says of the training: label smoothing, a teacher's name and so on.
-        build: Makes the compiled model that is trained, and the network in it that is kept, after everything random
-            is seeded.
-        batches: The step to begin with to the endless batches from there.
-        steps_per_epoch: Updates of the weights between two checkpoints.
-        epochs: The number of epochs.
-        evaluate: The trained network, or None if it diverged, and the history to the numbers of the result.
-        fields: What these numbers are, as `records.read_json` takes it.
-        callbacks: The network and its directory to the callbacks of the training.
-        label: What stands in front of lines of progress.
-        keeps_network: Whether the trained network is saved.
-        may_diverge: Whether that is a result, and not an error.
-    """
-
-    name: str
-    seed: int
-    facts: Mapping[str, Any]
+    name: str  # its directory in the run: with the settings of the run it says all that the result depends on
+    seed: int  # the seed of the weights, the order of the examples, and all else that is random
+    facts: Mapping[str, Any]  # what the result says of the training: label smoothing, a teacher's name and so on
+    # Makes the compiled model that is trained, and the network in it that is kept, after everything random is seeded
     build: Callable[[], tuple[keras.Model, keras.Model]]
-    batches: Callable[[int], Any]
-    steps_per_epoch: int
-    epochs: int
+    batches: Callable[[int], Any]  # the step to begin with to the endless batches from there
+    steps_per_epoch: int  # updates of the weights between two checkpoints
+    epochs: int  # the number of epochs
+    # The trained network, or None if it diverged, and the history to the numbers of the result
     evaluate: Callable[[keras.Model | None, History], dict[str, Any]]
-    fields: Mapping[str, Any]
+    fields: Mapping[str, Any]  # what these numbers are, as `records.read_json` takes it
+    # The network and its directory to the callbacks of the training
     callbacks: Callable[[keras.Model, pathlib.Path], Sequence[keras.callbacks.Callback]] = _no_callbacks
-    label: str = ""
-    keeps_network: bool = True
-    may_diverge: bool = False
+    label: str = ""  # what stands in front of lines of progress
+    keeps_network: bool = True  # whether the trained network is saved
+    may_diverge: bool = False  # whether that is a result, and not an error
 
     def is_done(self, run: Run) -> bool:
         """Whether there is a result, be it a good one or not."""

@@ -23,23 +23,14 @@ BETA = 0.6
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One of the kinds of networks that are compared.
+    """One of the kinds of networks that are compared."""
 
-    Attributes:
-        name: The name of its row and directory.
-        paper: The test error in %; None if the paper has none.
-        role: "teacher" or "student", which have their grids.
-        teacher: The kind that it learns from; "" for none.
-        smoothed: Whether its targets are.
-        dropout: Whether it is trained with dropout.
-    """
-
-    name: str
-    paper: float | None
-    role: str
-    teacher: str = ""
-    smoothed: bool = False
-    dropout: bool = False
+    name: str  # the name of its row and directory
+    paper: float | None  # the test error in %; None if the paper has none
+    role: str  # "teacher" or "student", which have their grids
+    teacher: str = ""  # the kind that it learns from; "" for none
+    smoothed: bool = False  # whether its targets are
+    dropout: bool = False  # whether it is trained with dropout
 
 
 KINDS = (
@@ -53,27 +44,17 @@ KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The networks, how long they are trained, and what the rest is chosen from.
+    """The networks, how long they are trained, and what the rest is chosen from."""
 
-    Attributes:
-        steps: Updates of each network; 60,000 are 100 epochs.
-        label_smoothing: α of the smoothed teacher.
-        hidden: Widths of a teacher's hidden layers.
-        student_hidden: Widths of a student's hidden layers.
-        selection_steps: Updates of each candidate.
-        teacher_rates: Candidates for the learning rates of both teachers, as the paper's: of averaged momentum.
-        student_rates: Candidates for the learning rates of all students.
-        dropout: Candidates for the rate of dropout of the teacher with hard targets.
-    """
-
-    steps: int = 60_000
-    label_smoothing: float = 0.1
-    hidden: tuple[int, ...] = (1200, 1200)
-    student_hidden: tuple[int, ...] = (800, 800)
-    selection_steps: int = 10_000
+    steps: int = 60_000  # updates of each network; 60,000 are 100 epochs
+    label_smoothing: float = 0.1  # α of the smoothed teacher
+    hidden: tuple[int, ...] = (1200, 1200)  # widths of a teacher's hidden layers
+    student_hidden: tuple[int, ...] = (800, 800)  # widths of a student's hidden layers
+    selection_steps: int = 10_000  # updates of each candidate
+    # Candidates for the learning rates of both teachers, as the paper's: of averaged momentum
     teacher_rates: tuple[float, ...] = (1.0, 0.3)
-    student_rates: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)
-    dropout: tuple[float, ...] = (0.2, 0.5)
+    student_rates: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)  # candidates for the learning rates of all students
+    dropout: tuple[float, ...] = (0.2, 0.5)  # candidates for the rate of dropout of the teacher with hard targets
 
     def fixed(self) -> dict[str, Any]:
         """What a run cannot go on without: the candidates may change."""

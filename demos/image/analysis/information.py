@@ -30,19 +30,12 @@ FIELDS = {"accuracy": float, "steps": [int], "mutual_information": [(float, None
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that was decided before training starts.
+    """All that was decided before training starts."""
 
-    Attributes:
-        experiment: The networks.
-        augment: Images and a generator to augmented images.
-        classes: The two ids.
-        num_examples: N, images of both that are measured.
-    """
-
-    experiment: smoothing.Experiment
-    augment: Augment
-    classes: tuple[int, int]
-    num_examples: int
+    experiment: smoothing.Experiment  # the networks
+    augment: Augment  # images and a generator to augmented images
+    classes: tuple[int, int]  # the two ids
+    num_examples: int  # N, images of both that are measured
 
     @property
     def pair(self) -> str:

@@ -29,17 +29,11 @@ Triple = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that was decided before anything is trained or loaded.
+    """All that was decided before anything is trained or loaded."""
 
-    Attributes:
-        experiment: The networks.
-        triples: Ids of three classes each.
-        earlier: The run that trained the networks, or None if this one does.
-    """
-
-    experiment: smoothing.Experiment
-    triples: list[Triple]
-    earlier: EarlierRun | None
+    experiment: smoothing.Experiment  # the networks
+    triples: list[Triple]  # ids of three classes each
+    earlier: EarlierRun | None  # the run that trained the networks, or None if this one does
 
 
 def plan(options: Chosen) -> Plan:

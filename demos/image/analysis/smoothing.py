@@ -19,19 +19,12 @@ Callbacks = Callable[[keras.Model, pathlib.Path], Sequence[keras.callbacks.Callb
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All that was decided before training starts.
+    """All that was decided before training starts."""
 
-    Attributes:
-        options: The command line.
-        images: What is learned.
-        recipe: How.
-        run: Where results go.
-    """
-
-    options: Chosen
-    images: ImageData
-    recipe: Recipe
-    run: Run
+    options: Chosen  # the command line
+    images: ImageData  # what is learned
+    recipe: Recipe  # how
+    run: Run  # where results go
 
     @property
     def networks(self) -> list[tuple[float, int]]:

@@ -23,42 +23,25 @@ PREDICTION_BATCH = 250
 
 @dataclasses.dataclass(frozen=True)
 class Teaching:
-    """What a student learns from.
+    """What a student learns from."""
 
-    Attributes:
-        teacher: The network that teaches.
-        temperature: T of the teacher.
-        beta: The share of the teacher in the loss.
-        matching: "cross_entropy" or "squared_logits".
-    """
-
-    teacher: "Network"
-    temperature: float = 1.0
-    beta: float = 1.0
-    matching: str = "cross_entropy"
+    teacher: "Network"  # the network that teaches
+    temperature: float = 1.0  # T of the teacher
+    beta: float = 1.0  # the share of the teacher in the loss
+    matching: str = "cross_entropy"  # "cross_entropy" or "squared_logits"
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network that is trained once.
+    """A network that is trained once."""
 
-    Attributes:
-        name: Its directory; with the settings of the whole run it says all that the result depends on.
-        recipe: How it is trained.
-        seed: The seed of the initial weights, the order of the images, their augmentation, and dropout.
-        label_smoothing: α of the hard-target loss.
-        teaching: None for a network that learns from labels alone.
-        teaches: Whether the trained network is kept, for students.
-        may_diverge: Whether that is a result, and not an error.
-    """
-
-    name: str
-    recipe: Recipe
-    seed: int
-    label_smoothing: float = 0.0
-    teaching: Teaching | None = None
-    teaches: bool = False
-    may_diverge: bool = False
+    name: str  # its directory; with the settings of the whole run it says all that the result depends on
+    recipe: Recipe  # how it is trained
+    seed: int  # the seed of the initial weights, the order of the images, their augmentation, and dropout
+    label_smoothing: float = 0.0  # α of the hard-target loss
+    teaching: Teaching | None = None  # None for a network that learns from labels alone
+    teaches: bool = False  # whether the trained network is kept, for students
+    may_diverge: bool = False  # whether that is a result, and not an error
 
     def facts(self) -> dict[str, Any]:
         """What its result says of it."""
@@ -75,19 +58,12 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Trainings:
-    """Where networks are trained: what is on disk is not done again.
+    """Where networks are trained: what is on disk is not done again."""
 
-    Attributes:
-        images: What they learn.
-        run: The run.
-        part: The directory in it.
-        machine: How they are computed.
-    """
-
-    images: ImageData
-    run: Run
-    part: str
-    machine: Machine
+    images: ImageData  # what they learn
+    run: Run  # the run
+    part: str  # the directory in it
+    machine: Machine  # how they are computed
     _logits: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def results(self, networks: Sequence[Network]) -> list[dict[str, Any]]:

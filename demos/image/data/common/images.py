@@ -75,23 +75,16 @@ class ImageData:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """What the file of a data set says.
+    """What the file of a data set says."""
 
-    Attributes:
-        load: (data_dir, image_size) to the data, without noise.
-        triples: Triples of classes, by name, whose projections are drawn; () for the first and the last three.
-        pair: The ids of two classes that are measured against each other.
-        noise: The noise on its images unless another is asked for.
-        recipe: Fields of the recipe that training on it needs.
-        crops: Whether convolutional networks are trained on randomly cropped and flipped images.
-    """
-
-    load: Callable[[str | None, int], ImageData]
+    load: Callable[[str | None, int], ImageData]  # (data_dir, image_size) to the data, without noise
+    # Triples of classes, by name, whose projections are drawn; () for the first and the last three
     triples: tuple[tuple[str, str, str], ...] = ()
-    pair: tuple[int, int] = (0, 1)
-    noise: float = 0.0
+    pair: tuple[int, int] = (0, 1)  # the ids of two classes that are measured against each other
+    noise: float = 0.0  # the noise on its images unless another is asked for
+    # Fields of the recipe that training on it needs
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    crops: bool = False
+    crops: bool = False  # whether convolutional networks are trained on randomly cropped and flipped images
 
 
 def read(name: str, data_dir: str | None, class_names: tuple[str, ...] = ()) -> ImageData:
