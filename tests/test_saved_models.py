@@ -1,4 +1,4 @@
-"""Models saved by version 0.1.0, before its modules moved, load and give what they gave."""
+"""Models saved before modules moved, on the oldest Keras, load and give what they gave."""
 
 import json
 import pathlib
