@@ -1,4 +1,4 @@
-"""Tests in environments other than the README's: `nox`, `nox -s without_tensorflow`, `nox -s nightly -- -k losses`.
+"""Checks, and tests in environments other than the README's: `nox -s lint`, `nox -s nightly -- -k losses`.
 
 What follows `--` goes to pytest.
 """
@@ -13,6 +13,15 @@ NIGHTLY = "keras-nightly==3.16.0.dev2026102704"
 # What tests of the library need besides a backend; those of the demos are skipped where the demos' packages are absent.
 TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "scikit-learn>=1.3"]
 nox.options.envdir = ".venv-nox"
+
+
+@nox.session(python="3.11")
+def lint(session):
+    """Checks format, style and types."""
+    session.install("-e", ".[tests,lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
 
 
 @nox.session(python="3.11")
