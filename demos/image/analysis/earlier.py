@@ -11,7 +11,7 @@ from demos.image.recipes import Recipe
 from demos.kit import checkpoints, records, runs
 from demos.kit.options import Chosen
 
-SETTINGS = {"dataset": str, "noise": float, "model": str, "steps": int, "data": dict}
+SETTINGS = {"dataset": str, "noise": (float, None), "model": str, "steps": int, "data": dict}
 
 
 class EarlierRun:

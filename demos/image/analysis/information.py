@@ -78,7 +78,10 @@ def plan(options: Chosen) -> Plan:
     counts = [int(np.sum(images.y_train == k)) for k in classes]
     if 0 in counts:
         raise ValueError(f"--classes must have training images. Received: {counts} of the two.")
-    experiment = smoothing.prepare(options, images, recipe, "runs/information", classes=classes, augment_noise=noise)
+    # Null stands for no noise on other data than the digits, as in runs of earlier versions.
+    on_images = options.noise if options.noise or "noise" in options.given() else None
+    settings = {"classes": classes, "augment_noise": noise, "noise": on_images}
+    experiment = smoothing.prepare(options, images, recipe, "runs/information", **settings)
     num_examples = sum(min(count, EXAMPLES_PER_CLASS) for count in counts)
     return Plan(experiment, crop_and_flip if noise is None else noisy(noise), classes, num_examples)
 

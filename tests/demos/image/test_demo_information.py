@@ -138,6 +138,7 @@ class TestRun:
         common = ["--data-dir", str(tmp_path), "--steps", "4", "--batch-size", "6", "--hidden", "8", *classes]
         results = run(tmp_path / "out", *arguments, *common, "--seeds", "0", "--label-smoothing", "0.1")
         assert results["settings"]["augment"] is augmented
+        assert results["settings"]["noise"] is None  # as earlier versions wrote it
         assert results["settings"]["augment_noise"] == (None if augmented else 0.1)
         assert np.isfinite(curves(results)).all()
 
