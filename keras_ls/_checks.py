@@ -138,7 +138,7 @@ def check_prior(prior: Any) -> np.ndarray | None:
     except (TypeError, ValueError):
         raise ValueError(f"`prior` must be a vector of numbers. Received: prior={shown(prior)}.") from None
     if vector.ndim != 1 or vector.size == 0:
-        raise ValueError(f"`prior` must be a vector, one number a class. Received shape: {vector.shape}.")
+        raise ValueError(f"`prior` must be a vector, one number per class. Received shape: {vector.shape}.")
     total = vector.sum()
     if not (np.all(vector >= 0) and 0 < total < np.inf):
         raise ValueError(f"`prior` must be finite, non-negative and not all zero. Received: prior={shown(prior)}.")
@@ -146,9 +146,9 @@ def check_prior(prior: Any) -> np.ndarray | None:
 
 
 def check_prior_length(prior: np.ndarray | None, num_classes: int | None) -> None:
-    """Refuses a prior whose length is not the number of classes."""
+    """Raises `ValueError` if the length of a prior is not the number of classes."""
     if prior is not None and num_classes is not None and len(prior) != num_classes:
-        raise ValueError(f"`prior` must have one entry a class ({num_classes}). Received: {len(prior)} entries.")
+        raise ValueError(f"`prior` must have one entry per class ({num_classes}). Received: {len(prior)} entries.")
 
 
 def _number(name: str, value: Any) -> float:

@@ -1,4 +1,4 @@
-"""Callbacks for `model.fit`, one a file."""
+"""Callbacks for `model.fit`, one per file."""
 
 from keras_ls.callbacks.calibration import Calibration
 from keras_ls.callbacks.embedding_projector import EmbeddingProjector

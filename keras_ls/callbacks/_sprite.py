@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 
-LARGEST_SHEET = 8192  # pixels a side; the projector refuses larger ones
+LARGEST_SHEET = 8192  # pixels on a side; the projector shows no larger ones
 LARGEST_THUMBNAIL = 64
 # Images of a few pixels are enlarged in whole steps up to this, or the browser would blur them.
 SMALL_THUMBNAIL = 32

@@ -202,7 +202,7 @@ def _checked_limits(max_lengths: Any, batch_size: Any, shortest: int, longest: i
 
 
 def _check_sizes(settings: Settings) -> None:
-    """Refuses more results than hypotheses, and more hypotheses in a batch than int32 can number."""
+    """Raises `ValueError` for more results than hypotheses, or more hypotheses in a batch than int32 can number."""
     width, results, size = settings.beam_width, settings.num_results, settings.batch_size
     if results > width:
         raise ValueError(f"`num_results` must be at most `beam_width` ({width}). Received: num_results={results}.")

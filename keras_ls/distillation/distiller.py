@@ -45,7 +45,7 @@ class Distiller(keras.Model):
 
     **Teachers on file.** With ``teacher=None`` the targets are ``{"labels": y, "teacher_logits": zt}``, zt from
     `teacher_logits`; a step then costs what a step of the student costs. `evaluate` takes that or the plain labels.
-    Sample weights of one number an example are given as ever, weights of single positions as
+    Sample weights of one number per example are given as ever, weights of single positions as
     ``{"labels": w, "teacher_logits": w}``.
 
     **Augmentation.** The teacher must see what the student sees. Where images are augmented at random, do it in the

@@ -25,7 +25,7 @@ from keras_ls.losses.functional import (
 
 
 def _check_weights(given, wanted):
-    """Refuses weights of a shape that cannot be multiplied with losses, in Keras's way of matching the two."""
+    """Raises `ValueError` if weights cannot be multiplied with losses, in Keras's way of matching the two."""
     sizes, positions = list(given), list(wanted)
     for longer, shorter in ((sizes, positions), (positions, sizes)):
         if len(longer) == len(shorter) + 1 and longer[-1] == 1:

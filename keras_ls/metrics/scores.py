@@ -10,7 +10,7 @@ from keras_ls.metrics._base import ProbabilityMetric
 
 
 class _MeanMetric(ProbabilityMetric):
-    """Weighted mean of one value an example."""
+    """Weighted mean of one value per example."""
 
     def __init__(self, from_logits, ignore_class, name, dtype):
         super().__init__(from_logits, ignore_class, name, dtype)
