@@ -7,8 +7,8 @@ import wave
 
 import numpy as np
 
-from demos.speech import noise
 from demos.speech.corpora.base import Corpus, Utterance
+from demos.speech.sound import noise
 
 
 def tone(seconds=0.5, rate=16_000, hertz=440.0, level=0.5):

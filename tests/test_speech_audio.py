@@ -14,7 +14,7 @@ import pytest
 from speech_files import dominant_frequency, tone, wav_bytes, write_wav
 
 from demos.kit.errors import MissingExtra
-from demos.speech import audio
+from demos.speech.sound import audio
 
 soundfile = pytest.importorskip("soundfile", reason="reading audio needs soundfile")
 librosa = pytest.importorskip("librosa", reason="resampling audio needs librosa")

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from speech_files import Deadly, Noises
 
-from demos.speech import batches, feature_cache, features
+from demos.sequence import buckets
+from demos.speech.corpora import batches, feature_cache
+from demos.speech.sound import features
 
 pytest.importorskip("librosa", reason="features need librosa")
 ROOT = pathlib.Path(__file__).parents[1]
@@ -111,7 +113,7 @@ class TestFeatureCache:
 import os, signal, sys
 sys.path.insert(0, "tests")
 from speech_files import Deadly, Noises
-from demos.speech import feature_cache
+from demos.speech.corpora import feature_cache
 feature_cache.PART = 4
 count = 0
 def dying(function, last):
@@ -140,7 +142,7 @@ feature_cache.open_features(Noises(), "train", {str(tmp_path)!r})
     def test_processes_end_with_the_one_that_started_them(self):
         program = """
 import concurrent.futures, multiprocessing, os, signal
-from demos.speech import feature_cache
+from demos.speech.corpora import feature_cache
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(1, context, feature_cache._end_with_parent)
@@ -179,13 +181,13 @@ class TestBuckets:
     @pytest.mark.parametrize("count", [1, 3, 6, 40])
     def test_every_utterance_fits_its_bucket(self, rng, count):
         frames, tokens = rng.integers(1, 900, 100), rng.integers(1, 60, 100)
-        found = batches.buckets(frames, tokens, count)
+        found = buckets.buckets(frames, tokens, count)
         assert len(found) <= count
         assert sorted(np.concatenate([bucket.rows for bucket in found])) == list(range(100))
         for bucket in found:
-            assert (frames[bucket.rows] <= bucket.frames).all()
+            assert (frames[bucket.rows] <= bucket.inputs).all()
             assert (tokens[bucket.rows] + 1 <= bucket.tokens).all()
-            assert bucket.frames % 4 == bucket.tokens % 4 == 0
+            assert bucket.inputs % 4 == bucket.tokens % 4 == 0
         for one, other in itertools.pairwise(found):
             assert frames[one.rows].max() <= frames[other.rows].min()
             assert one.tokens <= other.tokens
@@ -193,7 +195,7 @@ class TestBuckets:
         assert max(sizes) - min(sizes) <= 1
 
     def test_fewer_utterances_than_buckets(self):
-        assert [b.rows.tolist() for b in batches.buckets(np.array([9, 5]), np.array([1, 2]), 6)] == [[1], [0]]
+        assert [b.rows.tolist() for b in buckets.buckets(np.array([9, 5]), np.array([1, 2]), 6)] == [[1], [0]]
 
 
 @pytest.fixture(scope="class")
@@ -231,7 +233,7 @@ class TestTrainingBatches:
                 assert (x["tokens"][row, 0], y[row, length]) == (300, 400)
                 assert (y[row, length + 1 :] == -1).all()
                 assert (x["features"][row, :frames].tobytes(), y[row, :length].tobytes()) in places
-        assert len(shapes) <= batches.NUM_BUCKETS
+        assert len(shapes) <= buckets.NUM_BUCKETS
 
     def test_each_pass_shows_each_utterance_at_most_once_in_a_new_order(self, noises):
         opened, ids = noises
@@ -300,7 +302,7 @@ class TestEvaluationBatches:
         assert sorted(seen) == list(range(50))
         assert (np.diff(opened.num_frames[seen]) >= 0).all()
         assert len(dataset) == -(-50 // batch_size)
-        assert len(shapes) <= batches.NUM_BUCKETS + 1
+        assert len(shapes) <= buckets.NUM_BUCKETS + 1
 
 
 class TestSpecAugment:

@@ -22,8 +22,9 @@ from speech_files import Noises, digit_recordings, dominant_frequency, tone, wri
 
 from demos.kit import download
 from demos.kit.errors import MissingExtra
-from demos.speech import corpora, espeak, features, grammar, noise, transcripts
-from demos.speech.corpora import babble, fsdd, librispeech, manifest, speech_commands, synthetic
+from demos.speech import corpora
+from demos.speech.corpora import babble, fsdd, grammar, librispeech, manifest, speech_commands, synthetic, transcripts
+from demos.speech.sound import espeak, features, noise
 
 pytest.importorskip("soundfile", reason="reading audio needs soundfile")
 pytest.importorskip("librosa", reason="resampling audio needs librosa")

@@ -13,7 +13,9 @@ import pytest
 from harness import BACKEND
 
 from demos.kit import checkpoints
-from demos.speech import arguments, beam_search, evaluation, feature_cache, runs, train, transcribe
+from demos.speech import beam_search, train, transcribe
+from demos.speech.analysis import arguments, evaluation, runs
+from demos.speech.corpora import feature_cache
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 for package in ("soundfile", "librosa", "jiwer", "tensorflow_io"):
@@ -108,9 +110,9 @@ class TestTrain:
 
         events = EventAccumulator(str(trained / "alpha-0.1" / "seed-0"), size_guidance={"tensors": 0}).Reload()
         tags = set(events.Tags()["tensors"])
-        assert {"loss", "learning_rate", "val_wer", "next-token reliability", "attention/0", "transcripts"} <= tags
-        text = events.Tensors("transcripts")[-1].tensor_proto.string_val[0].decode()
-        assert text.startswith("| said | recognised |")
+        assert {"loss", "learning_rate", "val_wer", "next-token reliability", "attention/0", "texts"} <= tags
+        text = events.Tensors("texts")[-1].tensor_proto.string_val[0].decode()
+        assert text.startswith("| correct | found |")
         assert len(text.splitlines()) == 2 + 4
         assert events.Tensors("attention/0")[-1].tensor_proto.string_val[2].startswith(b"\x89PNG")
 

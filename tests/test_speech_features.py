@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from demos.kit.errors import MissingExtra
-from demos.speech import features
+from demos.speech.sound import features
 
 librosa = pytest.importorskip("librosa", reason="features need librosa")
 ROOT = pathlib.Path(__file__).parents[1]
@@ -141,7 +141,7 @@ class TestNormalise:
 
 def test_tensorflow_io_loads_without_its_warnings():
     pytest.importorskip("tensorflow_io", reason="tensorflow-io has no build for this Python")
-    program = "from demos.speech import features; print(features.tensorflow_io().audio.melscale.__name__)"
+    program = "from demos.speech.sound import features; print(features.tensorflow_io().audio.melscale.__name__)"
     run = subprocess.run(
         [sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from harness import BACKEND
 
-from demos.speech.layers import TimeReduction, encoded_lengths, positions
-from demos.speech.lstm import LSTMRecogniser
-from demos.speech.search import Searcher
-from demos.speech.tokens import END, START, Characters
-from demos.speech.transformer import TransformerRecogniser
+from demos.sequence.attention import positions
+from demos.sequence.search import Searcher
+from demos.sequence.tokenizers import END, START, Characters
+from demos.speech.networks.lstm import LSTMRecogniser
+from demos.speech.networks.recogniser import TimeReduction, encoded_lengths
+from demos.speech.networks.transformer import TransformerRecogniser
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 
@@ -169,7 +170,7 @@ class TestSearcher:
 
     @pytest.mark.parametrize("temperature", [1.0, 2.5])
     def test_width_1_is_greedy(self, model, inputs, temperature):
-        found = Searcher(model, TOKENS, 60).recognise(inputs["features"], FRAMES, temperature=temperature)
+        found = Searcher(model, TOKENS, 15).hypotheses(inputs, temperature=temperature)
         lengths = set()
         for i, (best,) in enumerate(found):
             ids, log_prob = self.greedy(model, inputs, i, temperature)
@@ -179,7 +180,7 @@ class TestSearcher:
         assert len(lengths) > 1
 
     def test_scores_are_those_of_teacher_forcing(self, model, inputs):
-        found = Searcher(model, TOKENS, 60).recognise(inputs["features"], FRAMES, beam_width=5, num_results=5)
+        found = Searcher(model, TOKENS, 15).hypotheses(inputs, beam_width=5, num_results=5)
         for i, hypotheses in enumerate(found):
             scores = [hypothesis.score for hypothesis in hypotheses]
             assert len(scores) == 5
@@ -196,11 +197,15 @@ class TestSearcher:
 
     @pytest.mark.parametrize("width", [1, 4])
     def test_utterances_do_not_see_their_batch(self, model, inputs, width):
-        searcher = Searcher(model, TOKENS, 60)
-        together = searcher.recognise(inputs["features"], FRAMES, width, num_results=width)
+        searcher = Searcher(model, TOKENS, 15)
+        together = searcher.hypotheses(inputs, width, num_results=width)
         for i, frames in enumerate(FRAMES):
-            (alone,) = searcher.recognise(
-                inputs["features"][i : i + 1, :frames], FRAMES[i : i + 1], width, 1.0, 0.0, width
+            (alone,) = searcher.hypotheses(
+                {"features": inputs["features"][i : i + 1, :frames], "num_frames": FRAMES[i : i + 1]},
+                width,
+                1.0,
+                0.0,
+                width,
             )
             assert [h.text for h in alone] == [h.text for h in together[i]]
             np.testing.assert_allclose([h.score for h in alone], [h.score for h in together[i]], rtol=1e-4, atol=1e-4)
@@ -208,5 +213,5 @@ class TestSearcher:
     def test_no_more_tokens_than_encoder_outputs(self, inputs):
         model = make("lstm")
         model.logits.bias.assign(np.eye(TOKENS.size)[2] * 1e3)  # an "a" whatever comes
-        texts = [best.text for (best,) in Searcher(model, TOKENS, 60).recognise(inputs["features"], FRAMES)]
+        texts = [best.text for (best,) in Searcher(model, TOKENS, 15).hypotheses(inputs)]
         assert texts == ["a" * int(encoded_lengths(frames)) for frames in FRAMES]

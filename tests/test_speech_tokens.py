@@ -5,18 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from demos.speech import tokens
-from demos.speech.tokens import END, START, Characters, UnknownCharacter
+from demos.sequence import tokenizers
+from demos.sequence.tokenizers import END, START, Characters, UnknownCharacter
 
 SENTENCES = ["open the door", "close the window", "don't open the letter", "élan ß 42", "the end of the road"]
 
 
-@pytest.fixture(params=tokens.KINDS)
+@pytest.fixture(params=tokenizers.KINDS)
 def learned(request):
     """Tokens of `SENTENCES` of each kind."""
     if request.param == "subword":
         pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
-    return tokens.learn(request.param, SENTENCES, 60)
+    return tokenizers.learn(request.param, SENTENCES, 60)
 
 
 def test_there_and_back(learned):
@@ -29,7 +29,7 @@ def test_there_and_back(learned):
 
 
 def test_through_json(learned):
-    copy = tokens.from_json(json.loads(json.dumps(learned.to_json())))
+    copy = tokenizers.from_json(json.loads(json.dumps(learned.to_json())))
     assert copy.size == learned.size
     for text in SENTENCES:
         np.testing.assert_array_equal(copy.encode(text), learned.encode(text))
@@ -52,7 +52,7 @@ def test_characters_are_numbered_by_code_point():
 
 def test_subwords_are_fewer_than_characters():
     pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
-    learned = tokens.learn("subword", SENTENCES * 20, 60)
+    learned = tokenizers.learn("subword", SENTENCES * 20, 60)
     assert learned.size <= 60
     assert len(learned.encode("open the door")) < len("open the door")
 
@@ -60,4 +60,4 @@ def test_subwords_are_fewer_than_characters():
 def test_too_small_a_subword_vocabulary():
     pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
     with pytest.raises(ValueError, match=r"--vocabulary-size must be at least .* Received: 5"):
-        tokens.learn("subword", SENTENCES, 5)
+        tokenizers.learn("subword", SENTENCES, 5)

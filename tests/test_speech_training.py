@@ -10,10 +10,17 @@ import pytest
 from harness import BACKEND, value_and_gradient
 
 from demos.kit import checkpoints
-from demos.speech import batches, evaluation, pictures, runs, training
-from demos.speech.feature_cache import FeatureSet
-from demos.speech.search import Searcher
-from demos.speech.tokens import END, START, Characters
+from demos.sequence.evaluation import next_tokens
+from demos.sequence.monitor import pixels
+from demos.sequence.objective import token_loss
+from demos.sequence.options import SMOOTHING_KINDS
+from demos.sequence.search import Hypothesis, Searcher
+from demos.sequence.tokenizers import END, START, Characters
+from demos.speech.analysis import evaluation, pictures, runs
+from demos.speech.corpora import batches
+from demos.speech.corpora.feature_cache import FeatureSet
+from demos.speech.networks import training
+from demos.speech.networks.recogniser import encoded_lengths
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 
@@ -125,10 +132,10 @@ class TestTokenLoss:
         return np.mean(losses)
 
     @pytest.mark.parametrize("alpha", [0.0, 0.1, 0.4])
-    @pytest.mark.parametrize("kind", training.SMOOTHING_KINDS)
+    @pytest.mark.parametrize("kind", SMOOTHING_KINDS)
     def test_equals_its_definition(self, rng, kind, alpha):
         logits = rng.normal(size=(2, 4, 5)).astype("float32") * 3
-        loss = training.token_loss(kind, alpha, 5, self.ALL)
+        loss = token_loss(kind, alpha, 5, self.ALL)
         value, gradient = value_and_gradient(lambda z: loss(self.LABELS, z), logits)
         assert value == pytest.approx(self.reference(kind, alpha, logits), rel=1e-5)
         assert np.abs(gradient[self.LABELS < 0]).max() == 0
@@ -233,13 +240,13 @@ class TestTrain:
         model, history = train(runs.make_split(TOKENS, made_up(rng, 200), skip_bad=False), tmp_path, recipe)
         assert history[-1]["accuracy"] > 0.85
         test = runs.make_split(TOKENS, made_up(rng, 16), skip_bad=False)
-        searcher = Searcher(model, TOKENS, int(test.features.num_frames.max()))
+        searcher = Searcher(model, TOKENS, encoded_lengths(test.features.num_frames.max()))
         result = evaluation.evaluate(searcher, split, test, beam_width=3, length_penalty=1.0)
         assert set(evaluation.MEASURES) <= set(result)
         assert result["token_accuracy"] > 0.85
         assert result["beam_cer"] < 0.3
         assert result["dev_beam_wer"] < 0.6
-        logits, labels = evaluation.next_tokens(searcher, test)
+        logits, labels = next_tokens(searcher, test)
         assert len(labels) == sum(len(ids) + 1 for ids in test.token_ids)
         assert (labels == END).sum() == 16
         log_probs = logits - np.log(np.exp(logits.astype("float64")).sum(-1, keepdims=True))
@@ -252,17 +259,18 @@ class TestEvaluation:
     def test_error_rates_by_hand(self, rng):
         pytest.importorskip("jiwer", reason='word error rates need pip install -e ".[speech]"')
         features = dataclasses.replace(made_up(rng, 2), transcripts=["one two three", "four"])
-        wer, cer = evaluation.Split(features, [np.array([2])] * 2).error_rates(["one to", "four"])
+        utterances = evaluation.Utterances(features, [np.array([2])] * 2)
+        wer, cer = utterances.error_rates(["one to", "four"]).values()
         assert wer == pytest.approx(2 / 4)  # a word replaced, one missing
         assert cer == pytest.approx(7 / 17)
-        assert evaluation.Split(features, [np.array([2])] * 2).error_rates(["", ""]) == (1, 1)
+        assert utterances.error_rates(["", ""]) == {"wer": 1, "cer": 1}
 
     def test_texts_come_in_the_order_of_the_split(self, split):
         class Echo:
-            def recognise(self, features, num_frames, *settings):
-                return [[type("Best", (), {"text": str(int(n))})] for n in num_frames]
+            def hypotheses(self, inputs, *settings):
+                return [[Hypothesis(str(int(n)), 0.0)] for n in inputs["num_frames"]]
 
-        texts = Searcher.transcripts(Echo(), split.batches(), len(split.features))
+        texts = Searcher.texts(Echo(), split.batches(), len(split.features))
         assert texts == [str(n) for n in split.features.num_frames]
 
     def row(self, alpha, wer, nll=0.1):
@@ -301,7 +309,7 @@ def test_bad_utterances_are_refused_or_skipped(rng):
 def test_attention_picture(rng):
     weights = rng.dirichlet(np.ones(20), 5)
     figure = pictures.attention_picture(weights, ["a", " ", "$", "ü", "end"], "a $ ü")
-    image = pictures.pixels(figure)
+    image = pixels(figure)
     assert image.dtype == np.uint8
     assert image.ndim == 4
     assert len(np.unique(image)) > 10

@@ -12,13 +12,13 @@ from typing import Any
 import keras_ls
 from demos.kit import cli, records, values
 from demos.kit.cli import execute
-from demos.kit.measures import by_smoothing, calibration
+from demos.kit.pictures import network_name
 from demos.kit.runs import provenance
-from demos.speech import evaluation, runs
-from demos.speech.evaluation import Split
-from demos.speech.layers import Recogniser
-from demos.speech.pictures import model_name
-from demos.speech.search import LENGTH_PENALTY, Searcher
+from demos.sequence import sweep
+from demos.sequence.options import LENGTH_PENALTY
+from demos.sequence.search import Searcher
+from demos.speech.analysis import evaluation, runs
+from demos.speech.networks.recogniser import Recogniser
 
 TEMPERATURES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 BEAM_WIDTHS = (1, 2, 4, 8, 16, 32)
@@ -106,67 +106,25 @@ def run(planned: Planned) -> dict[str, Any]:
     }
     sweeps = []
     for trained, model in models:
-        name = f"{model_name(trained.label_smoothing)}, seed {trained.seed}"
-        sweep = sweep_model(Searcher(model, data.tokens, data.max_frames), split, options, name)
-        sweeps.append({"label_smoothing": trained.label_smoothing, "seed": trained.seed, **sweep})
+        name = f"{network_name(trained.label_smoothing)}, seed {trained.seed}"
+        numbers = sweep.sweep(
+            Searcher(model, data.tokens, data.max_tokens),
+            split,
+            options.temperatures,
+            options.beam_widths,
+            options.beam_width,
+            options.length_penalty,
+            name,
+        )
+        sweeps.append({"label_smoothing": trained.label_smoothing, "seed": trained.seed, **numbers})
     report = {"settings": settings, "evaluation": evaluation.RULE, **provenance(), "models": sweeps}
     records.write_json(out / "beam_search.json", report)
     for against in ("temperature", "beam_width"):
-        figure = keras_ls.beam_temperature_curves(curves(sweeps, against), against=against, percent=RATES)
+        figure = keras_ls.beam_temperature_curves(sweep.curves(sweeps, against), against=against, percent=RATES)
         figure.savefig(out / f"{against}.png")
-        print(f"\n{table(sweeps, against)}")
+        print(f"\n{sweep.table(sweeps, against)}")
     print(f"\nResults: {out / 'beam_search.json'}\nPictures: {out / 'temperature.png'}, {out / 'beam_width.png'}")
     return report
-
-
-def sweep_model(
-    searcher: Searcher, split: Split, options: argparse.Namespace, name: str
-) -> dict[str, dict[str, list[float]]]:
-    """Error rates and calibration of a model against temperature, and error rates against beam width."""
-    logits, labels = evaluation.next_tokens(searcher, split)
-    by_temperature: dict[str, list[float]] = {key: [] for key in ("temperature", "wer", "cer", "ece", "nll")}
-    for temperature in options.temperatures:
-        wer, cer = split.error_rates(
-            split.transcribe(searcher, options.beam_width, temperature, options.length_penalty)
-        )
-        numbers = calibration(logits / temperature, labels)
-        for key, value in zip(by_temperature, (temperature, wer, cer, numbers["ece"], numbers["nll"]), strict=True):
-            by_temperature[key].append(value)
-        print(f"{name}: T = {temperature:g}, width {options.beam_width}: WER {100 * wer:.2f} %", flush=True)
-    by_width: dict[str, list[float]] = {key: [] for key in ("beam_width", "wer", "cer")}
-    for width in options.beam_widths:
-        wer, cer = split.error_rates(split.transcribe(searcher, width, 1.0, options.length_penalty))
-        for key, value in zip(by_width, (width, wer, cer), strict=True):
-            by_width[key].append(value)
-        print(f"{name}: T = 1, width {width}: WER {100 * wer:.2f} %", flush=True)
-    return {"temperature": by_temperature, "beam_width": by_width}
-
-
-def curves(sweeps: list[dict[str, Any]], against: str) -> dict[str, dict[str, Any]]:
-    """The sweeps as `keras_ls.beam_temperature_curves` takes them: a line an α, over its seeds."""
-    lines = {}
-    for alpha, group in by_smoothing(sweeps).items():
-        lines[model_name(alpha)] = {
-            key: values if key == against else [sweep[against][key] for sweep in group]
-            for key, values in group[0][against].items()
-        }
-    return lines
-
-
-def table(sweeps: list[dict[str, Any]], against: str) -> str:
-    """The means over the seeds as a table of text: a row a temperature or width, columns for each α."""
-    lines = curves(sweeps, against)
-    x = next(iter(lines.values()))[against]
-    columns = [[against.replace("_", " "), *(f"{value:g}" for value in x)]]
-    for name, quantities in lines.items():
-        for key, runs_of in quantities.items():
-            if key == against:
-                continue
-            is_rate = key in RATES
-            mean = [sum(values) / len(values) for values in zip(*runs_of, strict=True)]
-            title = f"{name}: {key.upper()}{' %' if is_rate else ''}"
-            columns.append([title, *(f"{100 * v:.2f}" if is_rate else f"{v:.4f}" for v in mean)])
-    return cli.aligned([list(row) for row in zip(*columns, strict=True)])
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import keras
 import keras_ls
 from demos.kit import cli, measures, records
 from demos.kit.cli import execute
+from demos.kit.pictures import network_name
 from demos.kit.runs import provenance
-from demos.speech import arguments, evaluation, runs
-from demos.speech.evaluation import Split
-from demos.speech.monitor import Monitor
-from demos.speech.pictures import model_name
-from demos.speech.search import Searcher
+from demos.sequence.search import Searcher
+from demos.speech.analysis import arguments, evaluation, runs
+from demos.speech.analysis.evaluation import Utterances
+from demos.speech.analysis.monitor import SpeechMonitor
 
 EPILOG = f"""
 {textwrap.fill(evaluation.RULE, 110)}
@@ -86,15 +86,15 @@ def monitor(experiment: runs.Experiment, searcher: Searcher, folder: pathlib.Pat
     """Looks at some of the development split a few times in a training."""
     dev, epochs = experiment.data.splits["dev"], experiment.recipe.epochs
     beyond = {i: "" for i in range(MONITORED_UTTERANCES, len(dev.features))}
-    some = Split(dev.features.without(beyond, skip_bad=True), dev.token_ids[:MONITORED_UTTERANCES])
-    return Monitor(searcher, some, folder, epochs, max(1, epochs // LOOKS))
+    some = Utterances(dev.features.without(beyond, skip_bad=True), dev.token_ids[:MONITORED_UTTERANCES])
+    return SpeechMonitor(searcher, some, folder, epochs, max(1, epochs // LOOKS), "wer")
 
 
 def draw(results: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
     """Draws the reliability of next-token predictions, over all seeds, before and after temperature scaling."""
     curves = {}
     for alpha, group in measures.by_smoothing(results).items():
-        name = model_name(alpha)
+        name = network_name(alpha)
         curves[name] = measures.pool(result["curve"] for result in group)
         if alpha == 0:
             curves[f"{name}, scaled"] = measures.pool(result["curve_scaled"] for result in group)

@@ -19,9 +19,13 @@ import numpy as np
 
 from demos.kit import cli, values
 from demos.kit.cli import execute
-from demos.speech import audio, features, runs, tokens
-from demos.speech.batches import REDUCTION
-from demos.speech.search import LENGTH_PENALTY, Hypothesis, Searcher
+from demos.sequence import tokenizers
+from demos.sequence.options import LENGTH_PENALTY
+from demos.sequence.search import Hypothesis, Searcher
+from demos.speech.analysis import runs
+from demos.speech.networks.recogniser import encoded_lengths
+from demos.speech.sound import audio, features
+from demos.speech.sound.features import REDUCTION
 
 # Bounds of the longest piece, which is as long as the longest utterance of the training, in seconds.
 SHORTEST_LIMIT, LONGEST_LIMIT = 1.0, 30.0
@@ -48,9 +52,9 @@ class Transcriber:
         """The best texts of a waveform (n,) at 16 kHz, best first."""
         frames = features.normalise(features.log_mel(waveform), self.statistics)
         options = self.options
-        return self.searcher.recognise(
-            np.pad(frames, [(0, -len(frames) % REDUCTION), (0, 0)])[None],
-            [len(frames)],
+        padded = np.pad(frames, [(0, -len(frames) % REDUCTION), (0, 0)])
+        return self.searcher.hypotheses(
+            {"features": padded[None], "num_frames": [len(frames)]},
             options.beam_width,
             options.temperature,
             options.length_penalty,
@@ -61,7 +65,7 @@ class Transcriber:
         """The pieces of a file: "start" in seconds, "duration", and "hypotheses" as dicts of "text" and "score".
 
         Raises:
-            demos.speech.audio.AudioError: for bad audio.
+            demos.speech.sound.audio.AudioError: for bad audio.
         """
         is_input = name == STANDARD_INPUT
         source = sys.stdin.buffer if is_input else name
@@ -140,10 +144,10 @@ def plan(options: argparse.Namespace) -> Transcriber:
         cli.optional(package, runs.PACKAGES[package], extra="speech")
     out = pathlib.Path(options.run)
     model = choose(runs.trained_models(out), options.label_smoothing, options.seed).load()
-    known: tokens.Tokens = runs.read_tokens(out)
+    known: tokenizers.Tokens = runs.read_tokens(out)
     statistics, max_frames = runs.read_features(out)
     max_seconds = min(max(SHORTEST_LIMIT, max_frames / 100), LONGEST_LIMIT)
-    searcher = Searcher(model, known, features.num_frames(int(max_seconds * audio.SAMPLE_RATE)))
+    searcher = Searcher(model, known, encoded_lengths(features.num_frames(int(max_seconds * audio.SAMPLE_RATE))))
     return Transcriber(searcher, statistics, max_seconds, options)
 
 

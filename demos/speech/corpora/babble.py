@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from demos.speech import noise
 from demos.speech.corpora.base import Corpus
+from demos.speech.sound import noise
 
 VOICES = 4
 POOL = 48  # recordings that the voices come from

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from demos.kit import download
-from demos.speech import audio, transcripts
+from demos.speech.corpora import transcripts
+from demos.speech.sound import audio
 
 SPLITS = ("train", "dev", "test")
 DIRECTORY_VARIABLE = "KERAS_LS_DATA"

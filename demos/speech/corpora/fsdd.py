@@ -11,10 +11,10 @@ import re
 import numpy as np
 
 from demos.kit import download
-from demos.speech import audio, noise
 from demos.speech.corpora.base import Corpus, Utterance, find
+from demos.speech.corpora.grammar import FIELDS
 from demos.speech.corpora.synthetic import SEED, SIZES
-from demos.speech.grammar import FIELDS
+from demos.speech.sound import audio, noise
 
 DIGITS = FIELDS["digit"]
 NAME = re.compile(r"([0-9])_(.+)_([0-9]+)\.wav")

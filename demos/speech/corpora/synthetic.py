@@ -7,8 +7,9 @@ import pathlib
 import numpy as np
 
 from demos.kit.cli import optional
-from demos.speech import audio, espeak, features, grammar, noise, transcripts
+from demos.speech.corpora import grammar, transcripts
 from demos.speech.corpora.base import Corpus, Utterance, read_text
+from demos.speech.sound import audio, espeak, features, noise
 
 SIZES = {"train": 3000, "dev": 200, "test": 300}
 ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland")

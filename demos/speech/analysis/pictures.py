@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from demos.speech.batches import REDUCTION
+from demos.speech.sound.features import REDUCTION
 
 SECONDS_AN_OUTPUT = REDUCTION / 100
 
@@ -32,17 +32,3 @@ def attention_picture(weights: np.ndarray, labels: list[str], title: str = "") -
     figure.colorbar(image, label="Attention weight", aspect=40)
     ax.set_title(title.replace("$", r"\$"), fontsize=9)
     return figure
-
-
-def model_name(alpha: float) -> str:
-    """What a model is called in pictures and tables."""
-    return "hard targets" if alpha == 0 else f"α = {alpha:g}"
-
-
-def pixels(figure: Any) -> np.ndarray:
-    """A figure as uint8 (1, height, width, 4), what `tf.summary.image` takes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[None]

@@ -1,12 +1,13 @@
 """What both recognisers are made of: time reduction, attention, positions; and what they have in common."""
 
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
 from keras import layers, ops
 
-from demos.speech.batches import REDUCTION
-from demos.speech.features import NUM_MELS
+from demos.sequence.attention import valid
+from demos.speech.sound.features import NUM_MELS, REDUCTION
 
 
 class Encoded(NamedTuple):
@@ -24,18 +25,6 @@ class Encoded(NamedTuple):
 def encoded_lengths(num_frames):
     """⌈frames / `REDUCTION`⌉: how many encoder outputs utterances have; integers or tensors of them."""
     return (num_frames + REDUCTION - 1) // REDUCTION
-
-
-def valid(lengths, size):
-    """A mask, bool (B, `size`): true at the first `lengths` (B,) places."""
-    return ops.arange(size, dtype="int32") < ops.expand_dims(ops.cast(lengths, "int32"), -1)
-
-
-def positions(size, units: int):
-    """Sines and cosines of places 0 to `size` − 1, float32 (`size`, `units`) (Vaswani et al. 2017, section 3.5)."""
-    rates = ops.exp(ops.arange(0, units, 2, dtype="float32") * (-9.21034 / units))  # 10000^(−2i/units)
-    angles = ops.expand_dims(ops.arange(size, dtype="float32"), -1) * rates
-    return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")
@@ -71,61 +60,6 @@ class TimeReduction(layers.Layer):
         return Encoded(self.norm(x), mask)
 
 
-@keras.saving.register_keras_serializable(package="keras_ls.demos")
-class Attention(layers.Layer):
-    """Scaled dot-product attention with heads; keys and values are made once and kept by the caller.
-
-    Args:
-        query_units: width of the queries.
-        memory_units: width of what is attended to.
-        units: width of the context, shared out among the heads.
-        heads: a divisor of `units`.
-        **kwargs: the arguments of every Keras layer.
-
-    Reference:
-        Vaswani et al. 2017, section 3.2.
-    """
-
-    def __init__(self, query_units: int, memory_units: int, units: int, heads: int = 1, **kwargs):
-        super().__init__(**kwargs)
-        self.query_units, self.memory_units, self.units, self.heads = query_units, memory_units, units, heads
-        self.query, self.key, self.value, self.output_projection = (
-            layers.Dense(units, dtype=self.dtype_policy, name=name) for name in ("query", "key", "value", "output")
-        )
-
-    def build(self, input_shape=None):
-        """Makes the weights."""
-        self.query.build((None, None, self.query_units))
-        self.key.build((None, None, self.memory_units))
-        self.value.build((None, None, self.memory_units))
-        self.output_projection.build((None, None, self.units))
-
-    def remember(self, memory):
-        """(B, S, `memory_units`) to keys and values (B, S, heads, units / heads) for `call`."""
-        return self._split(self.key(memory)), self._split(self.value(memory))
-
-    def call(self, queries, keys, values, mask):
-        """Queries (B, Q, `query_units`) look at keys and values where `mask` is true.
-
-        Args:
-            queries: (B, Q, `query_units`).
-            keys: from `remember`.
-            values: from `remember`.
-            mask: bool, to broadcast to (B, Q, S).
-
-        Returns:
-            The context (B, Q, units) and the weights, float32 (B, heads, Q, S), each row with sum 1.
-        """
-        scores = ops.einsum("bqhd,bkhd->bhqk", self._split(self.query(queries)), keys)
-        scores = ops.cast(scores, "float32") * (self.units // self.heads) ** -0.5
-        weights = ops.softmax(ops.where(ops.expand_dims(mask, 1), scores, -1e9), axis=-1)
-        context = ops.einsum("bhqk,bkhd->bqhd", ops.cast(weights, values.dtype), values)
-        return self.output_projection(ops.reshape(context, (*ops.shape(context)[:2], self.units))), weights
-
-    def _split(self, x):
-        return ops.reshape(x, (*ops.shape(x)[:2], self.heads, self.units // self.heads))
-
-
 class Recogniser(keras.Model):
     """An attention recogniser: features in, logits of the next token out.
 
@@ -138,12 +72,17 @@ class Recogniser(keras.Model):
 
     A subclass has `encode`, `remember`, `decode`, `initial_state` and `step`. Its weights exist once it is made.
 
+    Attributes:
+        sources: The inputs of the encoder, with the shape and type of each.
+
     Args:
         vocabulary_size: V, start and end token included.
         units: width of the layers.
         dropout: share of activations dropped in training.
         **kwargs: the arguments of every Keras model.
     """
+
+    sources = MappingProxyType({"features": ((None, None, NUM_MELS), "float32"), "num_frames": ((None,), "int32")})
 
     def __init__(self, vocabulary_size: int, units: int, dropout: float, **kwargs):
         super().__init__(**kwargs)
@@ -163,6 +102,14 @@ class Recogniser(keras.Model):
         """Where the decoder looks for each next token: float32 (B, U, S), rows with sum 1."""
         encoded = self.encode(inputs["features"], inputs["num_frames"])
         return self.decode(inputs["tokens"], self.remember(encoded))[1]
+
+    def memory(self, inputs):
+        """What the decoder reads of a batch of inputs, made once for a search."""
+        return self.remember(self.encode(inputs["features"], inputs["num_frames"]))
+
+    def max_tokens(self, inputs):
+        """The most tokens (B,) that a search may find: one for each encoder output."""
+        return encoded_lengths(inputs["num_frames"])
 
     def ctc_logits(self, encoded: Encoded):
         """Float32 (B, S, V) for the CTC loss; its blank is id 0, the start token, which no transcript holds."""

@@ -1,28 +1,19 @@
 """Batches for `tf.data`: bucketed by length into few shapes, each a function of the seed and its step alone."""
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
-from demos.speech import features as mel
-from demos.speech.feature_cache import FeatureSet
+from demos.sequence.buckets import Bucket, buckets, shuffled_batches, sorted_batches
+from demos.sequence.tokenizers import IGNORED
+from demos.speech.corpora.feature_cache import FeatureSet
+from demos.speech.sound import features as mel
+from demos.speech.sound.features import REDUCTION
 
-REDUCTION = 4  # frames that the recogniser makes one
-IGNORED = -1  # in y, past the end token
-NUM_BUCKETS = 6
 # SpecAugment (Park et al. 2019): masks an utterance, channels and share of the frames that one covers at most.
 FREQUENCY_MASKS, FREQUENCY_WIDTH = 2, 15
 TIME_MASKS, TIME_SHARE = 2, 0.08
 BANK, GRID = 1024, 500  # masks drawn once, and their resolution in time
-
-
-class Bucket(NamedTuple):
-    """Utterances of about one length, and what they are padded to."""
-
-    rows: np.ndarray
-    frames: int
-    tokens: int
 
 
 def too_long(features: FeatureSet, token_ids: list[np.ndarray]) -> dict[int, str]:
@@ -34,24 +25,6 @@ def too_long(features: FeatureSet, token_ids: list[np.ndarray]) -> dict[int, str
         for i, ids in enumerate(token_ids)
         if len(ids) > allowed[i]
     }
-
-
-def buckets(num_frames: np.ndarray, num_tokens: np.ndarray, count: int = NUM_BUCKETS) -> list[Bucket]:
-    """Sorts utterances into at most `count` buckets of about as many each, the shortest first.
-
-    Args:
-        num_frames: (N,) lengths.
-        num_tokens: (N,) label tokens of each, without start and end.
-        count: of buckets.
-
-    Returns:
-        Buckets whose lengths are multiples of 4 and never fall.
-    """
-    order = np.argsort(num_frames, kind="stable")
-    groups = [rows for rows in np.array_split(order, count) if len(rows)]
-    frames = [_multiple_of_4(num_frames[rows].max()) for rows in groups]
-    tokens = np.maximum.accumulate([_multiple_of_4(num_tokens[rows].max() + 1) for rows in groups])
-    return [Bucket(*bucket) for bucket in zip(groups, frames, tokens.tolist(), strict=True)]
 
 
 def training_batches(
@@ -94,7 +67,7 @@ def training_batches(
             f"Received: batch_size={batch_size}."
         )
     groups = buckets(features.num_frames, np.array([len(ids) for ids in token_ids]))
-    plan = functools.lru_cache(maxsize=2)(lambda epoch: _plan(groups, batch_size, seed, epoch))
+    plan = functools.lru_cache(maxsize=2)(lambda epoch: shuffled_batches(groups, batch_size, seed, epoch))
     batches_per_epoch = len(features) // batch_size
 
     def assemble(step):
@@ -130,10 +103,7 @@ def evaluation_batches(
 
     _check(features, token_ids)
     groups = buckets(features.num_frames, np.array([len(ids) for ids in token_ids]))
-    order = np.concatenate([bucket.rows for bucket in groups])
-    shapes = np.concatenate([np.tile([[b.frames, b.tokens]], (len(b.rows), 1)) for b in groups])
-    ends = [min(first + batch_size, len(order)) for first in range(0, len(order), batch_size)]
-    plan = [Bucket(order[i * batch_size : last], *shapes[last - 1].tolist()) for i, last in enumerate(ends)]
+    plan = sorted_batches(groups, batch_size)
 
     def assemble(step):
         return _batch(features, token_ids, plan[int(step)], start, end)
@@ -196,20 +166,6 @@ def _augmented(batch, bank, seed, step):
     return {**x, "features": spec_augment(x["features"], x["num_frames"], bank, seed, step)}, y
 
 
-def _plan(groups: list[Bucket], batch_size: int, seed: int, epoch: int) -> list[Bucket]:
-    """The batches of an epoch; what a bucket has left over goes with the next longer one."""
-    rng = np.random.default_rng([seed, epoch])
-    num_rows = sum(len(bucket.rows) for bucket in groups)
-    waiting = rng.permutation(num_rows)[: num_rows % batch_size]
-    planned, left = [], np.empty(0, int)
-    for rows, frames, tokens in groups:
-        pool = np.concatenate([left, rng.permutation(np.setdiff1d(rows, waiting))])
-        whole = len(pool) // batch_size * batch_size
-        planned += [Bucket(part, frames, tokens) for part in pool[:whole].reshape(-1, batch_size)]
-        left = pool[whole:]
-    return [planned[i] for i in rng.permutation(len(planned))]
-
-
 def _batch(features: FeatureSet, token_ids: list[np.ndarray], bucket: Bucket, start: int, end: int):
     """Padded arrays: features, num_frames, tokens, y."""
     rows, frames, width = bucket
@@ -244,7 +200,3 @@ def _check(features: FeatureSet, token_ids: list[np.ndarray]) -> None:
         raise ValueError(f"`token_ids` must be one array for each of {len(features)} utterances. Got {len(token_ids)}.")
     if bad := too_long(features, token_ids):
         raise ValueError(next(iter(bad.values())))
-
-
-def _multiple_of_4(number: int) -> int:
-    return int(-(-number // REDUCTION) * REDUCTION)

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from demos.kit.cli import optional
-from demos.speech import features
 from demos.speech.corpora.base import CACHE_VARIABLE, Corpus, cache_directory
+from demos.speech.sound import features
 
 PART = 256  # utterances
 NORMALISATIONS = ("utterance", "corpus")

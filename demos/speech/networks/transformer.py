@@ -1,63 +1,10 @@
 """A transformer recogniser, whose decoder keeps keys and values while searching."""
 
-from typing import Any
-
 import keras
 from keras import layers, ops
 
-from demos.speech.layers import Attention, Encoded, Recogniser, positions
-
-
-@keras.saving.register_keras_serializable(package="keras_ls.demos")
-class Block(layers.Layer):
-    """Self-attention, attention to a memory where there is one, and two dense layers, each added to its input.
-
-    Normalisation comes first in each (Xiong et al. 2020), which trains without long warm-up.
-    """
-
-    def __init__(self, units: int, heads: int, dropout: float, with_memory: bool = False, **kwargs):
-        super().__init__(**kwargs)
-        self.units, self.with_memory = units, with_memory
-        policy = self.dtype_policy
-        self.self_attention = Attention(units, units, units, heads, dtype=policy)
-        self.cross_attention: Any = Attention(units, units, units, heads, dtype=policy) if with_memory else None
-        self.hidden = layers.Dense(4 * units, activation="relu", dtype=policy)
-        self.output_projection = layers.Dense(units, dtype=policy)
-        self.self_norm, self.hidden_norm = (layers.LayerNormalization(dtype=policy) for _ in range(2))
-        self.cross_norm: Any = layers.LayerNormalization(dtype=policy) if with_memory else None
-        self.dropout = layers.Dropout(dropout, dtype=policy)
-
-    def build(self, input_shape=None):
-        """Makes the weights."""
-        for attention in (self.self_attention, self.cross_attention):
-            if attention is not None:
-                attention.build()
-        self.hidden.build((None, None, self.units))
-        self.output_projection.build((None, None, 4 * self.units))
-        for norm in (self.self_norm, self.hidden_norm, self.cross_norm):
-            if norm is not None:
-                norm.build((None, None, self.units))
-
-    def remember_own(self, x):
-        """Keys and values of inputs (B, Q, units) for self-attention."""
-        return self.self_attention.remember(self.self_norm(x))
-
-    def call(self, x, keys, values, mask, memory=None, training=False):
-        """(B, Q, units) to the same, looking at `keys` and `values` where `mask` (B or 1, Q or 1, S) is true.
-
-        Returns:
-            The outputs, and the weights of the attention to `memory`, None without one.
-        """
-        own, weights = self.self_attention(self.self_norm(x), keys, values, mask)
-        x = x + self.dropout(own, training=training)
-        if self.cross_attention is not None:
-            shape = ops.shape(x)
-            # In a search the W hypotheses of an utterance are queries side by side of one memory.
-            queries = ops.reshape(self.cross_norm(x), (ops.shape(memory[0])[0], -1, self.units))
-            context, weights = self.cross_attention(queries, *memory)
-            x = x + self.dropout(ops.reshape(context, shape), training=training)
-        hidden = self.output_projection(self.dropout(self.hidden(self.hidden_norm(x)), training=training))
-        return x + self.dropout(hidden, training=training), weights
+from demos.sequence.attention import Block, positions
+from demos.speech.networks.recogniser import Encoded, Recogniser
 
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")

@@ -14,11 +14,16 @@ import numpy as np
 
 from demos.kit import checkpoints, cli, records
 from demos.kit.runs import device, open_run, provenance
-from demos.speech import arguments, corpora, evaluation, feature_cache, features, tokens, training
-from demos.speech.batches import too_long, training_batches
-from demos.speech.evaluation import Split
-from demos.speech.layers import Recogniser
-from demos.speech.search import Searcher
+from demos.sequence import tokenizers
+from demos.sequence.search import Searcher
+from demos.speech import corpora
+from demos.speech.analysis import arguments, evaluation
+from demos.speech.analysis.evaluation import Utterances
+from demos.speech.corpora import feature_cache
+from demos.speech.corpora.batches import too_long, training_batches
+from demos.speech.networks import training
+from demos.speech.networks.recogniser import Recogniser, encoded_lengths
+from demos.speech.sound import features
 
 # What may change when a run is resumed: it says what to run or show, not how a model is trained.
 FREE_SETTINGS = {
@@ -52,14 +57,14 @@ class Data:
     """
 
     name: str
-    splits: dict[str, Split]
-    tokens: tokens.Tokens
+    splits: dict[str, Utterances]
+    tokens: tokenizers.Tokens
     fingerprint: str
 
     @property
-    def max_frames(self) -> int:
-        """Of the longest utterance that is measured on."""
-        return int(max(self.splits[name].features.num_frames.max() for name in ("dev", "test")))
+    def max_tokens(self) -> int:
+        """The most that are searched for in an utterance that is measured on."""
+        return encoded_lengths(max(self.splits[name].features.num_frames.max() for name in ("dev", "test")))
 
     @property
     def skipped(self) -> dict[str, list[str]]:
@@ -142,7 +147,9 @@ def prepare(options: argparse.Namespace) -> Experiment:
     return Experiment(options, data, settled, out, settings)
 
 
-def load_data(options: argparse.Namespace, known: tokens.Tokens | None = None, fingerprint: str | None = None) -> Data:
+def load_data(
+    options: argparse.Namespace, known: tokenizers.Tokens | None = None, fingerprint: str | None = None
+) -> Data:
     """The corpus of the command line: its features, and its transcripts as tokens.
 
     Args:
@@ -164,12 +171,12 @@ def load_data(options: argparse.Namespace, known: tokens.Tokens | None = None, f
         for split in corpora.SPLITS
     }
     if known is None:
-        known = tokens.learn(options.tokens, found["train"].transcripts, options.vocabulary_size)
+        known = tokenizers.learn(options.tokens, found["train"].transcripts, options.vocabulary_size)
     splits = {name: make_split(known, split, options.skip_bad) for name, split in found.items()}
     return Data(corpus.name, splits, known, corpus.fingerprint())
 
 
-def make_split(known: tokens.Tokens, found: feature_cache.FeatureSet, skip_bad: bool) -> Split:
+def make_split(known: tokenizers.Tokens, found: feature_cache.FeatureSet, skip_bad: bool) -> Utterances:
     """A split without utterances of unknown characters, or with more tokens than their audio allows.
 
     Raises:
@@ -180,12 +187,12 @@ def make_split(known: tokens.Tokens, found: feature_cache.FeatureSet, skip_bad: 
     for i, transcript in enumerate(found.transcripts):
         try:
             ids.append(known.encode(transcript))
-        except tokens.UnknownCharacter as error:
+        except tokenizers.UnknownCharacter as error:
             ids.append(np.empty(0, "int32"))
             bad[i] = f"{found.keys[i]}: {error}."
     bad.update(too_long(found, ids))
     kept = [row for i, row in enumerate(ids) if i not in bad]
-    return Split(found.without(bad, skip_bad), kept)
+    return Utterances(found.without(bad, skip_bad), kept)
 
 
 def directory(out: pathlib.Path, alpha: float, seed: int) -> pathlib.Path:
@@ -212,14 +219,14 @@ def train_and_evaluate(experiment: Experiment, alpha: float, seed: int, watch: W
     keras.utils.set_random_seed(seed)
     train = data.splits["train"]
     model = training.build(recipe, data.tokens.size, options.precision)
-    labels = np.concatenate([np.append(ids, tokens.END) for ids in train.token_ids])
+    labels = np.concatenate([np.append(ids, tokenizers.END) for ids in train.token_ids])
     objective = training.make_objective(
         model, recipe, alpha, labels, options.steps_per_execution, options.jit_compile == "yes"
     )
     batches = functools.partial(
         training_batches, train.features, train.token_ids, recipe.batch_size, seed, augment=options.augment
     )
-    searcher = Searcher(model, data.tokens, data.max_frames)
+    searcher = Searcher(model, data.tokens, data.max_tokens)
     callbacks = (watch(experiment, searcher, folder),)
     history = checkpoints.fit(
         objective,
@@ -305,9 +312,9 @@ def read_settings(out: pathlib.Path) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(parser.parse_args([])), **records.read_json(out / "settings.json")})
 
 
-def read_tokens(out: pathlib.Path) -> tokens.Tokens:
+def read_tokens(out: pathlib.Path) -> tokenizers.Tokens:
     """The tokens of a run."""
-    return tokens.from_json(records.read_json(out / "tokens.json"))
+    return tokenizers.from_json(records.read_json(out / "tokens.json"))
 
 
 def describe_features(train: feature_cache.FeatureSet) -> dict[str, Any]:

@@ -5,9 +5,11 @@ import dataclasses
 from typing import Any
 
 from demos.kit import values
-from demos.speech import corpora, feature_cache, tokens
-from demos.speech.search import LENGTH_PENALTY
-from demos.speech.training import SMOOTHING_KINDS, Recipe
+from demos.sequence import tokenizers
+from demos.sequence.options import LENGTH_PENALTY, SMOOTHING_KINDS
+from demos.speech import corpora
+from demos.speech.corpora import feature_cache
+from demos.speech.networks.training import Recipe
 
 MODELS = ("lstm", "transformer")
 # What --quick stands for, where nothing else was given.
@@ -71,7 +73,7 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("tokens, features and network").add_argument
-    add("--tokens", choices=tokens.KINDS, default="characters", help="(default: characters)")
+    add("--tokens", choices=tokenizers.KINDS, default="characters", help="(default: characters)")
     add("--vocabulary-size", type=values.count, default=500, metavar="N", help="the most subword tokens (default: 500)")
     add(
         "--normalisation",

@@ -3,7 +3,8 @@
 import keras
 from keras import layers, ops
 
-from demos.speech.layers import Attention, Encoded, Recogniser
+from demos.sequence.attention import Attention
+from demos.speech.networks.recogniser import Encoded, Recogniser
 
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")

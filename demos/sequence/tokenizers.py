@@ -1,4 +1,4 @@
-"""Transcripts as sequences of token ids: characters, or pieces of words learned from the training transcripts."""
+"""Texts as sequences of token ids: characters, or pieces of words learned from the training texts."""
 
 import base64
 import io
@@ -11,17 +11,18 @@ from demos.kit import cli
 
 KINDS = ("characters", "subword")
 START, END = 0, 1
+IGNORED = -1  # in labels, past the end token
 
 
 class UnknownCharacter(ValueError):
-    """A transcript holds a character that the training transcripts do not."""
+    """A text holds a character that the training texts do not."""
 
 
 class Characters:
-    """One token a character: ids 2, 3, … in the order of their code points.
+    """One token per character: ids 2, 3, … in the order of their code points.
 
     Attributes:
-        size: number of ids, the start token (0) and the end token (1) included.
+        size: The number of ids, the start token (0) and the end token (1) included.
 
     Example:
         >>> tokens = Characters.learn(["ab", "a c"])
@@ -37,15 +38,15 @@ class Characters:
         self._ids = {character: i for i, character in enumerate(characters, start=2)}
 
     @classmethod
-    def learn(cls, transcripts: Sequence[str]) -> "Characters":
-        """The characters of the training transcripts."""
-        return cls("".join(sorted(set("".join(transcripts)))))
+    def learn(cls, texts: Sequence[str]) -> "Characters":
+        """The characters of the training texts."""
+        return cls("".join(sorted(set("".join(texts)))))
 
     def encode(self, text: str) -> np.ndarray:
         """The ids of a text, int32, without start and end token.
 
         Raises:
-            UnknownCharacter: for a character that was not in the training transcripts.
+            UnknownCharacter: If a character was not in the training texts.
         """
         unknown = sorted(set(text) - set(self._ids))
         if unknown:
@@ -65,7 +66,7 @@ class Subwords:
     """Pieces of words by SentencePiece's unigram model; id 2 is a character never seen, which `encode` refuses.
 
     Attributes:
-        size: number of ids, the start token (0) and the end token (1) included.
+        size: The number of ids, the start token (0) and the end token (1) included.
 
     Reference:
         Kudo and Richardson 2018.
@@ -78,18 +79,18 @@ class Subwords:
         self.size = self._processor.vocab_size()
 
     @classmethod
-    def learn(cls, transcripts: Sequence[str], size: int) -> "Subwords":
-        """Learns at most `size` pieces, fewer where the transcripts do not have as many.
+    def learn(cls, texts: Sequence[str], size: int) -> "Subwords":
+        """Learns at most `size` pieces, fewer if the texts do not have as many.
 
         Raises:
-            ValueError: where `size` leaves no room for the characters of the transcripts.
+            ValueError: If `size` leaves no room for the characters of the texts.
         """
-        least = len(set("".join(transcripts)) - {" "}) + 4
+        least = len(set("".join(texts)) - {" "}) + 4
         if size < least:
-            raise ValueError(f"--vocabulary-size must be at least {least} for these transcripts. Received: {size}.")
+            raise ValueError(f"--vocabulary-size must be at least {least} for these texts. Received: {size}.")
         file = io.BytesIO()
         _sentencepiece().SentencePieceTrainer.train(
-            sentence_iterator=iter(transcripts),
+            sentence_iterator=iter(texts),
             model_writer=file,
             vocab_size=size,
             hard_vocab_limit=False,
@@ -106,7 +107,7 @@ class Subwords:
         """The ids of a text, int32, without start and end token.
 
         Raises:
-            UnknownCharacter: for a character that was not in the training transcripts.
+            UnknownCharacter: If a character was not in the training texts.
         """
         ids = np.array(self._processor.encode(text), "int32")
         if (ids == 2).any():
@@ -127,9 +128,9 @@ class Subwords:
 Tokens = Characters | Subwords
 
 
-def learn(kind: str, transcripts: Sequence[str], size: int) -> Tokens:
-    """The tokens of the training transcripts, by a kind of `KINDS`; `size` is the most for subwords."""
-    return Characters.learn(transcripts) if kind == "characters" else Subwords.learn(transcripts, size)
+def learn(kind: str, texts: Sequence[str], size: int) -> Tokens:
+    """The tokens of the training texts, by a kind of `KINDS`; `size` is the most for subwords."""
+    return Characters.learn(texts) if kind == "characters" else Subwords.learn(texts, size)
 
 
 def from_json(value: dict[str, Any]) -> Tokens:
@@ -140,7 +141,7 @@ def from_json(value: dict[str, Any]) -> Tokens:
 
 
 def _unknown(characters: Sequence[str]) -> str:
-    return f"it has characters that no training transcript has: {' '.join(map(repr, characters))}"
+    return f"it has characters that no training text has: {' '.join(map(repr, characters))}"
 
 
 def _sentencepiece():

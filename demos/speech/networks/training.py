@@ -9,17 +9,12 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-import keras_ls
 from demos.kit.epochs import epoch_length
-from demos.speech.batches import IGNORED
-from demos.speech.layers import Recogniser, encoded_lengths
-from demos.speech.lstm import LSTMRecogniser
-from demos.speech.tokens import END, START
-from demos.speech.transformer import TransformerRecogniser
-
-SMOOTHING_KINDS = ("uniform", "unigram", "neighbourhood")
-# Shares of α that the tokens at distance 1 and 2 get together, on both sides.
-NEIGHBOURHOOD = (0.7, 0.3)
+from demos.sequence.objective import token_loss
+from demos.sequence.tokenizers import END, IGNORED, START
+from demos.speech.networks.lstm import LSTMRecogniser
+from demos.speech.networks.recogniser import Recogniser, encoded_lengths
+from demos.speech.networks.transformer import TransformerRecogniser
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Recipe:
         learning_rate: of Adam after warm-up; it falls to 0 along a cosine.
         warmup_steps: in which the rate rises from 0.
         clipnorm: bound on the norm of the whole gradient; 0 has none.
-        smoothing_kind: where the mass α goes, one of `SMOOTHING_KINDS`.
+        smoothing_kind: where the mass α goes, one of `demos.sequence.options.SMOOTHING_KINDS`.
         ctc_weight: factor on the CTC loss of the encoder, which is added.
         model: "lstm" or "transformer".
         units: width of the layers.
@@ -81,37 +76,6 @@ def build(recipe: Recipe, vocabulary_size: int, precision: str = "float32") -> R
     if recipe.model == "lstm":
         return LSTMRecogniser(vocabulary_size, **common)
     return TransformerRecogniser(vocabulary_size, decoder_layers=recipe.decoder_layers, heads=recipe.heads, **common)
-
-
-def token_loss(
-    kind: str, label_smoothing: float, vocabulary_size: int, labels: np.ndarray | None = None
-) -> Callable[[Any, Any], Any]:
-    """The mean cross-entropy of the next tokens, in nats, against smoothed targets.
-
-    Args:
-        kind: one of `SMOOTHING_KINDS`: α spread over all tokens alike, by how often they occur, or over the tokens
-            before and after in the transcript.
-        label_smoothing: α.
-        vocabulary_size: V.
-        labels: all training labels, end tokens included, for "unigram".
-
-    Returns:
-        A function of labels (B, U), −1 where there is none, and logits (B, U, V).
-    """
-    if kind != "neighbourhood":
-        prior = None if kind == "uniform" else keras_ls.label_frequencies(labels, vocabulary_size)
-        return keras_ls.SmoothedSparseCategoricalCrossentropy(
-            label_smoothing, prior, from_logits=True, ignore_class=IGNORED
-        )
-    weights = [share * label_smoothing for share in NEIGHBOURHOOD]
-
-    def loss(labels, logits):
-        targets = keras_ls.neighbourhood_smoothed_targets(labels, vocabulary_size, weights, ignore_class=IGNORED)
-        losses = keras_ls.smoothed_categorical_crossentropy(targets, logits, 0.0, from_logits=True)
-        counts = ops.cast(labels != IGNORED, losses.dtype)
-        return ops.sum(losses * counts) / ops.sum(counts)
-
-    return loss
 
 
 def ctc_loss(labels, logits, num_outputs, xla=False):

@@ -10,9 +10,10 @@ import warnings
 import numpy as np
 
 from demos.kit.cli import optional
-from demos.speech.audio import MIN_SAMPLES, SAMPLE_RATE
+from demos.speech.sound.audio import MIN_SAMPLES, SAMPLE_RATE
 
 NUM_MELS = 80
+REDUCTION = 4  # frames that a recogniser makes one
 WINDOW, HOP, FFT = 400, 160, 512
 LOWEST, HIGHEST = 20.0, 8000.0
 # 60 dB below a loud voice. Further down, single precision would decide what the features are.

@@ -1,0 +1,21 @@
+"""Options that demos with sequences share; nothing heavy is imported for them."""
+
+from typing import Any
+
+from demos.kit import values
+from demos.kit.options import option
+
+SMOOTHING_KINDS = ("uniform", "unigram", "neighbourhood")
+# Beams compare the mean log p per token. Sums favour short texts, and smoothed models, whose best text loses α of every
+# token, end at once.
+LENGTH_PENALTY = 1.0
+
+
+def beam_width(help: str) -> Any:
+    """The option that says how many hypotheses a search keeps."""
+    return option(8, help, values.count, metavar="W")
+
+
+def length_penalty(help: str) -> Any:
+    """The option that says how hypotheses of different lengths compare."""
+    return option(LENGTH_PENALTY, help, values.not_negative)

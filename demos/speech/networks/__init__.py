@@ -1,0 +1,1 @@
+"""The recognisers, and what they are trained for."""

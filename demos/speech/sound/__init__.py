@@ -1,0 +1,1 @@
+"""Waveforms: read from files, spoken by a synthesiser, mixed with noise, turned into features."""
