@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 from harness import BACKEND
 
+from demos import redraw
 from demos.kit import checkpoints
+from demos.sequence import tokenizers
 from demos.speech import beam_search, train, transcribe
-from demos.speech.analysis import arguments, evaluation, runs
+from demos.speech.analysis import earlier, evaluation
 from demos.speech.corpora import feature_cache
+from demos.speech.networks import recipe
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 for package in ("soundfile", "librosa", "jiwer", "tensorflow_io"):
@@ -82,28 +84,36 @@ def refused(capsys, main, *given):
     return lines[0]
 
 
+def check_redraw(results, again):
+    """The pictures of a file of results can be drawn again, from it alone."""
+    assert redraw.main([str(results), "--out", str(again)]) == 0
+    for name in json.loads(results.read_text())["pictures"]:
+        assert (again / name).read_bytes() == (results.parent / name).read_bytes()
+
+
 def numbers(results):
     """What a run must reproduce, as an array."""
-    return np.array([[one[name] for name in evaluation.MEASURES] for one in results["runs"]], "float64")
+    return np.array([[one[name] for name in evaluation.MEASURES] for one in results["trials"]], "float64")
 
 
 class TestTrain:
-    def test_what_it_writes(self, trained):
+    def test_what_it_writes(self, trained, tmp_path):
+        check_redraw(trained / "results.json", tmp_path)
         results = json.loads((trained / "results.json").read_text())
-        assert [(one["label_smoothing"], one["seed"]) for one in results["runs"]] == [(0, 0), (0.1, 0)]
+        assert [(one["label_smoothing"], one["seed"]) for one in results["trials"]] == [(0, 0), (0.1, 0)]
         assert results["settings"]["steps"] == 4
         assert results["settings"]["utterances"] == {"train": 12, "dev": 4, "test": 5}
         assert results["best_on_dev"] in (0, 0.1)
-        for one in results["runs"]:
+        for one in results["trials"]:
             assert np.isfinite([one[name] for name in evaluation.MEASURES]).all()
             assert len(one["examples"]) == 5
             assert one["history"][-1]["epoch"] * results["settings"]["steps_per_epoch"] == 4
             assert {"loss", "ctc_loss", "val_ece", "val_wer"} <= set(one["history"][-1])
             assert one["parameters"] > 0
-            folder = runs.directory(trained, one["label_smoothing"], one["seed"])
+            folder = trained / earlier.name(one["label_smoothing"], one["seed"])
             assert not list(folder.glob("checkpoint*"))
         assert (trained / "reliability.png").stat().st_size > 1000
-        assert runs.read_features(trained)[0].shape == (2, 80)
+        assert earlier.read_features(trained)[0].shape == (2, 80)
 
     def test_tensorboard(self, trained):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -137,8 +147,9 @@ class TestTrain:
             pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
         results = run(tmp_path / "out", "--label-smoothing", "0.1", *more)
         assert np.isfinite(numbers(results)).all()
-        (trained,) = runs.trained_models(tmp_path / "out")
-        assert trained.load().vocabulary_size == runs.read_tokens(tmp_path / "out").size
+        (trained,) = earlier.trained_networks(tmp_path / "out")
+        known = tokenizers.read(tmp_path / "out" / "tokens.json")
+        assert trained.load(known).vocabulary_size == known.size
 
     @pytest.mark.slow
     def test_a_killed_run_ends_as_one_that_was_not(self, run, tmp_path, monkeypatch, capsys):
@@ -162,7 +173,7 @@ class TestTrain:
         np.testing.assert_allclose(numbers(resumed), numbers(whole), rtol=1e-3, atol=1e-4)
         more = run(tmp_path / "killed", "--resume", "--label-smoothing", "0.1", "--seeds", "1", "0")
         assert len(saved) == 5 + 2
-        assert more["runs"][1] == resumed["runs"][1]
+        assert more["trials"][1] == resumed["trials"][1]
 
     @pytest.mark.parametrize(
         ("more", "message"),
@@ -207,14 +218,14 @@ class TestTrain:
         assert 'pip install -e ".[speech]"' in line
 
     def test_quick_fills_in_what_was_not_given(self):
-        options = train.make_parser().parse_args(["--quick", "--steps", "7"])
-        arguments.settle(options)
+        options = train.COMMAND.choose(["--quick", "--steps", "7"])
+        recipe.settle(options)
         assert options.steps == 7
-        assert options.train_sentences == arguments.QUICK["train_sentences"]
+        assert options.train_sentences == recipe.QUICK["train_sentences"]
 
-        options = train.make_parser().parse_args(["--quick", "--corpus", "manifest"])
-        arguments.settle(options)
-        assert (options.train_sentences, options.steps) == (None, arguments.QUICK["steps"])
+        options = train.COMMAND.choose(["--quick", "--corpus", "manifest"])
+        recipe.settle(options)
+        assert (options.train_sentences, options.steps) == (None, recipe.QUICK["steps"])
 
     def test_divergence_in_the_last_step(self, corpus, tmp_path, capsys):
         where = ["--data-dir", str(corpus / "all.csv"), "--cache-dir", str(corpus / "cache"), "--out", str(tmp_path)]
@@ -248,9 +259,9 @@ class TestTrain:
         assert "--resume" in capsys.readouterr().err
 
     def test_longer_corpora_are_trained_for_longer(self):
-        options = train.make_parser().parse_args([])
-        assert arguments.make_recipe(options, 3000).steps == arguments.SHORTEST_TRAINING
-        assert arguments.make_recipe(options, 64_000).steps == arguments.PASSES * 2000
+        options = train.COMMAND.choose([])
+        assert recipe.choose(options, 3000).steps == recipe.SHORTEST_TRAINING
+        assert recipe.choose(options, 64_000).steps == recipe.PASSES * 2000
 
 
 class TestBeamSearch:
@@ -261,13 +272,15 @@ class TestBeamSearch:
         assert beam_search.main([*where, *self.ARGUMENTS]) == 0
         report = json.loads((tmp_path / "beam_search.json").read_text())
         results = json.loads((trained / "results.json").read_text())
-        for sweep, one in zip(report["models"], results["runs"], strict=True):
+        for sweep, one in zip(report["trials"], results["trials"], strict=True):
             assert sweep["temperature"]["temperature"] == [1, 2]
             assert sweep["temperature"]["ece"][0] == pytest.approx(one["ece"], rel=1e-4)
             assert sweep["temperature"]["nll"][0] == pytest.approx(one["nll"], rel=1e-4)
             assert sweep["beam_width"]["beam_width"] == [1, 3]
             assert sweep["beam_width"]["wer"][0] == pytest.approx(one["greedy_wer"])
             assert sweep["beam_width"]["cer"][0] == pytest.approx(one["greedy_cer"])
+        assert (tmp_path / "temperature.png").read_bytes() != (tmp_path / "beam_width.png").read_bytes()
+        check_redraw(tmp_path / "beam_search.json", tmp_path / "again")
         assert (tmp_path / "temperature.png").stat().st_size > 1000
         assert (tmp_path / "beam_width.png").stat().st_size > 1000
         assert "hard targets: WER %" in capsys.readouterr().out
@@ -289,8 +302,9 @@ class TestBeamSearch:
         assert "all.csv" in line
 
     def test_a_run_from_before_an_option(self, trained, tmp_path):
+        shutil.copy(trained / "features.json", tmp_path)
         (tmp_path / "settings.json").write_text((trained / "settings.json").read_text().replace('"snr"', '"old"'))
-        assert runs.read_settings(tmp_path).snr is None
+        assert earlier.read_options(tmp_path).snr is None
 
 
 class TestTranscribe:
@@ -335,7 +349,7 @@ class TestTranscribe:
         )
         pieces = json.loads(capsys.readouterr().out)["pieces"]
         assert len(pieces) >= 30
-        limit = max(1, runs.read_features(trained)[1] / 100)
+        limit = max(1, earlier.read_features(trained)[1] / 100)
         assert all(piece["duration"] <= limit for piece in pieces)
         assert pieces[-1]["start"] + pieces[-1]["duration"] == pytest.approx(45, abs=0.5)
 
@@ -370,11 +384,10 @@ class TestTranscribe:
         for path in copy.glob("alpha-*/seed-*/model.keras"):
             path.write_bytes(path.read_bytes()[:1000])
         line = refused(capsys, transcribe.main, "--from", str(copy), str(tmp_path / "x.wav"))
-        assert "model.keras cannot be read" in line
+        assert "model.keras cannot be used" in line
 
 
 def test_saved_model_gives_the_numbers(trained):
-    one = runs.trained_models(trained)[0]
-    model = one.load()
-    assert isinstance(model, keras.Model)
+    one = earlier.trained_networks(trained)[0]
+    model = one.load(tokenizers.read(trained / "tokens.json"))
     assert model.count_params() == one.result["parameters"]

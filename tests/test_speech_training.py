@@ -9,23 +9,25 @@ import numpy as np
 import pytest
 from harness import BACKEND, value_and_gradient
 
-from demos.kit import checkpoints
+from demos.kit import checkpoints, measures
 from demos.sequence.evaluation import next_tokens
 from demos.sequence.monitor import pixels
 from demos.sequence.objective import token_loss
 from demos.sequence.options import SMOOTHING_KINDS
 from demos.sequence.search import Hypothesis, Searcher
 from demos.sequence.tokenizers import END, START, Characters
-from demos.speech.analysis import evaluation, pictures, runs
+from demos.speech.analysis import evaluation, pictures
+from demos.speech.analysis.data import make_split
 from demos.speech.corpora import batches
 from demos.speech.corpora.feature_cache import FeatureSet
-from demos.speech.networks import training
+from demos.speech.networks.objective import build, ctc_loss, make_objective
+from demos.speech.networks.recipe import Recipe
 from demos.speech.networks.recogniser import encoded_lengths
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 
 TOKENS = Characters("abc")
-RECIPE = training.Recipe(steps=8, steps_per_epoch=4, batch_size=4, units=16, warmup_steps=2, dropout=0.2)
+RECIPE = Recipe(steps=8, steps_per_epoch=4, batch_size=4, units=16, warmup_steps=2, dropout=0.2)
 
 
 def made_up(rng, size=24, noise=0.5):
@@ -52,7 +54,7 @@ def made_up(rng, size=24, noise=0.5):
 
 @pytest.fixture
 def split(rng):
-    return runs.make_split(TOKENS, made_up(rng), skip_bad=False)
+    return make_split(TOKENS, made_up(rng), skip_bad=False)
 
 
 def ctc_by_enumeration(labels, log_probs):
@@ -81,7 +83,7 @@ class TestCTC:
             ids = labels[labels > END]
             expected += ctc_by_enumeration(ids, row[:size].astype("float64")) / len(ids)
         value, gradient = value_and_gradient(
-            lambda z: training.ctc_loss(keras.ops.convert_to_tensor(self.LABELS), z, self.OUTPUTS, xla), logits, jit=xla
+            lambda z: ctc_loss(keras.ops.convert_to_tensor(self.LABELS), z, self.OUTPUTS, xla), logits, jit=xla
         )
         assert value == pytest.approx(expected / 4, rel=1e-4)
         assert np.isfinite(gradient).all()
@@ -93,17 +95,13 @@ class TestCTC:
     @pytest.mark.parametrize("xla", [False, True])
     def test_transcripts_that_do_not_fit_or_are_empty_count_as_0(self, rng, xla):
         labels = np.array([[1, -1, -1, -1], [2, 3, 2, 1]], "int32")
-        loss = training.ctc_loss(
-            keras.ops.convert_to_tensor(labels), self.logits(rng)[:2], np.array([5, 2], "int32"), xla
-        )
+        loss = ctc_loss(keras.ops.convert_to_tensor(labels), self.logits(rng)[:2], np.array([5, 2], "int32"), xla)
         assert float(loss) == 0
 
     def test_padding_of_the_labels_does_not_matter(self, rng):
         logits = self.logits(rng)
         wide = np.pad(self.LABELS, [(0, 0), (0, 3)], constant_values=-1)
-        a, b = (
-            float(training.ctc_loss(keras.ops.convert_to_tensor(y), logits, self.OUTPUTS)) for y in (self.LABELS, wide)
-        )
+        a, b = (float(ctc_loss(keras.ops.convert_to_tensor(y), logits, self.OUTPUTS)) for y in (self.LABELS, wide))
         assert a == pytest.approx(b, rel=1e-6)
 
 
@@ -150,7 +148,7 @@ class TestMakeObjective:
     @pytest.mark.parametrize("warmup", [0, 10])
     def test_the_rate_rises_then_falls_to_0(self, warmup):
         recipe = dataclasses.replace(RECIPE, steps=100, warmup_steps=warmup, learning_rate=1e-2)
-        objective = training.make_objective(training.build(recipe, 5), recipe, 0.0, np.array([2]))
+        objective = make_objective(build(recipe, 5), recipe, 0.0, np.array([2]))
         if warmup:
             assert self.rate(objective, 5) == pytest.approx(5e-3)
         assert self.rate(objective, warmup) == pytest.approx(1e-2)
@@ -160,14 +158,14 @@ class TestMakeObjective:
 
     def test_more_warmup_than_steps(self):
         recipe = dataclasses.replace(RECIPE, steps=1, steps_per_epoch=1, warmup_steps=100)
-        objective = training.make_objective(training.build(recipe, 5), recipe, 0.0, np.array([2]))
+        objective = make_objective(build(recipe, 5), recipe, 0.0, np.array([2]))
         assert self.rate(objective, 0) == pytest.approx(recipe.learning_rate)
 
     @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
     def test_the_loss_is_the_weighted_sum_and_ignores_padding(self, split, ctc_weight):
         recipe = dataclasses.replace(RECIPE, dropout=0.0, ctc_weight=ctc_weight)
-        model = training.build(recipe, TOKENS.size)
-        objective = training.make_objective(model, recipe, 0.1, np.array([2, 1]))
+        model = build(recipe, TOKENS.size)
+        objective = make_objective(model, recipe, 0.1, np.array([2, 1]))
         x, y, _ = next(iter(split.batches()))
         value = float(objective.compute_loss(x, y, objective(x)))
         names = {metric.name: float(metric.result()) for metric in objective.metrics}
@@ -186,9 +184,9 @@ class TestMakeObjective:
 def train(split, folder, recipe=RECIPE, alpha=0.1, callbacks=(), **arguments):
     """Trains a fresh model; returns it and its history."""
     keras.utils.set_random_seed(0)
-    model = training.build(recipe, TOKENS.size)
+    model = build(recipe, TOKENS.size)
     labels = np.concatenate(split.token_ids)
-    objective = training.make_objective(model, recipe, alpha, labels, **arguments)
+    objective = make_objective(model, recipe, alpha, labels, **arguments)
 
     def endless(first_step):
         return batches.training_batches(split.features, split.token_ids, recipe.batch_size, 0, first_step, False)
@@ -237,9 +235,9 @@ class TestTrain:
         recipe = dataclasses.replace(
             RECIPE, steps=300, steps_per_epoch=150, batch_size=16, units=32, learning_rate=5e-3, warmup_steps=20
         )
-        model, history = train(runs.make_split(TOKENS, made_up(rng, 200), skip_bad=False), tmp_path, recipe)
+        model, history = train(make_split(TOKENS, made_up(rng, 200), skip_bad=False), tmp_path, recipe)
         assert history[-1]["accuracy"] > 0.85
-        test = runs.make_split(TOKENS, made_up(rng, 16), skip_bad=False)
+        test = make_split(TOKENS, made_up(rng, 16), skip_bad=False)
         searcher = Searcher(model, TOKENS, encoded_lengths(test.features.num_frames.max()))
         result = evaluation.evaluate(searcher, split, test, beam_width=3, length_penalty=1.0)
         assert set(evaluation.MEASURES) <= set(result)
@@ -289,7 +287,7 @@ class TestEvaluation:
     def test_table(self):
         row = self.row(0.1, 0.0823)
         row["greedy_wer"] = {"mean": 0.1234, "sd": 0.01}
-        lines = evaluation.table([row], 8).splitlines()
+        lines = measures.table([row], evaluation.columns(8)).splitlines()
         assert "beam 8 WER %" in lines[0]
         assert lines[-1].split()[-1] == "8.23"
         assert "12.34 ± 1.00" in lines[-1]
@@ -298,8 +296,8 @@ class TestEvaluation:
 def test_bad_utterances_are_refused_or_skipped(rng):
     features = dataclasses.replace(made_up(rng, 4), transcripts=["ab", "xa", "abc" * 50, "c"])
     with pytest.raises(ValueError, match=r"made-up-1: .*'x'.*--skip-bad"):
-        runs.make_split(TOKENS, features, skip_bad=False)
-    split = runs.make_split(TOKENS, features, skip_bad=True)
+        make_split(TOKENS, features, skip_bad=False)
+    split = make_split(TOKENS, features, skip_bad=True)
     assert split.features.transcripts == ["ab", "c"]
     assert [len(ids) for ids in split.token_ids] == [2, 1]
     assert len(split.features.skipped) == 2

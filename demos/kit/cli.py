@@ -39,8 +39,8 @@ class Command:
     description: str  # what it shows
     epilog: str  # what the help ends with
     groups: tuple[Group, ...]  # its options
-    # The module that does it: `plan(options)` settles everything that can be wrong, `run(planned)` does the rest;
-    # `table(results)` and `figure(results)` show what results.json holds
+    # The module that does it: `plan(options)` settles everything that can be wrong, `run(planned)` does the rest (an
+    # integer that it returns is the exit status); `table(results)` and `figure(results)` show what results.json holds
     work: str
 
     def parser(self) -> Parser:
@@ -69,7 +69,7 @@ class Command:
                     importlib.import_module("tensorflow")
             return lambda: work.plan(options), work.run
 
-        return _guarded(parser, begin, hint=" The same command with --resume goes on from here.")
+        return _guarded(parser, begin)
 
 
 def execute(parser: Parser, argv: list[str] | None, plan: Callable[..., Any], run: Callable[..., Any]) -> int:
@@ -79,11 +79,12 @@ def execute(parser: Parser, argv: list[str] | None, plan: Callable[..., Any], ru
         options = parser.parse_args(argv)
         return lambda: plan(options), run
 
+    return _guarded(parser, begin)
+
+
+def _guarded(parser: Parser, begin: Callable[[], Any]) -> int:
     resumes = any(action.dest == "resume" for action in parser._actions)
-    return _guarded(parser, begin, " The same command with --resume goes on from here." if resumes else "")
-
-
-def _guarded(parser: Parser, begin: Callable[[], Any], hint: str) -> int:
+    hint = " The same command with --resume goes on from here." if resumes else ""
     replace_unprintable()
     try:
         try:
@@ -95,7 +96,7 @@ def _guarded(parser: Parser, begin: Callable[[], Any], hint: str) -> int:
                 raise
             except (ValueError, OSError, MissingExtra) as error:
                 parser.error(_one_line(error))
-            run(planned)
+            status = run(planned)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -109,7 +110,7 @@ def _guarded(parser: Parser, begin: Callable[[], Any], hint: str) -> int:
         parser.exit(130, f"\nInterrupted.{hint}\n")
     finally:
         runs.unlock()
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 @contextlib.contextmanager

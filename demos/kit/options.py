@@ -32,7 +32,7 @@ def option(
         parse: Turns the text into the value.
         affects_result: Whether results depend on it, so that a run cannot go on with another value.
         shown: The default in words, if the value does not tell.
-        flags: Names on the command line; by default the field's, with dashes.
+        flags: Names on the command line; by default the field's, with dashes. Without dashes it is positional.
         unique: Whether of equal values only the first counts.
         **argument: Further arguments of `argparse.ArgumentParser.add_argument`. By default a tuple takes one value or
             more, and a bool is a pair of flags.
@@ -71,7 +71,9 @@ class Group:
                 shown = _in_words(field.default)
             help = field.metadata["help"] + (f" (default: {shown})" if shown else "")
             argument = field.metadata["argument"]
-            group.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=help, **argument)
+            if flags[0].startswith("-"):
+                argument = {"dest": field.name, **argument}
+            group.add_argument(*flags, default=argparse.SUPPRESS, help=help, **argument)
 
 
 class Chosen(argparse.Namespace):
@@ -98,8 +100,15 @@ class Chosen(argparse.Namespace):
 
     def settings(self) -> dict[str, Any]:
         """The options that results depend on."""
+        return {name: getattr(self, name) for name, affects_result in self._names() if affects_result}
+
+    def free(self) -> set[str]:
+        """The options that may change when a run goes on."""
+        return {name for name, affects_result in self._names() if not affects_result}
+
+    def _names(self) -> list[tuple[str, bool]]:
         options = [field for group in self._groups for field in group.options()]
-        return {field.name: getattr(self, field.name) for field in options if field.metadata["affects_result"]}
+        return [(field.name, field.metadata["affects_result"]) for field in options]
 
     def defaults(self) -> dict[str, Any]:
         """What the settings of a run are that was started before they were options: the defaults of all fields."""

@@ -6,9 +6,10 @@ from typing import Any
 
 
 def save(figure: Any, paths: Iterable[pathlib.Path]) -> None:
-    """Saves a matplotlib `Figure` in the formats that the names of the files say."""
-    for path in paths:
-        figure.savefig(path, bbox_inches="tight")
+    """Saves a matplotlib `Figure`, or one for each file, in the formats that the names of the files say."""
+    paths = list(paths)
+    for path, each in zip(paths, figure if isinstance(figure, list) else [figure] * len(paths), strict=True):
+        each.savefig(path, bbox_inches="tight")
 
 
 def network_name(label_smoothing: float) -> str:

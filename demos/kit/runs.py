@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from demos.kit import pictures, records
@@ -57,11 +57,17 @@ def differences(earlier: dict[str, Any], now: dict[str, Any], defaults: dict[str
     return "; ".join(f"{name} was {then.get(name)!r}, now {now.get(name)!r}" for name in names)
 
 
-def open_run(out: pathlib.Path, settings: dict[str, Any], resume: bool, defaults: dict[str, Any] | None = None) -> Run:
+def open_run(
+    out: pathlib.Path,
+    settings: dict[str, Any],
+    resume: bool,
+    defaults: dict[str, Any] | None = None,
+    free: Collection[str] = (),
+) -> Run:
     """Takes hold of a directory until the process, or the demo, ends.
 
     With `resume`, an earlier run there must have had the same settings. Without it, an earlier run is moved aside:
-    nothing that took hours is written over.
+    nothing that took hours is written over. Settings that are `free` may differ in runs that still have them.
 
     Raises:
         ValueError: If the settings differ (the message names each difference), or another process works there.
@@ -78,7 +84,8 @@ def open_run(out: pathlib.Path, settings: dict[str, Any], resume: bool, defaults
     is_known = os.path.lexists(path)
     run = Run(out, records.to_json(settings), records.to_json(defaults or {}), is_known)
     if is_known:
-        words = differences(records.read_json(path), run.settings, run.defaults)
+        earlier = {name: value for name, value in records.read_json(path).items() if name not in free}
+        words = differences(earlier, run.settings, run.defaults)
         if words:
             raise ValueError(f"--resume needs the settings that the run was started with, {path}: {words}.")
     else:
@@ -109,25 +116,27 @@ def publish(
     table: Callable[[dict[str, Any]], str],
     figure: Callable[[dict[str, Any]], Any],
     text_file: str | None = None,
+    file: str = "results.json",
 ) -> dict[str, Any]:
-    """Writes results.json and the pictures, prints the table, and returns the results.
+    """Writes the results and the pictures, prints the table, and returns the results.
 
     Args:
         run: The run.
         results: "experiment" (the demo's module), "title", "trials", "summary", "series" and "pictures" (names of
             files), and whatever else the demo states; settings, data and provenance are added.
         table: Results to text.
-        figure: Results to the picture.
+        figure: Results to the picture, or to a list of one for each file.
         text_file: The name of a file that gets the table, too.
+        file: The name of the file that gets the results.
     """
     results = {**results, "settings": run.settings, "data": run.settings.get("data"), "provenance": provenance()}
     results = records.to_json(results)
-    records.write_json(run.out / "results.json", results)
+    records.write_json(run.out / file, results)
     if results["pictures"]:
         pictures.save(figure(results), [run.out / name for name in results["pictures"]])
     text = f"{results['title']}\n\n{table(results)}\n"
     print(f"\n{text}")
-    print(f"Results: {run.out / 'results.json'}")
+    print(f"Results: {run.out / file}")
     if text_file:
         (run.out / text_file).write_text(text, encoding="utf-8")
     for name in results["pictures"]:

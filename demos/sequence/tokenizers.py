@@ -2,14 +2,18 @@
 
 import base64
 import io
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from demos.kit import cli
+from demos.kit import cli, records
+from demos.kit.errors import DamagedFile
 
 KINDS = ("characters", "subword")
+# What `to_json` gives, as `records.read_json` takes it.
+FIELDS = ({"kind": str, "characters": str}, {"kind": str, "model": str})
 START, END = 0, 1
 IGNORED = -1  # in labels, past the end token
 
@@ -137,7 +141,21 @@ def from_json(value: dict[str, Any]) -> Tokens:
     """The tokens that `to_json` described."""
     if value["kind"] == "characters":
         return Characters(value["characters"])
-    return Subwords(base64.b64decode(value["model"]))
+    return Subwords(base64.b64decode(value["model"], validate=True))
+
+
+def read(path: pathlib.Path) -> Tokens:
+    """The tokens in a JSON file of a run.
+
+    Raises:
+        ValueError: If there is no such file.
+        demos.kit.errors.DamagedFile: If it holds anything else.
+    """
+    value = records.read_json(path, FIELDS)
+    try:
+        return from_json(value)
+    except (KeyError, ValueError, RuntimeError) as error:  # of base64, or of SentencePiece
+        raise DamagedFile(f"{path} is damaged: {error}.") from error
 
 
 def _unknown(characters: Sequence[str]) -> str:

@@ -4,104 +4,63 @@ Table 1 of the paper for speech: next-token accuracy, NLL and calibration, and w
 search, for each label smoothing.
 """
 
-import argparse
-import pathlib
+import dataclasses
 import sys
-import textwrap
-from typing import Any
 
-import keras
-
-import keras_ls
-from demos.kit import cli, measures, records
-from demos.kit.cli import execute
-from demos.kit.pictures import network_name
-from demos.kit.runs import provenance
-from demos.sequence.search import Searcher
-from demos.speech.analysis import arguments, evaluation, runs
-from demos.speech.analysis.evaluation import Utterances
-from demos.speech.analysis.monitor import SpeechMonitor
+from demos.kit import cli, options, values
+from demos.kit.options import Group, Machine, Output, option
+from demos.sequence.options import beam_width, length_penalty
+from demos.speech import corpora
+from demos.speech.analysis import RULE
+from demos.speech.networks.recipe import QUICK, Recipe
 
 EPILOG = f"""
-{textwrap.fill(evaluation.RULE, 110)}
+{cli.paragraph(RULE)}
 
 The default run makes its own corpus: sentences of numbers, dates, names and commands, spoken by eSpeak NG. Test
 sentences and their voices' settings are in no other split. It takes about 5 minutes on two cores.
 """
-MONITORED_UTTERANCES = 48
-LOOKS = 5
+FITS = "hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, all the more the smoother the model"
+XLA = "XLA, which compiles each of the batches' few shapes once and keeps the LSTMs from cuDNN"
+IN_FLAGS = [f"--{name.replace('_', '-')} {value:g}" for name, value in QUICK.items() if name != "augment"]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
-    return execute(make_parser(), argv, runs.prepare, run)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is compared."""
 
-
-def make_parser() -> cli.Parser:
-    """The command line."""
-    parser = cli.Parser(
-        prog="python -m demos.speech.train",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    label_smoothing: tuple[float, ...] = options.label_smoothing(0.0, 0.1)
+    seeds: tuple[int, ...] = option(
+        (0,), "one network each", values.seed, affects_result=False, unique=True, flags=("--seeds", "--seed")
     )
-    arguments.add_arguments(parser)
-    return parser
+    beam_width: int = beam_width("of the search that is not greedy")
+    length_penalty: float = length_penalty(FITS)
+    quick: bool = option(
+        False,
+        f"show in about 2 minutes that it works: {', '.join(IN_FLAGS)}, --no-augment",
+        affects_result=False,
+        action="store_true",
+    )
 
 
-def run(experiment: runs.Experiment) -> dict[str, Any]:
-    """Trains, evaluates and reports; returns what results.json holds."""
-    options, out = experiment.options, experiment.out
-    print(experiment.describe(), flush=True)
-    results = [
-        runs.train_and_evaluate(experiment, alpha, seed, monitor)
-        for seed in options.seeds
-        for alpha in options.label_smoothing
-    ]
-    summary = evaluation.summarize(results)
-    best = evaluation.best_on_dev(summary)
-    report = {
-        "settings": experiment.settings,
-        "label_smoothing": options.label_smoothing,
-        "seeds": options.seeds,
-        "evaluation": evaluation.RULE,
-        "skipped": experiment.data.skipped,
-        "best_on_dev": best,
-        **provenance(),
-        "summary": summary,
-        "runs": results,
-    }
-    records.write_json(out / "results.json", report)
-    draw(results, out / "reliability.png", experiment.title())
-    spread = " (mean ± s.d.)" if len(options.seeds) > 1 else ""
-    print(f"\n{experiment.title()}{spread}\n\n{evaluation.table(summary, options.beam_width)}\n")
-    if len(summary) > 1:
-        print(f"Lowest WER on the development split: α = {best:g}.")
-    print(f"Results: {out / 'results.json'}\nReliability diagrams: {out / 'reliability.png'}")
-    print(f"tensorboard --logdir {out}", flush=True)
-    return report
+@dataclasses.dataclass(frozen=True)
+class Computing(Machine):
+    """How the networks are computed."""
+
+    jit_compile: str = option("no", XLA, affects_result=False, choices=("yes", "no"))
 
 
-def monitor(experiment: runs.Experiment, searcher: Searcher, folder: pathlib.Path) -> keras.callbacks.Callback:
-    """Looks at some of the development split a few times in a training."""
-    dev, epochs = experiment.data.splits["dev"], experiment.recipe.epochs
-    beyond = {i: "" for i in range(MONITORED_UTTERANCES, len(dev.features))}
-    some = Utterances(dev.features.without(beyond, skip_bad=True), dev.token_ids[:MONITORED_UTTERANCES])
-    return SpeechMonitor(searcher, some, folder, epochs, max(1, epochs // LOOKS), "wer")
-
-
-def draw(results: list[dict[str, Any]], path: pathlib.Path, title: str) -> None:
-    """Draws the reliability of next-token predictions, over all seeds, before and after temperature scaling."""
-    curves = {}
-    for alpha, group in measures.by_smoothing(results).items():
-        name = network_name(alpha)
-        curves[name] = measures.pool(result["curve"] for result in group)
-        if alpha == 0:
-            curves[f"{name}, scaled"] = measures.pool(result["curve_scaled"] for result in group)
-    axes = keras_ls.reliability_diagram(curves)
-    axes.set_title(title)
-    axes.figure.savefig(path, bbox_inches="tight")
-
+GROUPS = (
+    Group("corpus", corpora.Options),
+    Group("what to compare", Options),
+    Group("tokens and features", corpora.Representation),
+    Group("network and training", Recipe, settled_later=True),
+    Group("running", Computing),
+    Group("features on disk", corpora.Storage),
+    Group("output", Output, shown={"out": "runs/speech/CORPUS-MODEL"}),
+)
+COMMAND = cli.Command("demos.speech.train", __doc__ or "", EPILOG, GROUPS, "demos.speech.analysis.training")
+main = COMMAND.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,18 +8,12 @@ from demos.kit import cli, measures
 from demos.kit.measures import Column
 from demos.sequence.evaluation import Split, evaluate_tokens
 from demos.sequence.search import Searcher
+from demos.speech.analysis import PACKAGES
 from demos.speech.corpora.batches import evaluation_batches
 from demos.speech.corpora.feature_cache import FeatureSet
 
 BATCH_SIZE = 32
 EXAMPLES = 10
-# The rule that --help and results.json state.
-RULE = (
-    "Token accuracy, NLL (nats) and ECE (15 bins) are of the next token given the correct ones before it, the end "
-    "token included. The temperature is fitted on the development split. WER and CER are of whole texts, found by beam "
-    "search at temperature 1: greedily (width 1), and with --beam-width and --length-penalty. All are of the test "
-    "split, except those called dev."
-)
 MEASURES = (
     "token_accuracy",
     "nll",
@@ -36,6 +30,9 @@ MEASURES = (
     "dev_greedy_wer",
     "dev_beam_wer",
 )
+CURVES = ("curve", "curve_scaled")
+# What `evaluate` gives, as `records.read_json` takes it.
+FIELDS = {**dict.fromkeys(MEASURES, float), **dict.fromkeys(CURVES, measures.CURVE), "examples": [dict]}
 
 
 class Utterances(Split):
@@ -56,7 +53,7 @@ class Utterances(Split):
 
     def error_rates(self, texts: list[str]) -> dict[str, float]:
         """WER and CER of texts, one per utterance: edits by reference words, and characters, over all utterances."""
-        jiwer = cli.optional("jiwer", "Word error rates", extra="speech")
+        jiwer = cli.optional("jiwer", PACKAGES["jiwer"], extra="speech")
         references = list(self.references)
         return {"wer": jiwer.wer(references, texts), "cer": jiwer.cer(references, texts)}
 
@@ -89,14 +86,9 @@ def evaluate(
     }
 
 
-def summarize(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and sample standard deviation (None for one) over the seeds, for each label smoothing."""
-    return measures.summarize(results, MEASURES)
-
-
-def table(summary: list[dict[str, Any]], beam_width: int) -> str:
-    """The summary as a table of text, one row for each label smoothing; rates in percent."""
-    columns = (
+def columns(beam_width: int) -> tuple[Column, ...]:
+    """The columns of the table of a run; rates in percent."""
+    return (
         Column("tokens %", "token_accuracy", 2, 100),
         Column("NLL", "nll", 4),
         Column("ECE", "ece", 4),
@@ -108,7 +100,6 @@ def table(summary: list[dict[str, Any]], beam_width: int) -> str:
         Column("CER %", "beam_cer", 2, 100),
         Column("dev WER %", "dev_beam_wer", 2, 100),
     )
-    return measures.table(summary, columns)
 
 
 def best_on_dev(summary: list[dict[str, Any]]) -> float:

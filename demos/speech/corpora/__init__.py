@@ -1,13 +1,16 @@
 """The corpora that the demo learns from: made, downloaded, or the user's own."""
 
-import argparse
+import dataclasses
+from typing import Any
 
-from demos.kit import values
-from demos.speech.corpora import fsdd, librispeech, manifest, speech_commands, synthetic
+from demos.kit.options import option
+from demos.kit.values import count
+from demos.sequence import tokenizers
+from demos.speech.corpora import feature_cache, fsdd, librispeech, manifest, speech_commands, synthetic
 from demos.speech.corpora.babble import WithBabble
-from demos.speech.corpora.base import DIRECTORY_VARIABLE, SPLITS, Corpus, Utterance
+from demos.speech.corpora.base import CACHE_VARIABLE, DATA_VARIABLE, SPLITS, Corpus, Utterance
 
-__all__ = ["DIRECTORY_VARIABLE", "MADE", "NAMES", "SPLITS", "Corpus", "Utterance", "add_arguments", "load"]
+__all__ = ["MADE", "NAMES", "SPLITS", "Corpus", "Options", "Representation", "Storage", "Utterance", "load"]
 
 FILES = {"librispeech": librispeech, "speech_commands": speech_commands, "manifest": manifest}
 # Those of as many utterances as one wants.
@@ -15,47 +18,74 @@ MADE = ("synthetic", "fsdd")
 NAMES = (*MADE, *FILES)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `load` reads, in a group "corpus"."""
-    add = parser.add_argument_group("corpus").add_argument
-    add("--corpus", choices=NAMES, default="synthetic", help="what to learn from (default: synthetic)")
-    add(
-        "--data-dir",
+def _sentences(split: str, purpose: str, rest: str = "") -> Any:
+    help = f"sentences or strings of digits to {purpose}, in corpora that are made up of them"
+    return option(None, help, count, shown=f"{synthetic.SIZES[split]}{rest}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which corpus is learned."""
+
+    corpus: str = option("synthetic", "what to learn from", choices=NAMES)
+    data_dir: str | None = option(
+        None,
+        "where the corpus lies, or its manifest file",
+        affects_result=False,
+        shown=f"${DATA_VARIABLE}, else it is downloaded",
         metavar="PATH",
-        help=f"where the corpus lies, or its manifest file (default: ${DIRECTORY_VARIABLE}, else it is downloaded)",
     )
-    add("--text", metavar="FILE", help="sentences for eSpeak NG to say, one a line (default: a grammar's)")
-    for split, what in (("train", "train on"), ("dev", "choose by"), ("test", "test on")):
-        add(
-            f"--{split}-sentences",
-            type=values.count,
-            metavar="N",
-            help=f"sentences or strings of digits to {what}, in corpora that are made up of them "
-            f"(default: {synthetic.SIZES[split]}{'; all the rest of --text' if split == 'train' else ''})",
-        )
-    add("--speaker-held-out", nargs="+", default=[], metavar="NAME", help="FSDD speakers to test on and never train on")
-    add(
-        "--recordings",
-        type=values.count,
-        metavar="N",
-        help="FSDD recordings of each digit and speaker to train on (default: all)",
+    text: str | None = option(None, "sentences for eSpeak NG to say, one a line", shown="a grammar's", metavar="FILE")
+    train_sentences: int | None = _sentences("train", "train on", "; all the rest of --text")
+    dev_sentences: int | None = _sentences("dev", "choose by")
+    test_sentences: int | None = _sentences("test", "test on")
+    speaker_held_out: tuple[str, ...] = option((), "FSDD speakers to test on and never train on", metavar="NAME")
+    recordings: int | None = option(None, "FSDD recordings of each digit and speaker to train on", count, shown="all")
+    snr: tuple[float, float] | None = option(
+        None, "mix babble under all speech, at LOW to HIGH dB", float, nargs=2, metavar=("LOW", "HIGH")
     )
-    add("--snr", nargs=2, type=float, metavar=("LOW", "HIGH"), help="mix babble under all speech, at LOW to HIGH dB")
-    add("--skip-bad", action="store_true", help="leave out utterances that cannot be used, with a count")
+    skip_bad: bool = option(False, "leave out utterances that cannot be used, with a count", action="store_true")
 
 
-def load(options: argparse.Namespace) -> Corpus:
+@dataclasses.dataclass(frozen=True)
+class Representation:
+    """What audio and text are turned into."""
+
+    tokens: str = option("characters", "what a transcript is made of", choices=tokenizers.KINDS)
+    vocabulary_size: int = option(500, "the most subword tokens", count)
+    normalisation: str = option(
+        "utterance",
+        "of each mel channel: by the utterance's own mean and s.d., or the training data's",
+        choices=feature_cache.NORMALISATIONS,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """How features are made and kept."""
+
+    workers: int = option(2, "processes that make features", count, affects_result=False)
+    cache_dir: str | None = option(
+        None,
+        "where features are kept",
+        affects_result=False,
+        shown=f"${CACHE_VARIABLE}, else ~/.cache/keras_ls",
+        metavar="DIR",
+    )
+
+
+def load(options: Any) -> Corpus:
     """The corpus that the command line names.
 
     Args:
-        options: with what `add_arguments` adds.
+        options: The options of `Options`.
 
     Raises:
-        demos.kit.errors.MissingExtra: where a package that it needs is not installed.
-        ValueError: where the corpus cannot be found or read, or options do not fit together.
+        demos.kit.errors.MissingExtra: If a package that it needs is not installed.
+        ValueError: If the corpus cannot be found or read, or options do not fit together.
     """
     sizes = options.train_sentences, options.dev_sentences, options.test_sentences
-    for given, of, option in (
+    for given, of, flag in (
         (options.text, ("synthetic",), "--text"),
         (options.speaker_held_out, ("fsdd",), "--speaker-held-out"),
         (options.recordings, ("fsdd",), "--recordings"),
@@ -63,7 +93,7 @@ def load(options: argparse.Namespace) -> Corpus:
         (options.data_dir, NAMES[1:], "--data-dir"),
     ):
         if given and options.corpus not in of:
-            raise ValueError(f"{option} is for --corpus {' or '.join(of)}. Received: --corpus {options.corpus}.")
+            raise ValueError(f"{flag} is for --corpus {' or '.join(of)}. Received: --corpus {options.corpus}.")
     corpus: Corpus
     if options.corpus == "synthetic":
         corpus = synthetic.load(options.text, *sizes)

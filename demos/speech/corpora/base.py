@@ -14,7 +14,7 @@ from demos.speech.corpora import transcripts
 from demos.speech.sound import audio
 
 SPLITS = ("train", "dev", "test")
-DIRECTORY_VARIABLE = "KERAS_LS_DATA"
+DATA_VARIABLE = "KERAS_LS_DATA"
 CACHE_VARIABLE = "KERAS_LS_CACHE"
 
 
@@ -154,9 +154,9 @@ def find(
     Raises:
         ValueError: one line that says how to get the data.
     """
-    directory = data_dir or os.environ.get(DIRECTORY_VARIABLE)
+    directory = data_dir or os.environ.get(DATA_VARIABLE)
     urls = " and ".join(archive.url for archive in archives)
-    remedy = f"unpack {urls} and name the directory by --data-dir or ${DIRECTORY_VARIABLE}"
+    remedy = f"unpack {urls} and name the directory by --data-dir or ${DATA_VARIABLE}"
     if directory:
         root = pathlib.Path(os.path.expanduser(directory))
         for candidate in (root, *(root / folder for folder in (name, *folders))):

@@ -15,12 +15,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from demos.kit.cli import optional
-from demos.speech.corpora.base import CACHE_VARIABLE, Corpus, cache_directory
+from demos.speech.corpora.base import Corpus, cache_directory
 from demos.speech.sound import features
 
 PART = 256  # utterances
 NORMALISATIONS = ("utterance", "corpus")
-DIRECTORY_VARIABLE = CACHE_VARIABLE
 VERSION = 1  # to be raised whenever features or made waveforms change
 
 

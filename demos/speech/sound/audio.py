@@ -1,11 +1,8 @@
 """Audio files as waveforms: any format, sample rate and number of channels to 16 kHz mono, checked."""
 
 import contextlib
-import os
 import pathlib
-import re
 import shutil
-import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from demos.kit.cli import optional
+from demos.speech.sound import headers
+from demos.speech.sound.headers import AudioError
 
 SAMPLE_RATE = 16_000
 MIN_SAMPLES = 400  # one window of 25 ms
@@ -21,19 +20,11 @@ RATES = (4_000, 768_000)
 BLOCK = 65_536  # samples read at a time
 SILENCE = 1e-3  # 60 dB below full scale
 FAINTEST = 1e-4  # 80 dB below full scale; what stays nearer to its mean is rounding or dither
-# Sizes from here on, in 4 bytes and in 8, stand for "unknown" in headers that were written before the samples were
-# counted.
-UNKNOWN, UNKNOWN_LONG = 0x7FFF0000, 2**40
-LONGEST_PAGE = 65_307  # bytes of an OGG page
 # How formats begin that libsndfile cannot read but ffmpeg can. Others are not tried there: some decoders find sound in
 # anything.
 FOREIGN = ((4, b"ftyp"), (0, b"\xff\xf1"), (0, b"\xff\xf9"), (0, b"\x1aE\xdf\xa3"), (0, b"0&\xb2u"), (0, b"#!AMR"))
 
 Source = str | pathlib.Path | BinaryIO
-
-
-class AudioError(ValueError):
-    """Audio that cannot be used; the message is one line that names the file."""
 
 
 def read(source: Source, name: str | None = None) -> np.ndarray:
@@ -160,10 +151,10 @@ def _blocks(source: Source, name: str) -> Iterator[tuple[np.ndarray, int]]:
             start = file.read(24)
             if not start:
                 raise AudioError(f"{name} is empty.")
-            _check_end(file, start, name)
-            if start[:4] in (b"RIFF", b"RF64") and not _wave_data(file)[1]:
+            headers.check_end(file, start, name)
+            if start[:4] in (b"RIFF", b"RF64") and not headers.wave_data(file)[1]:
                 file = stack.enter_context(_copy(file))
-                _mark_unknown(file)
+                headers.mark_unknown(file)
             file.seek(0)
         except OSError as error:
             raise AudioError(f"{name} cannot be read: {error.strerror or error}") from error
@@ -185,63 +176,6 @@ def _copy(file: BinaryIO) -> Iterator[BinaryIO]:
         yield copy
 
 
-def _check_end(file: BinaryIO, start: bytes, name: str) -> None:
-    """Refuses a file that ends before its header or its last page says, which libsndfile does not mind."""
-    end = file.seek(0, os.SEEK_END)
-    if start[:4] == b"OggS":
-        page = _last_page(file)
-        if len(page) < 27 or not page[5] & 4 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
-            raise AudioError(f"{name} is truncated: its last page is missing or incomplete.")
-    declared, unknown = 0, UNKNOWN
-    if start[:4] == b"RIFF":
-        declared = sum(_wave_data(file))
-    elif start[:4] == b"RF64":
-        declared, unknown = sum(_wave_data(file)), UNKNOWN_LONG
-    elif start[:4] == b"riff":  # W64
-        declared, unknown = int.from_bytes(start[16:24], "little"), UNKNOWN_LONG
-    elif start[:4] == b"FORM":  # AIFF; the byte that pads its last chunk is often missing
-        declared = 7 + int.from_bytes(start[4:8], "big")
-    elif start[:4] == b".snd":  # AU
-        declared = int.from_bytes(start[4:8], "big") + int.from_bytes(start[8:12], "big")
-    if end < declared < unknown:
-        raise AudioError(f"{name} is truncated: it has {end} of its {declared} bytes.")
-
-
-def _wave_data(file: BinaryIO) -> tuple[int, int]:
-    """Where the samples of a WAV or RF64 file begin, and how many bytes of them its header says there are."""
-    place, long_size = 12, None
-    file.seek(place)
-    while len(head := file.read(8)) == 8:
-        kind, size = struct.unpack("<4sI", head)
-        place += 8
-        if kind == b"ds64":
-            long_size = int.from_bytes(file.read(16)[8:], "little")
-        if kind == b"data":
-            return place, size if long_size is None else long_size
-        place += size + size % 2
-        file.seek(place)
-    return place, 0
-
-
-def _mark_unknown(file: BinaryIO) -> None:
-    """Has a WAV or RF64 file whose header says that it is empty say that its size is unknown, where samples follow."""
-    place, _ = _wave_data(file)
-    file.seek(place)
-    following = file.read(4)
-    if following and not following.strip().isalnum():  # as the name of another chunk would be
-        file.seek(0)
-        file.write(b"RIFF")  # which has libsndfile pass over the 64 bit sizes of RF64
-        file.seek(place - 4)
-        file.write(b"\xff" * 4)
-
-
-def _last_page(file: BinaryIO) -> bytes:
-    """The last page of an OGG file, and what follows it; b"" where there is none."""
-    file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_PAGE))
-    _, magic, page = file.read().rpartition(b"OggS")
-    return magic + page if magic else b""
-
-
 def _sound(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks by libsndfile: WAV, FLAC, OGG, MP3, AIFF and many more."""
     soundfile = optional("soundfile", "Reading audio", extra="speech")
@@ -255,7 +189,7 @@ def _sound(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
                 count += len(block)
                 yield _mono(block, name), sound.samplerate
             length, tolerance = _length(sound, file)
-            if count + tolerance < length < UNKNOWN_LONG:
+            if count + tolerance < length < headers.UNKNOWN_LONG:
                 raise AudioError(f"{name} is truncated or corrupt: it has {count} of its {length} samples.")
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name} cannot be read as audio: {error.error_string}") from error
@@ -264,22 +198,13 @@ def _sound(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
 def _length(sound: Any, file: BinaryIO) -> tuple[int, int]:
     """How many samples an open file has by what it says, and how many of them may be missing."""
     if sound.format == "OGG":  # libsndfile has what it can read as its length
-        position = int.from_bytes(_last_page(file)[6:14], "little", signed=True)
+        position = int.from_bytes(headers.last_page(file)[6:14], "little", signed=True)
         if sound.subtype == "OPUS":
             position = position * sound.samplerate // 48_000
         return position, sound.samplerate // 10  # Opus counts what it has the decoder skip
     if sound.format == "MP3":
-        return (sound.frames if _counts_frames(file) else 0), 3 * 1152
+        return (sound.frames if headers.counts_frames(file) else 0), 3 * 1152
     return sound.frames, 0
-
-
-def _counts_frames(file: BinaryIO) -> bool:
-    """Whether an MP3 file says how many frames it has; else its length is libsndfile's estimate."""
-    file.seek(0)
-    tag = file.read(10)
-    size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=False))
-    file.seek(10 + size if tag[:3] == b"ID3" else 0)
-    return bool(re.search(rb"(Xing|Info)\0{3}[\x01-\x0f](?!\0{4})", file.read(BLOCK)))
 
 
 def _foreign(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:

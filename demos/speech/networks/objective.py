@@ -1,6 +1,5 @@
 """How a recogniser is trained: the network, the losses, the optimizer."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,60 +8,12 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from demos.kit.epochs import epoch_length
 from demos.sequence.objective import token_loss
 from demos.sequence.tokenizers import END, IGNORED, START
 from demos.speech.networks.lstm import LSTMRecogniser
+from demos.speech.networks.recipe import Recipe
 from demos.speech.networks.recogniser import Recogniser, encoded_lengths
 from demos.speech.networks.transformer import TransformerRecogniser
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a recogniser is made and trained.
-
-    Attributes:
-        steps: updates of the weights.
-        steps_per_epoch: between two checkpoints, a divisor of `steps`.
-        batch_size: utterances an update.
-        learning_rate: of Adam after warm-up; it falls to 0 along a cosine.
-        warmup_steps: in which the rate rises from 0.
-        clipnorm: bound on the norm of the whole gradient; 0 has none.
-        smoothing_kind: where the mass α goes, one of `demos.sequence.options.SMOOTHING_KINDS`.
-        ctc_weight: factor on the CTC loss of the encoder, which is added.
-        model: "lstm" or "transformer".
-        units: width of the layers.
-        encoder_layers: bidirectional LSTMs, or transformer blocks.
-        decoder_layers: transformer blocks.
-        heads: of the transformer's attention.
-        dropout: share of activations dropped.
-    """
-
-    steps: int
-    steps_per_epoch: int = 1
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    clipnorm: float = 1.0
-    smoothing_kind: str = "uniform"
-    ctc_weight: float = 0.3
-    model: str = "lstm"
-    units: int = 192
-    encoder_layers: int = 1
-    decoder_layers: int = 2
-    heads: int = 4
-    dropout: float = 0.1
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs the steps are."""
-        return self.steps // self.steps_per_epoch
-
-
-def in_epochs(recipe: Recipe, num_utterances: int, multiple: int = 1) -> Recipe:
-    """The recipe with epochs of about a pass over `num_utterances`, of a multiple of `multiple` steps."""
-    length, epochs = epoch_length(recipe.steps, num_utterances // recipe.batch_size, multiple)
-    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
 
 
 def build(recipe: Recipe, vocabulary_size: int, precision: str = "float32") -> Recogniser:

@@ -1,0 +1,186 @@
+"""Recognisers trained once for each label smoothing and seed: what demos.speech.train does."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_ls
+from demos.kit import cli, measures, records
+from demos.kit.options import Chosen
+from demos.kit.pictures import network_name
+from demos.kit.runs import Run, device, open_run, publish
+from demos.kit.trials import History, Trial, run_trials
+from demos.sequence.search import Searcher
+from demos.sequence.tokenizers import END
+from demos.speech.analysis import PACKAGES, RULE, data, earlier, evaluation
+from demos.speech.analysis.evaluation import Utterances
+from demos.speech.analysis.monitor import SpeechMonitor
+from demos.speech.corpora.batches import training_batches
+from demos.speech.networks import objective, recipe
+from demos.speech.sound import features
+
+MONITORED_UTTERANCES, LOOKS = 48, 5
+SPREAD = " (mean ± s.d.)"
+Find = Callable[[keras.Model], Searcher]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that was decided before training starts."""
+
+    options: Chosen  # the command line
+    data: data.Data  # what is learned
+    recipe: recipe.Recipe  # how
+    run: Run  # where results go
+
+    def describe(self) -> str:
+        """The data, the network and the machine in a line."""
+        sizes = ", ".join(f"{len(split.features)} {name}" for name, split in self.data.splits.items())
+        hours = self.data.splits["train"].features.num_frames.sum() / 360_000
+        return (
+            f"{self.data.name}: {sizes} utterances, {hours:.2f} h to train on, {self.data.tokens.size} tokens. "
+            f"{self.recipe.model}, {self.recipe.steps} steps of {self.recipe.batch_size}, on {device()}."
+        )
+
+    def title(self) -> str:
+        """The data, the network and the number of seeds."""
+        count = len(self.options.seeds)
+        return f"{self.data.name}, {self.recipe.model}, " + (f"{count} seeds{SPREAD}" if count > 1 else "1 seed")
+
+
+def plan(options: Chosen) -> Experiment:
+    """Settles how networks are trained, makes the features, and opens the output directory.
+
+    Raises:
+        ValueError: If arguments, data or an earlier run do not fit.
+        demos.kit.errors.MissingExtra: If a package is not installed.
+    """
+    recipe.settle(options)
+    for package, purpose in PACKAGES.items():
+        cli.optional(package, purpose, extra="speech")
+    wanted = recipe.choose(options, 1)
+    if wanted.augment:
+        features.tensorflow_io()
+    found = data.load(options)
+    for name, lines in found.skipped.items():
+        if lines:
+            print(f"Skipped {len(lines)} bad utterances of the {name} split, the first: {lines[0]}")
+    train = found.splits["train"].features
+    wanted = recipe.choose(options, len(train))
+    settled = recipe.in_epochs(wanted, len(train), options.steps_per_execution)
+    if options.steps and settled.steps != wanted.steps:
+        print(f"Note: {wanted.steps} steps are rounded up to {settled.steps}, {settled.epochs} epochs.")
+    settings = {
+        **options.settings(),
+        **dataclasses.asdict(settled),
+        "data": found.fingerprint,
+        "utterances": {name: len(split.features) for name, split in found.splits.items()},
+    }
+    out = pathlib.Path(options.out or f"runs/speech/{found.name}-{settled.model}")
+    run = open_run(out, settings, options.resume, options.defaults(), options.free())
+    records.write_json(out / "tokens.json", found.tokens.to_json())
+    earlier.write_features(out, train, options.data_dir)
+    return Experiment(options, found, settled, run)
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Trains, evaluates and reports; returns what results.json holds."""
+    print(experiment.describe(), flush=True)
+    options = experiment.options
+
+    @functools.lru_cache(maxsize=1)  # what a search compiles serves the monitor and the evaluation
+    def find(network: keras.Model) -> Searcher:
+        return Searcher(network, experiment.data.tokens, experiment.data.max_tokens)
+
+    networks = [(alpha, seed) for seed in options.seeds for alpha in options.label_smoothing]
+    trials = run_trials([trial(experiment, *each, find) for each in networks], experiment.run)
+    summary = measures.summarize(trials, evaluation.MEASURES)
+    series = [
+        {"label_smoothing": alpha}
+        | {name: measures.curve_to_json(measures.pool(each[name] for each in group)) for name in evaluation.CURVES}
+        for alpha, group in measures.by_smoothing(trials).items()
+    ]
+    results = {
+        "experiment": "demos.speech.train",
+        "title": experiment.title(),
+        "label_smoothing": options.label_smoothing,
+        "seeds": options.seeds,
+        "evaluation": RULE,
+        "skipped": experiment.data.skipped,
+        "best_on_dev": evaluation.best_on_dev(summary),
+        "trials": trials,
+        "summary": summary,
+        "series": series,
+        "pictures": ["reliability.png"],
+    }
+    return publish(experiment.run, results, table, figure)
+
+
+def trial(experiment: Experiment, alpha: float, seed: int, find: Find) -> Trial:
+    """The training of one recogniser; `find` makes its `Searcher`."""
+    options, found, how = experiment.options, experiment.data, experiment.recipe
+    train = found.splits["train"]
+    batches = functools.partial(
+        training_batches, train.features, train.token_ids, how.batch_size, seed, augment=how.augment
+    )
+
+    def build() -> tuple[keras.Model, keras.Model]:
+        network = objective.build(how, found.tokens.size, options.precision)
+        labels = np.concatenate([np.append(ids, END) for ids in train.token_ids])
+        machine = (options.steps_per_execution, options.jit_compile == "yes")
+        return objective.make_objective(network, how, alpha, labels, *machine), network
+
+    def evaluate(network: keras.Model, history: History) -> dict[str, Any]:
+        splits = found.splits["dev"], found.splits["test"]
+        numbers = evaluation.evaluate(find(network), *splits, options.beam_width, options.length_penalty)
+        return {**numbers, "parameters": network.count_params()}
+
+    def callbacks(network: keras.Model, folder: pathlib.Path) -> Sequence[keras.callbacks.Callback]:
+        freq = max(1, how.epochs // LOOKS)
+        return [SpeechMonitor(find(network), first(found.splits["dev"]), folder, how.epochs, freq, "wer")]
+
+    return Trial(
+        earlier.name(alpha, seed),
+        seed,
+        {"label_smoothing": alpha, "seed": seed},
+        build,
+        batches,
+        how.steps_per_epoch,
+        how.epochs,
+        evaluate,
+        {**evaluation.FIELDS, "parameters": int},
+        callbacks,
+        f"α={alpha:g} seed={seed}",
+    )
+
+
+def first(split: Utterances) -> Utterances:
+    """The first utterances of a split, for a look now and then."""
+    beyond = {i: "" for i in range(MONITORED_UTTERANCES, len(split.features))}
+    return Utterances(split.features.without(beyond, skip_bad=True), split.token_ids[:MONITORED_UTTERANCES])
+
+
+def table(results: dict[str, Any]) -> str:
+    """The means over the seeds as text, one row per label smoothing, and which is best on the development split."""
+    text = measures.table(results["summary"], evaluation.columns(results["settings"]["beam_width"]))
+    if len(results["summary"]) > 1:
+        text += f"\n\nLowest WER on the development split: α = {results['best_on_dev']:g}."
+    return text
+
+
+def figure(results: dict[str, Any]) -> Any:
+    """The reliability of next-token predictions, over all seeds; of hard targets after temperature scaling, too."""
+    curves = {}
+    for row in results["series"]:
+        name = network_name(row["label_smoothing"])
+        curves[name] = measures.curve_from_json(row["curve"])
+        if row["label_smoothing"] == 0:
+            curves[f"{name}, scaled"] = measures.curve_from_json(row["curve_scaled"])
+    axes = keras_ls.reliability_diagram(curves)
+    axes.set_title(results["title"].removesuffix(SPREAD))
+    return axes.figure

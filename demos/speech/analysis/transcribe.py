@@ -1,0 +1,135 @@
+"""Audio files to text: what demos.speech.transcribe does."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from demos.kit import cli
+from demos.kit.options import Chosen
+from demos.sequence import tokenizers
+from demos.sequence.search import Hypothesis, Searcher
+from demos.speech.analysis import PACKAGES, earlier
+from demos.speech.networks.recogniser import encoded_lengths
+from demos.speech.sound import audio, features
+
+# Bounds of the longest piece, which is as long as the longest utterance of the training, in seconds.
+SHORTEST_LIMIT, LONGEST_LIMIT = 1.0, 30.0
+STANDARD_INPUT = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcriber:
+    """All that turns waveforms into text."""
+
+    searcher: Searcher  # the network's
+    statistics: np.ndarray | None  # what features are normalised by, None for each piece's own
+    max_seconds: float  # the length of the longest piece
+    options: Chosen  # the command line
+
+    def hypotheses(self, waveform: np.ndarray) -> list[Hypothesis]:
+        """The best texts of a waveform (n,) at 16 kHz, best first."""
+        frames = features.normalise(features.log_mel(waveform), self.statistics)
+        padded = np.pad(frames, [(0, -len(frames) % features.REDUCTION), (0, 0)])
+        options = self.options
+        return self.searcher.hypotheses(
+            {"features": padded[None], "num_frames": [len(frames)]},
+            options.beam_width,
+            options.temperature,
+            options.length_penalty,
+            options.n_best,
+        )[0]
+
+    def pieces(self, name: str) -> Iterator[dict[str, Any]]:
+        """The pieces of a file: "start" in seconds, "duration", and "hypotheses" as dicts of "text" and "score".
+
+        Raises:
+            demos.speech.sound.audio.AudioError: If the audio cannot be used.
+        """
+        is_input = name == STANDARD_INPUT
+        source = sys.stdin.buffer if is_input else name
+        for start, waveform in audio.segments(source, self.max_seconds, "standard input" if is_input else None):
+            found = self.hypotheses(waveform)
+            yield {
+                "start": round(start, 3),
+                "duration": round(len(waveform) / audio.SAMPLE_RATE, 3),
+                "hypotheses": [{"text": text, "score": round(score, 4)} for text, score in found],
+            }
+
+
+def plan(options: Chosen) -> Transcriber:
+    """Loads the network.
+
+    Raises:
+        ValueError: If arguments do not fit, or the run has no such network.
+    """
+    if options.n_best > options.beam_width:
+        raise ValueError(
+            f"--n-best must be at most --beam-width ({options.beam_width}). Received: --n-best {options.n_best}."
+        )
+    if STANDARD_INPUT in options.files and sys.stdin is None:
+        raise ValueError("Standard input is closed.")
+    for package in ("soundfile", "librosa", "soxr"):
+        cli.optional(package, PACKAGES[package], extra="speech")
+    out = pathlib.Path(options.run)
+    trained = choose(earlier.trained_networks(out), options.label_smoothing, options.seed)
+    tokens = tokenizers.read(out / "tokens.json")
+    statistics, max_frames = earlier.read_features(out)
+    max_seconds = min(max(SHORTEST_LIMIT, max_frames / 100), LONGEST_LIMIT)
+    longest = encoded_lengths(features.num_frames(int(max_seconds * audio.SAMPLE_RATE)))
+    return Transcriber(Searcher(trained.load(tokens), tokens, longest), statistics, max_seconds, options)
+
+
+def choose(networks: list[earlier.Trained], alpha: float | None, seed: int | None) -> earlier.Trained:
+    """The network asked for; if that leaves several, the best of them on the development split.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    fitting = [each for each in networks if alpha in (None, each.label_smoothing) and seed in (None, each.seed)]
+    if not fitting:
+        there = ", ".join(f"α = {each.label_smoothing:g} seed {each.seed}" for each in networks)
+        raise ValueError(f"--label-smoothing and --seed must be those of a trained model: {there}.")
+    return earlier.best(fitting)
+
+
+def run(transcriber: Transcriber) -> int:
+    """Prints what each file says; returns 1 if any could not be read, else 0."""
+    options, status = transcriber.options, 0
+    for name in options.files:
+        try:
+            pieces = list(transcriber.pieces(name))
+            for line in json_lines(name, pieces) if options.json else text_lines(name, pieces, options.n_best):
+                print(line, flush=True)
+        except ValueError as error:
+            status = 1
+            print(" ".join(str(error).split()), file=sys.stderr, flush=True)
+    return status
+
+
+def text_lines(name: str, pieces: list[dict[str, Any]], n_best: int) -> Iterator[str]:
+    """One line for the whole file; with several texts, one for each of each piece."""
+    if n_best == 1:
+        text, score = whole(pieces)
+        yield f"{name}\t{score:.2f}\t{text}"
+        return
+    for piece in pieces:
+        for hypothesis in piece["hypotheses"]:
+            yield f"{name} {piece['start']:.2f} s\t{hypothesis['score']:.2f}\t{hypothesis['text']}"
+
+
+def json_lines(name: str, pieces: list[dict[str, Any]]) -> Iterator[str]:
+    """One line of JSON: the file, its best text and score, and its pieces."""
+    text, score = whole(pieces)
+    yield json.dumps({"file": name, "text": text, "score": round(score, 4), "pieces": pieces}, ensure_ascii=False)
+
+
+def whole(pieces: list[dict[str, Any]]) -> tuple[str, float]:
+    """The best texts of all pieces as one, and their mean score."""
+    best = [piece["hypotheses"][0] for piece in pieces]
+    text = " ".join(hypothesis["text"] for hypothesis in best if hypothesis["text"])
+    return text, sum(hypothesis["score"] for hypothesis in best) / len(best)
