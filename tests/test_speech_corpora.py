@@ -1,6 +1,5 @@
 """What the speech demo learns from: made sentences, spliced digits, data sets in their own layouts, manifests."""
 
-import argparse
 import collections
 import dataclasses
 import doctest
@@ -20,8 +19,9 @@ import numpy as np
 import pytest
 from speech_files import Noises, digit_recordings, dominant_frequency, tone, write_wav
 
-from demos.kit import download
+from demos.kit import cli, download
 from demos.kit.errors import MissingExtra
+from demos.kit.options import Group
 from demos.speech import corpora
 from demos.speech.corpora import babble, fsdd, grammar, librispeech, manifest, speech_commands, synthetic, transcripts
 from demos.speech.sound import espeak, features, noise
@@ -31,9 +31,8 @@ pytest.importorskip("librosa", reason="resampling audio needs librosa")
 
 
 def load(*argv):
-    parser = argparse.ArgumentParser()
-    corpora.add_arguments(parser)
-    return corpora.load(parser.parse_args(list(map(str, argv))))
+    command = cli.Command("demo", "", "", (Group("corpus", corpora.Options),), "")
+    return corpora.load(command.choose(list(map(str, argv))))
 
 
 def sentences(corpus, split):

@@ -20,15 +20,10 @@ CACHE_VARIABLE = "KERAS_LS_CACHE"
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """Something said.
+    """Something said."""
 
-    Attributes:
-        key: unique within the corpus; seeds the utterance's noise, and names it in errors.
-        transcript: what was said, as `transcripts.normalise` leaves it; never empty.
-    """
-
-    key: str
-    transcript: str
+    key: str  # unique within the corpus; it seeds the utterance's noise, and names it in errors
+    transcript: str  # what was said, as `transcripts.normalise` leaves it; never empty
 
 
 class Corpus:
@@ -61,7 +56,7 @@ class Corpus:
         """The samples of an utterance: float32 (n,) at `audio.SAMPLE_RATE`; the same at each call.
 
         Raises:
-            ValueError: where they cannot be had; one line that names the file or the utterance.
+            ValueError: If they cannot be had; one line that names the file or the utterance.
         """
         raise NotImplementedError
 
@@ -76,15 +71,10 @@ class Corpus:
 
 @dataclasses.dataclass(frozen=True)
 class FileUtterance(Utterance):
-    """An utterance in an audio file of its own.
+    """An utterance in an audio file of its own."""
 
-    Attributes:
-        path: the file; no part of the corpus's fingerprint.
-        size: its bytes.
-    """
-
-    path: str = dataclasses.field(repr=False)
-    size: int
+    path: str = dataclasses.field(repr=False)  # no part of the corpus's fingerprint
+    size: int  # the file's bytes
 
 
 class FileCorpus(Corpus):
@@ -107,7 +97,7 @@ def file_corpus(
         skip_bad: whether bad entries are left out and noted, rather than refused.
 
     Raises:
-        ValueError: for the first bad entry.
+        ValueError: If an entry is bad.
     """
     splits: dict[str, list[FileUtterance]] = {split: [] for split in SPLITS}
     skipped: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -152,7 +142,7 @@ def find(
         folders: other names of folders where it is looked for.
 
     Raises:
-        ValueError: one line that says how to get the data.
+        ValueError: If it cannot be had; one line says how to get the data.
     """
     directory = data_dir or os.environ.get(DATA_VARIABLE)
     urls = " and ".join(archive.url for archive in archives)
@@ -180,7 +170,7 @@ def read_text(path: pathlib.Path) -> str:
     """A UTF-8 file, with or without a byte order mark.
 
     Raises:
-        ValueError: where it cannot be read; the message names it.
+        ValueError: If it cannot be read; the message names it.
     """
     try:
         return pathlib.Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from demos.sequence.buckets import Bucket, buckets, shuffled_batches, sorted_batches
-from demos.sequence.tokenizers import IGNORED
+from demos.sequence.tokenizers import END, IGNORED, START
 from demos.speech.corpora.feature_cache import FeatureSet
 from demos.speech.sound import features as mel
 from demos.speech.sound.features import REDUCTION
@@ -34,8 +34,6 @@ def training_batches(
     seed: int,
     first_step: int = 0,
     augment: bool = True,
-    start: int = 0,
-    end: int = 1,
 ):
     """Endless batches, pass after pass over the data, each in a new order.
 
@@ -48,15 +46,13 @@ def training_batches(
         seed: integer of at least 0.
         first_step: steps already taken.
         augment: whether SpecAugment masks are laid over the features.
-        start: the token that a transcript starts with.
-        end: the token that it ends with.
 
     Returns:
         A `tf.data.Dataset` of (x, y): x = {"features": (B, T, 80) float32, "num_frames": (B,) int32, "tokens":
         (B, U) int32, the start token and the labels}, y = (B, U) int32, the labels and the end token, then -1.
 
     Raises:
-        ValueError: for a `batch_size` beyond the data, or a transcript longer than its audio allows.
+        ValueError: If `batch_size` is beyond the data, or a transcript is longer than its audio allows.
     """
     import tensorflow as tf
 
@@ -72,7 +68,7 @@ def training_batches(
 
     def assemble(step):
         epoch, batch = divmod(int(step), batches_per_epoch)
-        return _batch(features, token_ids, plan(epoch)[batch], start, end)
+        return _batch(features, token_ids, plan(epoch)[batch])
 
     dataset = tf.data.Dataset.range(first_step, np.iinfo("int64").max)
     dataset = dataset.map(lambda step: (step, _in_graph(assemble, step)), num_parallel_calls=2)
@@ -84,17 +80,13 @@ def training_batches(
     return dataset.prefetch(8)
 
 
-def evaluation_batches(
-    features: FeatureSet, token_ids: list[np.ndarray], batch_size: int, start: int = 0, end: int = 1
-):
+def evaluation_batches(features: FeatureSet, token_ids: list[np.ndarray], batch_size: int):
     """One pass from the shortest utterance to the longest; the last batch may be smaller.
 
     Args:
         features: of any split.
         token_ids: as for `training_batches`.
         batch_size: utterances a batch.
-        start: the token that a transcript starts with.
-        end: the token that it ends with.
 
     Returns:
         A `tf.data.Dataset` of (x, y, indices): as `training_batches`, and (B,) int32 places in `features`.
@@ -106,7 +98,7 @@ def evaluation_batches(
     plan = sorted_batches(groups, batch_size)
 
     def assemble(step):
-        return _batch(features, token_ids, plan[int(step)], start, end)
+        return _batch(features, token_ids, plan[int(step)])
 
     def load(step):
         x, y = _in_graph(assemble, step)
@@ -166,19 +158,19 @@ def _augmented(batch, bank, seed, step):
     return {**x, "features": spec_augment(x["features"], x["num_frames"], bank, seed, step)}, y
 
 
-def _batch(features: FeatureSet, token_ids: list[np.ndarray], bucket: Bucket, start: int, end: int):
+def _batch(features: FeatureSet, token_ids: list[np.ndarray], bucket: Bucket):
     """Padded arrays: features, num_frames, tokens, y."""
     rows, frames, width = bucket
     x = np.zeros((len(rows), frames, mel.NUM_MELS), "float32")
-    tokens = np.full((len(rows), width), end, "int32")
+    tokens = np.full((len(rows), width), END, "int32")
     y = np.full((len(rows), width), IGNORED, "int32")
-    tokens[:, 0] = start
+    tokens[:, 0] = START
     for i, row in enumerate(rows):
         ids = token_ids[row]
         x[i, : features.num_frames[row]] = features[row]
         tokens[i, 1 : len(ids) + 1] = ids
         y[i, : len(ids)] = ids
-        y[i, len(ids)] = end
+        y[i, len(ids)] = END
     return x, features.num_frames[rows].astype("int32"), tokens, y
 
 

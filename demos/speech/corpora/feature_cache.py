@@ -9,6 +9,7 @@ import os
 import pathlib
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -25,25 +26,15 @@ VERSION = 1  # to be raised whenever features or made waveforms change
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSet:
-    """Features of the utterances of a split, read from disk as they are asked for.
+    """Features of the utterances of a split, read from disk as they are asked for."""
 
-    Attributes:
-        keys: of the utterances.
-        transcripts: theirs.
-        num_frames: (N,) int64, T of each.
-        corpus_statistics: (2, `NUM_MELS`) that features are normalised by; each utterance's own where None.
-        skipped: one line for each utterance left out as bad.
-        places: (N, 2) int64: the part of each, and its first frame there.
-        parts: memory maps (frames, `NUM_MELS`) float16.
-    """
-
-    keys: list[str]
+    keys: list[str]  # the utterances' names
     transcripts: list[str]
-    num_frames: np.ndarray
-    corpus_statistics: np.ndarray | None
-    skipped: list[str]
-    places: np.ndarray
-    parts: list[np.ndarray]
+    num_frames: np.ndarray  # (N,) int64, T of each
+    corpus_statistics: np.ndarray | None  # (2, `NUM_MELS`) that features are normalised by; None for each one's own
+    skipped: list[str]  # one line for each utterance left out as bad
+    places: np.ndarray  # (N, 2) int64: the part of each, and its first frame there
+    parts: list[np.ndarray]  # memory maps (frames, `NUM_MELS`) float16
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -65,7 +56,7 @@ class FeatureSet:
             skip_bad: whether bad utterances may be left out.
 
         Raises:
-            ValueError: for the first bad one unless `skip_bad`, or where none is left.
+            ValueError: If one is bad, unless `skip_bad`, or none is left.
         """
         if not bad:
             return self
@@ -109,7 +100,7 @@ def open_features(
         workers: processes that make features.
 
     Raises:
-        ValueError: for a bad utterance unless `skip_bad`, or where none is good.
+        ValueError: If an utterance is bad, unless `skip_bad`, or none is good.
     """
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"`normalisation` must be one of {', '.join(NORMALISATIONS)}. Received: {normalisation!r}.")
@@ -194,8 +185,9 @@ def _make_part(job: tuple[Corpus, list[Any], pathlib.Path, int, bool]) -> None:
     # The matrices of an utterance are so small that a second thread of the linear algebra library only costs time.
     with optional("threadpoolctl", "Making features", extra="speech").threadpool_limits(1):
         made, bad = _features(corpus, utterances, skip_bad)
-    index = {"num_frames": [len(frames) for frames in made], "bad": bad}
-    _write(_path(folder, number), lambda file: np.save(file, np.concatenate(made)))
+    whole = np.concatenate(made)
+    index = {"num_frames": [len(frames) for frames in made], "bad": bad, "crc32": _checksum(whole)}
+    _write(_path(folder, number), lambda file: np.save(file, whole))
     _write(_index(folder, number), lambda file: file.write(json.dumps(index).encode()))
 
 
@@ -222,12 +214,19 @@ def _features(corpus: Corpus, utterances: list[Any], skip_bad: bool) -> tuple[li
 
 
 def _is_whole(folder: pathlib.Path, number: int) -> bool:
-    """Whether a part is on disk, all of it."""
+    """Whether a part is on disk, all of it and unharmed; earlier versions noted no checksums."""
     try:
-        frames = sum(json.loads(_index(folder, number).read_text("utf-8"))["num_frames"])
-        return np.load(_path(folder, number), mmap_mode="r").shape == (frames, features.NUM_MELS)
+        index = json.loads(_index(folder, number).read_text("utf-8"))
+        whole = np.load(_path(folder, number), mmap_mode="r")
+        if whole.shape != (sum(index["num_frames"]), features.NUM_MELS) or not isinstance(index["bad"], dict):
+            return False
+        return index.get("crc32") in (None, _checksum(whole))
     except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, or broken by other hands
         return False
+
+
+def _checksum(frames: Any) -> int:
+    return zlib.crc32(frames)
 
 
 def _path(folder: pathlib.Path, number: int) -> pathlib.Path:

@@ -27,13 +27,9 @@ ARCHIVE = download.Archive("https://github.com/Jakobovski/free-spoken-digit-data
 
 @dataclasses.dataclass(frozen=True)
 class DigitString(Utterance):
-    """A string of digits.
+    """A string of digits."""
 
-    Attributes:
-        recordings: the file name of each digit's, all by one speaker.
-    """
-
-    recordings: tuple[str, ...]
+    recordings: tuple[str, ...]  # the file name of each digit's, all by one speaker
 
 
 class SplicedDigits(Corpus):
@@ -81,7 +77,7 @@ def load(
         num_recordings: of each digit and speaker to train on, those with the lowest indices; None has all.
 
     Raises:
-        ValueError: where the recordings cannot be found, or no one is left to train on or to test.
+        ValueError: If the recordings cannot be found, or no one is left to train on or to test.
     """
     root = find("fsdd", data_dir, "recordings/*.wav", (ARCHIVE,))
     recordings = _recordings(root / "recordings")

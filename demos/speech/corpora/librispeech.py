@@ -32,7 +32,7 @@ def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
         skip_bad: whether utterances without audio or words are left out and noted, rather than refused.
 
     Raises:
-        ValueError: where the data cannot be found or read.
+        ValueError: If the data cannot be found or read.
     """
     root = find("librispeech", data_dir, TRANSCRIPTS, ARCHIVES, ("LibriSpeech",))
     return file_corpus("librispeech", root, _entries(root), skip_bad)

@@ -21,7 +21,7 @@ def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
         skip_bad: whether entries without audio or transcript are left out and noted, rather than refused.
 
     Raises:
-        ValueError: where the file cannot be read, or an entry is bad.
+        ValueError: If the file cannot be read, or an entry is bad.
     """
     if not data_dir:
         raise ValueError("--corpus manifest needs --data-dir, a .csv or .jsonl file with audio, transcript and split.")

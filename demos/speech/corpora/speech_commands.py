@@ -22,7 +22,7 @@ def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
         skip_bad: whether recordings on a list that are not there are left out and noted, rather than refused.
 
     Raises:
-        ValueError: where the data cannot be found or read.
+        ValueError: If the data cannot be found or read.
     """
     root = find("speech_commands", data_dir, LISTS["test"], (ARCHIVE,))
     return file_corpus("speech_commands", root, _entries(root), skip_bad)

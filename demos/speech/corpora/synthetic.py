@@ -23,17 +23,11 @@ MAX_WORDS = 60
 
 @dataclasses.dataclass(frozen=True)
 class SpokenSentence(Utterance):
-    """A sentence and how eSpeak NG says it.
+    """A sentence and how eSpeak NG says it."""
 
-    Attributes:
-        voice: accent and variant.
-        words_per_minute: speed.
-        pitch: 0 to 99.
-    """
-
-    voice: str
+    voice: str  # accent and variant
     words_per_minute: int
-    pitch: int
+    pitch: int  # 0 to 99
 
 
 class Synthetic(Corpus):
@@ -69,8 +63,8 @@ def load(
         test: sentences to test on.
 
     Raises:
-        demos.kit.errors.MissingExtra: where eSpeak NG's wheel is not installed.
-        ValueError: where the file cannot be read or has too few sentences.
+        demos.kit.errors.MissingExtra: If eSpeak NG's wheel is not installed.
+        ValueError: If the file cannot be read or has too few sentences.
     """
     optional("espeakng_loader", "--corpus synthetic", extra="speech")
     dev, test = dev or SIZES["dev"], test or SIZES["test"]

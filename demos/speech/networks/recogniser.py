@@ -1,4 +1,4 @@
-"""What both recognisers are made of: time reduction, attention, positions; and what they have in common."""
+"""What both recognisers have in common: time reduction, and what a search and a training ask for."""
 
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,15 +11,10 @@ from demos.speech.sound.features import NUM_MELS, REDUCTION
 
 
 class Encoded(NamedTuple):
-    """The outputs of an encoder.
+    """The outputs of an encoder."""
 
-    Attributes:
-        outputs: (B, S, D), S = ⌈T / 4⌉; meaningless where `mask` is false.
-        mask: bool (B, S), true for what comes from the utterance.
-    """
-
-    outputs: Any
-    mask: Any
+    outputs: Any  # (B, S, D), S = ⌈T / 4⌉; meaningless where `mask` is false
+    mask: Any  # bool (B, S), true for what comes from the utterance
 
 
 def encoded_lengths(num_frames):

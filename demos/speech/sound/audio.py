@@ -38,7 +38,7 @@ def read(source: Source, name: str | None = None) -> np.ndarray:
         float32 (n,) at `SAMPLE_RATE`, channels mixed down, within [-1, 1].
 
     Raises:
-        AudioError: for what is no audio, corrupt, truncated, silent, shorter than 25 ms, or needs ffmpeg without it.
+        AudioError: If it is no audio, corrupt, truncated, silent, shorter than 25 ms, or needs ffmpeg without it.
         demos.kit.errors.MissingExtra: without soundfile or librosa.
     """
     name = name or str(source)
@@ -61,7 +61,7 @@ def segments(source: Source, max_seconds: float = 20.0, name: str | None = None)
         Start in seconds, and the piece: float32 (n,) at `SAMPLE_RATE`, within [-1, 1].
 
     Raises:
-        AudioError: as `read`.
+        AudioError: If `read` would raise it.
     """
     if not max_seconds >= 1:  # also so for NaN
         raise ValueError(f"`max_seconds` must be at least 1. Received: {max_seconds}.")

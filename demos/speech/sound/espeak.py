@@ -32,8 +32,8 @@ def speak(text: str, voice: str, words_per_minute: int, pitch: int, seed: int = 
         int16 samples (n,) and their rate in hertz.
 
     Raises:
-        demos.kit.errors.MissingExtra: where the wheel is not installed.
-        ValueError: for a voice that eSpeak NG does not know.
+        demos.kit.errors.MissingExtra: If the wheel is not installed.
+        ValueError: If eSpeak NG does not know the voice.
     """
     loader = optional("espeakng_loader", "--corpus synthetic", extra="speech")
     chunks: list[np.ndarray] = []

@@ -108,7 +108,7 @@ def tensorflow_io():
     """The package tensorflow_io.
 
     Raises:
-        demos.kit.errors.MissingExtra: where it is not installed.
+        demos.kit.errors.MissingExtra: If it is not installed.
     """
     with warnings.catch_warnings():
         # It warns that its file systems and its decoders do not load beside newer versions of TensorFlow; what is used
