@@ -203,7 +203,7 @@ class TestSynthetic:
         with pytest.raises(ValueError, match=r"2 different sentences, fewer than the 1 \+ 200 \+ 300"):
             load("--text", path)
         path.write_text("word " * 100)
-        with pytest.raises(ValueError, match=r"must have a sentence a line\. One has 100 words"):
+        with pytest.raises(ValueError, match=r"must have one sentence per line\. One has 100 words"):
             load("--text", path)
 
 

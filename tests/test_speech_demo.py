@@ -12,7 +12,7 @@ import pytest
 from harness import BACKEND
 
 from demos import redraw
-from demos.kit import checkpoints
+from demos.kit import checkpoints, epochs
 from demos.sequence import tokenizers
 from demos.speech import beam_search, train, transcribe
 from demos.speech.analysis import earlier, evaluation
@@ -153,7 +153,7 @@ class TestTrain:
 
     @pytest.mark.slow
     def test_a_killed_run_ends_as_one_that_was_not(self, run, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(checkpoints, "SHORTEST_EPOCH", 2)
+        monkeypatch.setattr(epochs, "SHORTEST_EPOCH", 2)
         whole = run(tmp_path / "whole")
         saved, save = [], checkpoints.save
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from demos.speech.sound.features import REDUCTION
 
-SECONDS_AN_OUTPUT = REDUCTION / 100
+SECONDS_PER_OUTPUT = REDUCTION / 100
 
 
 def attention_picture(weights: np.ndarray, labels: list[str], title: str = "") -> Any:
-    """Draws where in the audio the decoder looks for each token, one row a token.
+    """Draws where in the audio the decoder looks for each token, one row per token.
 
     Args:
         weights: (U, S), rows with sum 1.
@@ -25,7 +25,7 @@ def attention_picture(weights: np.ndarray, labels: list[str], title: str = "") -
     size = (min(12.0, 3.0 + 0.05 * weights.shape[1]), min(16.0, 1.2 + 0.14 * len(labels)))
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     ax = figure.add_subplot()
-    extent = (0, weights.shape[1] * SECONDS_AN_OUTPUT, len(labels) - 0.5, -0.5)
+    extent = (0, weights.shape[1] * SECONDS_PER_OUTPUT, len(labels) - 0.5, -0.5)
     image = ax.imshow(weights, aspect="auto", interpolation="nearest", cmap="Greys", vmin=0, vmax=1, extent=extent)
     ax.set_yticks(range(len(labels)), [label.replace(" ", "␣").replace("$", r"\$") for label in labels], fontsize=7)
     ax.set(xlabel="Time (seconds)", ylabel="Next token")

@@ -35,7 +35,7 @@ class Options:
         shown=f"${DATA_VARIABLE}, else it is downloaded",
         metavar="PATH",
     )
-    text: str | None = option(None, "sentences for eSpeak NG to say, one a line", shown="a grammar's", metavar="FILE")
+    text: str | None = option(None, "sentences for eSpeak NG to say, one per line", shown="a grammar's", metavar="FILE")
     train_sentences: int | None = _sentences("train", "train on", "; all the rest of --text")
     dev_sentences: int | None = _sentences("dev", "choose by")
     test_sentences: int | None = _sentences("test", "test on")

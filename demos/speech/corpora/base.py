@@ -78,7 +78,7 @@ class FileUtterance(Utterance):
 
 
 class FileCorpus(Corpus):
-    """A corpus of one audio file an utterance."""
+    """A corpus of one audio file per utterance."""
 
     def waveform(self, utterance: FileUtterance) -> np.ndarray:
         """The file's samples."""

@@ -10,7 +10,7 @@ from demos.speech.corpora.feature_cache import FeatureSet
 from demos.speech.sound import features as mel
 from demos.speech.sound.features import REDUCTION
 
-# SpecAugment (Park et al. 2019): masks an utterance, channels and share of the frames that one covers at most.
+# SpecAugment (Park et al. 2019): masks per utterance, channels and share of the frames that one covers at most.
 FREQUENCY_MASKS, FREQUENCY_WIDTH = 2, 15
 TIME_MASKS, TIME_SHARE = 2, 0.08
 BANK, GRID = 1024, 500  # masks drawn once, and their resolution in time
@@ -42,7 +42,7 @@ def training_batches(
     Args:
         features: of the training split.
         token_ids: the tokens of each transcript, without start and end.
-        batch_size: utterances a batch, at most N.
+        batch_size: utterances per batch, at most N.
         seed: integer of at least 0.
         first_step: steps already taken.
         augment: whether SpecAugment masks are laid over the features.
@@ -86,7 +86,7 @@ def evaluation_batches(features: FeatureSet, token_ids: list[np.ndarray], batch_
     Args:
         features: of any split.
         token_ids: as for `training_batches`.
-        batch_size: utterances a batch.
+        batch_size: utterances per batch.
 
     Returns:
         A `tf.data.Dataset` of (x, y, indices): as `training_batches`, and (B,) int32 places in `features`.

@@ -16,7 +16,7 @@ def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
     """The recordings of a manifest.
 
     Args:
-        data_dir: the file, `.csv` with a header or `.jsonl` with an object a line: "audio" (a path, from the
+        data_dir: the file, `.csv` with a header or `.jsonl` with one object per line: "audio" (a path, from the
             manifest's own folder), "transcript" and "split" (train, dev or test).
         skip_bad: whether entries without audio or transcript are left out and noted, rather than refused.
 

@@ -57,7 +57,7 @@ def load(
     Voices are the same in all splits; combinations of speed and pitch are not: each is heard in one split alone.
 
     Args:
-        text: a UTF-8 file with a sentence a line, or None for the grammar.
+        text: a UTF-8 file with one sentence per line, or None for the grammar.
         train: sentences to train on; all that dev and test leave, for a text file.
         dev: sentences to choose by.
         test: sentences to test on.
@@ -112,5 +112,5 @@ def _read(path: str) -> list[str]:
     sentences = dict.fromkeys(filter(None, map(transcripts.normalise, lines)))
     for sentence in sentences:
         if len(sentence.split()) > MAX_WORDS:
-            raise ValueError(f"--text {path} must have a sentence a line. One has {len(sentence.split())} words.")
+            raise ValueError(f"--text {path} must have one sentence per line. One has {len(sentence.split())} words.")
     return list(sentences)

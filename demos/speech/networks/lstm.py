@@ -75,7 +75,7 @@ class LSTMRecogniser(Recogniser):
         return {"lower": [zeros, zeros], "upper": [zeros, zeros]}
 
     def step(self, tokens, state, memory):
-        """The last tokens (B·W,), W an utterance of `memory`, to logits (B·W, V) of the next ones and the new state."""
+        """The last tokens (B·W,), W per utterance of `memory`, to logits (B·W, V) of the next and the new state."""
         lower, lower_state = self.lower.cell(self.embedding(tokens), state["lower"])
         grouped = ops.reshape(lower, (ops.shape(memory[0])[0], -1, self.units))
         context = ops.reshape(self._look(grouped, memory)[0], (-1, self.units))

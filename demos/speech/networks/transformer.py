@@ -85,7 +85,7 @@ class TransformerRecogniser(Recogniser):
         }
 
     def step(self, tokens, state, memory):
-        """The last tokens (B·W,), W an utterance of `memory`, to logits (B·W, V) of the next ones and the new state."""
+        """The last tokens (B·W,), W per utterance of `memory`, to logits (B·W, V) of the next and the new state."""
         max_length = state["keys"][0].shape[1]
         place = ops.expand_dims(state["position"], -1)  # the same in all rows
         is_here = ops.reshape(ops.arange(max_length, dtype="int32") == place, (-1, max_length, 1, 1))

@@ -89,7 +89,7 @@ def normalise(features: np.ndarray, corpus_statistics: np.ndarray | None = None)
 
     Args:
         features: (T, `NUM_MELS`).
-        corpus_statistics: (2, `NUM_MELS`) means and standard deviations; the utterance's own where None.
+        corpus_statistics: (2, `NUM_MELS`) means and standard deviations; None for the utterance's own.
 
     Returns:
         float32 (T, `NUM_MELS`). Channels that hardly vary (s.d. below 0.1) are divided by 0.1.
