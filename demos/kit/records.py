@@ -31,7 +31,7 @@ def read_json(path: pathlib.Path, fields: Any = dict) -> Any:
             raise DamagedFile(f"{path} is damaged: it has {size:,} bytes.")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path.parent} is no directory of a run: {path.name} is missing.") from None
+        raise ValueError(f"{path.parent} is not the directory of a run: {path.name} is missing.") from None
     except DamagedFile:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -49,7 +49,7 @@ def check_file(path: pathlib.Path) -> None:
         demos.kit.errors.DamagedFile: If it is not a file.
     """
     if not path.is_file():
-        raise DamagedFile(f"{path} is damaged: it is no file.")
+        raise DamagedFile(f"{path} is damaged: it is not a regular file.")
 
 
 def _problem(value: Any, fields: Any, place: str) -> str | None:
@@ -65,7 +65,7 @@ def _problem(value: Any, fields: Any, place: str) -> str | None:
     else:
         is_right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not is_right:
-        return f"{place or 'the whole'} is {str(value)[:40]!r}, which is no {getattr(kind, '__name__', 'null')}"
+        return f"{place or 'the whole'} is {str(value)[:40]!r}, not {getattr(kind, '__name__', 'null')}"
     if isinstance(fields, list):
         return next((p for entry in value if (p := _problem(entry, fields[0], place))), None)
     for name, entry in fields.items() if isinstance(fields, dict) else ():

@@ -42,7 +42,7 @@ class Trial:
     may_diverge: bool = False  # whether that is a result, and not an error
 
     def is_done(self, run: Run) -> bool:
-        """Whether there is a result, be it a good one or not."""
+        """Whether there is a result, good or damaged."""
         return os.path.lexists(run.out / self.name / "result.json")
 
 

@@ -48,5 +48,5 @@ def class_weights(class_weight: dict[int, float], labels, teacher_logits):
     else:
         # Smoothed labels of one sigmoid unit are the nearer class, as Keras takes them.
         ids = ops.round(ops.cast(match_label_shape(labels, teacher_logits), "float32"))
-    # Labels that are no class are the loss's to report, or to ignore.
+    # Labels outside [0, K) are the loss's to report, or to ignore.
     return ops.take(ops.convert_to_tensor(table), ops.clip(ops.cast(ids, "int32"), 0, num_classes - 1), axis=0)

@@ -63,7 +63,7 @@ def beam_temperature_curves(
     quantities = [quantity for quantity in next(iter(models.values())) if quantity != against]
     try:
         in_percent = None if isinstance(percent, (str, bytes)) else set(percent)
-    except TypeError:  # not a collection, or one of things that are no names
+    except TypeError:  # not a collection, or one whose entries cannot be names
         in_percent = None
     if in_percent is None or not in_percent <= set(quantities):
         raise ValueError(f"`percent` must hold names among {shown(quantities)}. Received: percent={shown(percent)}.")

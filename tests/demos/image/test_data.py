@@ -96,7 +96,7 @@ class TestNamed:
             ({"y_train": None}, "y_train missing"),
             ({"x_train": np.zeros((50, 32, 32, 3), "float32")}, "uint8"),
             ({"x_train": np.zeros((50, 32), "uint8")}, r"\(50, 32\)"),
-            ({"y_train": np.zeros(49, "uint8")}, r"one integer an image.*\(49,\)"),
+            ({"y_train": np.zeros(49, "uint8")}, r"one integer per image.*\(49,\)"),
             ({"y_train": np.full(50, 0.5)}, "float64"),
         ],
     )

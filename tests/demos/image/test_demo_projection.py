@@ -321,7 +321,7 @@ class TestRefused:
     def test_labels_that_do_not_match(self, tmp_path, capsys):
         cifar_like(tmp_path, y_train=np.zeros(49, "uint8"))
         line = refused(capsys, tmp_path / "out", "--dataset", "cifar10", "--data-dir", str(tmp_path))
-        assert "one integer an image" in line
+        assert "one integer per image" in line
 
     def test_images_that_are_none(self, tmp_path, capsys):
         (image_folders(tmp_path, classes=("a", "b", "c")) / "train" / "b" / "x.jpg").write_text("no image")

@@ -15,15 +15,15 @@ WHOLE = '{"accuracy": 1, "name": "a", "steps": [1, 2], "curve": {"count": [0.5, 
     ("text", "message"),
     [
         ("{}", "it lacks 'accuracy'"),
-        ("null", "the whole is 'None', which is no dict"),
-        ("[1]", "which is no dict"),
+        ("null", "the whole is 'None', not dict"),
+        ("[1]", ", not dict"),
         ("", "Expecting value"),
         ("[" * 100_000, "is damaged"),
         (WHOLE[:-9], "is damaged"),
-        (WHOLE.replace("1,", "true,", 1), "accuracy is 'True', which is no float"),
-        (WHOLE.replace('"a"', "3"), "name is '3', which is no str"),
-        (WHOLE.replace("[1, 2]", "[1, 2.5]"), "steps is '2.5', which is no int"),
-        (WHOLE.replace("null", '"x"'), "count is 'x', which is no float"),
+        (WHOLE.replace("1,", "true,", 1), "accuracy is 'True', not float"),
+        (WHOLE.replace('"a"', "3"), "name is '3', not str"),
+        (WHOLE.replace("[1, 2]", "[1, 2.5]"), "steps is '2.5', not int"),
+        (WHOLE.replace("null", '"x"'), "count is 'x', not float"),
         ("\ufffe\x00", "is damaged"),
     ],
 )
@@ -47,13 +47,13 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     os.symlink("/dev/zero", tmp_path / "endless")
     for name in ("folder", "pipe", "endless"):
-        with pytest.raises(DamagedFile, match="it is no file"):
+        with pytest.raises(DamagedFile, match="it is not a regular file"):
             records.read_json(tmp_path / name)
     monkeypatch.setattr(records, "LARGEST_FILE", 10)
     (tmp_path / "huge").write_text(WHOLE)
     with pytest.raises(DamagedFile, match="bytes"):
         records.read_json(tmp_path / "huge")
-    with pytest.raises(ValueError, match=r"no directory of a run: absent\.json is missing"):
+    with pytest.raises(ValueError, match=r"not the directory of a run: absent\.json is missing"):
         records.read_json(tmp_path / "absent.json")
 
 

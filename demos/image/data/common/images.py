@@ -152,5 +152,5 @@ def _images_and_labels(source: str, x: Any, y: Any) -> Part:
             f"Received: {x.dtype} of shape {x.shape}."
         )
     if y.dtype.kind not in "iu" or y.size != len(x):
-        raise ValueError(f"Labels of {source} must be one integer an image. Received: {y.dtype} of shape {y.shape}.")
+        raise ValueError(f"Labels of {source} must be one integer per image. Received: {y.dtype} of shape {y.shape}.")
     return (x if x.ndim == 4 else x[..., None]), y.reshape(-1).clip(-1, 2**31 - 1).astype("int32")
