@@ -5,9 +5,8 @@ import dataclasses
 import sys
 
 from demos.image import recipes
-from demos.image.data import DATA_VARIABLE
 from demos.kit import cli, options
-from demos.kit.options import Group, option
+from demos.kit.options import DATA_VARIABLE, Group, option
 from demos.kit.values import count, fraction, not_negative, positive, seed
 
 EPILOG = """

@@ -5,7 +5,7 @@ from typing import Any
 
 from demos.image import data, networks
 from demos.kit.cli import Command
-from demos.kit.epochs import epoch_length
+from demos.kit.epochs import in_epochs
 from demos.kit.options import Chosen, Group, Machine, Output, option
 from demos.kit.values import checked, count, fraction, not_negative, positive
 
@@ -100,7 +100,7 @@ def choose(options: Chosen, num_images: int, digits_steps: int | None = None) ->
         raise ValueError("--nesterov needs a --momentum above 0.")
     if list(recipe.decay_at) != sorted(set(recipe.decay_at)):
         raise ValueError(f"--decay-at must rise. Received: {list(recipe.decay_at)}.")
-    return in_epochs(recipe, num_images, steps_per_execution(options))
+    return in_epochs(recipe, num_images, "images", steps_per_execution(options))
 
 
 def steps_per_execution(options: Chosen) -> int:
@@ -111,22 +111,6 @@ def steps_per_execution(options: Chosen) -> int:
         print("Note: Keras takes --steps-per-execution 1 alone on PyTorch; 1 is used.")
         options.steps_per_execution = 1
     return options.steps_per_execution
-
-
-def in_epochs(recipe: Recipe, num_images: int, multiple: int = 1) -> Recipe:
-    """The recipe with its epochs; a note says where they take more steps than were asked for.
-
-    Raises:
-        ValueError: If a batch is more than there are images.
-    """
-    if recipe.batch_size > num_images:
-        raise ValueError(
-            f"--batch-size must be at most the number of training images ({num_images}). Received: {recipe.batch_size}."
-        )
-    length, epochs = epoch_length(recipe.steps, num_images // recipe.batch_size, multiple)
-    if length * epochs != recipe.steps:
-        print(f"Note: {recipe.steps} steps are rounded up to {length * epochs}, {epochs} epochs of {length}.")
-    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
 
 
 def command(name: str, texts: tuple[str | None, str], title: str, fields: type, digits_steps: int = 1_000) -> Command:

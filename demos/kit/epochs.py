@@ -1,9 +1,32 @@
 """Epochs of a length that fits: how many steps lie between two checkpoints."""
 
+import dataclasses
 import math
+from typing import Any, TypeVar
+
+Recipe = TypeVar("Recipe", bound=Any)
 
 # Steps between two checkpoints where a pass over the data is shorter: a checkpoint costs as much as ten small steps.
 SHORTEST_EPOCH = 100
+
+
+def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 1) -> Recipe:
+    """A dataclass with `steps`, `batch_size` and `steps_per_epoch`, whose epochs are about a pass over the data.
+
+    `examples` is what the data consist of, in the plural. A note says where the epochs take more steps than `steps`.
+
+    Raises:
+        ValueError: If a batch is more than there are examples.
+    """
+    if recipe.batch_size > num_examples:
+        raise ValueError(
+            f"--batch-size must be at most the number of training {examples} ({num_examples}). "
+            f"Received: {recipe.batch_size}."
+        )
+    length, epochs = epoch_length(recipe.steps, num_examples // recipe.batch_size, multiple)
+    if length * epochs != recipe.steps:
+        print(f"Note: {recipe.steps} steps are rounded up to {length * epochs}, {epochs} epochs of {length}.")
+    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)
 
 
 def epoch_length(steps: int, pass_length: int, multiple: int = 1) -> tuple[int, int]:

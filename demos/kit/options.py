@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from demos.kit.values import count, fraction, seed, whole
 
+# Environment variables that stand for options: directories of data sets, and of what was downloaded and computed.
+DATA_VARIABLE, CACHE_VARIABLE = "KERAS_LS_DATA", "KERAS_LS_CACHE"
 Fields = TypeVar("Fields", bound=Any)
 
 

@@ -12,6 +12,7 @@ from demos.image.analysis import distillation_curves, distillation_mnist, smooth
 from demos.image.analysis.students import Trainings
 from demos.image.data.common.images import ImageData
 from demos.image.recipes import Recipe, paper_recipe
+from demos.kit.epochs import in_epochs
 from demos.kit.options import Chosen, Machine
 from demos.kit.runs import Run, device, open_run, publish
 
@@ -101,7 +102,7 @@ def figure(results: dict[str, Any]) -> Any:
 
 def _plan_curves(options: Chosen, images: ImageData) -> Planned:
     multiple = options.steps_per_execution
-    teacher, student = (recipes.in_epochs(recipe, len(images.x_train), multiple) for recipe in _recipes(options))
+    teacher, student = (in_epochs(recipe, len(images.x_train), "images", multiple) for recipe in _recipes(options))
     fixed = {role: [recipe.model, recipe.changes()] for role, recipe in (("teacher", teacher), ("student", student))}
     seeds = smoothing.seeds_in_words(options.seeds)
     title = f"{images.name}: {_network_name(teacher)} teacher, {_network_name(student)} student, {seeds}"

@@ -9,8 +9,9 @@ import numpy as np
 from demos.image.analysis import teachers
 from demos.image.analysis.students import Network, Teaching, Trainings
 from demos.image.data.common.images import ImageData
-from demos.image.recipes import Recipe, in_epochs
+from demos.image.recipes import Recipe
 from demos.kit import cli
+from demos.kit.epochs import in_epochs
 from demos.kit.errors import Diverged
 from demos.kit.seeds import of_data
 
@@ -94,7 +95,7 @@ class Settings:
             settings += f"-of-{teacher.name.split('/')[1]}"
         return Network(
             name=f"{kind.name.replace(' ', '-')}/{settings}/seed-{seed}",
-            recipe=in_epochs(recipe, len(trainings.images.x_train), trainings.machine.steps_per_execution),
+            recipe=in_epochs(recipe, len(trainings.images.x_train), "images", trainings.machine.steps_per_execution),
             seed=seed,
             label_smoothing=self.label_smoothing if kind.smoothed else 0.0,
             teaching=None if teacher is None else Teaching(teacher, beta=BETA, matching="squared_logits"),

@@ -6,8 +6,8 @@ import pkgutil
 from typing import Any
 
 from demos.image.data.common.augment import noisy
-from demos.image.data.common.images import DATA_VARIABLE, DataSet, ImageData
-from demos.kit.options import option
+from demos.image.data.common.images import DataSet, ImageData
+from demos.kit.options import DATA_VARIABLE, option
 from demos.kit.seeds import of_data
 from demos.kit.values import count, not_negative
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from demos.kit.options import DATA_VARIABLE
 from demos.kit.seeds import of_data
 
-DATA_VARIABLE = "KERAS_LS_DATA"
 Part = tuple[np.ndarray, np.ndarray]
 
 
