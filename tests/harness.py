@@ -1,10 +1,14 @@
-"""What the tests need from whichever backend they run on: gradients, compiled calls, NumPy results."""
+"""Where the checkout lies, and what tests need from any backend: gradients, compiled calls, NumPy results."""
+
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
+TESTS = pathlib.Path(__file__).parent
+ROOT = TESTS.parent  # of the checkout
 BACKEND = keras.backend.backend()
 # Relative tolerance of a result computed in each dtype.
 RTOL = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}

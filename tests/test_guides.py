@@ -1,16 +1,16 @@
 """The code of the guides runs from top to bottom, and gives what the guides say."""
 
 import importlib.util
-import pathlib
 import re
 
 import numpy as np
 import pytest
+from harness import ROOT
 from keras import ops
 
 import keras_ls
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 needs_keras_hub = pytest.mark.skipif(importlib.util.find_spec("keras_hub") is None, reason="KerasHub is not installed")
 
 
@@ -44,7 +44,7 @@ def test_the_readme_trains_stops_and_calibrates_as_it_says(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     found = run_guide("../README.md")
     pattern = r"accuracy (0\.\d+), ECE (0\.\d+), after temperature scaling (0\.\d+)"
-    said = re.search(pattern, (DOCS.parent / "README.md").read_text(encoding="utf-8"))
+    said = re.search(pattern, (ROOT / "README.md").read_text(encoding="utf-8"))
     printed = re.search(pattern, capsys.readouterr().out)
     np.testing.assert_allclose(
         [float(value) for value in printed.groups()], [float(v) for v in said.groups()], atol=0.03

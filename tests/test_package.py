@@ -1,17 +1,16 @@
 """The package as a whole: what importing it loads, what it exports, and that its documents name all of it."""
 
 import os
-import pathlib
 import re
 import subprocess
 import sys
 
 import keras
 import pytest
+from harness import ROOT
 
 import keras_ls
 
-ROOT = pathlib.Path(__file__).parents[1]
 PUBLIC = sorted(name for name in keras_ls.__all__ if not name.startswith("__"))
 
 

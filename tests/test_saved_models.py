@@ -1,16 +1,15 @@
 """Models saved before modules moved, on the oldest Keras, load and give what they gave."""
 
 import json
-import pathlib
 
 import keras
 import numpy as np
 import pytest
-from harness import numpy
+from harness import TESTS, numpy
 
 import keras_ls  # noqa: F401  registers what the files hold
 
-SAVED = pathlib.Path(__file__).parent / "data" / "saved"
+SAVED = TESTS / "data" / "saved"
 EXPECTED = json.loads((SAVED / "expected.json").read_text(encoding="utf-8"))
 X = np.linspace(-2, 2, 24).reshape(6, 4).astype("float32")
 Y = {"sparse": np.arange(6) % 3, "one_hot": np.eye(3, dtype="float32")[np.arange(6) % 3]}

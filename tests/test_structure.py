@@ -1,11 +1,10 @@
 """What may know what: imports point downwards only, private names stay in their package, files stay small."""
 
 import ast
-import pathlib
 
 import pytest
+from harness import ROOT, TESTS
 
-ROOT = pathlib.Path(__file__).parents[1]
 # A module imports from its own package and from what stands before it.
 ORDER = [
     "_version",
@@ -55,6 +54,14 @@ def test_every_module_has_its_place():
         "py.typed",
     }
     assert found == set(ORDER)
+
+
+def test_tests_lie_where_the_code_does():
+    folders = {path.parent.relative_to(TESTS).parts[0] for path in TESTS.glob("*/**/test_*.py")} - {"demos"}
+    assert folders
+    assert {
+        folder for folder in folders if not (ROOT / "keras_ls" / folder.replace("models", "_models")).is_dir()
+    } == set()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)

@@ -12,7 +12,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND
+from harness import BACKEND, ROOT, TESTS
 from keras import layers
 
 from keras_ls.distillation import Distiller, _lock, teacher_logits
@@ -520,7 +520,7 @@ def process(folder, name, seed=0, others=0, seconds=0.2):
     """A process that computes the logits of `network(seed)` slowly, once `others` more have come as far."""
     code = f"""
 import json, os, sys, time
-sys.path.insert(0, {HERE!r})
+sys.path[:0] = [{str(TESTS)!r}, {HERE!r}]
 import keras, numpy as np
 from keras_ls.distillation import teacher_logits
 from test_teacher_logits import D, network
@@ -546,7 +546,7 @@ print(json.dumps(seen))
     environment = {**os.environ, "KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "2"}
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        cwd=os.path.dirname(HERE),
+        cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -849,9 +849,7 @@ teacher.save({str(tmp_path / "teacher.keras")!r})
 loaded = keras.saving.load_model({str(tmp_path / "teacher.keras")!r})
 print(teacher_logits(loaded, x).shape)
 """
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=os.path.dirname(HERE), capture_output=True, text=True, timeout=240
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr
     first, second, shape = run.stdout.splitlines()
     assert first == second

@@ -1,7 +1,6 @@
 """Smoothed losses against float64 references, Keras's own loss and PyTorch's."""
 
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -11,7 +10,17 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, RTOL, assert_config_round_trip, compiled, needs_graph, numpy, value_and_gradient
+from harness import (
+    BACKEND,
+    ROOT,
+    RTOL,
+    TESTS,
+    assert_config_round_trip,
+    compiled,
+    needs_graph,
+    numpy,
+    value_and_gradient,
+)
 from keras import ops
 
 import keras_ls
@@ -503,11 +512,10 @@ for prior in (None, [0, 1, 2, 3, 4, 5, 6]):
 
 def test_float64_is_computed_in_float64():
     """In a process of its own, since JAX has 64-bit numbers for a whole process or not at all."""
-    folder = pathlib.Path(__file__).parent
     environment = {
         **os.environ,
         "JAX_ENABLE_X64": "1",
-        "PYTHONPATH": os.pathsep.join([str(folder.parent), str(folder)]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]),
     }
     done = subprocess.run([sys.executable, "-c", FLOAT64_CHECK], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -846,7 +854,7 @@ def test_an_ignored_class_that_is_no_integer_is_refused(ignore_class):
 
 
 def test_the_guide_shows_how_wrong_labels_are_found():
-    guide = (pathlib.Path(__file__).parents[1] / "docs" / "losses.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "y_train" in code)
     with pytest.raises(ValueError, match=r"`y_true` must hold integers in \[0, 3\)\. Received: \[-1, 3\]"):
         exec(example, {"keras_ls": keras_ls, "np": np})

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND
+from harness import BACKEND, TESTS
 from keras import layers, ops
 from PIL import Image
 
@@ -636,9 +636,9 @@ model.fit(x, y, verbose=0, callbacks=[
     PenultimateProjection(x, y, [0, 1, 2], {str(tmp_path)!r}, examples_per_class=10),
 ])
 # TensorBoard's own reader without TensorFlow is another one.
-sys.path.insert(0, {os.path.dirname(__file__)!r})
+sys.path[:0] = [{str(TESTS)!r}, {os.path.dirname(__file__)!r}]
 import pathlib
-from test_projector import Server
+from test_embedding_projector import Server
 np.testing.assert_allclose(Server(pathlib.Path({str(tmp_path)!r})).points("epoch_0001"), x, rtol=1e-4)
 """
     environment = {**os.environ, "KERAS_BACKEND": backend}
