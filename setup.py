@@ -23,6 +23,7 @@ SPEECH = [
     "tensorflow-io>=0.37; python_version<'3.13'",
     "threadpoolctl>=3",
 ]
+PEERS = [*BACKENDS["jax"], *BACKENDS["torch"], "keras-hub>=0.32", "netcal>=1.3", "torchmetrics>=1.4"]
 LINT = ["mypy>=1.10", "ruff>=0.6"]
 
 setup(
@@ -45,13 +46,8 @@ setup(
         "all": [*BACKENDS["jax"], *BACKENDS["torch"], *DEMOS, *SPEECH],
         "plots": [],  # an earlier version needed it
         "tests": [*DEMOS, *SPEECH, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],
-        "peers": [
-            *BACKENDS["jax"],
-            *BACKENDS["torch"],
-            "keras-hub>=0.32",
-            "netcal>=1.3",
-            "torchmetrics>=1.4",
-        ],
+        "peers": PEERS,
+        "benchmarks": [*PEERS, "optax>=0.2", "probmetrics>=1.0", "scipy>=1.10"],
         "lint": LINT,
         "dev": [*LINT, "build>=1", "nox>=2024.10.9"],
     },

@@ -1,0 +1,1 @@
+"""Speed and memory beside named peers: `python -m benchmarks` measures, `docs/benchmarks.md` shows the results."""
