@@ -57,11 +57,10 @@ def test_every_module_has_its_place():
 
 
 def test_tests_lie_where_the_code_does():
-    folders = {path.parent.relative_to(TESTS).parts[0] for path in TESTS.glob("*/**/test_*.py")} - {"demos"}
+    folders = {path.relative_to(TESTS).parts[0] for path in TESTS.glob("*/**/test_*.py")}
+    packages = {path.name.lstrip("_") for folder in (ROOT, ROOT / "keras_ls") for path in folder.iterdir()}
     assert folders
-    assert {
-        folder for folder in folders if not (ROOT / "keras_ls" / folder.replace("models", "_models")).is_dir()
-    } == set()
+    assert folders <= packages, folders - packages
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
