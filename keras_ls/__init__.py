@@ -4,10 +4,13 @@ from keras_ls import _keras  # noqa: F401  says what to install where Keras find
 from keras_ls._version import __version__
 from keras_ls.calibration import (
     ReliabilityCurve,
+    RiskCoverageCurve,
     TemperatureScaling,
     calibrate,
     calibration_error,
+    logit_norm_scores,
     reliability_curve,
+    risk_coverage_curve,
 )
 from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
 from keras_ls.decoding import BeamSearchResult, beam_search
@@ -35,13 +38,16 @@ from keras_ls.plots import (
     information_curves,
     projection_grid,
     reliability_diagram,
+    risk_coverage,
 )
 from keras_ls.projection import (
     ClassPlane,
     ClusterStatistics,
+    NeuralCollapse,
     Projection,
     class_templates,
     cluster_statistics,
+    neural_collapse,
     penultimate_activations,
     project_classes,
 )
@@ -58,9 +64,11 @@ __all__ = [
     "ExpectedCalibrationError",
     "MutualInformation",
     "NegativeLogLikelihood",
+    "NeuralCollapse",
     "PenultimateProjection",
     "Projection",
     "ReliabilityCurve",
+    "RiskCoverageCurve",
     "SmoothedCategoricalCrossentropy",
     "SmoothedSparseCategoricalCrossentropy",
     "TemperatureScaling",
@@ -77,13 +85,17 @@ __all__ = [
     "information_curves",
     "label_frequencies",
     "logit_mutual_information",
+    "logit_norm_scores",
     "mutual_information",
     "neighbourhood_smoothed_targets",
+    "neural_collapse",
     "penultimate_activations",
     "project_classes",
     "projection_grid",
     "reliability_curve",
     "reliability_diagram",
+    "risk_coverage",
+    "risk_coverage_curve",
     "smooth_labels",
     "smoothed_categorical_crossentropy",
     "smoothed_sparse_categorical_crossentropy",

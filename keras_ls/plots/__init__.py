@@ -5,6 +5,7 @@ from keras_ls.plots.distillation import distillation_curves
 from keras_ls.plots.information import information_curves
 from keras_ls.plots.projection import class_projection, projection_grid
 from keras_ls.plots.reliability import reliability_diagram
+from keras_ls.plots.selective import risk_coverage
 
 __all__ = [
     "beam_temperature_curves",
@@ -13,4 +14,5 @@ __all__ = [
     "information_curves",
     "projection_grid",
     "reliability_diagram",
+    "risk_coverage",
 ]

@@ -1,0 +1,103 @@
+"""Risk-coverage curves against the definition, example by example, and scores against float64 formulas."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import keras_ls
+
+
+def expected_risk(correct, scores):
+    """The mean over all orders of equal scores of the error rate among the first i + 1."""
+    orders = [
+        order
+        for order in itertools.permutations(range(len(scores)))
+        if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order))
+    ]
+    errors = 1.0 - np.asarray(correct, float)[np.array(orders)]
+    return (np.cumsum(errors, axis=1) / np.arange(1, len(scores) + 1)).mean(0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ties_are_in_random_order(seed):
+    rng = np.random.default_rng(seed)
+    p = rng.choice([0.6, 0.7, 0.8], 6)
+    y = rng.integers(0, 2, 6)
+    curve = keras_ls.risk_coverage_curve(y, np.stack([p, 1 - p], -1))
+    np.testing.assert_allclose(curve.risk, expected_risk(y == 0, p), rtol=1e-12)
+    np.testing.assert_array_equal(curve.coverage, np.arange(1, 7) / 6)
+    assert curve.aurc() == pytest.approx(curve.risk.mean())
+
+
+def test_random_predictions_are_ranked_as_by_sorting():
+    rng = np.random.default_rng(0)
+    logits, y = rng.normal(size=(5_000, 10)), rng.integers(0, 10, 5_000)
+    curve = keras_ls.risk_coverage_curve(y, logits, from_logits=True)
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    order = np.argsort(-(shifted / shifted.sum(-1, keepdims=True)).max(-1), kind="stable")
+    wrong = (logits.argmax(-1) != y)[order]
+    np.testing.assert_allclose(curve.risk, np.cumsum(wrong) / np.arange(1, 5_001), rtol=1e-12)
+    perfect = np.cumsum(np.sort(wrong)) / np.arange(1, 5_001)
+    assert curve.excess_aurc() == pytest.approx(curve.risk.mean() - perfect.mean(), rel=1e-9)
+    assert curve.risk_at(0.5) == curve.risk[2_499]
+    assert curve.risk_at(0.0) == curve.risk[0]
+    assert curve.risk_at(1.0) == pytest.approx(wrong.mean())
+    reached = curve.coverage_at(0.89)
+    assert curve.risk[round(reached * 5_000) - 1] <= 0.89 < curve.risk[round(reached * 5_000) :].min()
+    best, none = keras_ls.risk_coverage_curve([1, 1], [0.2, 0.9]), 0.0
+    assert best.coverage_at(0.0) == 0.5
+    assert keras_ls.risk_coverage_curve([1], [0.1]).coverage_at(0.5) == none
+
+
+def test_logits_far_apart_do_not_tie():
+    logits = np.array([[60.0, 0.0], [80.0, 0.0], [50.0, 0.0]])  # probabilities round to 1
+    curve = keras_ls.risk_coverage_curve([0, 0, 1], logits, from_logits=True)
+    np.testing.assert_allclose(curve.risk, [0, 0, 1 / 3])
+
+
+def test_weights_are_shares_and_what_is_ignored_does_not_count():
+    p, y = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]), np.array([0, 1, 0])
+    curve = keras_ls.risk_coverage_curve(y, p, sample_weight=[1.0, 2.0, 1.0])
+    np.testing.assert_allclose(curve.coverage, [0.25, 0.75, 1.0])
+    np.testing.assert_allclose(curve.risk, [0, 2 / 3, 0.5])
+    assert curve.aurc() == pytest.approx(0.5 * 2 / 3 + 0.25 * 0.5)
+    np.testing.assert_allclose(keras_ls.risk_coverage_curve(y, p, sample_weight=[1, 0, 1]).risk, [0, 0])
+    np.testing.assert_allclose(keras_ls.risk_coverage_curve([0, -1, 0], p, ignore_class=-1).risk, [0, 0])
+    np.testing.assert_allclose(keras_ls.risk_coverage_curve(y, p, scores=[1.0, 3.0, 2.0]).risk, [1, 0.5, 1 / 3])
+
+
+def test_nan_and_extremes():
+    curve = keras_ls.risk_coverage_curve([0, 1], [[np.nan, 0.0], [1.0, 2.0]], from_logits=True)
+    assert np.isnan([curve.aurc(), curve.excess_aurc(), curve.risk_at(0.3), curve.coverage_at(0.3)]).all()
+    right = keras_ls.risk_coverage_curve([1, 1], [0.9, 0.8])
+    assert (right.aurc(), right.excess_aurc(), right.coverage_at(0.0)) == (0.0, 0.0, 1.0)
+    wrong = keras_ls.risk_coverage_curve([0, 0], [0.9, 0.8])
+    assert wrong.aurc() == 1.0
+    assert wrong.excess_aurc() == pytest.approx(0.0)
+    for arguments in ({"scores": [1.0]}, {"from_logits": 3}, {"sample_weight": [0.0, 0.0]}):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            keras_ls.risk_coverage_curve([0, 1], [0.2, 0.3], **arguments)
+    with pytest.raises(ValueError, match=r"`coverage` must be in \[0, 1\]"):
+        right.risk_at(1.5)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 5.0, 9.0])
+def test_logit_norm_scores_are_the_formula(p):
+    z = 3 * np.random.default_rng(1).normal(size=(4, 7, 5))
+    centred = z - z.mean(-1, keepdims=True)
+    expected = centred.max(-1) / np.linalg.norm(centred, ord=p, axis=-1)
+    np.testing.assert_allclose(keras_ls.logit_norm_scores(z, p), expected, rtol=1e-12)
+    np.testing.assert_allclose(keras_ls.logit_norm_scores(1e200 * z, p), expected, rtol=1e-9)
+    forbidden = np.concatenate([z, np.full((4, 7, 1), -np.inf)], -1)
+    np.testing.assert_allclose(keras_ls.logit_norm_scores(forbidden, p), expected, rtol=1e-12)
+
+
+def test_logit_norm_scores_of_awkward_rows():
+    scores = keras_ls.logit_norm_scores([[1.0, 1.0, 1.0], [np.nan, 1.0, 2.0], [np.inf, 1.0, 2.0]])
+    assert scores[0] == 0
+    assert np.isnan(scores[1:]).all()
+    with pytest.raises(ValueError, match="at least 3 classes"):
+        keras_ls.logit_norm_scores([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="`p` must be at least 1"):
+        keras_ls.logit_norm_scores(np.eye(3), p=0.5)

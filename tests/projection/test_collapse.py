@@ -1,0 +1,93 @@
+"""Neural collapse against a float64 reference written from the definitions."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import keras_ls
+
+NAMES = [field.name for field in dataclasses.fields(keras_ls.NeuralCollapse)]
+
+
+def reference(x, y, templates):
+    """Every field, by loops over examples and pairs."""
+    x, present = np.asarray(x, "float64"), sorted(set(y))
+    K, D = len(present), x.shape[1]
+    mu = np.array([x[y == k].mean(0) for k in present])
+    m = mu - mu.mean(0)
+    within = sum(np.outer(x[i] - mu[present.index(y[i])], x[i] - mu[present.index(y[i])]) for i in range(len(x)))
+    between = m.T @ m / K
+    spread = [np.mean(np.square(x[y == k] - mu[i]).sum(-1)) for i, k in enumerate(present)]
+    w, b = templates[present, :D], templates[present, D]
+    w0 = w - w.mean(0)
+    pairs = [(a, c) for a in range(K) for c in range(a)]
+
+    def angle(v):
+        return np.mean([abs(v[a] @ v[c] / np.linalg.norm(v[a]) / np.linalg.norm(v[c]) + 1 / (K - 1)) for a, c in pairs])
+
+    def cv(v):
+        return np.linalg.norm(v, axis=1).std() / np.linalg.norm(v, axis=1).mean()
+
+    nearest = np.array([np.argmin([np.linalg.norm(row - mean) for mean in mu]) for row in x])
+    return {
+        "variability": np.trace(within / len(x) @ np.linalg.pinv(between, rcond=1e-6)) / K,
+        "cdnv": np.mean([(spread[a] + spread[c]) / (2 * np.sum((mu[a] - mu[c]) ** 2)) for a, c in pairs]),
+        "means_norm_cv": cv(m),
+        "means_angle": angle(m),
+        "templates_norm_cv": cv(w0),
+        "templates_angle": angle(w0),
+        "self_duality": np.sum((w0 / np.linalg.norm(w0) - m / np.linalg.norm(m)) ** 2),
+        "nearest_mean_agreement": np.mean(nearest == np.argmax(x @ w.T + b, axis=1)),
+    }
+
+
+@pytest.mark.parametrize(("classes", "width"), [(2, 5), (5, 3), (5, 12), (7, 6)])
+def test_random_unbalanced_data(classes, width, monkeypatch):
+    monkeypatch.setattr("keras_ls.projection.collapse._BLOCK_SIZE", 16 * width)
+    rng = np.random.default_rng(classes)
+    y = rng.choice(classes + 1, 150, p=np.append(np.full(classes, 0.9 / classes), 0.1))
+    y[y == 1] = 0  # a class without examples
+    x = 2 * rng.normal(size=(classes + 1, width))[y] + rng.normal(size=(150, width))
+    templates = rng.normal(size=(classes + 1, width + 1))
+    found = keras_ls.neural_collapse(x.astype("float32"), y, templates)
+    expected = reference(x.astype("float32"), y, templates)
+    np.testing.assert_allclose([getattr(found, n) for n in NAMES], [expected[n] for n in NAMES], rtol=1e-6, atol=1e-12)
+    alone = keras_ls.neural_collapse(x, y)
+    np.testing.assert_allclose(
+        [getattr(alone, n) for n in NAMES[:4]], [expected[n] for n in NAMES[:4]], rtol=1e-6, atol=1e-12
+    )
+    assert np.isnan([getattr(alone, n) for n in NAMES[4:]]).all()
+
+
+def test_a_simplex_has_collapsed(tmp_path):
+    corners = np.eye(4) - 0.25
+    y = np.arange(40) % 4
+    np.save(tmp_path / "x.npy", 3.0 + 2.0 * corners[y])
+    found = keras_ls.neural_collapse(np.load(tmp_path / "x.npy", mmap_mode="r"), y, 7.0 * corners)
+    np.testing.assert_allclose([getattr(found, n) for n in NAMES[:-1]], 0.0, atol=1e-12)
+    assert found.nearest_mean_agreement == 1.0
+
+
+def test_what_cannot_be_compared_is_nan():
+    assert np.isnan(dataclasses.astuple(keras_ls.neural_collapse(np.ones((3, 2)), [1, 1, 1]))).all()
+    assert np.isnan(dataclasses.astuple(keras_ls.neural_collapse([[np.nan], [1.0]], [0, 1]))).all()
+    same = keras_ls.neural_collapse([[0.0], [2.0], [0.0], [2.0]], [0, 0, 1, 1])
+    assert same.variability == same.cdnv == np.inf
+    one_bad_template = keras_ls.neural_collapse([[0.0], [2.0]], [0, 1], [[np.inf], [1.0]])
+    assert np.isnan([getattr(one_bad_template, n) for n in NAMES[4:]]).all()
+    assert one_bad_template.variability == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1.0, 2.0], [0, 1]), "`activations` must be of shape"),
+        ((np.ones((2, 3)), [0]), r"`labels` must be of shape \(2,\)"),
+        ((np.ones((2, 3)), [0, 2], np.ones((2, 3))), r"`labels` must hold integers in \[0, 2\)"),
+        ((np.ones((2, 3)), [0, 1], np.ones((2, 5))), r"`templates` must be of shape \(K, 4\)"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_ls.neural_collapse(*arguments)
