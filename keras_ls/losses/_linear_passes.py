@@ -100,7 +100,7 @@ class ByClasses:
             written = [bias.put(each, index, bias_piece) for each in of_bias]
             return (of_features + more, kernel.put(of_kernel, index, kernel_piece), *written)
 
-        start = (ops.zeros_like(widened(examples.features)), kernel.start())
+        start: tuple[Any, ...] = (ops.zeros_like(widened(examples.features)), kernel.start())
         if layer.bias is not None:
             start = (*start, bias.start())
         of_features, of_kernel, *found = repeat(self.count, body, start)
