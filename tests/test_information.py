@@ -574,7 +574,7 @@ class TestRefuses:
             (lambda x, y: (x, y + 1), r"`y` must hold integers in \[0, 3\). Received: \[3.0\]"),
             (lambda x, y: (x, y - 0.5), "`y` must hold integers"),
             (lambda x, y: (x, np.eye(4)[y]), "`y` must hold one class id"),
-            (lambda x, y: (x, np.where(y == 2, 1, y)), "examples of each of the classes.* none of 2"),
+            (lambda x, y: (x, np.where(y == 2, 1, y)), "examples of each of the classes.* none of class 2"),
         ],
     )
     def test_data(self, data, change, message):
@@ -724,7 +724,7 @@ print(model.fit(x, y, verbose=0, callbacks=[callback]).history["mutual_informati
         [
             ({"classes": (0, 3)}, r"`classes` must be in \[0, 3\)"),
             ({"y": np.tile([0, 1, 3], 40)}, r"`y` must hold integers in \[0, 3\)"),
-            ({"y": np.tile([0, 2, 2], 40)}, "none of 1"),
+            ({"y": np.tile([0, 2, 2], 40)}, "none of class 1"),
             ({"augment": lambda batch: batch[:1]}, "`augment` must return"),
         ],
     )

@@ -1,1 +1,1 @@
-"""Questions to a Keras model: inputs, outputs, logits, last layer, predictions; README.md says which is where."""
+"""What the package asks of a Keras model: inputs, outputs, logits, last layer, predictions; see README.md."""

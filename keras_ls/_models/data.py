@@ -16,11 +16,11 @@ from keras_ls._rows import LabelledRows, joined, labelled_rows
 
 
 class Predictor:
-    """Gives one output of a model in inference mode, with the mask that `evaluate` would see. Compiled once.
+    """Predicts one output of a model in inference mode, with the mask that `evaluate` would see. Compiled once.
 
     Args:
         model: a Keras model.
-        output: the name of its output, or None if it has one.
+        output: the name of its output, or None if there is only one.
 
     Raises:
         ValueError: If the model has no such output, or several and none is named.
@@ -28,19 +28,19 @@ class Predictor:
 
     def __init__(self, model: keras.Model, output: str | None):
         self.names = check_output(model, output)
-        # A preprocessor works in the model's own `predict` alone, which hands no mask on.
+        # A preprocessor runs only in the model's own `predict`, which passes no mask on.
         self._network = _WithMask(model, output, self.names) if getattr(model, "preprocessor", None) is None else model
         self._output = output
 
     def predict(self, x: Any, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray | None]:
-        """Predictions (N, …, K) for arrays, in the model's output dtype, and their mask or None."""
+        """Returns predictions (N, …, K) for arrays, in the model's output dtype, and their mask or None."""
         self._check_inputs(x)
         with ONE_AT_A_TIME:
             found = self._network.predict(x, batch_size=batch_size, verbose=0)
         return self._checked(found, x)
 
     def predict_batch(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """The same for one batch."""
+        """Returns the same for one batch."""
         self._check_inputs(inputs)
         with ONE_AT_A_TIME:
             found = self._network.predict_on_batch(inputs)
@@ -60,20 +60,21 @@ class Predictor:
 
 
 class LabelledData:
-    """Inputs with their labels and weights: arrays, or a dataset of batches that can be read again and again.
+    """Inputs with their labels and weights: arrays, or a dataset of batches that can be read repeatedly.
 
     Args:
         x: an array or a list or dict of arrays, as `model.predict` takes them, or a dataset of (inputs, labels) or
             (inputs, labels, weights): `tf.data.Dataset`, `keras.utils.PyDataset`, `torch.utils.data.DataLoader`, or
-            another iterable that starts anew each time.
+            another iterable that starts over each time.
         y: labels, one per example, or None if `x` is a dataset.
         sample_weight: weights shaped as the labels or as their leading dimensions, or None.
         ignore_class: a label that does not count, or None.
-        output: the output of the model that the labels belong to, or None if it has one; labels and weights may then
-            be dicts by outputs.
+        output: the name of the output that the labels belong to, or None if there is only one; labels and weights may
+            then be dicts by output names.
 
     Raises:
-        ValueError: If `x` and `y` are neither, are empty or of different length, or if a dataset has no end.
+        ValueError: If `x` and `y` are neither arrays nor a dataset, are empty or differ in length, or if a dataset is
+            endless.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class LabelledData:
         if y is None:
             check_dataset(x)
             if sample_weight is not None:
-                raise ValueError("`sample_weight` must come with the batches of a dataset. Received: x, a dataset.")
+                raise ValueError(
+                    "`sample_weight` must come with the batches of a dataset. Received: sample_weight beside it."
+                )
             return
         self.x = input_arrays("x", x)
         self.y = to_numpy("y", of_output(y, output, None))
@@ -109,9 +112,9 @@ class LabelledData:
             return next(self._batches(None, batch_size))[0]
 
     def check(self, predictor: Predictor, from_logits: bool, batch_size: int = 32) -> LabelledRows:
-        """Predicts one batch and reads all labels, to find what does not fit before it costs anything.
+        """Predicts one batch and reads all labels, so that errors are found before training or prediction starts.
 
-        What the model masks may have any label, so that a model with a mask predicts all batches here.
+        Masked positions may have any label, so a model with a mask predicts all batches here.
 
         Returns:
             The first batch.
@@ -138,10 +141,10 @@ class LabelledData:
     def predict(self, predictor: Predictor, from_logits: bool, batch_size: int = 32) -> LabelledRows:
         """Predictions in inference mode with their labels and weights, leading dimensions flattened.
 
-        A dataset is read once, batch by batch, so that inputs and labels stay together whatever its order.
+        A dataset is read once, batch by batch, so that inputs and labels stay together even if it shuffles.
 
         Raises:
-            ValueError: As `check`, and if no prediction counts.
+            ValueError: As for `check`, and if no prediction counts.
         """
         with kept_random_state():
             if self.y is not None:
@@ -166,7 +169,7 @@ class LabelledData:
         counted_labels(self._name, labels, shape, self.ignore_class, counts)
 
     def _batches(self, names: list[str] | None, batch_size: int) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]:
-        """Inputs, labels and weights, batch by batch; `names` are those of the model's outputs."""
+        """Yields inputs, labels and weights of each batch; `names` are those of the model's outputs."""
         if self.y is not None:
             for start in range(0, len(self.y), batch_size):
                 part = slice(start, start + batch_size)
@@ -188,9 +191,9 @@ class LabelledData:
 
 
 def check_no_preprocessor(model: Any, name: str = "model") -> None:
-    """Raises an error for a model that preprocesses its inputs in `predict`, as KerasHub's tasks do.
+    """Raises `ValueError` if a model preprocesses its inputs in `predict`, as KerasHub's tasks do.
 
-    The network behind takes something else than the model's user gives it, and would compute with that silently.
+    Its network expects other inputs than its users give, and would silently compute with those.
 
     Raises:
         ValueError: If the model has a `preprocessor`.
@@ -203,10 +206,10 @@ def check_no_preprocessor(model: Any, name: str = "model") -> None:
 
 
 def check_row_count(rows: np.ndarray, inputs: Any) -> np.ndarray:
-    """Returns predictions, which must be as many as the inputs.
+    """Returns predictions unchanged, after checking that there is one per input.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If there are more or fewer.
     """
     sizes = {leaf.shape[0] for leaf in tree.flatten(inputs) if getattr(leaf, "shape", ())}
     if sizes and len(rows) not in sizes:
@@ -219,7 +222,7 @@ def check_row_count(rows: np.ndarray, inputs: Any) -> np.ndarray:
 
 
 def one_pass(dataset: Any) -> Iterator[Any]:
-    """The batches of a dataset, once."""
+    """Yields the batches of a dataset once."""
     if not isinstance(dataset, keras.utils.PyDataset):
         yield from dataset
         return
@@ -230,10 +233,10 @@ def one_pass(dataset: Any) -> Iterator[Any]:
 
 
 def check_dataset(x: Any) -> None:
-    """Checks that `x` is a dataset that ends, can be read again and again, and is not known to be empty.
+    """Checks that `x` is a dataset that ends, can be read repeatedly, and is not known to be empty.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If `x` is something else.
     """
     if x is None or isinstance(x, (list, tuple, dict, str, bytes, range)) or hasattr(x, "shape"):
         raise ValueError(f"`y` must be given if `x` is not a dataset. Received: x of type {type(x).__name__}.")
@@ -244,8 +247,8 @@ def check_dataset(x: Any) -> None:
         batches = {-1: None, 0: 0}.get(int(x.cardinality()), True)
     elif hasattr(x, "__next__") or not hasattr(x, "__iter__"):
         raise ValueError(
-            "`x` must be an array or a dataset that can be read again and again. "
-            f"Received: {type(x).__name__} (a generator can be read once)."
+            "`x` must be an array or a dataset that can be read repeatedly. "
+            f"Received: {type(x).__name__} (a generator can be read only once)."
         )
     if batches is None:
         raise ValueError("`x` must be a dataset that ends. Received: an endless one.")
@@ -254,7 +257,7 @@ def check_dataset(x: Any) -> None:
 
 
 class _WithMask(keras.Model):
-    """Gives an output of another model and its mask, so that `predict` compiles both."""
+    """Returns an output of another model and its mask, so that `predict` compiles both."""
 
     def __init__(self, model: keras.Model, output: str | None, names: list[str] | None):
         super().__init__(name=f"{model.name}_predictor", dtype=model.dtype_policy, autocast=False)

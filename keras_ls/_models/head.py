@@ -1,4 +1,4 @@
-"""The last `Dense` of a classifier, found by watching a forward pass: any kind of model shows it there."""
+"""The last `Dense` of a classifier, found by watching a forward pass, which works for any kind of model."""
 
 import contextlib
 import dataclasses
@@ -20,16 +20,16 @@ from keras_ls._models.outputs import output_model, single, symbolic_inputs
 from keras_ls._models.random_state import kept_random_state
 
 GUESSED_SIZES = (32, 224)
-GIVE_THE_LAYER = "Give the last Dense of one of them in its place, model.get_layer(name)."
+GIVE_THE_LAYER = "Give the last Dense of one of them instead: model.get_layer(name)."
 
 
 @dataclasses.dataclass(frozen=True)
 class Forward:
-    """What one pass over some examples gave.
+    """The results of one forward pass.
 
     Attributes:
-        activations: (N, D), or (N, T, D) of sequences: what the last `Dense` was given, float32 or wider.
-        outputs: (N, K) or (N, T, K): what the model gave, float32 or wider.
+        activations: (N, D), or (N, T, D) for sequences: the inputs of the last `Dense`, float32 or wider.
+        outputs: (N, K) or (N, T, K): the outputs of the model, float32 or wider.
         mask: (N, T), False where a time step does not count, or None.
         head: the `Dense`.
     """
@@ -41,18 +41,18 @@ class Forward:
 
 
 class Probe:
-    """Runs a model in inference mode and keeps what its last `Dense` is given. Compiled once, used again and again.
+    """Runs a model in inference mode and records the inputs of its last `Dense`. Compiled once for repeated use.
 
-    The model, its optimizer, its random state and which of its weights are trainable stay as they are. Threads may use
-    one model at a time; their passes take turns.
+    The model, its optimizer, its random state and its `trainable` flags stay unchanged. Several threads may use the
+    same model; their passes take turns.
 
     Args:
         model: a built `keras.Model` whose last layer with weights, on the way to the output, is a `Dense`.
         output: the name of the output, or None if there is only one.
 
     Raises:
-        ValueError: If the model is not built, preprocesses its inputs in `predict`, or has no such output; at the first
-            pass if it ends in something other than a `Dense`.
+        ValueError: If the model is not built, preprocesses its inputs in `predict`, or has no such output; or, at
+            the first pass, if it ends in another layer than a `Dense`.
     """
 
     def __init__(self, model: keras.Model, output: str | None = None):
@@ -61,7 +61,7 @@ class Probe:
         self._watching = _WatchingModel(output_model(model, output), model)
 
     def forward(self, x: Any, batch_size: int = 256) -> Forward:
-        """One pass over `x`, an array, a list or dict of arrays, or a dataset, as `model.predict` takes them."""
+        """Runs one pass over `x`, an array, a list or dict of arrays, or a dataset, as `model.predict` takes them."""
         batch_size = check_count("batch_size", batch_size)
         arrays = None if is_dataset(x) else input_arrays("x", x)
         if arrays is not None:
@@ -76,7 +76,7 @@ class Probe:
         return Forward(found["activations"], found["outputs"], found.get("mask"), self._watching.record.head())
 
     def _in_equal_batches(self, arrays: Any, batch_size: int) -> dict[str, np.ndarray]:
-        """What the model gives for arrays. The last batch is filled up, since every new size is compiled anew."""
+        """Returns the results for arrays. The last batch is padded, since each new batch size would be compiled."""
         count = number_of_examples(arrays)
         size = _multiple(min(batch_size, count), _shards())
         whole = count - count % size
@@ -93,7 +93,7 @@ class Probe:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _predict(self, arrays: Any, count: int, given: int, size: int) -> dict[str, np.ndarray]:
-        """What the model gives for the first `count` of the `given` examples in `arrays`."""
+        """Returns the results for the first `count` of the `given` examples in `arrays`."""
         found = self._watching.predict(arrays, batch_size=size, verbose=0)
         if len(found["outputs"]) != given or len(found["activations"]) % given:
             raise ValueError(
@@ -107,12 +107,12 @@ def find_head(model: keras.Model) -> layers.Dense:
     """Returns the last `Dense` of a built model, found without data.
 
     Raises:
-        ValueError: If there is none, something else ends the model, it has several outputs, or a subclassed model does
-            not show its order.
+        ValueError: If the model has no `Dense`, ends in another layer with weights, has several outputs, or is a
+            subclassed model that does not show the order of its layers.
     """
     single(getattr(model, "outputs", None) or [None], advice=GIVE_THE_LAYER)
     inputs = _symbolic_inputs(model)
-    # Not every layer can be traced with sizes that are unknown, and not every one with those that are guessed.
+    # Some layers cannot be traced with unknown sizes, others not with guessed ones.
     for size in (None, *GUESSED_SIZES) if inputs is not None else ():
         record = _Record()
         try:
@@ -126,16 +126,16 @@ def find_head(model: keras.Model) -> layers.Dense:
     if len(dense) != 1:
         raise ValueError(
             f"`model` must show its last Dense. Received: {model.name!r}, which cannot be traced without data, with "
-            f"{len(dense)} Dense layers; give the layer in its place."
+            f"{len(dense)} Dense layers; give the layer instead."
         )
     return dense[0]
 
 
 def dense_of(layer: Any) -> layers.Dense | None:
-    """The `Dense` that `layer` is or applies as it is, or None.
+    """Returns the `Dense` that `layer` is, or applies unchanged, or None.
 
     Raises:
-        ValueError: If it is quantized, so that its kernel is in units of its own.
+        ValueError: If it is quantized, and its kernel therefore scaled.
     """
     if isinstance(layer, layers.TimeDistributed):
         layer = layer.layer
@@ -156,11 +156,11 @@ def check_built(model: Any, name: str = "model") -> None:
 
 
 class _WatchingModel(keras.Model):
-    """Gives the penultimate activations, the outputs and the mask of another model, so that `predict` compiles it."""
+    """Returns the penultimate activations, outputs and mask of another model, so that `predict` compiles it."""
 
     def __init__(self, model: keras.Model, given: keras.Model):
         """`given` is what the caller compiled, of which `model` may be one output."""
-        # As it is, without a cast: the model's own `predict` makes none before its first layer.
+        # No cast of the inputs: the model's own `predict` makes none before its first layer.
         super().__init__(name=f"{model.name}_watched", dtype=model.dtype_policy, autocast=False)
         self.model = model
         self.record = _Record()
@@ -178,19 +178,19 @@ class _WatchingModel(keras.Model):
         mask = get_mask(activations)
         if mask is not None and len(activations.shape) == 3:
             found["mask"] = mask
-        self.record.inputs = None  # a compiler's symbol, of no use after
+        self.record.inputs = None  # a symbol of the compiled function, of no use outside it
         return found
 
 
 class _Record:
-    """The layer with weights that ran last, and on what."""
+    """The layer with weights that ran last, and its inputs."""
 
     def __init__(self):
         self.layer: Any = None
         self.inputs: Any = None
 
     def head(self) -> layers.Dense:
-        """That layer, which must be a `Dense`."""
+        """Returns that layer, which must be a `Dense`."""
         dense = dense_of(self.layer)
         if dense is None:
             last = "none" if self.layer is None else f"{self.layer.name!r} ({type(self.layer).__name__})"
@@ -203,7 +203,7 @@ class _Record:
 
 @contextlib.contextmanager
 def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
-    """Notes in `record` which layer with weights finishes last in this thread while the context lasts."""
+    """Records which layer with weights finishes last in this thread within the context."""
     wrapped = [layer for layer in _all_layers(model) if _counts(layer)]
     thread = threading.get_ident()  # another one may predict with the same layers
 
@@ -218,7 +218,7 @@ def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
         return wrapper
 
     methods = [(layer, "call" if layer.quantization_mode is None else "quantized_call") for layer in wrapped]
-    # Past Keras, which would track the attribute; each layer gets its own method back.
+    # Bypasses Keras, which would track the attribute; each layer gets its own method back.
     for layer, method in methods:
         object.__setattr__(layer, method, noting(layer, getattr(layer, method)))
     try:
@@ -232,7 +232,7 @@ def _counts(layer: Any) -> bool:
     """Says whether `layer` itself, not a layer inside it, computes with weights."""
     if isinstance(layer, (LinearHead, layers.TimeDistributed)):
         return True
-    # What other wrappers keep for themselves (a norm, say) goes into the layer inside.
+    # The weights of other wrappers (a norm, say) act on the layer inside.
     if isinstance(layer, (layers.Wrapper, AfterLogits)):
         return False
     return bool(layer._trainable_variables or layer._non_trainable_variables)
@@ -243,7 +243,7 @@ def _all_layers(model: keras.Model) -> list[Any]:
 
 
 def _symbolic_inputs(model: keras.Model) -> Any:
-    """Symbolic inputs of `model`, or None where a subclassed model does not tell."""
+    """Returns symbolic inputs of `model`, or None if a subclassed model does not show them."""
     if getattr(model, "inputs", None):
         return symbolic_inputs(model)
     shape = (model.get_build_config() or {}).get("input_shape")
@@ -253,7 +253,7 @@ def _symbolic_inputs(model: keras.Model) -> Any:
 
 
 def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -> Any:
-    """The outputs of `model` for symbols like `inputs`, with `size` for each size that they leave open."""
+    """Returns the outputs of `model` for symbols like `inputs`, with `size` in place of each unknown size."""
 
     def sized(x):
         return keras.KerasTensor([size if given is None else given for given in x.shape], x.dtype)
@@ -266,12 +266,12 @@ def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -
 
 
 def _multiple(size: int, of: int) -> int:
-    """`size` rounded up to a multiple."""
+    """Rounds `size` up to a multiple."""
     return -(-size // of) * of
 
 
 def _shards() -> int:
-    """Over how many devices Keras spreads a batch."""
+    """Returns the number of devices over which Keras spreads a batch."""
     distribution = keras.distribution.distribution()
     axis = getattr(distribution, "batch_dim_name", None)
     if axis is None:

@@ -1,4 +1,4 @@
-"""What a model is given, as `model.predict` takes it: arrays, or a dataset of batches."""
+"""Inputs of a model, as `model.predict` takes them: arrays, or a dataset of batches."""
 
 import types
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from keras_ls._checks import compatible_shapes, shown
 
 
 def is_dataset(x: Any) -> bool:
-    """Says whether `x` gives batches, rather than being an array, or a list or dict of arrays."""
+    """Returns whether `x` is a dataset of batches rather than an array, or a list or dict of arrays."""
     if hasattr(x, "shape") or isinstance(x, (list, tuple, Mapping, str, bytes, range, set, frozenset)):
         return False
     if hasattr(x, "__next__"):
@@ -22,30 +22,30 @@ def is_dataset(x: Any) -> bool:
 
 
 def check_ends(name: str, dataset: Any) -> None:
-    """Raises `ValueError` for a dataset that is known to have no end."""
+    """Raises `ValueError` if a dataset is known to be endless."""
     if hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1:  # tf.data
         raise ValueError(f"`{name}` must be a dataset that ends. Received: an endless one.")
 
 
 def input_arrays(name: str, x: Any) -> Any:
-    """Returns `x`, an array or a list or dict of arrays or tensors, as NumPy arrays that every backend takes.
+    """Returns `x`, an array or a list or dict of arrays or tensors, as NumPy arrays that every backend accepts.
 
-    Big-endian arrays come back in the machine's byte order, unsigned integers of more than 8 bits, which PyTorch
-    cannot compute with, signed, and strings as objects of type str. Sparse matrices stay as they are.
+    Big-endian arrays are returned in native byte order, unsigned integers of more than 8 bits (which PyTorch cannot
+    compute with) as signed ones, and strings as objects of type str. Sparse matrices are returned unchanged.
 
     Args:
-        name: what the caller calls the argument.
-        x: at least one example; all arrays of one length.
+        name: the argument's name, for messages.
+        x: the inputs, at least one example; all arrays have the same length.
 
     Raises:
-        ValueError: If `x` is something else.
+        ValueError: If `x` is not of this form.
     """
     leaves = tree.flatten(x)
     if not leaves or not all(map(_is_array, leaves)):
         raise ValueError(f"`{name}` must be an array, or a list or dict of arrays. Received: {name}={shown(x)}.")
     lengths = sorted({int(leaf.shape[0]) for leaf in leaves})
     if len(lengths) > 1:
-        raise ValueError(f"The arrays of `{name}` must be of one length. Received: lengths {shown(lengths)}.")
+        raise ValueError(f"The arrays of `{name}` must be of the same length. Received: lengths {shown(lengths)}.")
     if lengths == [0]:
         raise ValueError(f"`{name}` must hold examples. Received: arrays of length 0.")
     arrays = tree.map_structure(_as_array, x)
@@ -57,9 +57,9 @@ def input_arrays(name: str, x: Any) -> Any:
 
 
 def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
-    """Raises `ValueError` for a dict without an input of the model, and for one array that its only input cannot take.
+    """Raises `ValueError` if a dict lacks an input of the model, or a single array does not fit its only input.
 
-    Models that do not show their inputs take anything here.
+    Nothing is checked for models that do not show their inputs.
     """
     inputs, leaves = getattr(model, "inputs", None) or [], tree.flatten(arrays)
     if inputs and isinstance(arrays, Mapping):
@@ -83,17 +83,17 @@ def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
 
 
 def number_of_examples(arrays: Any) -> int:
-    """How many examples there are in what `input_arrays` gave."""
+    """Returns the number of examples in what `input_arrays` returned."""
     return tree.flatten(arrays)[0].shape[0]
 
 
 def _as_keras_reads(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """`shape`, and those that Keras makes of it by itself, with a 1 at the end more or less."""
+    """Returns `shape`, and the shapes that Keras may turn it into by adding or removing a trailing 1."""
     return [shape, (*shape, 1), *([shape[:-1]] if shape[-1] == 1 else [])]
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    """Says whether all sizes but the first agree."""
+    """Returns whether all sizes but the first agree."""
     return compatible_shapes(shape[1:], wanted[1:]) and len(shape) == len(wanted)
 
 
@@ -103,7 +103,7 @@ def _is_array(leaf: Any) -> bool:
 
 def _as_array(leaf: Any) -> Any:
     array = as_array(leaf)
-    if array.shape != tuple(leaf.shape):  # a sparse matrix, which NumPy takes for a single object
+    if array.shape != tuple(leaf.shape):  # a sparse matrix, which NumPy treats as a single object
         return leaf
     if array.dtype.kind == "S" or (array.dtype.kind == "O" and array.size and isinstance(array.flat[0], bytes)):
         array = np.char.decode(array.astype("S"), "utf-8")

@@ -11,7 +11,7 @@ from keras_ls._rows import LARGEST_PROBABILITY
 
 
 class AfterLogits(layers.Layer):
-    """A layer that turns logits into probabilities: the last layer of a network is the one before."""
+    """A layer that turns logits into probabilities; the layer before it counts as the last of its network."""
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -20,7 +20,7 @@ class LinearHead(layers.Layer):
 
     Args:
         dense: the `keras.layers.Dense` whose kernel and bias are used.
-        **kwargs: the arguments of every Keras layer.
+        **kwargs: arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, dense: layers.Dense, **kwargs):
@@ -29,7 +29,7 @@ class LinearHead(layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        """Builds the `Dense` where a saved model is being loaded."""
+        """Builds the `Dense` when a saved model is loaded."""
         if not self.dense.built:
             self.dense.build(input_shape)
 
@@ -39,11 +39,11 @@ class LinearHead(layers.Layer):
         return outputs if self.dense.bias is None else ops.add(outputs, self.dense.bias)
 
     def compute_output_shape(self, input_shape):
-        """The shape of what the `Dense` gives."""
+        """Returns the output shape of the `Dense`."""
         return self.dense.compute_output_shape(input_shape)
 
     def get_config(self):
-        """The config holds the `Dense`, activation included."""
+        """Returns the config, with that of the `Dense` and its activation."""
         return {**super().get_config(), "dense": keras.saving.serialize_keras_object(self.dense)}
 
     @classmethod
@@ -54,9 +54,9 @@ class LinearHead(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_ls")
 class LogProbabilities(layers.Layer):
-    """Logarithm of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
+    """Logarithm of probabilities, in float32 or wider; 0 counts as the smallest positive number of their dtype.
 
-    It is NaN below 0 and above 1.01, where `inputs` are no probabilities.
+    The result is NaN below 0 and above 1.01, where inputs are not probabilities.
     """
 
     def __init__(self, **kwargs):
@@ -69,16 +69,16 @@ class LogProbabilities(layers.Layer):
         return ops.log(ops.maximum(probabilities, smallest))
 
     def compute_output_shape(self, input_shape):
-        """The shape of the probabilities."""
+        """Returns the shape of the probabilities."""
         return input_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
 class LogOdds(layers.Layer):
-    """log(p/(1 − p)) of probabilities, in float32 or wider; 0 is taken as the smallest number that their dtype holds.
+    """log(p/(1 − p)) of probabilities, in float32 or wider; 0 counts as the smallest positive number of their dtype.
 
-    1 − p is taken in the wider dtype: a float32 probability of 1 has log-odds of 87. They are NaN below 0 and above
-    1.01, where `inputs` are no probabilities.
+    1 − p is computed in the wider dtype: a float32 probability of 1 has log-odds of 87. The result is NaN below 0 and
+    above 1.01, where inputs are not probabilities.
     """
 
     def __init__(self, **kwargs):
@@ -91,12 +91,12 @@ class LogOdds(layers.Layer):
         return ops.log(ops.maximum(probabilities, smallest)) - ops.log(ops.maximum(1.0 - probabilities, smallest))
 
     def compute_output_shape(self, input_shape):
-        """The shape of the probabilities."""
+        """Returns the shape of the probabilities."""
         return input_shape
 
 
 def _probabilities(inputs: Any) -> tuple[Any, float]:
-    """`inputs` in float32 or wider, NaN where they are no probabilities, and what stands for a probability of 0."""
+    """Returns `inputs` in float32 or wider, NaN where they are not probabilities, and the substitute for 0."""
     dtype = keras.backend.standardize_dtype(inputs.dtype)
     wide = ops.cast(inputs, "float64" if dtype == "float64" else "float32")
     return ops.where((wide >= 0) & (wide <= LARGEST_PROBABILITY), wide, np.nan), smallest_probability(dtype)

@@ -1,4 +1,4 @@
-"""The logits of a classifier, found from the layers that it ends in."""
+"""The logits of a classifier, found from its last layers."""
 
 import contextlib
 from typing import Any, NamedTuple
@@ -18,21 +18,21 @@ _AFFINE = (layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D, layer
 def logits_model(
     model: keras.Model, output: str | None = None, from_logits: bool | None = None, inputs: Any = None
 ) -> keras.Model:
-    """Returns a functional model of the inputs of `model` that gives the logits of what `model` gives as probabilities.
+    """Returns a functional model that maps the inputs of `model` to its logits.
 
-    It shares the layers of `model`: training one trains the other. A linear last layer gives logits itself; a softmax,
-    or a sigmoid over one unit, is taken off if it is a layer or sits in a `Dense`; from another layer with one of them
-    inside, log p (or the log-odds of one unit) is taken. Logits (…, 1) are those of class 1 of two classes.
+    It shares the layers of `model`: training one trains the other. A linear last layer already gives logits; a softmax,
+    or a sigmoid over one unit, is removed if it is a layer or the activation of a `Dense`. If another layer applies it,
+    log p (or the log-odds of one unit) stands for logits. Logits (…, 1) are those of class 1 of two classes.
 
     Args:
         model: a Keras model.
-        output: the name of its output, or None if it has one.
-        from_logits: True if the output holds logits, False for probabilities, None to read it off the layers.
+        output: the name of its output, or None if there is only one.
+        from_logits: True if the output holds logits, False for probabilities, None to tell from the layers.
         inputs: a batch of inputs, for models that do not show theirs.
 
     Raises:
-        ValueError: If the last layers do not say whether they give logits or probabilities and `from_logits` does not
-            either, several sigmoid units make the model multi-label, or it has no such output.
+        ValueError: If neither the last layers nor `from_logits` tell logits from probabilities, several sigmoid units
+            make the model multi-label, or it has no such output.
     """
     check_model(model)
     with ONE_AT_A_TIME:
@@ -53,7 +53,7 @@ def logits_model(
 
 
 def gives_logits(model: keras.Model, output: str | None = None) -> bool | None:
-    """Says whether an output holds logits (True) or probabilities (False), None if the layers do not tell.
+    """Returns True if an output holds logits, False if probabilities, and None if the layers do not tell.
 
     Raises:
         ValueError: If several sigmoid units make the model multi-label, or it has no such output.
@@ -70,7 +70,7 @@ def gives_logits(model: keras.Model, output: str | None = None) -> bool | None:
 
 
 def check_model(model: Any) -> None:
-    """Raises an error for anything but a Keras model."""
+    """Raises `ValueError` unless `model` is a Keras model."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a Keras model. Received: {shown(model)}.")
 
@@ -80,7 +80,7 @@ class _Unreadable(ValueError):
 
 
 def _logits(tensor: Any) -> Any:
-    """The symbolic logits behind `tensor`, the symbolic output of a model: `tensor` itself where it holds them."""
+    """Returns the symbolic logits behind `tensor`, an output of a model: `tensor` itself if it holds them."""
     operation, node_index, place = tensor._keras_history
     arguments = operation._inbound_nodes[node_index].arguments
     found = _before_softmax(operation, tensor.shape, place)
@@ -90,7 +90,7 @@ def _logits(tensor: Any) -> Any:
         source = arguments.keras_tensors[0]
         logits = _logits(source)
         return tensor if logits is source else logits
-    # A second tensor is a mask, and then the softmax changes more than its first one.
+    # A second tensor is a mask, which changes the result of the softmax.
     if found.where == "input" and len(arguments.keras_tensors) == 1:
         return arguments.keras_tensors[0]
     if found.layer is not None:
@@ -99,7 +99,7 @@ def _logits(tensor: Any) -> Any:
 
 
 def _logits_of_probabilities(tensor: Any) -> Any:
-    """The symbolic logits behind probabilities, by their logarithm if the layers show none."""
+    """Returns the symbolic logits behind probabilities, or their logarithm if the layers show none."""
     try:
         logits = _logits(tensor)
     except _Unreadable:
@@ -113,12 +113,12 @@ def _logarithm(tensor: Any) -> Any:
 
 
 class _Source(NamedTuple):
-    """Where the logits of a layer's output are.
+    """Where to find the logits of a layer's output.
 
     Attributes:
-        where: "output": there; "input": what it is given; "before": ask the layer before; "layer": `layer` gives them
-            in its place; "nowhere": only probabilities can be had.
-        layer: that layer, else None.
+        where: "output": in that output; "input": in the layer's input; "before": depends on the layer before; "layer":
+            in the output of `layer`, which takes its place; "nowhere": only probabilities are available.
+        layer: the layer for "layer", else None.
     """
 
     where: str
@@ -126,7 +126,7 @@ class _Source(NamedTuple):
 
 
 def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -> _Source:
-    """Where the logits of an output of a last layer, of the given shape and at the given place, are."""
+    """Returns where the logits of a last layer's output, of the given shape and position, are found."""
     if isinstance(layer, layers.TimeDistributed):
         found = _before_softmax(layer.layer, (shape[0], *shape[2:]))
         if found.layer is None:
@@ -174,7 +174,7 @@ def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...]) -> _S
         raise _Unreadable(_unreadable(layer, f"has the activation {name!r}"))
     if bare:
         return _Source("input")
-    # Exactly a Dense: what a subclass or a quantized one computes is not known.
+    # Only a plain Dense: a subclass or a quantized one may compute something else.
     plain = type(layer) is layers.Dense and layer.quantization_mode is None
     if not plain:
         return _Source("nowhere")
@@ -199,14 +199,14 @@ def _check_sigmoid(layer: Any, shape: tuple[int | None, ...]) -> None:
 
 
 def _is_readable(model: keras.Model) -> bool:
-    """Says whether the symbolic outputs of a model are what it computes, which a `call` of its own may change."""
-    # Code that was run by `exec` may have no module.
+    """Returns whether a model's symbolic outputs are what it computes, which its own `call` may change."""
+    # Code run by `exec` may have no module.
     own_call = not (type(model).call.__module__ or "").startswith(("keras.", "keras_ls."))
     return bool(getattr(model, "outputs", None)) and not own_call
 
 
 def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Model:
-    """A functional model, of one output, around one that only a call shows."""
+    """Returns a functional model with one output around a model whose structure only a call shows."""
     names = check_output(model, output)
 
     def called(rank_alone: bool) -> keras.Model:
@@ -219,7 +219,7 @@ def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Mo
 
     if not model.built:
         model(inputs, training=False)
-    # Sequences may then be of any length, but not every layer can be traced with sizes that are unknown.
+    # Sequences may then have any length, but not every layer can be traced with unknown sizes.
     with contextlib.suppress(Exception):
         network = called(rank_alone=True)
         if network.output_shape[-1] is not None:

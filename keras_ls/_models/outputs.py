@@ -1,4 +1,4 @@
-"""One of several outputs of a model, called by the name that `fit` knows it by."""
+"""Outputs of a model, selected by the names that `fit` uses for them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from keras_ls._checks import check_string, shown
 
 
 def output_names(model: keras.Model) -> list[str] | None:
-    """The names of a model's outputs, in the order in which `tree.flatten` gives them; None if it does not show any."""
+    """Returns the names of a model's outputs in the order of `tree.flatten`; None if it does not show its outputs."""
     if not getattr(model, "outputs", None):
         return None
     structure = None if isinstance(model, keras.Sequential) else getattr(model, "output", None)
@@ -19,12 +19,12 @@ def output_names(model: keras.Model) -> list[str] | None:
 
 
 def output_model(model: keras.Model, output: str | None, name: str = "model") -> keras.Model:
-    """Returns `model` if it has one output, else a functional model, on the same layers, of the one called `output`.
+    """Returns `model` if it has one output, else a functional model on the same layers with the output `output`.
 
     Args:
         model: a Keras model.
         output: the name of the output, or None if there is only one.
-        name: what the caller calls `model`, for messages.
+        name: the argument's name, for messages.
 
     Raises:
         ValueError: If there is no such output, or several and none is named.
@@ -44,15 +44,15 @@ def output_model(model: keras.Model, output: str | None, name: str = "model") ->
 
 
 def symbolic_inputs(model: keras.Model) -> Any:
-    """The symbolic inputs of a built functional or Sequential model, in the structure in which it takes them."""
+    """Returns the symbolic inputs of a built functional or Sequential model, in the structure that it takes."""
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
 def check_output(model: keras.Model, output: Any, name: str = "model") -> list[str] | None:
-    """Returns the names of a model's outputs, None if it does not show them, and checks `output` against them.
+    """Checks `output` against the names of a model's outputs, and returns those; None if it does not show them.
 
     Raises:
-        ValueError: As `output_model` does; if the model does not show its outputs, only if `output` is no string.
+        ValueError: As for `output_model`; if the model does not show its outputs, only if `output` is not a string.
     """
     names = output_names(model)
     if names is not None:
@@ -63,10 +63,10 @@ def check_output(model: keras.Model, output: Any, name: str = "model") -> list[s
 
 
 def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
-    """What belongs to one output in labels, weights or predictions, given as `fit` takes them.
+    """Returns the part of labels, weights or predictions, given as `fit` takes them, that belongs to one output.
 
     Args:
-        values: a dict by the names of outputs, a list or tuple in their order, or what belongs to the output itself.
+        values: a dict by output names, a list or tuple in the order of outputs, or only the part of this output.
         output: the name of the output; None if there is only one, and then `values` is returned as it is.
         names: the names of all outputs, or None if the model does not show them.
 
@@ -78,7 +78,7 @@ def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
     if isinstance(values, dict):
         if output not in values:
             held = ", ".join(map(repr, sorted(map(str, values))))
-            raise ValueError(f"A dict by outputs must hold `output`, {output!r}. Received one of {held}.")
+            raise ValueError(f"A dict by outputs must hold `output`, {output!r}. Received keys: {held}.")
         return values[output]
     if isinstance(values, (list, tuple)) and names is not None and len(values) == len(names) > 1:
         return values[names.index(output)]
@@ -86,7 +86,7 @@ def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
 
 
 def single(values: Any, name: str = "model", advice: str = "") -> Any:
-    """The only leaf of a nest of outputs.
+    """Returns the only leaf of a nest of outputs.
 
     Raises:
         ValueError: If there are several; the message ends in `advice`.

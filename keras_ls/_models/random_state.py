@@ -1,4 +1,4 @@
-"""Random generators that predicting leaves as they were."""
+"""Random generators, restored after a prediction."""
 
 import contextlib
 import random
@@ -15,9 +15,9 @@ from keras_ls._backend import global_seed
 
 @contextlib.contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Leaves the global random generators as they were, so that predicting during training changes no training.
+    """Restores the global random generators, so that predicting during training does not change the training.
 
-    PyTorch draws from its own for each pass over a data loader; datasets may draw from any.
+    PyTorch draws from its generator for each pass over a data loader; datasets may draw from any generator.
     """
     python, array = random.getstate(), np.random.get_state()
     torch = sys.modules.get("torch")
@@ -33,14 +33,15 @@ def kept_random_state() -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int, owners: list[Any]) -> Iterator[None]:
-    """Inside, random generators start from `seed`; afterwards they are as they were.
+    """Seeds random generators within the context, and restores them afterwards.
 
-    They are those of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and of the layers `owners`.
+    These are the generators of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and of the layers
+    in `owners`.
     """
     layers = [owner for owner in owners if isinstance(owner, keras.layers.Layer)]
     states = [v for layer in layers for v in layer.variables if v.name == "seed_generator_state"]
     kept = [np.array(ops.convert_to_numpy(state.value)) for state in states]
-    # 31 bits, which each backend's seeds can hold.
+    # 31 bits, which seeds can hold on each backend.
     first, *others = (int(n) >> 1 for n in np.random.SeedSequence(seed).generate_state(1 + len(states)))
     with kept_random_state(), global_seed(first):
         random.seed(first)

@@ -1,4 +1,4 @@
-"""Distillation: students trained on a teacher's logits, these logits on file, and the smoothing that they amount to."""
+"""Distillation: training on a teacher's logits, caching them, and the label smoothing that they are equivalent to."""
 
 from keras_ls.distillation.distiller import Distiller
 from keras_ls.distillation.teacher import equivalent_smoothing, teacher_logits

@@ -1,9 +1,9 @@
-"""A teacher's logits in a `.npy` file that knows what they are the logits of.
+"""A cache of a teacher's logits: a `.npy` file that records which teacher and inputs they belong to.
 
-At its path is always a complete file, or what was there before. Rows are computed into two files beside it, which an
-interrupted computation leaves to the next: ``zt.npy.<identity>.part``, the array as far as it is known, and
-``zt.npy.<identity>.log``, a line of JSON with a checksum for each batch of rows. The log is locked by the process that
-adds to them, so that a second one waits and then finds the rows; other logits for the same path have other names.
+The path always holds a complete file, or what was there before. Rows are first written to two files beside it, from
+which the next computation continues after an interruption: ``zt.npy.<identity>.part``, the rows computed so far, and
+``zt.npy.<identity>.log``, a line of JSON with a checksum for each batch of rows. The process that writes them locks the
+log, so that a second process waits and then finds the rows; files of other logits for the same path have other names.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from keras_ls.distillation._sources import check_row_shape
 
 
 def cache_path(path: Any) -> str:
-    """The absolute path of the file that `path` names, links followed; its folder is made if it is missing.
+    """Returns the absolute path of the file `path`, with links resolved, and creates its folder if it is missing.
 
     Raises:
-        ValueError: If `path` is no path, cannot be written, or holds something that may not be replaced.
+        ValueError: If `path` is not a path, cannot be written, or holds something that may not be replaced.
     """
     try:
         name = os.fsdecode(path)
@@ -50,14 +50,14 @@ def load_or_compute(
     batches: Iterable[tuple[int, Any]],
     compute: Callable[[Any], np.ndarray],
 ) -> np.ndarray:
-    """The rows that the file at `path` holds, or those that `compute` makes of `batches`, which are stored there.
+    """Returns the rows stored at `path`, or computes them from `batches` and stores them there.
 
     Args:
-        path: what `cache_path` returned.
+        path: the path that `cache_path` returned.
         identity: the 32 hexadecimal digits of `identity_of`.
         num_rows: number of rows in all batches.
         batches: pairs of the number of rows and a batch.
-        compute: gives the rows of one batch.
+        compute: returns the rows of one batch.
 
     Returns:
         A read-only memory map.
@@ -87,14 +87,14 @@ def load_or_compute(
 
 
 class _UnfinishedRows:
-    """The rows that an open pair of files holds, without gaps from the first one on.
+    """The rows in an open pair of files, from the first one on without gaps.
 
     Args:
-        log: the log, open and held.
-        num_rows: rows of the complete array.
+        log: the log, open and locked.
+        num_rows: number of rows of the complete array.
 
     Attributes:
-        done: the number of rows that are there.
+        done: the number of rows written.
     """
 
     def __init__(self, log: FileIO, num_rows: int):
@@ -112,7 +112,7 @@ class _UnfinishedRows:
                     self.done = stop
 
     def add(self, start: int, rows: np.ndarray) -> None:
-        """Writes those of `rows`, the first of which is row `start`, that are not there; then the line that says so."""
+        """Writes those of `rows`, which begin at row `start`, that are missing, then the line that records them."""
         if self.layout is None or not self.done:
             self.layout = write_header(self.part, (self.num_rows, *rows.shape[1:]), rows.dtype)
         check_row_shape(rows, self.layout.shape[1:])
@@ -121,18 +121,18 @@ class _UnfinishedRows:
         self.part.flush()
         stop = start + len(rows)
         checksum = self.layout.checksum(self.part, self.done, stop)
-        # A line that a full disk cut off ends at the next one.
+        # The line break ends a line that a full disk cut off.
         self.log.write(f"\n{json.dumps([self.done, stop, checksum])}".encode())
         self.done = stop
 
     def publish(self, path: str, identity: str) -> np.ndarray:
-        """Gives the complete array its name, and returns it memory-mapped."""
+        """Moves the complete array to `path`, and returns it memory-mapped."""
         assert self.layout is not None
         assert self.done == self.num_rows
         write_trailer(self.part, self.layout, identity)
         _check_replaceable(path)
-        # Mapped before it has its name: another teacher's logits may be given that at any moment.
-        # (Windows renames no open file.)
+        # Mapped before it is renamed, since another teacher's logits may take that name at any moment.
+        # (Windows cannot rename an open file.)
         array = None if os.name == "nt" else self.layout.rows(self.part, 0, self.num_rows)
         self.part.close()
         os.replace(self.part.name, path)
@@ -145,9 +145,9 @@ class _UnfinishedRows:
 
 @contextlib.contextmanager
 def _unfinished_rows(path: str, identity: str, num_rows: int) -> Iterator[_UnfinishedRows]:
-    """Opens the rows of that identity which there are for `path`, once nobody else adds to them.
+    """Opens the unfinished rows of that identity for `path`, once no other process writes to them.
 
-    Afterwards they are deleted, unless an interruption or an error leaves some to a later computation.
+    They are deleted afterwards, unless an interruption or an error leaves some for a later computation.
     """
     log_path, is_shared = f"{path}.{identity}.log", True
     try:
@@ -156,7 +156,7 @@ def _unfinished_rows(path: str, identity: str, num_rows: int) -> Iterator[_Unfin
         except LocksUnsupportedError:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(log_path)
-            # A name of its own, which nobody else finds: once interrupted, these rows are lost.
+            # A unique name, which no other process finds: if interrupted, these rows are lost.
             log, is_shared = FileIO(f"{path}.{identity}.{secrets.token_hex(8)}.log", "a+"), False
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -173,17 +173,17 @@ def _unfinished_rows(path: str, identity: str, num_rows: int) -> Iterator[_Unfin
 
 
 def _remove_abandoned(path: str) -> None:
-    """Deletes unfinished files for `path` that no process adds to."""
+    """Deletes unfinished files for `path` that no process writes to."""
     stem = glob.escape(path) + "." + 32 * "[0-9a-f]"
     for name in [*glob.glob(f"{stem}.log"), *glob.glob(f"{stem}.part")]:
-        with contextlib.suppress(OSError):  # somebody else deletes it, or has it open on Windows
+        with contextlib.suppress(OSError):  # another process deletes it, or has it open on Windows
             log = try_open_locked(f"{name.rpartition('.')[0]}.log")
             if log is not None:
                 _delete(log)
 
 
 def _delete(log: FileIO) -> None:
-    """Deletes a log that this process holds, and the rows beside it."""
+    """Deletes a log that this process has locked, and the rows beside it."""
     with contextlib.suppress(OSError):
         os.remove(_part_of(log))
     remove_locked(log)
@@ -194,7 +194,7 @@ def _part_of(log: FileIO) -> str:
 
 
 def _check_replaceable(path: str) -> None:
-    """Raises ValueError if there is something at `path` that is not a file of logits."""
+    """Raises `ValueError` if `path` holds something other than a file of logits."""
     if marked_identity(path) is not None:
         return
     if os.path.isdir(path):
@@ -208,6 +208,6 @@ def _check_replaceable(path: str) -> None:
 
 
 def _unwritable(path: Any, error: Exception) -> ValueError:
-    """The error for a path where no file can be written."""
+    """Returns the error for a path where no file can be written."""
     reason = getattr(error, "strerror", None) or error  # which does not repeat the path
     return ValueError(f"`path` must be a file that can be written. Received: path={shown(path)} ({reason}).")

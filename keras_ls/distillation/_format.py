@@ -1,7 +1,7 @@
-"""The layout of a file of logits: a `.npy` array, and behind it, where readers of `.npy` do not look, a trailer.
+"""The layout of a file of logits: a `.npy` array, followed by a trailer that readers of `.npy` ignore.
 
-The trailer is JSON: one checksum for each 1,024 rows, and what the logits belong to. This last entry marks the file as
-one of this package, which can be told even if the rest is damaged. Files of earlier versions hold the mark alone.
+The trailer is JSON: one checksum for each 1,024 rows, and the identity of teacher and inputs. This last entry marks the
+file as written by this package, even if the rest is damaged. Trailers of earlier versions hold only the mark.
 """
 
 import dataclasses
@@ -31,34 +31,38 @@ class Layout:
     offset: int
 
     def position(self, row: int) -> int:
-        """Position of the first byte of a row."""
+        """Returns the position of the first byte of a row."""
         return self.offset + row * self.dtype.itemsize * math.prod(self.shape[1:])
 
     def rows(self, file: BinaryIO, start: int, stop: int) -> np.memmap:
-        """A read-only memory map of the rows from `start` to `stop`; ValueError if the file ends before them."""
+        """Returns a read-only memory map of the rows from `start` to `stop`.
+
+        Raises:
+            ValueError: If the file ends before them.
+        """
         return np.memmap(file, self.dtype, "r", self.position(start), (stop - start, *self.shape[1:]))
 
     def checksum(self, file: BinaryIO, start: int, stop: int) -> str:
-        """The checksum of those rows in their place."""
+        """Returns the checksum of these rows at this position."""
         place = json.dumps([self.dtype.str, self.shape[1:], start, stop])
         digest = hashlib.blake2b(place.encode(), digest_size=8)
         update_digest(digest, self.rows(file, start, stop))
         return digest.hexdigest()
 
     def block_checksums(self, file: BinaryIO) -> list[str]:
-        """The checksums of all blocks of 1,024 rows."""
+        """Returns the checksums of all blocks of 1,024 rows."""
         length = self.shape[0]
         return [self.checksum(file, start, min(length, start + _BLOCK_ROWS)) for start in range(0, length, _BLOCK_ROWS)]
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredLogits:
-    """What a file holds of the logits that are looked for.
+    """The part of the requested logits that a file holds.
 
     Attributes:
         array: its memory-mapped rows, or None if no row can be trusted.
         damaged: indices of the blocks of rows whose checksum is wrong.
-        damage: where the file is damaged, and what is lost; empty if it is sound, or is not there.
+        damage: where the file is damaged, and what is lost; empty if it is intact or missing.
     """
 
     array: np.ndarray | None = None
@@ -66,14 +70,14 @@ class StoredLogits:
     damage: str = ""
 
     def rows(self, start: int, stop: int) -> np.ndarray | None:
-        """The rows from `start` to `stop`, or None if one of them is not there or may be damaged."""
+        """Returns the rows from `start` to `stop`, or None if one of them is missing or may be damaged."""
         if self.array is None or not self.damaged.isdisjoint(range(start // _BLOCK_ROWS, -(-stop // _BLOCK_ROWS))):
             return None
         return self.array[start:stop]
 
 
 def read_complete(path: str, identity: str, num_rows: int) -> StoredLogits:
-    """Reads the file at `path`, if it holds logits of that identity, and verifies every block."""
+    """Reads the file at `path` if it holds logits of that identity, and verifies every block."""
     if marked_identity(path) != identity:
         return StoredLogits()
     with open(path, "rb") as file:
@@ -85,7 +89,7 @@ def read_complete(path: str, identity: str, num_rows: int) -> StoredLogits:
 
 
 def marked_identity(path: str) -> str | None:
-    """The identity in a file that carries the mark, None for any other, and empty if nothing is there."""
+    """Returns the identity in a file with the mark, None for any other file, and "" if there is no file."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait for its writer
             return None
@@ -98,22 +102,22 @@ def marked_identity(path: str) -> str | None:
 
 
 def read_layout(file: BinaryIO, num_rows: int) -> Layout | None:
-    """The layout that a file's header gives, or None if it is damaged, of another number of rows, or not there."""
+    """Returns the layout in a file's header, or None if it is damaged, missing, or of another number of rows."""
     file.seek(0)
     try:
         if np.lib.format.read_magic(file) != (1, 0):
             return None
         shape, in_columns, dtype = np.lib.format.read_array_header_1_0(file)
-    except Exception:  # NumPy evaluates the header as Python, and damage shows as any error of the parser's
+    except Exception:  # NumPy parses the header as Python, and damage can raise any error of its parser
         return None
-    # Files of earlier versions have no other record of their dtype: in another order of bytes it is damaged.
+    # Files of earlier versions hold no other record of their dtype: a foreign byte order means damage.
     if in_columns or dtype.kind != "f" or not dtype.isnative or shape[:1] != (num_rows,) or min(shape) < 1:
         return None
     return Layout(shape, dtype, file.tell())
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> Layout:
-    """Writes the header of an array whose rows follow, and returns its layout."""
+    """Writes the header of an array, before its rows, and returns the layout."""
     file.seek(0)
     header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -121,8 +125,8 @@ def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> Lay
 
 
 def write_trailer(file: BinaryIO, layout: Layout, identity: str) -> None:
-    """Writes what follows the rows, and ends the file there."""
-    # The mark comes last, where it is found without the header.
+    """Writes the trailer behind the rows, and ends the file there."""
+    # The mark comes last, so that it is found without the header.
     text = json.dumps({"checksums": layout.block_checksums(file), _MARK: identity})
     file.seek(layout.position(layout.shape[0]))
     file.truncate()
@@ -132,9 +136,11 @@ def write_trailer(file: BinaryIO, layout: Layout, identity: str) -> None:
 
 
 def _damaged_blocks(file: BinaryIO, layout: Layout) -> frozenset[int] | None:
-    """Indices of the blocks whose checksum is wrong, or None if the trailer is damaged."""
+    """Returns the indices of blocks whose checksum is wrong, or None if the trailer is damaged."""
     end = layout.position(layout.shape[0])
-    if file.seek(0, os.SEEK_END) - end > 1024 + layout.shape[0]:  # a damaged shape takes rows for the trailer
+    if (
+        file.seek(0, os.SEEK_END) - end > 1024 + layout.shape[0]
+    ):  # with a damaged shape, rows would be read as the trailer
         return None
     try:
         file.seek(end)

@@ -1,4 +1,4 @@
-"""Short digests that tell one teacher's logits of one set of inputs from all others."""
+"""Short digests that distinguish one teacher's logits for one set of inputs from all others."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from keras_ls.distillation._inputs import update_digest
 
 
 def teacher_digest(teacher: keras.Model) -> str:
-    """What tells one teacher from another: its weights and its layers, whatever these are called."""
+    """Returns a digest of a teacher's weights and layers, whatever the names of the layers."""
     digest = hashlib.blake2b(_architecture(teacher).encode())
     for variable in teacher.weights:
         array = ops.convert_to_numpy(variable)
@@ -33,7 +33,7 @@ def teacher_digest(teacher: keras.Model) -> str:
 
 
 def identity_of(*parts: str) -> str:
-    """One digest of several texts, of 32 hexadecimal digits."""
+    """Returns one digest, of 32 hexadecimal digits, of several texts."""
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -44,9 +44,9 @@ def _architecture(model: keras.Model) -> str:
         text = json.dumps(
             [config["class_name"], config["config"]], sort_keys=True, default=lambda value: str(type(value))
         )
-    except (NotImplementedError, TypeError, ValueError):  # a subclass that says nothing about itself
+    except (NotImplementedError, TypeError, ValueError):  # a subclass without a config
         text = json.dumps([[type(layer).__qualname__, layer.dtype_policy.name] for layer in layers])
-    # Keras numbers the layers that a process makes: names say nothing.
+    # Keras numbers layers in the order in which a process creates them, so their names mean nothing.
     for index, layer in enumerate(layers):
         text = text.replace(json.dumps(layer.name), f'"#{index}"')
     return text

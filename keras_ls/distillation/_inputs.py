@@ -1,4 +1,4 @@
-"""Inputs without labels, read batch by batch in their order, and a fingerprint of them."""
+"""Inputs without labels, read batch by batch in order, and a fingerprint of them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from keras_ls._models.inputs import number_of_examples
 
 
 class Inputs:
-    """Arrays, or a dataset that gives the same batches each time that it is read.
+    """Arrays, or a dataset that gives the same batches each time it is read.
 
     Args:
         x: an array, or a list or dict of arrays (anything with a shape that can be sliced); or a dataset of inputs or
@@ -24,7 +24,7 @@ class Inputs:
         text: whether the inputs may be strings.
 
     Raises:
-        ValueError: If `x` is neither, is empty, or holds arrays of different length.
+        ValueError: If `x` is neither, is empty, or holds arrays of different lengths.
     """
 
     def __init__(self, x: Any, batch_size: int, text: bool = False):
@@ -41,11 +41,12 @@ class Inputs:
         lengths = {leaf.shape[0] for leaf in leaves}
         if len(lengths) != 1 or not all(isinstance(length, (int, np.integer)) and length for length in lengths):
             raise ValueError(
-                f"The arrays of `x` must hold examples, as many each. Received lengths: {sorted(lengths, key=str)}."
+                "The arrays of `x` must hold the same number of examples, at least 1. "
+                f"Received lengths: {sorted(lengths, key=str)}."
             )
 
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """Pairs of the number of rows and a nest of NumPy arrays, in order."""
+        """Yields pairs of the number of rows and a nest of NumPy arrays, in order."""
         if self.is_dataset:
             nests = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(self.x))
         else:
@@ -57,7 +58,7 @@ class Inputs:
             yield num_rows(arrays), arrays
 
     def fingerprint(self) -> "Fingerprint":
-        """The fingerprint of all batches, which takes one pass."""
+        """Returns the fingerprint of all batches, which takes one pass."""
         result = Fingerprint()
         for rows, batch in self.batches():
             result.update(rows, batch)
@@ -66,10 +67,10 @@ class Inputs:
         return result
 
     def batches_of(self, expected: "Fingerprint") -> Iterator[tuple[int, Any]]:
-        """The batches again, each compared with what it was in an earlier pass before it is given.
+        """Yields the batches again, after comparing each with that of the earlier pass.
 
         Raises:
-            ValueError: If a batch of the dataset is another one.
+            ValueError: If a batch of the dataset differs.
         """
         if not self.is_dataset:
             yield from self.batches()
@@ -101,17 +102,17 @@ class Inputs:
 
 
 _CHANGES = (
-    "`x` must give the same batches in the same order each time that it is read. Received a dataset that changes "
+    "`x` must give the same batches in the same order each time it is read. Received a dataset that changes "
     "(does it shuffle or augment?), so that logits could not be matched with it."
 )
 
 
 class Fingerprint:
-    """Number and digest of the rows seen so far, whatever batches they came in.
+    """Number and digest of the rows seen so far, independent of the sizes of their batches.
 
     Attributes:
-        rows: their number.
-        prefixes: one short digest per batch, of all rows up to its end.
+        rows: the number of rows.
+        prefixes: one short digest per batch, of all rows up to the end of the batch.
     """
 
     def __init__(self):
@@ -136,15 +137,15 @@ class Fingerprint:
         self.prefixes.append(prefix.digest())
 
     def digest(self) -> str:
-        """The digest as text."""
+        """Returns the digest as text."""
         return " ".join([str(self.rows), *(leaf.hexdigest() for leaf in self._leaves)])
 
 
 def num_rows(batch: Any) -> int:
-    """The number of rows of a nest of arrays.
+    """Returns the number of rows of a nest of arrays.
 
     Raises:
-        ValueError: If it holds none, or arrays without rows or of different length.
+        ValueError: If it holds no arrays, or arrays without rows or of different lengths.
     """
     shapes = [array.shape for array in tree.flatten(batch)]
     if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) != 1:
@@ -155,13 +156,13 @@ def num_rows(batch: Any) -> int:
 
 
 def backend_arrays(batch: Any) -> Any:
-    """A nest of arrays in dtypes that the backend has: PyTorch computes with no unsigned integers above 8 bits."""
+    """Returns arrays in dtypes that the backend supports: PyTorch has no arithmetic for wide unsigned integers."""
     return tree.map_structure(_signed, batch) if keras.backend.backend() == "torch" else batch
 
 
 def update_digest(digest: Any, array: np.ndarray) -> None:
     """Adds an array's values to a digest."""
-    if array.dtype.hasobject:  # strings: memory holds their addresses
+    if array.dtype.hasobject:  # strings, of which memory holds only the addresses
         digest.update(repr(array.tolist()).encode())
     else:
         digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8"))

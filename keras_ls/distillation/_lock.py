@@ -1,4 +1,4 @@
-"""Files that one process at a time may hold, with locks that end with their process, however it ends."""
+"""Locks on files, held by one process at a time and released when that process ends, however it ends."""
 
 import contextlib
 import errno
@@ -13,9 +13,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# What the systems say of a lock that somebody else holds.
+# Error numbers for a lock that another process holds.
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-# Windows locks bytes, against reading too: one far behind any content.
+# Windows locks bytes, also against reading, hence one far behind any content.
 _LOCKED_BYTE = 2**30
 _SECONDS_BETWEEN_TRIES = 0.1
 
@@ -23,13 +23,13 @@ _open_files: "weakref.WeakSet[FileIO]" = weakref.WeakSet()
 
 
 class LocksUnsupportedError(OSError):
-    """The file system has no locks."""
+    """The file system does not support locks."""
 
 
 def open_locked(path: str) -> FileIO:
-    """Opens a file for reading and appending, unbuffered, and waits until nobody else holds it.
+    """Opens a file for reading and appending, unbuffered, once no other process holds its lock.
 
-    The file is created if it is missing. Closing it gives it back; `remove_locked` also deletes it.
+    The file is created if it is missing. Closing it releases the lock; `remove_locked` also deletes it.
 
     Raises:
         LocksUnsupportedError: If files cannot be locked there.
@@ -45,7 +45,7 @@ def open_locked(path: str) -> FileIO:
 
 
 def try_open_locked(path: str) -> FileIO | None:
-    """What `open_locked` does, without waiting: None if somebody else holds the file, or has just deleted it."""
+    """Like `open_locked`, but without waiting: None if another process holds the lock, or has just deleted the file."""
     file, is_held = FileIO(path, "a+"), False
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -61,9 +61,9 @@ def try_open_locked(path: str) -> FileIO | None:
 
 def remove_locked(file: FileIO) -> None:
     """Deletes a file that `open_locked` opened, and closes it."""
-    if os.name == "nt":  # which deletes no open file
+    if os.name == "nt":  # which cannot delete an open file
         file.close()
-    with contextlib.suppress(OSError):  # nor one that somebody waits for
+    with contextlib.suppress(OSError):  # nor one that another process waits for
         os.remove(str(file.name))
     file.close()
 
@@ -85,7 +85,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _close_inherited() -> None:
-    """Closes a forked child's copies (a data loader's workers, say), which would keep the locks beyond the parent."""
+    """Closes the copies in a forked child (a data loader's worker, say), which would outlive the parent's locks."""
     for file in list(_open_files):
         file.close()
 

@@ -1,4 +1,4 @@
-"""How far a student's logits are from its teacher's: the formulas, and the loss that reduces them as Keras does."""
+"""Distances between the logits of student and teacher, and the loss that reduces them as Keras does."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ MATCHINGS = ("cross_entropy", "squared_logits")
 
 
 def softened_cross_entropy(teacher_logits, logits, temperature: float, student_temperature: float):
-    """H(softmax(zᵗ/T), softmax(z/T_s)) in nats: two tensors (…, K) to (…,).
+    """Returns H(softmax(zᵗ/T), softmax(z/T_s)) in nats: two tensors (…, K) to (…,).
 
-    Of two tensors (…, 1) it is the cross-entropy of two classes with probabilities 1 − sigmoid(z/T) and sigmoid(z/T).
+    For tensors (…, 1), it is the cross-entropy of two classes with probabilities 1 − sigmoid(z/T) and sigmoid(z/T).
     """
     teacher_logits, logits = teacher_logits / temperature, logits / student_temperature
     if logits.shape[-1] == 1:
@@ -27,23 +27,21 @@ def softened_cross_entropy(teacher_logits, logits, temperature: float, student_t
 
 
 def half_squared_difference(teacher_logits, logits):
-    """½ Σ_k (zᵗ_k − z_k)²: two tensors (…, K), or (…, 1), to (…,)."""
+    """Returns ½ Σ_k (zᵗ_k − z_k)²: two tensors (…, K), or (…, 1), to (…,)."""
     return 0.5 * ops.sum(ops.square(teacher_logits - logits), axis=-1)
 
 
 class MatchingLoss(keras.losses.Loss):
     """The distillation term, called with the teacher's and the student's logits (…, K) in place of y_true and y_pred.
 
-    Logits (…, 1) are those of class 1 of two.
-
-    It is reduced as Keras's `sum_over_batch_size`, sample weights and the mask of the student's logits included, and
-    computed in float32, or in float64 where that is Keras's floatx.
+    Logits (…, 1) are those of class 1 of two. The term is reduced like Keras's `sum_over_batch_size`, with sample
+    weights and the mask of the student's logits, and computed in float32, or in float64 if that is Keras's floatx.
 
     Args:
         matching: one of `MATCHINGS`.
         temperature: T of the teacher.
         student_temperature: T_s of the student.
-        scale: what the term is multiplied by.
+        scale: the factor of the term.
     """
 
     def __init__(self, matching: str, temperature: float, student_temperature: float, scale: float):
@@ -53,7 +51,7 @@ class MatchingLoss(keras.losses.Loss):
         self.temperature, self.student_temperature = temperature, student_temperature
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        """A scalar; weights of fewer dimensions than the losses spread over the trailing ones."""
+        """Returns a scalar; weights with fewer dimensions than the losses are spread over the trailing ones."""
         check_logits(y_true, y_pred)
         teacher, student, mask = y_true, y_pred, get_mask(y_pred)
         if mask is not None:  # 0 times the NaN that padding may hold is NaN
@@ -66,7 +64,7 @@ class MatchingLoss(keras.losses.Loss):
         return super().__call__(teacher, student, sample_weight)
 
     def call(self, y_true, y_pred):
-        """One loss per prediction."""
+        """Returns one loss per prediction."""
         if self.matching == "squared_logits":
             losses = half_squared_difference(y_true, y_pred)
         else:
@@ -75,7 +73,7 @@ class MatchingLoss(keras.losses.Loss):
 
 
 def check_logits(teacher_logits, logits) -> None:
-    """Raises ValueError unless both are single tensors (…, K), or (…, 1), of one shape."""
+    """Raises `ValueError` unless both are single tensors (…, K), or (…, 1), of the same shape."""
     if tree.is_nested(teacher_logits) or tree.is_nested(logits):
         raise ValueError("Teacher and student must have one output each. Received a structure of several.")
     given, wanted = tuple(teacher_logits.shape), tuple(logits.shape)
@@ -89,17 +87,17 @@ def check_logits(teacher_logits, logits) -> None:
 
 
 def one_logit_advice(given: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> str:
-    """What to do if one of teacher and student has two outputs and the other one sigmoid unit."""
+    """Returns advice for a pair of which one has two outputs and the other one sigmoid unit, else ""."""
     if {*given, *wanted} != {1, 2}:
         return ""
     return (
-        " Of two outputs and one sigmoid unit, neither can stand for the other: give the student the teacher's number "
-        "of outputs, or cached logits zt[..., 1:] - zt[..., :1], which are those of one unit."
+        " Two outputs cannot stand for one sigmoid unit, nor the other way round: give the student the teacher's "
+        "number of outputs, or cached logits zt[..., 1:] - zt[..., :1], which are those of one unit."
     )
 
 
 def check_same_outputs(given: int | None, wanted: int | None) -> None:
-    """Raises ValueError if the numbers of outputs of teacher and student are known to differ."""
+    """Raises `ValueError` if the numbers of outputs of teacher and student are known to differ."""
     if None not in (given, wanted) and given != wanted:
         kind = "outputs" if 1 in (given, wanted) else "classes"
         raise ValueError(
@@ -109,14 +107,14 @@ def check_same_outputs(given: int | None, wanted: int | None) -> None:
 
 
 def check_not_shared(teacher: keras.Model, student: keras.Model) -> None:
-    """Raises ValueError if training the student would change the teacher."""
+    """Raises `ValueError` if training the student would change the teacher."""
     learnt = {id(variable) for variable in student.trainable_variables}
     if any(id(variable) in learnt for variable in teacher.variables):
         raise ValueError("`teacher` must not share variables with what is trained in `student`.")
 
 
 def check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:
-    """Raises ValueError unless both are Keras models, the teacher built, or None where targets hold its logits."""
+    """Raises `ValueError` unless both are Keras models and the teacher is built, or None if targets hold its logits."""
     if not isinstance(student, keras.Model):
         raise ValueError(f"`student` must be a keras.Model. Received: student={shown(student)}.")
     if teacher is None:

@@ -1,4 +1,4 @@
-"""Where the logits of a teacher or student come from, and how one pass gives them along with its output."""
+"""Where the logits of a teacher or student come from, and how one pass gives both them and its output."""
 
 import contextlib
 import dataclasses
@@ -21,13 +21,13 @@ _LOGITS = "_keras_ls_logits"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LogitSource:
-    """The way to a model's logits; `logit_source` finds it.
+    """How to compute a model's logits, as `logit_source` found it.
 
     Attributes:
         model: the classifier.
-        network: a functional model of its layers that gives the logits, where its output holds probabilities.
-        logarithm: what turns its output into logits, log p or the log(p/(1 − p)) of one unit, if nothing else gives
-            them; None if they are exact.
+        network: a functional model of its layers that gives the logits, if its output holds probabilities.
+        logarithm: the function that turns its output into logits, log p or log(p/(1 − p)) for one unit, if they cannot
+            be found otherwise; None if they are exact.
     """
 
     model: keras.Model
@@ -42,17 +42,17 @@ class LogitSource:
 
     @property
     def way(self) -> str:
-        """How the logits are had, as stored logits record it."""
+        """How the logits are obtained, as recorded with stored logits."""
         if self.logarithm is None:
             return "exact"
         return "log-odds" if self.num_outputs == 1 else "log"
 
     def outputs(self, inputs, training):
-        """The model's output of one pass, which `logits` can be had from without another one."""
+        """Returns the model's output of one pass, from which `logits` gets its result without another pass."""
         if self.network is None:
             return self.model(inputs, training=training)
         logits = self.network(inputs, training=training)
-        # The model may compute probabilities in a wider dtype than it has logits in.
+        # The model may compute probabilities in a wider dtype than its logits have.
         wide = ops.cast(logits, self.model.outputs[0].dtype)
         outputs = ops.sigmoid(wide) if wide.shape[-1] == 1 else ops.softmax(wide, axis=-1)
         _copy_mask(logits, outputs)
@@ -60,7 +60,7 @@ class LogitSource:
         return outputs
 
     def logits(self, outputs, inputs, training):
-        """The logits of an output, by a second pass over its inputs only if it is not one that `outputs` gave."""
+        """Returns the logits of an output, by a second pass over its inputs only if `outputs` did not return it."""
         if self.network is not None:
             found = attached(outputs, _LOGITS)
             return self.network(inputs, training=training) if found is None else found
@@ -71,13 +71,13 @@ class LogitSource:
         return logits
 
     def frozen_logits(self, inputs):
-        """Logits in inference mode, with no gradient and no trace of a loss left in the model."""
+        """Returns logits in inference mode, without a gradient, and leaves no losses in the model."""
         with no_gradients():
             network = self.model if self.network is None else self.network
             logits = network(inputs, training=False)
             if self.logarithm is not None:
                 logits = self.logarithm(logits)
-            network._clear_losses()  # activity penalties belong to whoever trains the model
+            network._clear_losses()  # activity penalties matter only when the teacher itself is trained
         return ops.stop_gradient(logits)
 
     @property
@@ -89,7 +89,7 @@ class LogitSource:
         return not inputs or any(keras.backend.standardize_dtype(tensor.dtype) == "string" for tensor in inputs)
 
     def predict(self, inputs) -> np.ndarray:
-        """Logits (n, …, K) of a batch of n arrays, float32, or float64 where the model computes in that."""
+        """Returns logits (n, …, K) of a batch of n examples, float32, or float64 if the model computes in that."""
         check_fits("x", inputs, self.model)
         network = self.model if self.network is None else self.network
         with ONE_AT_A_TIME:
@@ -108,11 +108,11 @@ def logit_source(role: str, model: keras.Model, from_logits: bool | None, argume
     Args:
         role: "teacher" or "student", for messages.
         model: the classifier.
-        from_logits: True if its output holds logits, False for probabilities; None to read it off its layers.
-        argument: what the caller calls `from_logits`; ``{role}_from_logits`` if None.
+        from_logits: True if its output holds logits, False for probabilities; None to tell from its layers.
+        argument: the name of the argument `from_logits`, for messages; ``{role}_from_logits`` if None.
 
     Raises:
-        ValueError: If the model has several outputs, or does not show what `from_logits` leaves open.
+        ValueError: If the model has several outputs, or `from_logits` is None and its layers do not tell.
     """
     argument = argument or f"{role}_from_logits"
     from_logits = check_optional_flag(argument, from_logits)
@@ -136,7 +136,7 @@ def logit_source(role: str, model: keras.Model, from_logits: bool | None, argume
 
 
 def source_to_match(role: str, model: keras.Model, from_logits: bool | None, matching: str) -> LogitSource:
-    """The `logit_source` of a distiller's model, whose logits must be exact where they are compared as they are."""
+    """Returns the `logit_source` of a distiller's model, whose logits must be exact for squared differences."""
     source = logit_source(role, model, from_logits)
     if matching == "squared_logits" and source.logarithm is not None:
         raise ValueError(
@@ -148,14 +148,14 @@ def source_to_match(role: str, model: keras.Model, from_logits: bool | None, mat
 
 
 class Frozen:
-    """Holds what Keras shall not track as the distiller's own: the teacher, second views of the student, settings."""
+    """Holds what Keras must not track as part of the distiller: the teacher, views of the student, settings."""
 
     def __init__(self, teacher: keras.Model | None):
         self.teacher = teacher
         self.teacher_source: LogitSource | None = None
         self.student_source: LogitSource | None = None
         self.class_weight: dict[int, float] | None = None
-        self.training = contextlib.ExitStack()  # what a call that trains is to put in order when it ends
+        self.training = contextlib.ExitStack()  # what to restore when training ends
 
 
 def _shows_logits(role: str, model: keras.Model) -> bool | None:
@@ -173,7 +173,7 @@ def _logarithm(role: str) -> Callable[[Any], Any]:
 
 
 def _stands_for(network: keras.Model, model: keras.Model) -> bool:
-    """Says whether `network` gives true logits, and computes everything that `model` puts a penalty on."""
+    """Returns whether `network` gives exact logits, and computes everything that `model` penalises."""
     own = {id(layer) for layer in model._flatten_layers()}
     called: set[int] = set()
     for layer in network._flatten_layers():
@@ -185,11 +185,11 @@ def _stands_for(network: keras.Model, model: keras.Model) -> bool:
 
 
 def check_row_shape(rows: np.ndarray, expected: tuple[int, ...]) -> None:
-    """Raises ValueError if rows of logits have another shape than those before."""
+    """Raises `ValueError` if rows of logits differ in shape from those before."""
     if rows.shape[1:] != expected:
         raise ValueError(
             "`teacher` must give logits of one shape for all examples (do sequences differ in length?). "
-            f"Its logits change their shape: {rows.shape[1:]} after {expected}."
+            f"Received: rows of shape {rows.shape[1:]} after {expected}."
         )
 
 

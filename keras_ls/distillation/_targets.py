@@ -1,4 +1,4 @@
-"""What a distiller is given: targets with or without logits, and the weights of both."""
+"""The targets of a distiller, with or without logits, and the sample weights of both."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from keras_ls._labels import match_label_shape
 
 
 def split_targets(y: Any) -> tuple[Any, Any]:
-    """Targets as labels and cached logits, either of them None where it is not there."""
+    """Splits targets into labels and cached logits, either of them None if missing."""
     if not isinstance(y, dict):
         return y, None
     if not y or not set(y) <= {"labels", "teacher_logits"}:
@@ -21,17 +21,17 @@ def split_targets(y: Any) -> tuple[Any, Any]:
 
 
 def split_weights(sample_weight: Any) -> tuple[Any, Any]:
-    """Sample weights of the labels and of the logits: Keras copies an array of them for each target."""
+    """Splits sample weights into those of labels and logits; Keras copies an array of them for each target."""
     if not isinstance(sample_weight, dict):
         return sample_weight, sample_weight
     return sample_weight.get("labels"), sample_weight.get("teacher_logits")
 
 
 def class_weights(class_weight: dict[int, float], labels, teacher_logits):
-    """The weight of each label's class.
+    """Returns the weight of each label's class.
 
-    Labels are ids (…,) or (…, 1), or one row per prediction, which is told from the shape of the logits; with logits
-    (…, 1) always ids 0 and 1.
+    Labels are ids (…,) or (…, 1), or one row per prediction; the shape of the logits tells which. With logits (…, 1)
+    they are always ids 0 and 1.
     """
     if labels is None or teacher_logits is None:
         raise ValueError("`class_weight` needs targets {'labels': y, 'teacher_logits': zt}.")
@@ -46,7 +46,7 @@ def class_weights(class_weight: dict[int, float], labels, teacher_logits):
     if len(labels.shape) == len(teacher_logits.shape) and labels.shape[-1] == num_classes:
         ids = ops.argmax(labels, axis=-1)
     else:
-        # Smoothed labels of one sigmoid unit are the nearer class, as Keras takes them.
+        # Smoothed labels of one sigmoid unit count as the nearer class, as in Keras.
         ids = ops.round(ops.cast(match_label_shape(labels, teacher_logits), "float32"))
-    # Labels outside [0, K) are the loss's to report, or to ignore.
+    # Labels outside [0, K) are left to the loss, which reports or ignores them.
     return ops.take(ops.convert_to_tensor(table), ops.clip(ops.cast(ids, "int32"), 0, num_classes - 1), axis=0)

@@ -1,4 +1,4 @@
-"""The `Distiller`: a model that trains a student on its teacher's logits."""
+"""The `Distiller`, a model that trains a student on its teacher's logits."""
 
 import inspect
 from typing import Any
@@ -27,54 +27,54 @@ class Distiller(keras.Model):
 
     ``loss = (1 − β)·(compiled loss) + β·H(softmax(zᵗ/T), softmax(z/T_s)) + (the student's own penalties)``
 
-    or, with ``matching="squared_logits"``, ``½ Σ_k (zᵗ_k − z_k)²`` in place of H. The second term is reduced as Keras's
-    `sum_over_batch_size`, sample weights and masks included, in float32 or wider; regularisation and `add_loss`
-    penalties of the student are added once, whatever β is. β = 0 trains exactly as the student alone does; β = 1 reads
-    no labels for the loss, and trains without any (evaluated without labels, the loss is NaN).
+    or, with ``matching="squared_logits"``, ``½ Σ_k (zᵗ_k − z_k)²`` in place of H. The second term is reduced like
+    Keras's `sum_over_batch_size`, with sample weights and masks, in float32 or wider; regularisation and `add_loss`
+    penalties of the student are added once, whatever β is. β = 0 trains exactly like the student alone; β = 1 reads no
+    labels for the loss, and trains without any (evaluated without labels, the loss is NaN).
 
     Binary classifiers have one output each, a sigmoid unit or its logit z. H is then the cross-entropy of two classes,
     whose probabilities are 1 − p and p: p = sigmoid(zᵗ/T) for the teacher, and sigmoid(z/T_s) for the student.
 
-    It is compiled, fitted, evaluated, saved and loaded as the student would be: `evaluate` and `predict` are the
-    student's own (so `val_loss` is the compiled loss, where `loss` is the one above), and `distiller.student` is a
-    plain model to ship. One training step runs student and teacher once each. Losses of single positions that
+    Compile, fit, evaluate, save and load it as you would the student: `evaluate` and `predict` are the student's own
+    (so `val_loss` is the compiled loss, while `loss` is the one above), and `distiller.student` is a plain model to
+    ship. One training step runs student and teacher once each. Losses of single positions that
     the compiled loss ignores by their label still count in the second term: mask them, or give them weight 0.
 
-    The teacher runs in inference mode and nothing of it changes, its `trainable` flags included: its variables are
-    merely never among `trainable_variables`. It is saved with the distiller.
+    The teacher runs in inference mode and does not change, not even its `trainable` flags: its variables are merely
+    never among `trainable_variables`. It is saved with the distiller.
 
-    **Teachers on file.** With ``teacher=None`` the targets are ``{"labels": y, "teacher_logits": zt}``, zt from
+    **Cached logits.** With ``teacher=None`` the targets are ``{"labels": y, "teacher_logits": zt}``, zt from
     `teacher_logits`; a step then costs what a step of the student costs. `evaluate` takes that or the plain labels.
-    Sample weights of one number per example are given as ever, weights of single positions as
+    Sample weights of one number per example are passed as usual, weights of single positions as
     ``{"labels": w, "teacher_logits": w}``.
 
     **Augmentation.** The teacher must see what the student sees. Where images are augmented at random, do it in the
     dataset, before the distiller, and give the teacher itself: both get the same batch. (Augmenting layers inside the
-    student are off in the teacher's pass, so that it would see other images.) Cached logits belong to fixed inputs:
-    train without augmentation, as the paper's MNIST students, or augment a few fixed times beforehand and cache
-    the logits of the result.
+    student are not part of the teacher, which would see other images.) Cached logits belong to fixed inputs:
+    train without augmentation, like the paper's MNIST students, or make a few fixed augmented copies beforehand and
+    cache the logits of those.
 
     Args:
         teacher: a built model, functional, Sequential or subclassed, or None for logits from the targets.
-        student: a model with the teacher's number of outputs; input of its own dtype and dtype policy of its own.
-        temperature: T > 0. Not used by squared logits, `temperature_squared` apart.
+        student: a model with the teacher's number of outputs; its input dtype and dtype policy may differ.
+        temperature: T > 0. Not used by squared logits, except for `temperature_squared`.
         beta: β in [0, 1], the share of the teacher.
-        student_temperature: T_s > 0; None is T, or 1 where β = 1, as in the paper.
+        student_temperature: T_s > 0; None means T, or 1 if β = 1, as in the paper.
         matching: "cross_entropy" or "squared_logits".
         temperature_squared: whether the second term is multiplied by T², which keeps its gradients' size as T grows.
-        teacher_from_logits: True where the teacher's output holds logits, False where it holds probabilities, None to
-            read it off its last layers. The logits of a functional or Sequential model that ends in a softmax, or in
-            one sigmoid unit, are taken from before it; if none can be shown there, log p stands for them (or
-            log(p/(1 − p)) of one unit), in cross-entropy only.
+        teacher_from_logits: True if the teacher's output holds logits, False if it holds probabilities, None to tell
+            from its last layers. The logits of a functional or Sequential model that ends in a softmax, or in
+            one sigmoid unit, are taken from before it; if there are none, log p stands for them (or
+            log(p/(1 − p)) for one unit), in cross-entropy only.
         student_from_logits: the same for the student.
         **kwargs: `name`, `trainable` and `dtype` of every Keras model; the dtype policy is the student's.
 
     Raises:
-        ValueError: If numbers are out of range, the teacher is not built or shares weights with what trains in the
-            student, both have different numbers of outputs, an output does not show whether it holds logits, squared
-            logits are asked of a model that only shows probabilities, a model has several sigmoid units (multi-label
-            classifiers are not distributions over classes), or targets do not hold what is needed. It is raised here,
-            or at the first batch if it cannot be known before.
+        ValueError: If numbers are out of range, the teacher is not built or shares weights that the student trains, the
+            models differ in their number of outputs, an output does not show whether it holds logits, squared logits
+            are requested of a model that only shows probabilities, a model has several sigmoid units (multi-label
+            classifiers give no distribution over classes), or targets lack what is needed. Raised by the constructor,
+            or at the first batch if it cannot be known earlier.
 
     Example:
         >>> import numpy as np, keras
@@ -105,7 +105,7 @@ class Distiller(keras.Model):
         **kwargs,
     ):
         check_models(teacher, student, teacher_from_logits)
-        # Inputs reach the student as they come, and its loss is scaled as its own policy would have it.
+        # Inputs reach the student uncast, and its loss is scaled as its own dtype policy requires.
         super().__init__(autocast=False, **{"dtype": student.dtype_policy, **kwargs})
         self.temperature = check_positive("temperature", temperature)
         self.beta = check_proportion("beta", beta)
@@ -134,12 +134,12 @@ class Distiller(keras.Model):
 
     @property
     def teacher(self) -> keras.Model | None:
-        """The teacher, or None where logits come with the targets."""
+        """The teacher, or None if logits come with the targets."""
         return self._frozen.teacher
 
     @property
     def inputs(self) -> list[Any] | None:
-        """The student's symbolic inputs, by which callbacks and `calibrate` find its logits; None where it has none."""
+        """The student's symbolic inputs, by which callbacks and `calibrate` find its logits; None if it shows none."""
         return getattr(self.student, "inputs", None)
 
     @property
@@ -181,7 +181,7 @@ class Distiller(keras.Model):
         return None
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss that training minimises or, in evaluation, the student's own."""
+        """Returns the loss that training minimises or, in evaluation, the student's own."""
         labels, cached = split_targets(y)
         label_weight, logit_weight = split_weights(sample_weight)
         if labels is None and self.beta < 1.0:
@@ -199,11 +199,11 @@ class Distiller(keras.Model):
         return sum(terms + penalties)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Metrics of the student's output against the labels."""
+        """Returns metrics of the student's output against the labels."""
         return super().compute_metrics(x, split_targets(y)[0], y_pred, split_weights(sample_weight)[0])
 
     def train_step(self, *args):
-        """One step; the batch is the last argument on every backend."""
+        """Runs one step; the batch is the last argument on every backend."""
         *state, data = args
         if self._frozen.class_weight is not None:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -213,22 +213,22 @@ class Distiller(keras.Model):
         return super().train_step(*state, data)
 
     def make_train_function(self, force=False):
-        """Compiles the training step, when everything that it works on has been built."""
+        """Compiles the training step, once all variables that it changes exist."""
         function = super().make_train_function(force)
         variables = [*self.trainable_variables, *self.non_trainable_variables, *self.metrics_variables]
         self._frozen.training.enter_context(values_kept_on_error([*variables, *self.optimizer.variables]))
         return function
 
     def fit(self, *args, **kwargs):
-        """Trains as `keras.Model.fit` does; `class_weight` works with targets that hold logits, too."""
+        """Trains like `keras.Model.fit`; `class_weight` also works with targets that hold logits."""
         return self._with_class_weight(super().fit, args, kwargs)
 
     def train_on_batch(self, *args, **kwargs):
-        """One step as `keras.Model.train_on_batch` takes it; `class_weight` as in `fit`."""
+        """Runs one step like `keras.Model.train_on_batch`; `class_weight` as in `fit`."""
         return self._with_class_weight(super().train_on_batch, args, kwargs)
 
     def get_config(self):
-        """Every constructor argument; the models whole."""
+        """Returns every constructor argument, with the models in full."""
         teacher = None if self.teacher is None else keras.saving.serialize_keras_object(self.teacher)
         return {
             **super().get_config(),
@@ -253,7 +253,7 @@ class Distiller(keras.Model):
         return cls(**{**config, **models})
 
     def _meet_student(self) -> None:
-        """Looks where the built student has its logits, and whether they fit the teacher's."""
+        """Finds the logits of the built student, and checks that they fit the teacher's."""
         frozen = self._frozen
         source = source_to_match("student", self.student, self.student_from_logits, self.matching)
         if frozen.teacher is not None and frozen.teacher_source is not None:
@@ -262,7 +262,7 @@ class Distiller(keras.Model):
         frozen.student_source = source
 
     def _matching_term(self, x, cached, y_pred, sample_weight, training):
-        """The second term, not yet multiplied by β."""
+        """Returns the second term, not yet multiplied by β."""
         teacher, student = self._frozen.teacher_source, self._frozen.student_source
         if student is None:
             raise ValueError("The distiller must be called, built or fitted before its loss can be computed.")

@@ -1,4 +1,4 @@
-"""What a teacher says: its logits, computed once and kept on file, and the label smoothing that they amount to."""
+"""A teacher's logits, computed once and cached, and the label smoothing that they are equivalent to."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -26,21 +26,22 @@ def teacher_logits(
     path: Any = None,
     from_logits: bool | None = None,
 ) -> np.ndarray:
-    """The logits of a teacher in inference mode, in the order of `x`, for `Distiller(None, student)`.
+    """Returns the logits of a teacher in inference mode, in the order of `x`, for `Distiller(None, student)`.
 
-    With `path` they are computed into a file, which later calls return without running the teacher. The file knows the
-    weights and layers of its teacher, and the values, order and dtype of its inputs: for any others it is computed
-    anew, and **replaced**. Nothing but such a file is ever replaced. Recognising the inputs takes a pass over them, not
-    over the teacher.
+    With `path` they are stored in a file, which later calls read instead of running the teacher. The file records the
+    weights and layers of its teacher, and the values, order and dtype of its inputs. If any of these differ, the logits
+    are computed again and the file is **replaced**; no other file is ever replaced. Recognising the inputs takes one
+    pass over them, without running the teacher.
 
-    At `path` there is always a complete file, or what was there before. Rows are computed into files beside it, whose
-    names end in ``.part`` and ``.log``; after an interruption, an error or a full disk the next call goes on from them.
-    If another process is computing the same logits, this one waits for it and takes them; computations of other logits
-    do not disturb each other, and `path` keeps those of the last to end. Every 1,024 rows have a checksum, verified
-    when the file is opened; damaged rows are computed again, with a warning. (Files of earlier versions have none.)
+    The path always holds a complete file, or what was there before. Rows are first written to files beside it, whose
+    names end in ``.part`` and ``.log``; after an interruption, an error or a full disk the next call continues from
+    them. If another process is computing the same logits, this one waits and uses its result; computations of other
+    logits do not interfere, and `path` keeps the result of the last to finish. Every 1,024 rows have a checksum, which
+    is verified when the file is opened; damaged rows are computed again, with a warning. (Files of earlier versions
+    have no checksums.)
 
-    The logits are those of exactly these inputs: where training augments at random, they are not the teacher's answer
-    to what the student sees. Give `Distiller` the teacher itself then, or train on fixed augmented copies::
+    The logits belong to exactly these inputs: if training augments at random, they are not the teacher's answer to what
+    the student sees. In that case give `Distiller` the teacher itself, or train on fixed augmented copies::
 
         copies = np.concatenate([augment(x, seed) for seed in range(8)])
         zt = teacher_logits(teacher, copies, path="teacher.npy")
@@ -53,20 +54,20 @@ def teacher_logits(
             `torch.utils.data.DataLoader`, which is read twice and must give the same both times.
         batch_size: number of examples per batch, if `x` holds arrays.
         path: a `.npy` file, written if it does not hold these logits, or None for an array in memory. Links are
-            followed.
-        from_logits: whether the teacher's output holds logits (True) or probabilities (False); None reads it off its
-            last layers. Probabilities whose logits are not shown become log p, which serves for cross-entropy only, or
-            log(p/(1 − p)) for a binary classifier.
+            resolved.
+        from_logits: whether the teacher's output holds logits (True) or probabilities (False); None tells from its
+            last layers. Probabilities whose logits are not shown become log p, which is enough for cross-entropy only,
+            or log(p/(1 − p)) for a binary classifier.
 
     Returns:
         (N, …, K) float32, or float64 for a float64 teacher; a read-only memory map if `path` is given. A binary
         classifier with one output gives (N, …, 1), the logit of its class 1.
 
     Raises:
-        ValueError: If the teacher is not built, does not show whether it gives logits, or gives another number of rows
-            than there are inputs (as under a TensorFlow distribution strategy); if `x` is empty, or a dataset that has
-            no end or changes from one pass to the next (by shuffling, say, so that no order can match it); if `path`
-            cannot be written, or names something that this function did not write.
+        ValueError: If the teacher is not built, does not show whether it gives logits, or does not give one row
+            per input (as under a TensorFlow distribution strategy); if `x` is empty, or a dataset that is endless or
+            changes from one pass to the next (by shuffling, say, so that no order can match it); if `path` cannot be
+            written, or holds something that this function did not write.
 
     Example:
         >>> import numpy as np, keras
@@ -97,23 +98,23 @@ def teacher_logits(
 def equivalent_smoothing(
     teacher_probabilities_or_logits: Any, labels: Any, temperature: float = 1.0, from_logits: bool = True
 ) -> float:
-    """The label smoothing γ that a teacher's predictions amount to: the mass that they give to wrong classes.
+    """Returns the label smoothing γ equivalent to a teacher's predictions: the mass that they give to wrong classes.
 
     ``γ = mean over examples of Σ_k (1 − y_k)·p_k(T)·K/(K − 1)``, p(T) = softmax(z/T). Targets smoothed with α have
-    γ = α; γ → 1 as T → ∞. The paper takes the mean over the training examples. Predictions of one sigmoid unit are of
-    the two classes 1 − p and p, K = 2, p(T) = sigmoid(z/T).
+    γ = α; γ → 1 as T → ∞. The paper takes the mean over the training examples. Predictions of one sigmoid unit stand
+    for two classes with probabilities 1 − p and p: K = 2, p(T) = sigmoid(z/T).
 
     Args:
         teacher_probabilities_or_logits: (…, K), K ≥ 2, or (…, 1) of a binary classifier, any float dtype; a memory map
-            is read block by block. Predictions (N,) with labels (N,) are of a binary classifier, too.
+            is read block by block. Predictions (N,) with labels (N,) are those of a binary classifier, too.
         labels: class ids (…,) or (…, 1), or one row per prediction (…, K), whose largest entry is the class. For
             predictions (…, 1) always ids 0 and 1.
         temperature: T > 0. It applies to probabilities, too: p(T) ∝ p^(1/T), where a probability that underflowed to 0
-            counts as the smallest number of its dtype.
-        from_logits: whether logits are given (the default), or probabilities.
+            counts as the smallest positive number of its dtype.
+        from_logits: whether predictions are logits (the default) or probabilities.
 
     Returns:
-        γ, in [0, K/(K − 1)]: 1 if predictions say nothing about the labels. NaN if a prediction is NaN or +inf.
+        γ, in [0, K/(K − 1)]: 1 if predictions tell nothing about the labels. NaN if a prediction is NaN or +inf.
 
     Raises:
         ValueError: If T ≤ 0, there are no predictions, labels do not fit, or, with ``from_logits=False``, a number is

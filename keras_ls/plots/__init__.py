@@ -1,4 +1,4 @@
-"""Pictures of what the package measures, one subject per file, drawn with matplotlib, which is imported when one is."""
+"""Plots of what the package measures, one module per subject; matplotlib is imported when the first one is drawn."""
 
 from keras_ls.plots.decoding import beam_temperature_curves
 from keras_ls.plots.distillation import distillation_curves

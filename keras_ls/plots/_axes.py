@@ -1,12 +1,12 @@
-"""Where pictures are drawn: in what the caller gives, or in a new figure that pyplot does not know; and legends."""
+"""Axes to draw in, the caller's or those of a new figure outside pyplot, and their legends."""
 
 from typing import Any
 
 from keras_ls._checks import shown
 
 DPI = 150
-# TensorBoard shows images 350 pixels wide and leaves out pixels of larger ones. Of twice the width it leaves out every
-# second one, so that no line of two pixels is lost.
+# TensorBoard shows images 350 pixels wide and drops pixels of larger ones. At twice the width it drops every second
+# pixel, so that lines of two pixels survive.
 CARD_INCHES = 700 / DPI
 
 
@@ -29,7 +29,7 @@ def new_figure(figsize: tuple[float, float]) -> Any:
 
 
 def legend_inside(ax: Any, **arguments: Any) -> None:
-    """Adds a legend within `ax`: for axes of the caller, whose neighbours one outside could cover."""
+    """Adds a legend inside `ax`, for the caller's own axes: a legend outside could cover their neighbours."""
     ax.legend(loc="best", framealpha=0.9, **arguments)
 
 
@@ -39,7 +39,7 @@ def legend_beside(ax: Any, **arguments: Any) -> None:
 
 
 def legend_below(ax: Any, lowest: Any = None, **arguments: Any) -> None:
-    """Adds a legend to `ax` below the label of the x-axis, which is that of the axes `lowest` if there are such."""
+    """Adds a legend to `ax` below its x-axis label, or below that of the axes `lowest` if given."""
     from matplotlib.transforms import ScaledTranslation
 
     below_label = ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)

@@ -1,4 +1,4 @@
-"""What temperature (or beam width) does to decoded text and to calibration, one panel per quantity."""
+"""Scores of decoded text and calibration against temperature (or beam width), one panel per quantity."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from keras_ls.plots._axes import legend_beside, new_figure
 LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "ece": "ECE", "nll": "NLL (nats)"}
 LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
 HIGHEST_IS_BEST = ("bleu", "accuracy", "token_accuracy")
-LOGARITHMIC = ("beam_width",)  # what is doubled from one value to the next
+LOGARITHMIC = ("beam_width",)  # usually doubled from one value to the next
 # Hollow, so that it hides no point.
 STAR: dict[str, Any] = {"marker": "*", "markersize": 15, "markerfacecolor": "none", "linestyle": ""}
 LEGEND_INCHES = 1.5
@@ -26,26 +26,26 @@ def beam_temperature_curves(
 ) -> Any:
     """Draws a score of beam search, ECE and NLL against temperature: one panel per quantity, one line per model.
 
-    A star marks each line's best value if it is known which end of the quantity is the better: the lowest "wer",
-    "cer", "ece" and "nll", the highest "bleu", "accuracy" and "token_accuracy". The legend is right of the last panel.
+    A star marks the best value of each line if the better direction of the quantity is known: the lowest "wer", "cer",
+    "ece" and "nll", the highest "bleu", "accuracy" and "token_accuracy". The legend is to the right of the last panel.
 
     Args:
         curves: maps a model's name, for the legend, to a dict of arrays: "temperature" (P,), finite, in any order, and
-            each quantity by its name, (P,) or, for several runs, (R, P): lines are means over the runs, bands go from
-            the smallest to the largest. Every model has the same quantities, and may have temperatures of its own.
-            Quantities are drawn in the units given; a NaN breaks its line.
-        figure: the matplotlib `Figure` or `SubFigure` to draw in, best with `layout="constrained"`; None for a new one
-            that pyplot does not know.
+            each quantity by its name, (P,) or, for several runs, (R, P). Lines are means over the runs; bands span the
+            smallest to the largest value. Every model must have the same quantities, but may have its own
+            temperatures. Quantities are drawn in the units given; a NaN leaves a gap in the line.
+        figure: the matplotlib `Figure` or `SubFigure` to draw in, best with `layout="constrained"`; None creates one
+            that is not registered with pyplot.
         against: the name of the array that all others are drawn against, such as "beam_width", whose axis is
             logarithmic.
         percent: names of quantities that are given as fractions and drawn in %, such as `("wer", "cer")`.
 
     Returns:
-        The figure: panels side by side, in the order of the first model's quantities.
+        The figure, with panels side by side in the order of the first model's quantities.
 
     Raises:
         ValueError: If there is no model or no quantity, models differ in quantities, shapes do not fit, `percent` names
-            something else than quantities, or a beam width to draw against is not above 0.
+            something that is not a quantity, or a beam width on the x-axis is not above 0.
 
     Example:
         >>> from keras_ls.plots import beam_temperature_curves
@@ -108,7 +108,7 @@ def _label(name: str) -> str:
 
 
 def _add_legend(panels: Any) -> None:
-    """Adds the legend of all panels: the models, and what stars and bands are where there are such."""
+    """Adds the legend of all panels: the models, and stars and bands if any are drawn."""
     last = panels[-1]
     lines = [line for ax in panels for line in ax.get_lines()]
     if any(line.get_marker() == STAR["marker"] for line in lines):
@@ -146,7 +146,8 @@ def _checked_arrays(name: str, arrays: Mapping[str, Any], against: str) -> dict[
     x = rows[against]
     if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
         raise ValueError(
-            f"`curves[{shown(name)}][{shown(against)}]` must be finite, (P,), P of at least 1. Received: {shown(x)}."
+            f"`curves[{shown(name)}][{shown(against)}]` must be finite and of shape (P,), P at least 1. "
+            f"Received: {shown(x)}."
         )
     if against in LOGARITHMIC and x.min() <= 0:
         raise ValueError(f"`curves[{shown(name)}][{shown(against)}]` must be above 0. Received: {shown(x)}.")
@@ -154,8 +155,7 @@ def _checked_arrays(name: str, arrays: Mapping[str, Any], against: str) -> dict[
         if values.ndim not in (1, 2) or values.shape[-1] != len(x) or values.size == 0:
             raise ValueError(
                 f"`curves[{shown(name)}][{shown(quantity)}]` must have one value per {against}: ({len(x)},) or "
-                f"(R, {len(x)}). "
-                f"Received: shape {values.shape}."
+                f"(R, {len(x)}). Received: shape {values.shape}."
             )
     order = np.argsort(x, kind="stable")
     return {quantity: np.atleast_2d(values)[:, order] for quantity, values in rows.items()}

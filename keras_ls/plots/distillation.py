@@ -1,4 +1,4 @@
-"""Accuracy of teachers and students against the label smoothing that their targets amount to."""
+"""Accuracy of teachers and students against the label smoothing that their targets are equivalent to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,21 +13,21 @@ MARKERS = "osD^vP*X"
 
 
 def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -> Any:
-    """Draws accuracy against γ, the (equivalent) label smoothing of the targets, one line per way of training.
+    """Draws accuracy against γ, the (equivalent) label smoothing of the targets, one line per training method.
 
-    A network trained on smoothed labels stands at γ = α, one trained on a teacher's targets at the γ that
-    `equivalent_smoothing` gives for them: so students of teachers of different kinds can be compared with each other
-    and with the student alone.
+    A network trained on smoothed labels is drawn at γ = α, and one trained on a teacher's targets at the γ that
+    `equivalent_smoothing` gives for them, so that students of different teachers can be compared with each other and
+    with a student trained alone.
 
     Args:
         curves: maps names for the legend to (gamma, accuracy): γ (P,), finite, in any order, and accuracy (P,) or, for
-            several runs, (R, P), as fractions. Markers are means over the runs; bars and band go from the smallest to
-            the largest.
-        ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
-            (`ax.figure.savefig(...)` writes it), with the legend beside the axes.
+            several runs, (R, P), as fractions. Markers are means over the runs; bars and band span the smallest to
+            the largest value.
+        ax: the matplotlib `Axes` to draw in; None creates one in a new figure that is not registered
+            with pyplot (`ax.figure.savefig(...)` writes it), with the legend beside the axes.
 
     Returns:
-        The `Axes` with the curves, accuracy in %.
+        The `Axes` with the curves; accuracy is in %.
 
     Raises:
         ValueError: If there is no curve, shapes do not fit, or a γ is not finite.
@@ -66,7 +66,7 @@ def _draw(ax: Any, gamma: np.ndarray, accuracy: np.ndarray, color: str, marker: 
     if len(accuracy) > 1:
         ax.fill_between(gamma, low, high, color=color, alpha=0.12, linewidth=0, zorder=2)
         ax.errorbar(gamma, mean, (mean - low, high - mean), color=color, linestyle="", linewidth=1, capsize=2, zorder=2)
-    # Markers that one sees through: points of other curves are often very near.
+    # Translucent markers: points of different curves often overlap.
     markers = {"marker": marker, "markersize": 6, "markerfacecolor": to_rgba(color, 0.3), "markeredgecolor": color}
     ax.plot(gamma, mean, color=color, linewidth=1.4, label=name, zorder=3, **markers)
 

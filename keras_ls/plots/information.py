@@ -1,4 +1,4 @@
-"""Mutual information during training, with the values it lies between."""
+"""Mutual information during training, with its limits."""
 
 import math
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from keras_ls.plots._axes import drawn_in, legend_below, legend_inside
 
 
 def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int | None = None, ax: Any = None) -> Any:
-    """Draws the estimated mutual information of example and logits against the training step, one line per network.
+    """Draws the estimated mutual information of examples and logits against the training step, one line per network.
 
-    A dashed line marks log 2, which is left if nothing but the class is known of two classes with as many examples
-    each, and another one log N, at which every example is told apart.
+    A dashed line marks log 2, the value if the logits tell only which of two classes of equal size an example belongs
+    to; another marks log N, the value if they identify every example.
 
     Args:
         curves: maps names for the legend to (steps, values): steps (S,) at which it was measured, and values (S,) in
-            nats or, for several runs, (R, S), of which the line is the mean and the band spans all.
-        num_examples: N, of both classes together, at least 2; None draws no line for log N.
-        ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
-            (`ax.figure.savefig(...)` writes it), with the legend below the axes.
+            nats or, for several runs, (R, S): the line is their mean, and the band spans all runs.
+        num_examples: N, the number of examples of both classes together, at least 2; None draws no line at log N.
+        ax: the matplotlib `Axes` to draw in; None creates one in a new figure that is not registered
+            with pyplot (`ax.figure.savefig(...)` writes it), with the legend below the axes.
 
     Returns:
         The `Axes` with the curves.

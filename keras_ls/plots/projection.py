@@ -1,4 +1,4 @@
-"""Penultimate activations of three classes in the plane of their templates: one picture, and a grid of them."""
+"""Penultimate activations of three classes in the plane of their templates: one plot, and a grid of plots."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,20 +16,20 @@ AXIS_LABELS = "First axis of the plane", "Second axis of the plane"
 def class_projection(projection: Projection, ax: Any = None) -> Any:
     """Draws examples of three classes in the plane through the classes' templates.
 
-    A point is an example, coloured by its label; a cross is the template of the class of that colour, and thin lines
-    join the three crosses. Both axes have the same scale, so that distances and angles are those of the plane, in the
-    units of the activations.
+    Each point is an example, coloured by its label; each cross is the template of the class of that colour, and thin
+    lines join the three crosses. Both axes have the same scale, so that distances and angles are those of the plane,
+    in the units of the activations.
 
     Args:
-        projection: what `project_classes` gives.
-        ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
-            (`ax.figure.savefig(...)` writes it), with the legend below the axes.
+        projection: a `Projection`, as `project_classes` returns it.
+        ax: the matplotlib `Axes` to draw in; None creates one in a new figure that is not registered
+            with pyplot (`ax.figure.savefig(...)` writes it), with the legend below the axes.
 
     Returns:
-        The `Axes` with the picture.
+        The `Axes` with the plot.
 
     Raises:
-        ValueError: If `projection` or `ax` is something else.
+        ValueError: If `projection` is not a `Projection`, or `ax` not an `Axes`.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -57,19 +57,19 @@ def class_projection(projection: Projection, ax: Any = None) -> Any:
 def projection_grid(projections: Any) -> Any:
     """Draws projections in rows and columns, such as class triples against training and held-out examples.
 
-    All panels are of one size, and every panel has its own scale, as in the paper: smoothing can change it by orders of
-    magnitude. Each row has a legend of its classes at its right.
+    All panels have the same size but their own scales, as in the paper: smoothing can change the scale by orders of
+    magnitude. Each row has a legend of its classes to its right.
 
     Args:
-        projections: a list of rows, each a list of `Projection`s, or dicts in their place, whose keys are titles:
-            `{"cat, dog, fox": {"training, hard": p, "training, smoothed": q}}`. All rows have as many columns; the
-            titles of columns are those of the first row. None leaves a panel empty.
+        projections: a list of rows, each a list of `Projection`s. Either may be a dict instead, whose keys are titles:
+            `{"cat, dog, fox": {"training, hard": p, "training, smoothed": q}}`. All rows must have the same
+            columns, and column titles are those of the first row. None leaves a panel empty.
 
     Returns:
-        A matplotlib `Figure` that pyplot does not know (`figure.savefig(...)` writes it).
+        A matplotlib `Figure` that is not registered with pyplot (`figure.savefig(...)` writes it).
 
     Raises:
-        ValueError: If there is no projection, or rows differ in length or titles.
+        ValueError: If there is no projection, or rows differ in their number of columns or their titles.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -85,7 +85,7 @@ def projection_grid(projections: Any) -> Any:
     """
     row_titles, column_titles, rows = _grid(projections)
     figure = new_figure((PANEL_INCHES * len(rows[0]) + LEGEND_INCHES, PANEL_INCHES * len(rows) + 0.6))
-    # One grid for all panels, so that they are of one size.
+    # One grid for all panels, so that they have the same size.
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
     for ax, column_title in zip(axes[0], column_titles, strict=True):
         ax.set_title(column_title, fontsize="medium")
@@ -106,7 +106,7 @@ def _draw(projection: Projection, ax: Any, point_size: float = 14.0) -> None:
         ax.scatter(*points.T, point_size, color=f"C{place}", alpha=0.7, linewidths=0, label=name, zorder=3)
     corners = np.asarray(projection.templates_2d)
     ax.plot(*corners[[0, 1, 2, 0]].T, color="0.4", linewidth=0.8, zorder=2)
-    # Crosses on white ones, to be seen among points of the same colour.
+    # Crosses on white ones, so that they stand out from points of the same colour.
     ax.scatter(*corners.T, 6 * point_size, color="white", marker="X", linewidths=0, zorder=4)
     colors = [f"C{place}" for place in range(len(corners))]
     ax.scatter(*corners.T, 3.5 * point_size, color=colors, edgecolors="black", marker="X", linewidths=0.7, zorder=5)
@@ -126,7 +126,7 @@ def _draw_panel(projection: Projection | None, ax: Any) -> None:
 
 
 def _add_legend(panels: Any, row: list[Projection | None]) -> None:
-    """Adds the legend of the first panel that shows something beside the last one."""
+    """Adds a legend, that of the first panel that is not empty, beside the last panel."""
     shown_panels = [ax for ax, projection in zip(panels, row, strict=True) if projection is not None]
     if shown_panels:
         handles, labels = shown_panels[0].get_legend_handles_labels()
@@ -164,5 +164,5 @@ def _titled(name: str, group: Any) -> tuple[list[str], list[Any]]:
 def _check(projection: Any) -> None:
     if not isinstance(projection, Projection):
         raise ValueError(
-            f"`projection` must be a Projection, as project_classes gives it. Received: {shown(projection)}."
+            f"`projection` must be a Projection, as project_classes returns it. Received: {shown(projection)}."
         )

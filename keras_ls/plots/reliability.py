@@ -25,29 +25,29 @@ def reliability_diagram(
     """Draws accuracy against confidence, one point per bin, with the gaps to the diagonal of perfect calibration.
 
     A point lies at its bin's mean confidence and accuracy; the vertical line from it to the diagonal is the gap that
-    ECE averages. The larger a point, the more predictions it stands for: the strip below the axes shows which share of
-    them lies in each bin. Empty bins have no point; they and bins of less than 0.5 % of the predictions, whose points
-    are pale, break the line. Below the diagonal a model is too confident, above it not confident enough.
+    ECE averages. Larger points stand for more predictions, and the strip below the axes shows the share of predictions
+    in each bin. Empty bins have no point; the line has a gap there and at bins with less than 0.5 % of the predictions,
+    whose points are pale. A model is overconfident below the diagonal, and underconfident above it.
 
-    With `band`, shaded boxes show in which range the accuracy of a bin (of the pale ones none) would lie by chance
-    alone, with a probability of 95 %: if each of its predictions were right with the bin's mean confidence as its
-    probability, independently of the others. The range goes from the 2.5 % to the 97.5 % quantile of the binomial
-    distribution; chance hardly explains a point outside it. Predictions that depend on each other (those of several
-    networks on the same examples, or of the steps of a sequence) scatter more. Weights count as that many predictions,
-    rounded per bin to a whole number.
+    With `band`, a shaded box for each bin that is not pale shows the range in which its accuracy would lie with a
+    probability of 95 % by chance alone, if each prediction were right independently of the others with the bin's mean
+    confidence as its probability. The range spans the 2.5 % to the 97.5 % quantile of the binomial distribution; chance
+    hardly explains a point outside it. Predictions that depend on each other (those of several networks on the same
+    examples, or of the steps of a sequence) scatter more. A weight counts as that many predictions, and the sum of a
+    bin is rounded to a whole number.
 
     Args:
         curve_or_curves: a `ReliabilityCurve`, a dict that maps names for the legend to curves, or a list of
             curves, which the legend numbers from 1.
-        ax: the matplotlib `Axes` to draw in, which gives up a strip at the bottom; None for one in a new figure that
-            pyplot does not know (`ax.figure.savefig(...)` writes it), with the legend below the axes.
-        band: whether to draw what chance alone would give.
+        ax: the matplotlib `Axes` to draw in, with the strip at its bottom; None creates one in a new figure that is not
+            registered with pyplot (`ax.figure.savefig(...)` writes it), with the legend below the axes.
+        band: whether to draw the range that chance alone would give.
 
     Returns:
         The `Axes` with the diagram.
 
     Raises:
-        ValueError: If there is no curve, or something else than one, `ax` is no `Axes`, or `band` is not a boolean.
+        ValueError: If there is no curve, something is not a curve, `ax` is not an `Axes`, or `band` is not a boolean.
 
     Example:
         >>> import keras_ls
@@ -58,8 +58,8 @@ def reliability_diagram(
 
     Reference:
         Müller, Kornblith and Hinton 2019, Figure 2; Guo et al. 2017, Figure 1. The band: Bröcker and Smith 2007,
-        "Increasing the reliability of reliability diagrams", whose consistency bars come from resampling; here they are
-        those of a binomial distribution for each bin.
+        "Increasing the reliability of reliability diagrams", whose consistency bars come from resampling; here they
+        come from a binomial distribution per bin.
     """
     curves = _named(curve_or_curves)
     check_flag("band", band)
@@ -102,7 +102,7 @@ def _label(name: str, curve: ReliabilityCurve) -> str:
 
 
 def _draw_curve(ax: Any, curve: ReliabilityCurve, color: str, label: str) -> None:
-    # One prediction alone is right or wrong: its point, or a line to it, would draw attention to chance.
+    # A single prediction is either right or wrong: its point, or a line to it, would show nothing but chance.
     size, alpha = 12 + 120 * _shares(curve), np.where(_counts(curve), 1.0, PALE)
     ax.scatter(curve.confidence, curve.accuracy, size, color=color, alpha=alpha, clip_on=False, zorder=4, **EDGE)
     confidence, accuracy = _points(curve)
@@ -116,7 +116,7 @@ def _fill_gaps(ax: Any, curve: ReliabilityCurve, color: str) -> None:
 
 
 def _points(curve: ReliabilityCurve) -> list[np.ndarray]:
-    """Confidence and accuracy, NaN in bins that hold next to nothing."""
+    """Confidence and accuracy, NaN in bins that hold almost nothing."""
     return [np.where(_counts(curve), values, np.nan) for values in (curve.confidence, curve.accuracy)]
 
 
@@ -132,7 +132,7 @@ def binomial_interval(count: float, probability: float, level: float) -> tuple[f
     trials = max(1, round(count))
     if not 0 < probability < 1:
         return probability, probability
-    # What lies farther from the mean has a probability below 1e-20.
+    # Values farther from the mean have a probability below 1e-20.
     mean, width = trials * probability, 10 + 10 * math.sqrt(trials * probability * (1 - probability))
     hits = np.arange(max(0, math.floor(mean - width)), min(trials, math.ceil(mean + width)) + 1)
     steps = np.log((trials - hits[:-1]) / (hits[:-1] + 1) * (probability / (1 - probability)))
@@ -149,7 +149,7 @@ def _draw_shares(strip: Any, curve: ReliabilityCurve, color: str, place: int, pl
 
 
 def _counts(curve: ReliabilityCurve) -> np.ndarray:
-    """Which bins hold more than next to nothing."""
+    """Which bins hold more than almost nothing."""
     return np.isfinite(curve.confidence) & (_shares(curve) >= SMALLEST_SHARE)
 
 

@@ -1,4 +1,4 @@
-"""Penultimate activations: the paper's three-class picture of them, and how tight their clusters are."""
+"""Penultimate activations: the paper's three-class projection, and statistics of their clusters."""
 
 from keras_ls.projection.activations import class_templates, penultimate_activations
 from keras_ls.projection.clusters import ClusterStatistics, cluster_statistics

@@ -1,4 +1,4 @@
-"""What the last layer of a classifier is given, and the template that it has for each class."""
+"""The inputs of a classifier's last layer, and its template for each class."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ def class_templates(model_or_layer: Any) -> np.ndarray:
     appended, xᵀw_k. Where there is no bias a 0 is appended.
 
     Args:
-        model_or_layer: a built `keras.Model` of one output whose last layer with weights is a `Dense`, or that layer.
-            Give the layer, `model.get_layer(name)`, if the model has several outputs, or is a subclassed model that
+        model_or_layer: a built `keras.Model` with one output whose last layer with weights is a `Dense`, or that layer.
+            Pass the layer, `model.get_layer(name)`, if the model has several outputs, or is a subclassed model that
             does not show which `Dense` is its last.
 
     Returns:
@@ -49,10 +49,10 @@ def class_templates(model_or_layer: Any) -> np.ndarray:
 
 
 def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256, output: str | None = None) -> np.ndarray:
-    """Returns what the last `Dense` of a model is given, in inference mode.
+    """Returns the inputs of a model's last `Dense` layer, in inference mode.
 
-    Costs one forward pass. The model, its optimizer and which of its weights are trainable stay as they are. Several
-    threads may ask the same model; their passes take turns.
+    Costs one forward pass. The model, its optimizer and its `trainable` flags stay unchanged. Several threads may use
+    the same model; their passes take turns.
 
     Args:
         model: a built Sequential, functional or subclassed `keras.Model` whose last layer with weights, on the way to
@@ -84,7 +84,7 @@ def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256, o
 
 
 def templates_of(dense: Any) -> np.ndarray:
-    """The kernel's columns with the bias at their ends, (K, D + 1), float32 or wider."""
+    """The columns of the kernel, each with its bias appended, (K, D + 1), float32 or wider."""
     with ONE_AT_A_TIME:
         kernel = _at_least_float32(dense.kernel)
         bias = np.zeros(kernel.shape[1], kernel.dtype) if dense.bias is None else _at_least_float32(dense.bias)

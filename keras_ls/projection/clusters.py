@@ -1,4 +1,4 @@
-"""How tight and how far apart clusters of activations are."""
+"""Statistics of clusters of activations: how tight they are, and how far apart."""
 
 import dataclasses
 from typing import Any
@@ -16,10 +16,11 @@ class ClusterStatistics:
     """How tight and how far apart the classes' clusters are.
 
     Attributes:
-        within: mean squared distance of an example to the mean of its class.
-        between: mean over examples of the squared distance of their class's mean to the overall mean; 0 for one class.
+        within: mean squared distance from an example to the mean of its class.
+        between: mean over examples of the squared distance from the mean of their class to the overall mean; 0 for one
+            class.
         ratio: within / between; NaN for one class, which cannot be far from others, and if both are 0.
-        template_distance: mean distance of two classes' templates; NaN without templates.
+        template_distance: mean distance between the templates of two classes; NaN without templates.
         template_distance_cv: standard deviation of these distances over their mean: 0 for a regular simplex.
     """
 
@@ -31,15 +32,15 @@ class ClusterStatistics:
 
 
 def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> ClusterStatistics:
-    """Measures what the projection shows: with smoothing clusters are tight and equally far from each other.
+    """Measures what the projection shows: label smoothing makes clusters tight and equally far apart.
 
-    With templates, activations are first projected onto the span of the templates' differences: the paper's plane for
-    all classes at once, and the only part of the activations that the probabilities depend on.
+    With templates, activations are first projected onto the span of the templates' differences: the paper's plane,
+    generalised to all classes, and the only part of the activations on which the probabilities depend.
 
     Args:
         activations: (N, D), or (N, D + 1) with the 1 appended.
         labels: (N,) integers.
-        templates: (K, D + 1) of at least two classes, as `class_templates` gives them, or None.
+        templates: (K, D + 1), K at least 2, as `class_templates` returns them, or None.
 
     Returns:
         A `ClusterStatistics`, computed in float64; `within` and `between` are in squared units of the activations.
@@ -60,7 +61,7 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
     rows = to_numpy("activations", activations).astype("float64")
     groups = to_numpy("labels", labels)
     if rows.ndim != 2 or len(rows) == 0:
-        raise ValueError(f"`activations` must be of shape (N, D) with examples. Received shape: {rows.shape}.")
+        raise ValueError(f"`activations` must be of shape (N, D), N at least 1. Received shape: {rows.shape}.")
     if groups.shape != (len(rows),):
         raise ValueError(f"`labels` must be of shape ({len(rows)},). Received shape: {groups.shape}.")
     distance = deviation = np.nan
@@ -101,5 +102,5 @@ def _in_the_span(rows: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, n
 
 
 def with_one(rows: np.ndarray) -> np.ndarray:
-    """(N, D) to (N, D + 1): the 1 that meets the bias."""
+    """Appends the 1 that multiplies the bias: (N, D) to (N, D + 1)."""
     return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)

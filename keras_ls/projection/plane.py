@@ -1,4 +1,4 @@
-"""The paper's picture of a network: penultimate activations in the plane through three classes' templates."""
+"""The paper's view of a network: penultimate activations in the plane through the templates of three classes."""
 
 import dataclasses
 import textwrap
@@ -54,25 +54,23 @@ class ClassPlane:
         self.origin = corners.mean(axis=0)
         sizes = np.linalg.svd(corners - self.origin, compute_uv=False)
         if not sizes[1] > RANK_TOLERANCE * max(sizes[0], np.abs(corners).max()):
-            raise ValueError(
-                "`templates` must span a plane. Received: three that lie on a line (two are equal, perhaps)."
-            )
+            raise ValueError("`templates` must span a plane. Received: three on a line (are two of them equal?).")
         sides = corners[1:] - corners[0]
         orthonormal, triangular = np.linalg.qr(sides.T)
         self.basis = (orthonormal * np.sign(np.diag(triangular))).T
         self.templates_2d = self._coordinates(corners)
 
     def project(self, activations: Any) -> np.ndarray:
-        """Returns the points of the plane that lie nearest to activations.
+        """Returns the point of the plane nearest to each activation vector.
 
         Args:
-            activations: (N, D), to which a 1 is appended, or (N, D + 1).
+            activations: (N, D), to which a 1 is appended, or (N, D + 1) with the 1.
 
         Returns:
             (N, 2), float64: basis · (x − origin).
 
         Raises:
-            ValueError: If the width is neither.
+            ValueError: If `activations` has another shape.
         """
         rows, width = to_numpy("activations", activations).astype("float64"), len(self.origin)
         if rows.ndim != 2 or rows.shape[1] not in (width - 1, width):
@@ -97,7 +95,7 @@ class Projection:
         labels: (N,), the class of each point, as given.
         templates_2d: (3, 2), the templates of the three classes, in their order.
         class_names: the names of the three classes, in their order.
-        classes: the ids of the three classes, in their order; if they are not given, those of `labels`, sorted.
+        classes: the ids of the three classes, in their order; if not given, the sorted ids in `labels`.
     """
 
     points: np.ndarray
@@ -127,19 +125,19 @@ def project_classes(
     """Projects examples of three classes onto the plane through the classes' templates.
 
     Args:
-        model: as for `penultimate_activations`, of at least three classes.
-        x: inputs: an array, or a list or dict of arrays.
-        y: class ids (N,) or (N, 1), or one-hot rows (N, K); examples of other classes are passed over. For a `Dense`
-            over sequences class ids (N, T), of which those that the model masks are passed over. With `output` also the
-            dict by outputs that `fit` takes.
+        model: as for `penultimate_activations`, with at least three classes.
+        x: the inputs, an array, or a list or dict of arrays.
+        y: class ids (N,) or (N, 1), or one-hot rows (N, K); examples of other classes are skipped. If the `Dense` is
+            applied to sequences, class ids (N, T), where positions that the model masks are skipped. With `output`,
+            `y` may also be the dict by output names that `fit` takes.
         classes: ids of three different classes, in [0, K).
-        examples_per_class: how many examples of each class are drawn, without replacement; all of them if a class has
-            fewer (with a warning if you gave another number than the default).
-        seed: an integer of at least 0 for the draw.
+        examples_per_class: number of examples drawn from each class, without replacement. A class with fewer gives
+            all of them, with a warning unless the number is the default.
+        seed: the seed of the draw, an integer of at least 0.
         output: the name of one output, if the model has several.
 
     Returns:
-        A `Projection`, examples in the order of `y`.
+        A `Projection`, with examples in the order of `y`.
 
     Raises:
         ValueError: If classes, labels and inputs do not fit together, the model has fewer than three classes, or the
@@ -193,9 +191,9 @@ def drawn(
     mask: np.ndarray | None = None,
     default: int | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """Index arrays of at most `examples_per_class` entries of `labels` for each id, in their order.
+    """Draws at most `examples_per_class` entries of `labels` for each id; returns their index arrays, in order.
 
-    A class with fewer is a matter for a warning, unless `examples_per_class` is the `default` that nobody chose.
+    Warns if a class has fewer, unless `examples_per_class` is the `default`.
 
     Raises:
         ValueError: If a class has no example.
@@ -206,7 +204,7 @@ def drawn(
     for k in ids:
         places = np.flatnonzero((flat == k) & counts)
         if len(places) == 0:
-            raise ValueError(f"`y` must hold examples of each of the classes {list(ids)}. Received none of {k}.")
+            raise ValueError(f"`y` must hold examples of each of the classes {list(ids)}. Received: none of class {k}.")
         if len(places) < examples_per_class != default:
             warnings.warn(
                 f"Class {k} has {len(places)} examples, fewer than examples_per_class={examples_per_class}; all of "
@@ -241,7 +239,7 @@ def check_in_range(ids: tuple[int, ...], head: Any) -> None:
 
 
 def check_labels(x: Any, y: Any) -> tuple[Any, np.ndarray]:
-    """Returns `x` as NumPy arrays, and `y` as an array (N,) or (N, T), as given, that is as long as they are."""
+    """Returns `x` as NumPy arrays, and `y` as an array (N,) or (N, T) of the same length."""
     arrays, labels = input_arrays("x", x), to_numpy("y", y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

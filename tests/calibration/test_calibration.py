@@ -675,7 +675,7 @@ class TestCalibrate:
             (lambda x, y: (x, np.eye(3)[y % 3]), "`y` must hold one class id"),
             (lambda x, y: (x, None), "`y` must be given"),
             (lambda x, y: ([x], None), "`y` must be given"),
-            (lambda x, y: (((x, y) for _ in range(2)), None), "read once"),
+            (lambda x, y: (((x, y) for _ in range(2)), None), "read only once"),
             (lambda x, y: (Batches(x, y, 50), y), "`x` must be an array"),
             (lambda x, y: (3, None), "can be read again"),
             (lambda x, y: (Batches(x[:0], y[:0], 50), None), "without batches"),

@@ -265,7 +265,7 @@ class TestRefuses:
             (lambda x, y: ((x[:0], y[:0]), {}), "must hold examples"),
             (lambda x, y: ((x, y[:-1]), {}), "same length"),
             (lambda x, y: ((x,), {}), "`y` must be given"),
-            (lambda x, y: ((iter([(x, y)]),), {}), "read once"),
+            (lambda x, y: ((iter([(x, y)]),), {}), "read only once"),
             (lambda x, y: ((x, y), {"freq": 0}), "`freq` must be at least 1"),
             (lambda x, y: ((x, y), {"freq": 1.5}), "`freq` must be an integer"),
             (lambda x, y: ((x, y), {"num_bins": 0}), "`num_bins` must be at least 1"),

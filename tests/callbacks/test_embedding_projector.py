@@ -540,7 +540,7 @@ class TestRefuses:
             ({"freq": 0}, "`freq` must be at least 1"),
             ({"max_examples": 0}, "`max_examples` must be at least 1"),
             ({"x": np.zeros((0, 6))}, "`x` must hold examples"),
-            ({"x": {"a": np.zeros((3, 6)), "b": np.zeros((4, 6))}}, "of one length"),
+            ({"x": {"a": np.zeros((3, 6)), "b": np.zeros((4, 6))}}, "of the same length"),
             ({"x": iter([1])}, "`x` must be an array"),
             ({"labels": [0, 1]}, r"one label per example of `x` \(30\). Received: .* of shape \(2,\)"),
             ({"labels": 3}, "one label per example"),

@@ -206,7 +206,7 @@ def test_a_second_fit_goes_on(data, tmp_path):
         ({"classes": 3}, "`classes` must be three different classes"),
         ({"classes": ["ant", "bee", "cow"], "class_names": NAMES}, "known names: ant, bee, cat, dog. Received: 'cow'"),
         ({"classes": ["ant", "bee", "cat"]}, "`classes` must be ids if `class_names` is not given"),
-        ({"classes": [0, 1, 7]}, "Received none of 7"),
+        ({"classes": [0, 1, 7]}, "Received: none of class 7"),
         ({"class_names": ["a", "a", "b", "c"]}, "`class_names` must be different names"),
         ({"class_names": "abcd"}, "`class_names` must be different names"),
         ({"y": np.zeros(79)}, "`y` must hold one class id per example"),

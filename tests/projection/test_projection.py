@@ -556,7 +556,7 @@ class TestPasses:
         model = sequential(layers.Dense(4))
         with pytest.raises(ValueError, match="`x` must hold examples"):
             penultimate(model, images(rng, 0))
-        with pytest.raises(ValueError, match="must be of one length"):
+        with pytest.raises(ValueError, match="must be of the same length"):
             penultimate(model, [images(rng, 2), images(rng, 3)])
         for size in (0, 2**70, "32", 2.0, True):
             with pytest.raises(ValueError, match="`batch_size` must be"):
@@ -753,7 +753,7 @@ class TestProjectClasses:
         model, x, y, _ = self.make(rng)
         with pytest.raises(ValueError, match=r"\[0, 4\)"):
             keras_ls.project_classes(model, x, np.where(y == 0, 7, y), (7, 1, 2))
-        with pytest.raises(ValueError, match="none of 5"):
+        with pytest.raises(ValueError, match="none of class 5"):
             keras_ls.project_classes(model, x, y, (5, 1, 2))
         with pytest.raises(ValueError, match=r"`y` must hold one class id per example"):
             keras_ls.project_classes(model, x, y[:-1], (0, 1, 2))
