@@ -1,9 +1,11 @@
 """Checks, and tests in environments other than the README's: `nox -s lint`, `nox -s nightly -- -k losses`.
 
-What follows `--` goes to pytest.
+What follows `--` goes to pytest, or to the benchmarks. With `--no-venv --no-install`, a session runs in the environment
+that is active.
 """
 
 import re
+import tempfile
 from pathlib import Path
 
 import nox
@@ -12,7 +14,15 @@ ROOT = Path(__file__).parent
 NIGHTLY = "keras-nightly==3.16.0.dev2026102704"
 # What tests of the library need besides a backend; those of the demos are skipped where the demos' packages are absent.
 TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "scikit-learn>=1.3"]
+IMPORT_FROM = "import keras_ls, sys; assert keras_ls.__file__.startswith(sys.argv[1]), keras_ls.__file__"
 nox.options.envdir = ".venv-nox"
+
+
+@nox.session
+def tests(session):
+    """Runs all tests on TensorFlow, as the README does."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
 
 
 @nox.session(python="3.11")
@@ -22,6 +32,39 @@ def lint(session):
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+
+
+@nox.session
+def docs(session):
+    """Runs the examples of all docstrings and the code of the README and the guides, and looks for missing names."""
+    session.install("-e", ".[tests,peers]")
+    session.run("python", "-m", "pytest", "keras_ls", "tests/test_guides.py", "tests/test_package.py", *session.posargs)
+
+
+@nox.session
+def package(session):
+    """Builds the wheel, and imports it outside the checkout."""
+    session.install("-e", ".", "tensorflow>=2.16.1", "build>=1")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "-o", f"{folder}/dist", ".", silent=True)
+        wheels = map(str, Path(folder, "dist").glob("*.whl"))
+        session.run("python", "-m", "pip", "install", "-q", "--no-deps", "--target", f"{folder}/site", *wheels)
+        with session.chdir(folder):
+            session.run("python", "-c", IMPORT_FROM, f"{folder}/site", env={"PYTHONPATH": f"{folder}/site"})
+
+
+@nox.session
+def peers(session):
+    """Compares with other libraries."""
+    session.install("-e", ".[tests,peers]")
+    session.run("python", "-m", "pytest", "-m", "peer", *session.posargs)
+
+
+@nox.session
+def benchmarks(session):
+    """Runs every benchmark on small inputs, to see that it runs."""
+    session.install("-e", ".[tests,peers]")
+    session.run("python", "-m", "benchmarks", "--quick", *session.posargs)
 
 
 @nox.session(python="3.11")
