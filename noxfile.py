@@ -63,7 +63,7 @@ def peers(session):
 @nox.session
 def benchmarks(session):
     """Runs every benchmark on small inputs, to see that it runs."""
-    session.install("-e", ".[tests,peers]")
+    session.install("-e", ".[tests,benchmarks]")
     session.run("python", "-m", "benchmarks", "--quick", *session.posargs)
 
 
