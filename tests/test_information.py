@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import random
 import subprocess
 import sys
@@ -682,27 +681,6 @@ class TestCallback:
         points = events.Scalars("mutual_information")
         assert [point.step for point in points] == [1, 3]
         np.testing.assert_allclose([point.value for point in points], values[::2], rtol=1e-6)
-
-    @pytest.mark.parametrize("backend", ["jax", "torch"])
-    def test_needs_no_tensorflow(self, tmp_path, backend):
-        pytest.importorskip(backend, reason=f"{backend} is not installed")
-        if BACKEND not in ("tensorflow", backend):
-            pytest.skip("tested on its own backend")
-        code = f"""
-import sys
-sys.modules["tensorflow"] = None
-import keras, numpy as np
-from keras_ls.callbacks import MutualInformation
-x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
-model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
-model.compile("sgd", "sparse_categorical_crossentropy")
-callback = MutualInformation(x, y, (0, 1), keras.layers.GaussianNoise(0.1), log_dir={str(tmp_path)!r})
-print(model.fit(x, y, verbose=0, callbacks=[callback]).history["mutual_information"][0])
-"""
-        run = {**os.environ, "KERAS_BACKEND": backend}
-        done = subprocess.run([sys.executable, "-c", code], check=True, env=run, capture_output=True, text=True)
-        assert 0 < float(done.stdout) < math.log(40)
-        assert len(list(tmp_path.iterdir())) == 1
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -2,8 +2,6 @@
 
 import io
 import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -360,24 +358,3 @@ class TestTensorBoard:
         events = read_events(tmp_path)
         assert np.isnan(events.Scalars("val_ece")[0].value)
         assert len(events.Images("val_reliability_diagram")) == 1
-
-    @pytest.mark.parametrize("backend", ["jax", "torch"])
-    def test_needs_no_tensorflow(self, tmp_path, backend):
-        pytest.importorskip(backend, reason=f"{backend} is not installed")
-        if BACKEND not in ("tensorflow", backend):
-            pytest.skip("tested on its own backend")
-        code = f"""
-import sys
-sys.modules["tensorflow"] = None
-import keras, numpy as np
-from keras_ls.calibration import calibrate
-from keras_ls.callbacks import Calibration
-x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 3
-model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, activation="softmax")])
-model.compile("sgd", "sparse_categorical_crossentropy")
-model.fit(x, y, verbose=0, callbacks=[Calibration(x, y, log_dir={str(tmp_path)!r})])
-calibrate(model, x, y)
-"""
-        run = {**os.environ, "KERAS_BACKEND": backend}
-        subprocess.run([sys.executable, "-c", code], check=True, env=run)
-        assert len(read_events(tmp_path).Scalars("val_ece")) == 1

@@ -4,11 +4,14 @@ import errno
 import io
 import logging
 import os
+import subprocess
+import sys
 import warnings
 
 import keras
 import numpy as np
 import pytest
+from harness import BACKEND, ROOT, TESTS
 from keras import layers
 
 from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
@@ -244,3 +247,46 @@ class TestEventFiles:
         with pytest.raises(ValueError, match="`classes`"):
             MutualInformation(*data, (0, 0), layers.GaussianNoise(0.1), tmp_path / "run")
         assert not list(tmp_path.iterdir())
+
+
+WITHOUT_TENSORFLOW = """
+import pathlib, sys
+sys.modules["tensorflow"] = None
+folder, *paths = sys.argv[1:]
+sys.path[:0] = paths
+import keras, numpy as np
+from keras_ls import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection, calibrate
+
+x, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 3
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+model.compile("sgd", "sparse_categorical_crossentropy")
+noise = keras.layers.GaussianNoise(0.1)
+history = model.fit(x, y, verbose=0, callbacks=[
+    Calibration(x, y, log_dir=f"{folder}/calibration"),
+    EmbeddingProjector(x, f"{folder}/projector", labels=y, images=x.reshape(40, 2, 2)),
+    PenultimateProjection(x, y, [0, 1, 2], f"{folder}/projection", examples_per_class=10),
+    MutualInformation(x, y, (0, 1), noise, log_dir=f"{folder}/information"),
+]).history
+assert 0 < history["mutual_information"][0] < np.log(40)
+calibrate(model, x, y)
+# TensorBoard's own reader without TensorFlow is another one.
+from test_embedding_projector import Server
+np.testing.assert_allclose(Server(pathlib.Path(folder) / "projector").points("epoch_0001"), x, rtol=1e-4)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_no_callback_needs_tensorflow(tmp_path, backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    if BACKEND not in ("tensorflow", backend):
+        pytest.skip("tested on its own backend")
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, tmp_path, ROOT, TESTS, TESTS / "callbacks"]
+    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, tag in (
+        ("calibration", "val_ece"),
+        ("projection", "projection/ratio"),
+        ("information", "mutual_information"),
+    ):
+        (file,) = (tmp_path / name).iterdir()
+        assert tag in [found for _, found, _ in read(file)]

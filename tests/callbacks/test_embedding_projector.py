@@ -3,16 +3,12 @@
 import io
 import json
 import math
-import os
-import subprocess
-import sys
 import types
 
 import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, TESTS
 from keras import layers, ops
 from PIL import Image
 
@@ -616,31 +612,3 @@ class TestRefuses:
         model = classifier(*[type(layer).from_config(layer.get_config()) for layer in last])
         with pytest.raises(ValueError, match=message):
             fit(model, EmbeddingProjector(data[0], tmp_path))
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_needs_no_tensorflow(tmp_path, backend):
-    pytest.importorskip(backend, reason=f"{backend} is not installed")
-    if BACKEND not in ("tensorflow", backend):
-        pytest.skip("tested on its own backend")
-    code = f"""
-import sys
-sys.modules["tensorflow"] = None
-import keras, numpy as np
-from keras_ls.callbacks import EmbeddingProjector, PenultimateProjection
-x, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 3
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-model.compile("sgd", "sparse_categorical_crossentropy")
-model.fit(x, y, verbose=0, callbacks=[
-    EmbeddingProjector(x, {str(tmp_path)!r}, labels=y, images=x.reshape(40, 2, 2)),
-    PenultimateProjection(x, y, [0, 1, 2], {str(tmp_path)!r}, examples_per_class=10),
-])
-# TensorBoard's own reader without TensorFlow is another one.
-sys.path[:0] = [{str(TESTS)!r}, {os.path.dirname(__file__)!r}]
-import pathlib
-from test_embedding_projector import Server
-np.testing.assert_allclose(Server(pathlib.Path({str(tmp_path)!r})).points("epoch_0001"), x, rtol=1e-4)
-"""
-    environment = {**os.environ, "KERAS_BACKEND": backend}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
