@@ -44,11 +44,11 @@ def mutual_information(samples: Any) -> float:
     examples which are alike seem to differ: for many examples of one and the same distribution Î is about 1/(2L).
 
     Args:
-        samples: an (L, N) array of real numbers: L independent samples of the value for each of N examples.
+        samples: An (L, N) array of real numbers: L independent samples of the value for each of N examples.
 
     Returns:
-        Î in nats, in [0, log N], computed in float64; NaN if a sample is NaN or infinite. It takes L·N² steps in
-        constant memory.
+        Î in nats, in [0, log N], computed in float64; NaN if a sample is NaN or infinite. The time grows with
+        L·N², the memory stays constant.
 
     Raises:
         ValueError: If `samples` is not an (L, N) array with at least one entry.
@@ -103,31 +103,31 @@ def logit_mutual_information(
     Keras is neither seeded nor restored.
 
     Args:
-        model: a built functional or Sequential classifier with one output, (N, K) logits or softmax probabilities, or
-            (N, 1) for two classes, one logit or sigmoid unit; its last layers tell which. It runs in inference mode. A
-            subclassed model does not show what it gives, so wrap it: `keras.Sequential([keras.Input(shape), model,
-            keras.layers.Softmax()])` if it gives logits, and with `keras.layers.Lambda(keras.ops.log)` before the
-            softmax if it gives probabilities.
-        x: training inputs: an array, or a list or dict of arrays.
-        y: class ids (N,) or (N, 1), or rows (N, K) whose largest entry is the class. Examples of other classes are
-            ignored.
-        classes: ids (a, b) of two different classes, in [0, K).
-        augment: a random augmentation from a batch to a batch of the same size: a Keras layer (called with
-            `training=True`), or a function of the batch alone. The function gets NumPy arrays, which it may change, or
+        model: A built functional or Sequential classifier with one output: logits or softmax probabilities of shape
+            (N, K) or, for two classes, one logit or sigmoid unit of shape (N, 1). Which of them it is follows from its
+            last layers. It runs in inference mode. A subclassed model does not show what it returns, so wrap it:
+            `keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()])` if it returns logits, and with
+            `keras.layers.Lambda(keras.ops.log)` before the softmax if it returns probabilities.
+        x: The training inputs: an array, or a list or dict of arrays.
+        y: Class ids of shape (N,) or (N, 1), or rows (N, K) whose largest entry is the class. Examples of other classes
+            are ignored.
+        classes: The ids (a, b) of two different classes in [0, K).
+        augment: A random augmentation that maps a batch to a batch of the same size: a Keras layer (called with
+            `training=True`) or a function of the batch alone. The function gets NumPy arrays, which it may change, or
             tensors if it raises a `TypeError` or `AttributeError` for arrays. It must draw anew for each example. Use
             the augmentation that the model is trained with.
-        num_samples: L, how often each example is augmented, at least 2.
-        examples_per_class: how many examples of each class are drawn, without replacement; all of them if a class has
+        num_samples: How often each example is augmented, L; at least 2.
+        examples_per_class: How many examples of each class are drawn, without replacement; all of them if a class has
             fewer.
-        batch_size: number of examples in a batch.
-        seed: an integer of at least 0, of any size, for everything that is drawn.
+        batch_size: The number of examples per batch.
+        seed: An integer of at least 0, of any size, that determines everything drawn at random.
 
     Returns:
-        The estimate in nats, in [0, log N]; NaN if the model gives NaN or infinities.
+        The estimate in nats, in [0, log N]; NaN if the model returns NaN or infinities.
 
     Raises:
-        ValueError: If arguments do not fit together, a class has no examples, the last layers of `model` do not say
-            whether they give logits or probabilities, or the model does not give one row per example.
+        ValueError: If arguments do not fit together, a class has no examples, the last layers of `model` do not show
+            whether it returns logits or probabilities, or the model does not return one row per example.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -190,7 +190,7 @@ class LogitDifference:
             shape = self._network.output_shape
             if len(shape) != 2:
                 raise ValueError(f"`model` must give one row of logits per example, (N, K). Received shape: {shape}.")
-            num_classes = max(2, shape[-1])  # one logit is of two classes
+            num_classes = max(2, shape[-1])  # a single logit separates two classes
             if max(self._classes) >= num_classes:
                 raise ValueError(f"`classes` must be in [0, {num_classes}). Received: {list(self._classes)}.")
             labels = hard_labels("y", self._labels, (len(self._labels), shape[-1]))
@@ -209,14 +209,14 @@ class LogitDifference:
             )
         if np.array_equal(samples, np.broadcast_to(samples[0], samples.shape)) and np.ptp(samples) > 0:
             warnings.warn(
-                "`augment` changed no logit: every sample of an example is the same, and the estimate is only the "
-                "number of distinct values, as a logarithm. A layer inside a function needs training=True.",
+                "`augment` changed no logit: all samples of an example are equal, and the estimate is only the "
+                "logarithm of the number of distinct values. A layer called in a function needs training=True.",
                 stacklevel=3,
             )
         return samples
 
     def _try(self, rows: np.ndarray) -> None:
-        """Augments and predicts `rows`, and finds out which kind of batch the augmentation works on."""
+        """Augments and predicts `rows`, and finds out whether the augmentation takes arrays or tensors."""
         self._convert = np.asarray
         try:
             self._batch(rows)
@@ -226,7 +226,7 @@ class LogitDifference:
 
     def _batch(self, rows: np.ndarray) -> np.ndarray:
         """z_a − z_b of the examples `rows`, augmented."""
-        # Each time another copy: the augmentation may work in place.
+        # A new copy each time, since the augmentation may work in place.
         batch = tree.map_structure(lambda leaf: self._convert(leaf[rows]), self.x)
         training = {"training": True} if isinstance(self._augment, keras.layers.Layer) else {}
         augmented = self._augment(batch, **training)
