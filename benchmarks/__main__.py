@@ -19,6 +19,7 @@ SUBJECTS = (
     "losses",
     "metrics",
     "temperature",
+    "beam_search",
     "callbacks",
     "distillation",
     "information",

@@ -33,7 +33,7 @@ def pack_state(template: Any, tensors: tuple) -> Any:
 
 
 def reorder_state(state: Any, paths: list[tuple], before: tuple, rows: Any) -> tuple:
-    """The given rows of each tensor of a new state, which must be as the tensors `before`, called `paths`.
+    """Takes the given rows of each tensor of a new state, which must match the tensors `before` at `paths`.
 
     Raises:
         ValueError: If structure, shapes or kinds of numbers changed.
@@ -51,7 +51,7 @@ def reorder_state(state: Any, paths: list[tuple], before: tuple, rows: Any) -> t
 
 
 def _unchanged_kind(path: tuple, old: Any, new: Any) -> Any:
-    """`new` in the dtype of `old`, which may differ in width alone."""
+    """Casts `new` to the dtype of `old`, from which it may differ in width only."""
     dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in (old, new)]
     if not compatible_shapes(old.shape, new.shape) or _kind(dtypes[0]) != _kind(dtypes[1]):
         raise ValueError(
@@ -67,7 +67,7 @@ def _kind(dtype: str) -> str:
 
 
 def _named_tensors(name: str, state: Any) -> dict[tuple, Any]:
-    """The tensors of a nest by their paths; None is no tensor."""
+    """The tensors of a nest by their paths, without leaves that are None."""
     return {path: _leaf(name, path, leaf) for path, leaf in tree.flatten_with_path(state) if leaf is not None}
 
 

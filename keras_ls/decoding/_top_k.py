@@ -9,13 +9,13 @@ from keras import ops
 def stable_top_k(scores: Any, count: int) -> tuple[Any, Any]:
     """The `count` highest of each row of (B, N), highest first, and their places; ties go to the lower place.
 
-    The places of a row with NaN mean nothing, but lie in [0, N).
+    The places of a row with NaN are meaningless, but lie in [0, N).
     """
     values, places = ops.top_k(scores, count)
     places = ops.cast(places, "int32")
     if keras.backend.backend() != "torch":
         return values, places
-    # PyTorch orders equals as it likes, and takes any of those that equal the lowest. These are chosen anew.
+    # PyTorch breaks ties arbitrarily, in the order and in which of those equal to the lowest are taken. Choose again.
     lowest = values[:, -1:]
     numbers = ops.arange(scores.shape[1], dtype="int32")
     equals = -ops.top_k(ops.where(scores == lowest, -numbers, 1 - scores.shape[1]), count)[0]

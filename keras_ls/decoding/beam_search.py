@@ -88,27 +88,31 @@ def beam_search(
             to step (a cache of keys and values has room for `max_length` from the start). What never changes and is
             shared by all hypotheses of an element, such as an encoder's outputs, is cheaper outside the state:
             ``keras.ops.repeat(outputs, W, axis=0)``, made once for `step_fn` to use.
-        batch_size: B; an integer, or a scalar tensor where a graph knows it only when it runs.
-        start_token: What the first call is given.
+        batch_size: The number of sequences searched for at once, B: an integer, or a scalar tensor if it is known only
+            when the graph runs.
+        start_token: The token given to the first call of `step_fn`.
         end_token: The token that ends a sequence, in [0, V).
         max_length: The most tokens of a sequence, its end token included. A sequence cut there counts as it is.
-        beam_width: W, the most open hypotheses an element has.
-        temperature: T > 0, a number or a scalar tensor, so that a graph is compiled once for all temperatures. Above 1
-            it flattens the distributions, below 1 it sharpens them. A tensor that is not above 0 makes all scores NaN.
-        length_penalty: At least 0. 0 compares log p itself, which favours short sequences; 1 compares means.
-        num_results: R, at most W.
-        max_lengths: None, or integers (B,) in [max(1, `min_length`), `max_length`]: the most tokens of each element's
-            sequences. Those of a tensor whose values only a compiled graph knows are clipped to that range.
-        min_length: The fewest tokens of a sequence, its end token included. Shorter ones are passed over; log p stays
-            what the model gives, as if they had been allowed.
+        beam_width: The largest number of open hypotheses per element, W.
+        temperature: What the logits are divided by, above 0: a number, or a scalar tensor, so that one compiled graph
+            serves all temperatures. Above 1 it flattens the distributions, below 1 it sharpens them. A tensor that is
+            not above 0 makes all scores NaN.
+        length_penalty: The power of the length that log p is divided by, at least 0. 0 compares log p itself, which
+            favours short sequences; 1 compares means per token.
+        num_results: How many hypotheses are returned per element, R; at most W.
+        max_lengths: None, or integers of shape (B,) in [max(1, `min_length`), `max_length`]: the most tokens of each
+            element's sequences. Inside a compiled graph, where a tensor's values cannot be checked, they are clipped to
+            that range.
+        min_length: The fewest tokens of a sequence, its end token included. Shorter ones are not returned; log p stays
+            the model's own, as if they had been allowed.
 
     Returns:
         A `BeamSearchResult`. Where an element has fewer than R possible sequences the rest have score and log p −inf,
         length 0, and hold `end_token` alone. Tokens and lengths of an element whose scores are NaN mean nothing.
 
     Raises:
-        ValueError: If `step_fn` cannot be called or a number is not allowed; at the first call of `step_fn`, if logits
-            or states have wrong shapes or hold no numbers, or `end_token` is none of the V tokens.
+        ValueError: If `step_fn` is not callable or a number is out of its range; at the first call of `step_fn`, if
+            logits or states have the wrong shape or are not numbers, or `end_token` is not in [0, V).
 
     Reference:
         Chorowski and Jaitly 2017 for what temperature does to it; the early stop for scores normalised by length is
@@ -144,20 +148,21 @@ def beam_search(
     _check_sizes(settings)
     names, tensors = repeat_state(initial_state, settings.batch_size, settings.beam_width)
 
-    def proceed(step, live, finished, tensors):
-        tokens = ops.reshape(live.last, (-1,))
+    def proceed(step, hypotheses, tensors):
+        tokens = ops.reshape(hypotheses.live.last, (-1,))
         logits, state = _checked_step(step_fn(tokens, pack_state(initial_state, tensors)), settings)
-        live, finished, parents = advance(settings, step, live, finished, logits)
-        return step + 1, live, finished, reorder_state(state, names, tensors, parents)
+        hypotheses, parents = advance(settings, step, hypotheses, logits)
+        return step + 1, hypotheses, reorder_state(state, names, tensors, parents)
 
-    _, _, finished, _ = ops.while_loop(
-        lambda step, live, finished, tensors: is_open(live),
+    _, hypotheses, _ = ops.while_loop(
+        lambda step, hypotheses, tensors: is_open(hypotheses.live),
         proceed,
-        (ops.convert_to_tensor(0, dtype="int32"), *start(settings, start_token), tensors),
+        (ops.convert_to_tensor(0, dtype="int32"), start(settings, start_token), tensors),
     )
+    finished = hypotheses.finished
     failed = ops.expand_dims(finished.failed, -1)
     return BeamSearchResult(
-        finished.tokens,
+        hypotheses.tokens[:, : settings.num_results],
         finished.lengths,
         ops.where(failed, math.nan, finished.scores),
         ops.where(failed, math.nan, finished.log_probs),
@@ -165,7 +170,7 @@ def beam_search(
 
 
 def _checked_batch_size(batch_size: Any) -> Any:
-    """B as an int where it is known, else as the scalar tensor that it is."""
+    """B as an int if its value is known, otherwise as the scalar tensor given."""
     if not ops.is_tensor(batch_size):
         return check_count("batch_size", batch_size)
     if len(batch_size.shape) != 0 or "int" not in str(batch_size.dtype):
@@ -185,7 +190,7 @@ def _checked_temperature(temperature: Any) -> Any:
 
 
 def _checked_limits(max_lengths: Any, batch_size: Any, shortest: int, longest: int) -> Any:
-    """`max_lengths` as an int32 tensor (B,), whose values are checked where they are known and clipped elsewhere."""
+    """`max_lengths` as an int32 tensor (B,). Values that are known are checked, others are clipped."""
     limits = max_lengths if ops.is_tensor(max_lengths) else to_numpy("max_lengths", max_lengths)
     shape, known = tuple(limits.shape), isinstance(batch_size, int)
     if len(shape) != 1 or "int" not in str(limits.dtype) or (known and shape[0] not in (None, batch_size)):
@@ -214,7 +219,7 @@ def _check_sizes(settings: Settings) -> None:
 
 
 def _checked_step(output: Any, settings: Settings) -> tuple[Any, Any]:
-    """What `step_fn` returned: logits of the right shape and a state."""
+    """The logits and the state that `step_fn` returned, checked."""
     if not isinstance(output, (tuple, list)) or len(output) != 2:
         raise ValueError(f"`step_fn` must return a pair (logits, state). Received: {shown(output)}.")
     try:
