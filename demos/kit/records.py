@@ -83,9 +83,9 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def write(path: pathlib.Path, save: Callable[[BinaryIO], Any]) -> None:
-    """Lets `save` write a file, which appears as a whole or not at all."""
+    """Lets `save` write a file, which appears as a whole or not at all, even if another process writes it, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
             save(file)

@@ -20,45 +20,24 @@ def positions(size, units: int):
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")
 class Attention(layers.Layer):
-    """Scaled dot-product attention with heads; keys and values are made once and kept by the caller.
+    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2); the caller keeps the keys and values.
 
-    Args:
-        query_units: width of the queries.
-        memory_units: width of what is attended to.
-        units: width of the context, shared out among the heads.
-        heads: a divisor of `units`.
-        **kwargs: the arguments of every Keras layer.
-
-    Reference:
-        Vaswani et al. 2017, section 3.2.
+    `units` is the width of the context, which the heads share equally.
     """
 
-    def __init__(self, query_units: int, memory_units: int, units: int, heads: int = 1, **kwargs):
+    def __init__(self, units: int, heads: int = 1, **kwargs):
         super().__init__(**kwargs)
-        self.query_units, self.memory_units, self.units, self.heads = query_units, memory_units, units, heads
+        self.units, self.heads = units, heads
         self.query, self.key, self.value, self.output_projection = (
             layers.Dense(units, dtype=self.dtype_policy, name=name) for name in ("query", "key", "value", "output")
         )
 
-    def build(self, input_shape=None):
-        """Makes the weights."""
-        self.query.build((None, None, self.query_units))
-        self.key.build((None, None, self.memory_units))
-        self.value.build((None, None, self.memory_units))
-        self.output_projection.build((None, None, self.units))
-
     def remember(self, memory):
-        """(B, S, `memory_units`) to keys and values (B, S, heads, units / heads) for `call`."""
+        """Keys and values, (B, S, heads, units / heads) each, of a memory (B, S, D)."""
         return self._split(self.key(memory)), self._split(self.value(memory))
 
     def call(self, queries, keys, values, mask):
-        """Queries (B, Q, `query_units`) look at keys and values where `mask` is true.
-
-        Args:
-            queries: (B, Q, `query_units`).
-            keys: from `remember`.
-            values: from `remember`.
-            mask: bool, to broadcast to (B, Q, S).
+        """Lets queries (B, Q, D) look at what `remember` gave, where `mask`, broadcast to (B, Q, S), is true.
 
         Returns:
             The context (B, Q, units) and the weights, float32 (B, heads, Q, S), each row with sum 1.
@@ -75,49 +54,36 @@ class Attention(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")
 class Block(layers.Layer):
-    """Self-attention, attention to a memory where there is one, and two dense layers, each added to its input.
+    """Self-attention, attention to a memory if there is one, and two dense layers, each added to its input.
 
-    Normalisation comes first in each (Xiong et al. 2020), which trains without long warm-up.
+    Each is preceded by normalisation (Xiong et al. 2020), which trains without a long warm-up.
     """
 
     def __init__(self, units: int, heads: int, dropout: float, with_memory: bool = False, **kwargs):
         super().__init__(**kwargs)
-        self.units, self.with_memory = units, with_memory
-        policy = self.dtype_policy
-        self.self_attention = Attention(units, units, units, heads, dtype=policy)
-        self.cross_attention: Any = Attention(units, units, units, heads, dtype=policy) if with_memory else None
+        self.units, policy = units, self.dtype_policy
+        self.self_attention = Attention(units, heads, dtype=policy)
+        self.cross_attention: Any = Attention(units, heads, dtype=policy) if with_memory else None
         self.hidden = layers.Dense(4 * units, activation="relu", dtype=policy)
         self.output_projection = layers.Dense(units, dtype=policy)
         self.self_norm, self.hidden_norm = (layers.LayerNormalization(dtype=policy) for _ in range(2))
         self.cross_norm: Any = layers.LayerNormalization(dtype=policy) if with_memory else None
         self.dropout = layers.Dropout(dropout, dtype=policy)
 
-    def build(self, input_shape=None):
-        """Makes the weights."""
-        for attention in (self.self_attention, self.cross_attention):
-            if attention is not None:
-                attention.build()
-        self.hidden.build((None, None, self.units))
-        self.output_projection.build((None, None, 4 * self.units))
-        for norm in (self.self_norm, self.hidden_norm, self.cross_norm):
-            if norm is not None:
-                norm.build((None, None, self.units))
-
     def remember_own(self, x):
         """Keys and values of inputs (B, Q, units) for self-attention."""
         return self.self_attention.remember(self.self_norm(x))
 
     def call(self, x, keys, values, mask, memory=None, training=False):
-        """(B, Q, units) to the same, looking at `keys` and `values` where `mask` (B or 1, Q or 1, S) is true.
+        """Outputs (B, Q, units) of inputs (B, Q, units), and the weights of the attention to `memory`, if there is one.
 
-        Returns:
-            The outputs, and the weights of the attention to `memory`, None without one.
+        Self-attention looks at `keys` and `values` where `mask` (B or 1, Q or 1, S) is true.
         """
         own, weights = self.self_attention(self.self_norm(x), keys, values, mask)
         x = x + self.dropout(own, training=training)
         if self.cross_attention is not None:
             shape = ops.shape(x)
-            # In a search the W hypotheses of an utterance are queries side by side of one memory.
+            # In a search the W hypotheses of an example are queries side by side of one memory.
             queries = ops.reshape(self.cross_norm(x), (ops.shape(memory[0])[0], -1, self.units))
             context, weights = self.cross_attention(queries, *memory)
             x = x + self.dropout(ops.reshape(context, shape), training=training)

@@ -1,11 +1,14 @@
 """Examples of about one length together: few shapes, little padding, batches that depend on the seed and step alone."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from demos.sequence.tokenizers import END, IGNORED, START
+
 NUM_BUCKETS = 6
-MULTIPLE = 4  # of which the lengths of buckets are
+MULTIPLE = 4  # lengths of buckets are multiples of it
 
 
 class Bucket(NamedTuple):
@@ -17,15 +20,9 @@ class Bucket(NamedTuple):
 
 
 def buckets(input_lengths: np.ndarray, num_tokens: np.ndarray, count: int = NUM_BUCKETS) -> list[Bucket]:
-    """Sorts examples into at most `count` buckets of about as many each, the shortest first.
+    """Sorts examples into at most `count` buckets of about equal size, the shortest first; their lengths never fall.
 
-    Args:
-        input_lengths: (N,) lengths of the inputs.
-        num_tokens: (N,) label tokens of each, without start and end.
-        count: The number of buckets.
-
-    Returns:
-        Buckets whose lengths are multiples of 4 and never fall.
+    `input_lengths` and `num_tokens` (label tokens without start and end) have one number per example.
     """
     order = np.argsort(input_lengths, kind="stable")
     groups = [rows for rows in np.array_split(order, count) if len(rows)]
@@ -35,7 +32,7 @@ def buckets(input_lengths: np.ndarray, num_tokens: np.ndarray, count: int = NUM_
 
 
 def shuffled_batches(groups: list[Bucket], batch_size: int, seed: int, epoch: int) -> list[Bucket]:
-    """The batches of an epoch; what a bucket has left over goes with the next longer one."""
+    """The batches of an epoch; what is left over of a bucket goes with the next longer one."""
     rng = np.random.default_rng([seed, epoch])
     num_rows = sum(len(bucket.rows) for bucket in groups)
     waiting = rng.permutation(num_rows)[: num_rows % batch_size]
@@ -54,6 +51,20 @@ def sorted_batches(groups: list[Bucket], batch_size: int) -> list[Bucket]:
     shapes = np.concatenate([np.tile([[b.inputs, b.tokens]], (len(b.rows), 1)) for b in groups])
     ends = [min(first + batch_size, len(order)) for first in range(0, len(order), batch_size)]
     return [Bucket(order[i * batch_size : last], *shapes[last - 1].tolist()) for i, last in enumerate(ends)]
+
+
+def teacher_forcing(token_ids: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a decoder reads, the start token and the ids, and what comes next, the ids, the end token, then −1.
+
+    Both are int32 (B, `width`); what is read past the ids does not matter.
+    """
+    tokens = np.full((len(token_ids), width), END, "int32")
+    labels = np.full((len(token_ids), width), IGNORED, "int32")
+    tokens[:, 0] = START
+    for i, ids in enumerate(token_ids):
+        tokens[i, 1 : len(ids) + 1] = labels[i, : len(ids)] = ids
+        labels[i, len(ids)] = END
+    return tokens, labels
 
 
 def _rounded_up(number: int) -> int:

@@ -14,36 +14,30 @@ from demos.sequence.tokenizers import IGNORED
 
 
 class Split:
-    """Examples that a model is measured on.
+    """Examples that a model is measured on."""
 
-    Attributes:
-        references: The correct text of each.
-    """
-
-    references: Sequence[str]
+    references: Sequence[str]  # the correct text of each
 
     def batches(self) -> Any:
         """One pass of (x, y, places in the order of `references`)."""
         raise NotImplementedError
 
     def error_rates(self, texts: list[str]) -> dict[str, float]:
-        """How far texts, one per example, are from the references, by the name of each measure."""
+        """Names of measures to how far texts, one per example, are from the references."""
         raise NotImplementedError
 
-    def search(
-        self, searcher: Searcher, beam_width: int = 1, temperature: float = 1.0, length_penalty: float = 0.0
-    ) -> list[str]:
-        """The best text of each example, in their order."""
-        return searcher.texts(self.batches(), len(self.references), beam_width, temperature, length_penalty)
+    def search(self, searcher: Searcher, *how: Any) -> list[str]:
+        """The best text of each example, in their order; `how` is that of `Searcher.texts`."""
+        return searcher.texts(self.batches(), len(self.references), *how)
 
 
 def next_tokens(searcher: Searcher, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, V) of all next tokens of a split given the correct ones before them, and what came (N,)."""
     logits, labels = [], []
     for x, y, _ in split.batches():
-        is_label = y.numpy() != IGNORED
+        is_label = np.asarray(y) != IGNORED
         logits.append(searcher.logits(x)[is_label])
-        labels.append(y.numpy()[is_label])
+        labels.append(np.asarray(y)[is_label])
     return np.concatenate(logits), np.concatenate(labels)
 
 

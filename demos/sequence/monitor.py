@@ -18,15 +18,8 @@ TEXTS = 8
 class Monitor(keras.callbacks.Callback):
     """Writes the logs of each epoch; every `freq` epochs and after the last, what the model does on held-out examples.
 
-    Nothing is chosen by it. After each look the logs hold "val_accuracy", "val_nll", "val_ece" and an error rate.
-
-    Args:
-        searcher: The model's, used greedily.
-        split: A few held-out examples.
-        log_dir: Where event files go.
-        epochs: The epochs of the training.
-        freq: The epochs between two looks.
-        rate: The error rate that is shown.
+    Nothing is chosen by it. After each look the logs hold "val_accuracy", "val_nll", "val_ece" and the error rate that
+    the split calls `rate`.
     """
 
     def __init__(self, searcher: Searcher, split: Split, log_dir: pathlib.Path, epochs: int, freq: int, rate: str):

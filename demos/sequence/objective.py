@@ -16,17 +16,10 @@ NEIGHBOURHOOD = (0.7, 0.3)
 def token_loss(
     kind: str, label_smoothing: float, vocabulary_size: int, labels: np.ndarray | None = None
 ) -> Callable[[Any, Any], Any]:
-    """The mean cross-entropy of the next tokens, in nats, against smoothed targets.
+    """A function of labels (B, U), −1 where there is none, and logits (B, U, V): the mean cross-entropy in nats.
 
-    Args:
-        kind: one of `SMOOTHING_KINDS`: α spread over all tokens alike, by how often they occur, or over the tokens
-            before and after in the transcript.
-        label_smoothing: α.
-        vocabulary_size: V.
-        labels: all training labels, end tokens included, for "unigram".
-
-    Returns:
-        A function of labels (B, U), −1 where there is none, and logits (B, U, V).
+    Its `kind`, one of `SMOOTHING_KINDS`, spreads α evenly over all tokens; by how often each occurs in `labels`, all
+    training labels with end tokens; or over the tokens before and after.
     """
     if kind != "neighbourhood":
         prior = None if kind == "uniform" else keras_ls.label_frequencies(labels, vocabulary_size)

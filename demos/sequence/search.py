@@ -16,7 +16,7 @@ TEMPERATURE = tf.TensorSpec((), tf.float32)
 
 
 class Hypothesis(NamedTuple):
-    """What the text may be, and its score: log p / tokens**length_penalty, in nats."""
+    """A text and its score: log p / tokens**length_penalty, in nats."""
 
     text: str
     score: float
@@ -25,13 +25,13 @@ class Hypothesis(NamedTuple):
 class Searcher:
     """Finds the most probable texts of inputs, and predicts next tokens.
 
-    All is compiled with any batch size, length and temperature, so that data of many lengths and a sweep over
-    temperatures need no other. What comes out for an input does not depend on its batch.
+    Whatever is compiled takes any batch size, length and temperature. The results for an input do not depend on the
+    rest of its batch.
 
     Args:
         model: The model. `sources` names its inputs, with (shape, dtype) of each; `memory(inputs)` is what the decoder
             reads of them; `max_tokens(inputs)` bounds each text; `initial_state` and `step` are its decoder.
-        tokens: They turn ids into text.
+        tokens: What turns ids into text.
         max_length: The most tokens that any text may have.
     """
 
@@ -48,14 +48,9 @@ class Searcher:
         length_penalty: float = 0.0,
         num_results: int = 1,
     ) -> list[list[Hypothesis]]:
-        """The best texts of a batch, best first.
+        """At most `num_results` texts for each input of a batch, best first; width 1 is greedy search.
 
-        Args:
-            inputs: The model's; others are passed over.
-            beam_width: The hypotheses that are kept; 1 is greedy search.
-            temperature: What logits are divided by.
-            length_penalty: 0 compares log p, 1 its mean per token.
-            num_results: The number of hypotheses per input, at most `beam_width`.
+        Logits are divided by `temperature`; a `length_penalty` of 0 compares log p, 1 its mean per token.
         """
         search = self._compiled(beam_width, length_penalty, num_results)
         given = {name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in self.inputs.items()}
@@ -74,19 +69,14 @@ class Searcher:
         """Logits (B, U, V) of each next token of a batch, given the correct ones before it."""
         return self._predict({name: tf.convert_to_tensor(value) for name, value in x.items()}).numpy()
 
-    def texts(
-        self,
-        batches: Iterable,
-        size: int,
-        beam_width: int = 1,
-        temperature: float = 1.0,
-        length_penalty: float = 0.0,
-    ) -> list[str]:
-        """The best text of each of `size` inputs, in their order, from batches of (x, y, places in that order)."""
+    def texts(self, batches: Iterable, size: int, *how: Any) -> list[str]:
+        """The best text of each of `size` inputs, in their order, from batches of (x, y, places in that order).
+
+        `how` is the width, temperature and length penalty of `hypotheses`.
+        """
         texts = [""] * size
         for x, _, places in batches:
-            found = self.hypotheses(x, beam_width, temperature, length_penalty)
-            for i, hypotheses in zip(np.asarray(places), found, strict=True):
+            for i, hypotheses in zip(np.asarray(places), self.hypotheses(x, *how), strict=True):
                 texts[int(i)] = hypotheses[0].text
         return texts
 
@@ -108,19 +98,9 @@ class Searcher:
                 logits, state = model.step(tokens, state, memory)
                 return logits + not_start, state
 
-            result = keras_ls.beam_search(
-                step,
-                model.initial_state(size, self.max_length),
-                size,
-                START,
-                END,
-                self.max_length,
-                beam_width,
-                temperature,
-                length_penalty,
-                num_results,
-                max_lengths=max_lengths,
-            )
+            state = model.initial_state(size, self.max_length)
+            how = (self.max_length, beam_width, temperature, length_penalty, num_results)
+            result = keras_ls.beam_search(step, state, size, START, END, *how, max_lengths=max_lengths)
             return result.tokens, result.lengths, result.scores
 
         return search.get_concrete_function()

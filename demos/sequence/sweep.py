@@ -23,14 +23,8 @@ def sweep(
 ) -> dict[str, dict[str, list[float]]]:
     """Error rates and calibration of a model against temperature, and error rates against beam width.
 
-    Args:
-        searcher: The model's.
-        split: What is measured on.
-        temperatures: All are tried with `beam_width`.
-        beam_widths: All are tried at temperature 1.
-        beam_width: The width of the beam at all temperatures.
-        length_penalty: 0 compares log p, 1 its mean per token.
-        label: What stands in front of each line of progress.
+    All `temperatures` are tried with `beam_width`, all `beam_widths` at temperature 1; lines of progress begin with
+    `label`.
     """
     logits, labels = next_tokens(searcher, split)
 

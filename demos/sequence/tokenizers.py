@@ -3,7 +3,7 @@
 import base64
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,16 @@ IGNORED = -1  # in labels, past the end token
 
 
 class UnknownCharacter(ValueError):
-    """A text holds a character that the training texts do not."""
+    """A text holds characters that the training texts do not."""
+
+    def __init__(self, characters: Iterable[str]):
+        super().__init__(f"it has characters that no training text has: {' '.join(map(repr, sorted(characters)))}")
 
 
 class Characters:
     """One token per character: ids 2, 3, … in the order of their code points.
 
-    Attributes:
-        size: The number of ids, the start token (0) and the end token (1) included.
+    `size` is the number of ids, including the start token (0) and the end token (1).
 
     Example:
         >>> tokens = Characters.learn(["ab", "a c"])
@@ -52,9 +54,8 @@ class Characters:
         Raises:
             UnknownCharacter: If a character was not in the training texts.
         """
-        unknown = sorted(set(text) - set(self._ids))
-        if unknown:
-            raise UnknownCharacter(_unknown(unknown))
+        if unknown := set(text) - set(self._ids):
+            raise UnknownCharacter(unknown)
         return np.array([self._ids[character] for character in text], "int32")
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -67,13 +68,10 @@ class Characters:
 
 
 class Subwords:
-    """Pieces of words by SentencePiece's unigram model; id 2 is a character never seen, which `encode` refuses.
+    """Pieces of words by SentencePiece's unigram model (Kudo and Richardson 2018).
 
-    Attributes:
-        size: The number of ids, the start token (0) and the end token (1) included.
-
-    Reference:
-        Kudo and Richardson 2018.
+    `size` is the number of ids, including the start token (0), the end token (1) and one for characters never seen (2),
+    which `encode` refuses.
     """
 
     kind = "subword"
@@ -84,11 +82,7 @@ class Subwords:
 
     @classmethod
     def learn(cls, texts: Sequence[str], size: int) -> "Subwords":
-        """Learns at most `size` pieces, fewer if the texts do not have as many.
-
-        Raises:
-            ValueError: If `size` leaves no room for the characters of the texts.
-        """
+        """Learns at most `size` pieces, fewer if the texts do not have as many; all their characters must fit in."""
         least = len(set("".join(texts)) - {" "}) + 4
         if size < least:
             raise ValueError(f"--vocabulary-size must be at least {least} for these texts. Received: {size}.")
@@ -108,16 +102,11 @@ class Subwords:
         return cls(file.getvalue())
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of a text, int32, without start and end token.
-
-        Raises:
-            UnknownCharacter: If a character was not in the training texts.
-        """
+        """As `Characters.encode`."""
         ids = np.array(self._processor.encode(text), "int32")
         if (ids == 2).any():
             pieces = self._processor.encode(text, out_type=str)
-            unknown = {c for piece, i in zip(pieces, ids, strict=True) if i == 2 for c in piece}
-            raise UnknownCharacter(_unknown(sorted(unknown)))
+            raise UnknownCharacter({c for piece, i in zip(pieces, ids, strict=True) if i == 2 for c in piece})
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -156,10 +145,6 @@ def read(path: pathlib.Path) -> Tokens:
         return from_json(value)
     except (KeyError, ValueError, RuntimeError) as error:  # of base64, or of SentencePiece
         raise DamagedFile(f"{path} is damaged: {error}.") from error
-
-
-def _unknown(characters: Sequence[str]) -> str:
-    return f"it has characters that no training text has: {' '.join(map(repr, characters))}"
 
 
 def _sentencepiece():

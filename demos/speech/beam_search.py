@@ -19,12 +19,12 @@ class Options:
 
     run: str = option("", "directory that demos.speech.train wrote", flags=("--from",), required=True, metavar="RUN")
     temperatures: tuple[float, ...] = option(
-        (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0), "all with --beam-width", values.temperature, metavar="T"
+        (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0), "tried with --beam-width", values.temperature, metavar="T"
     )
-    beam_widths: tuple[int, ...] = option((1, 2, 4, 8, 16, 32), "all at temperature 1", values.count, metavar="W")
-    beam_width: int = beam_width("at all temperatures")
+    beam_widths: tuple[int, ...] = option((1, 2, 4, 8, 16, 32), "tried at temperature 1", values.count, metavar="W")
+    beam_width: int = beam_width("width of the beam at all temperatures")
     length_penalty: float = length_penalty("hypotheses compete by log p / tokens**X")
-    split: str = option("test", "what is measured on", choices=("dev", "test"))
+    split: str = option("test", "the split to measure on", choices=("dev", "test"))
     out: str | None = option(None, "directory for results and pictures", shown="RUN", metavar="DIR")
     data_dir: str | None = option(None, "where the corpus lies now", shown="where it was", metavar="PATH")
 

@@ -23,6 +23,7 @@ sentences and their voices' settings are in no other split. It takes about 5 min
 FITS = "hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, all the more the smoother the model"
 XLA = "XLA, which compiles each of the batches' few shapes once and keeps the LSTMs from cuDNN"
 IN_FLAGS = [f"--{name.replace('_', '-')} {value:g}" for name, value in QUICK.items() if name != "augment"]
+QUICKLY = f"show in about 2 minutes that it works: {', '.join(IN_FLAGS)}, --no-augment"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +34,9 @@ class Options:
     seeds: tuple[int, ...] = option(
         (0,), "one network each", values.seed, affects_result=False, unique=True, flags=("--seeds", "--seed")
     )
-    beam_width: int = beam_width("of the search that is not greedy")
+    beam_width: int = beam_width("width of the beam of the search that is not greedy")
     length_penalty: float = length_penalty(FITS)
-    quick: bool = option(
-        False,
-        f"show in about 2 minutes that it works: {', '.join(IN_FLAGS)}, --no-augment",
-        affects_result=False,
-        action="store_true",
-    )
+    quick: bool = option(False, QUICKLY, affects_result=False, action="store_true")
 
 
 @dataclasses.dataclass(frozen=True)

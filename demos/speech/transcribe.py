@@ -24,12 +24,12 @@ class Options:
 
     files: tuple[str, ...] = option((), FORMATS, flags=("files",), metavar="FILE")
     run: str = option("", "directory that demos.speech.train wrote", flags=("--from",), required=True, metavar="RUN")
-    label_smoothing: float | None = option(None, "of the model", values.fraction, shown=CHOICE, metavar="α")
-    seed: int | None = option(None, "of the model", values.seed, shown="as for --label-smoothing")
-    beam_width: int = beam_width("1 is greedy")
-    temperature: float = option(1.0, "logits are divided by it", values.temperature, metavar="T")
+    label_smoothing: float | None = option(None, "that of the model to use", values.fraction, shown=CHOICE, metavar="α")
+    seed: int | None = option(None, "that of the model to use", values.seed, shown="as for --label-smoothing")
+    beam_width: int = beam_width("width of the beam; 1 is greedy")
+    temperature: float = option(1.0, "what logits are divided by", values.temperature, metavar="T")
     length_penalty: float = length_penalty("scores are log p / tokens**X")
-    n_best: int = option(1, "texts per piece of audio", values.count)
+    n_best: int = option(1, "number of texts per piece of audio", values.count)
     json: bool = option(
         False, "one line of JSON per file, with its pieces' starts, texts and scores", action="store_true"
     )

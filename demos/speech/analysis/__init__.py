@@ -7,9 +7,5 @@ RULE = (
     "search at temperature 1: greedily (width 1), and with --beam-width and --length-penalty. All are of the test "
     "split, except those called dev."
 )
-PACKAGES = {
-    "jiwer": "Word error rates",
-    "librosa": "Making features",
-    "soundfile": "Reading audio",
-    "soxr": "Resampling audio",
-}
+SOUND = {"librosa": "Making features", "soundfile": "Reading audio", "soxr": "Resampling audio"}
+PACKAGES = {"jiwer": "Word error rates", **SOUND}

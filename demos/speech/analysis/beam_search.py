@@ -19,11 +19,7 @@ PERCENT = ("wer", "cer")
 
 
 def plan(options: Chosen) -> Planned:
-    """Finds the networks of the run and its data.
-
-    Raises:
-        ValueError: If the run or its data cannot be found, or the data has changed.
-    """
+    """Finds the networks of the run and its data, which must be what they were trained on."""
     cli.optional("jiwer", PACKAGES["jiwer"], extra="speech")
     for name in ("temperatures", "beam_widths"):
         setattr(options, name, sorted(set(getattr(options, name))))
@@ -48,10 +44,10 @@ def run(planned: Planned) -> None:
     how = (options.temperatures, options.beam_widths, options.beam_width, options.length_penalty)
     trials = []
     for trained, network in networks:
-        facts = {"label_smoothing": trained.label_smoothing, "seed": trained.seed}
-        label = f"{network_name(trained.label_smoothing)}, seed {trained.seed}"
+        alpha, seed = trained.label_smoothing, trained.seed
         searcher = Searcher(network, found.tokens, found.max_tokens)
-        trials.append({**facts, **sweep.sweep(searcher, split, *how, label)})
+        swept = sweep.sweep(searcher, split, *how, f"{network_name(alpha)}, seed {seed}")
+        trials.append({"label_smoothing": alpha, "seed": seed, **swept})
     results = {
         "experiment": "demos.speech.beam_search",
         "title": f"{found.name}, {options.split} split, {len(networks)} models",
@@ -63,11 +59,11 @@ def run(planned: Planned) -> None:
     }
     settings = {**{name: getattr(options, name) for name in SWEPT}, "data": found.fingerprint}
     out = pathlib.Path(options.out or options.run)
-    publish(Run(out, settings), results, table, figure, file="beam_search.json")
+    publish(Run(out, settings), results, table, figure, "beam_search.txt", "beam_search.json")
 
 
 def table(results: dict[str, Any]) -> str:
-    """The means over the seeds as text: one table against temperature, one against the width of the beam."""
+    """The means over the seeds: one table against temperature, one against the width of the beam."""
     return "\n\n".join(sweep.table(results["trials"], against) for against in sweep.AGAINST)
 
 

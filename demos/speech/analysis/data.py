@@ -1,7 +1,6 @@
 """What is learned and measured on: the features of a corpus, and its transcripts as tokens."""
 
 import dataclasses
-import pathlib
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from demos.sequence import tokenizers
 from demos.speech import corpora
 from demos.speech.analysis.evaluation import Utterances
 from demos.speech.corpora import feature_cache
+from demos.speech.corpora.base import cache_directory
 from demos.speech.corpora.batches import too_long
 from demos.speech.networks.recogniser import encoded_lengths
 
@@ -18,43 +18,28 @@ from demos.speech.networks.recogniser import encoded_lengths
 class Data:
     """A corpus as a recogniser sees it."""
 
-    name: str  # the corpus's
+    name: str  # that of the corpus
     splits: dict[str, Utterances]  # "train", "dev" and "test"
-    tokens: tokenizers.Tokens  # those of the training transcripts
-    fingerprint: str  # the corpus's
+    tokens: tokenizers.Tokens  # learned from the training transcripts
+    fingerprint: str  # that of the corpus
 
     @property
     def max_tokens(self) -> int:
         """The most tokens that are searched for in an utterance that is measured on."""
         return int(encoded_lengths(max(self.splits[name].features.num_frames.max() for name in ("dev", "test"))))
 
-    @property
-    def skipped(self) -> dict[str, list[str]]:
-        """A line for each utterance that was left out as bad, by split."""
-        return {name: split.features.skipped for name, split in self.splits.items()}
-
 
 def load(options: Chosen, known: tokenizers.Tokens | None = None, fingerprint: str | None = None) -> Data:
-    """The corpus of the command line.
+    """The corpus of the command line, in tokens that are `known` or else learned from the training transcripts.
 
-    Args:
-        options: The command line.
-        known: The tokens; None learns them from the training transcripts.
-        fingerprint: The corpus's when networks learned from it.
-
-    Raises:
-        ValueError: If utterances are bad, unless --skip-bad, or the corpus has changed.
+    A corpus with another fingerprint than the one given is a ValueError.
     """
     corpus = corpora.load(options)
     if fingerprint not in (None, corpus.fingerprint()):
         raise ValueError(f"The corpus ({corpus.name}) has changed since the models were trained.")
-    directory = pathlib.Path(options.cache_dir) if options.cache_dir else feature_cache.default_directory()
-    found = {
-        split: feature_cache.open_features(
-            corpus, split, directory, options.normalisation, options.skip_bad, options.workers
-        )
-        for split in corpora.SPLITS
-    }
+    directory = options.cache_dir or cache_directory() / "features"
+    how = (directory, options.normalisation, options.skip_bad, options.workers)
+    found = {split: feature_cache.open_features(corpus, split, *how) for split in corpora.SPLITS}
     if known is None:
         known = tokenizers.learn(options.tokens, found["train"].transcripts, options.vocabulary_size)
     splits = {name: make_split(known, split, options.skip_bad) for name, split in found.items()}
@@ -62,11 +47,7 @@ def load(options: Chosen, known: tokenizers.Tokens | None = None, fingerprint: s
 
 
 def make_split(known: tokenizers.Tokens, found: feature_cache.FeatureSet, skip_bad: bool) -> Utterances:
-    """A split without utterances of unknown characters, or with more tokens than their audio allows.
-
-    Raises:
-        ValueError: At the first of them, unless `skip_bad`, or if none is left.
-    """
+    """The split, in which utterances of unknown characters, or of more tokens than their audio allows, are bad."""
     ids: list[np.ndarray] = []
     bad = {}
     for i, transcript in enumerate(found.transcripts):
@@ -76,5 +57,4 @@ def make_split(known: tokenizers.Tokens, found: feature_cache.FeatureSet, skip_b
             ids.append(np.empty(0, "int32"))
             bad[i] = f"{found.keys[i]}: {error}."
     bad.update(too_long(found, ids))
-    kept = [row for i, row in enumerate(ids) if i not in bad]
-    return Utterances(found.without(bad, skip_bad), kept)
+    return Utterances(found.without(bad, skip_bad), [row for i, row in enumerate(ids) if i not in bad])

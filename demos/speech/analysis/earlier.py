@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,11 +39,7 @@ class Trained:
     result: dict[str, Any]  # its numbers
 
     def load(self, tokens: tokenizers.Tokens) -> Recogniser:
-        """The network, which writes these tokens.
-
-        Raises:
-            demos.kit.errors.DamagedFile: If the file is corrupt or holds another network.
-        """
+        """The network, if it is a recogniser of these tokens; else a DamagedFile."""
         network = checkpoints.load_network(self.folder)
         if not isinstance(network, LSTMRecogniser | TransformerRecogniser) or network.vocabulary_size != tokens.size:
             raise DamagedFile(f"{self.folder / 'model.keras'} cannot be used: it is no recogniser of the run's tokens.")
@@ -52,11 +47,7 @@ class Trained:
 
 
 def trained_networks(out: pathlib.Path) -> list[Trained]:
-    """The finished networks of a run, by α, then by seed.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The finished networks of a run, of which there is at least one, by α, then by seed."""
     found = [(path.parent, records.read_json(path, RESULT)) for path in out.glob("alpha-*/seed-*/result.json")]
     networks = [Trained(result["label_smoothing"], result["seed"], folder, result) for folder, result in found]
     if not networks:
@@ -66,39 +57,28 @@ def trained_networks(out: pathlib.Path) -> list[Trained]:
     return sorted(networks, key=lambda network: (network.label_smoothing, network.seed))
 
 
-def best(networks: Sequence[Trained]) -> Trained:
-    """The one with the lowest beam WER on the development split; of equals, the lowest NLL there."""
-    return min(networks, key=lambda network: (network.result["dev_beam_wer"], network.result["dev_nll"]))
-
-
 def read_options(out: pathlib.Path) -> Chosen:
-    """What a run was told of its data; defaults if it is from before an option. `data` is the corpus's fingerprint."""
-    options = Chosen(GROUPS, {})
+    """What a run was told of its data, with the defaults of newer options; `data` is the corpus's fingerprint."""
     settings = records.read_json(out / "settings.json", SETTINGS)
     # Runs of earlier versions have it among their settings.
     place = {"data_dir": settings.get("data_dir"), **records.read_json(out / "features.json", FEATURES)}["data_dir"]
-    for key, value in {**settings, "data_dir": place}.items():
-        setattr(options, key, value)
+    options = Chosen(GROUPS, {})
+    vars(options).update({**settings, "data_dir": place})
     return options
 
 
 def write_features(out: pathlib.Path, train: FeatureSet, data_dir: str | None) -> None:
     """Notes what must be known to make features like those of the training, and where the corpus lies."""
-    statistics = train.corpus_statistics
-    described = {
-        "statistics": None if statistics is None else statistics.tolist(),
-        "max_frames": int(train.num_frames.max()),
-        "data_dir": data_dir,
-    }
+    statistics = None if train.corpus_statistics is None else train.corpus_statistics.tolist()
+    described = {"statistics": statistics, "max_frames": int(train.num_frames.max()), "data_dir": data_dir}
     records.write_json(out / "features.json", described)
 
 
 def read_features(out: pathlib.Path) -> tuple[np.ndarray | None, int]:
-    """What features are normalised by, None if by each utterance's own; frames of the longest training utterance."""
+    """The statistics that features are normalised by, if not by each one's own; frames of the longest utterance."""
     path = out / "features.json"
     described = records.read_json(path, FEATURES)
-    if described["statistics"] is None:
-        return None, described["max_frames"]
-    if [len(row) for row in described["statistics"]] != [NUM_MELS] * 2:
+    statistics, max_frames = described["statistics"], described["max_frames"]
+    if statistics is not None and [len(row) for row in statistics] != [NUM_MELS] * 2:
         raise DamagedFile(f"{path} is damaged: its statistics are not 2 rows of {NUM_MELS} numbers.")
-    return np.array(described["statistics"], "float32"), described["max_frames"]
+    return None if statistics is None else np.array(statistics, "float32"), max_frames

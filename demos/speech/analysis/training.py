@@ -11,7 +11,8 @@ import numpy as np
 
 import keras_ls
 from demos.kit import cli, measures, records
-from demos.kit.options import Chosen
+from demos.kit.epochs import in_epochs
+from demos.kit.options import Chosen, Machine
 from demos.kit.pictures import network_name
 from demos.kit.runs import Run, device, open_run, publish
 from demos.kit.trials import History, Trial, run_trials
@@ -20,13 +21,11 @@ from demos.sequence.tokenizers import END
 from demos.speech.analysis import PACKAGES, RULE, data, earlier, evaluation
 from demos.speech.analysis.evaluation import Utterances
 from demos.speech.analysis.monitor import SpeechMonitor
-from demos.speech.corpora.batches import training_batches
+from demos.speech.corpora.batches import tensorflow_io, training_batches
 from demos.speech.networks import objective, recipe
-from demos.speech.sound import features
 
 MONITORED_UTTERANCES, LOOKS = 48, 5
 SPREAD = " (mean ± s.d.)"
-Find = Callable[[keras.Model], Searcher]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,43 +37,21 @@ class Experiment:
     recipe: recipe.Recipe  # how
     run: Run  # where results go
 
-    def describe(self) -> str:
-        """The data, the network and the machine in a line."""
-        sizes = ", ".join(f"{len(split.features)} {name}" for name, split in self.data.splits.items())
-        hours = self.data.splits["train"].features.num_frames.sum() / 360_000
-        return (
-            f"{self.data.name}: {sizes} utterances, {hours:.2f} h to train on, {self.data.tokens.size} tokens. "
-            f"{self.recipe.model}, {self.recipe.steps} steps of {self.recipe.batch_size}, on {device()}."
-        )
-
-    def title(self) -> str:
-        """The data, the network and the number of seeds."""
-        count = len(self.options.seeds)
-        return f"{self.data.name}, {self.recipe.model}, " + (f"{count} seeds{SPREAD}" if count > 1 else "1 seed")
-
 
 def plan(options: Chosen) -> Experiment:
-    """Settles how networks are trained, makes the features, and opens the output directory.
-
-    Raises:
-        ValueError: If arguments, data or an earlier run do not fit.
-        demos.kit.errors.MissingExtra: If a package is not installed.
-    """
+    """Settles how networks are trained, makes the features, and opens the output directory."""
     recipe.settle(options)
     for package, purpose in PACKAGES.items():
         cli.optional(package, purpose, extra="speech")
-    wanted = recipe.choose(options, 1)
-    if wanted.augment:
-        features.tensorflow_io()
+    if recipe.choose(options, 1).augment:
+        tensorflow_io()
     found = data.load(options)
-    for name, lines in found.skipped.items():
-        if lines:
+    for name, split in found.splits.items():
+        if lines := split.features.skipped:
             print(f"Skipped {len(lines)} bad utterances of the {name} split, the first: {lines[0]}")
     train = found.splits["train"].features
-    wanted = recipe.choose(options, len(train))
-    settled = recipe.in_epochs(wanted, len(train), options.steps_per_execution)
-    if options.steps and settled.steps != wanted.steps:
-        print(f"Note: {wanted.steps} steps are rounded up to {settled.steps}, {settled.epochs} epochs.")
+    how = recipe.choose(options, len(train))
+    settled = in_epochs(how, len(train), "utterances", options.steps_per_execution)
     settings = {
         **options.settings(),
         **dataclasses.asdict(settled),
@@ -90,13 +67,20 @@ def plan(options: Chosen) -> Experiment:
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Trains, evaluates and reports; returns what results.json holds."""
-    print(experiment.describe(), flush=True)
-    options = experiment.options
+    options, found, how = experiment.options, experiment.data, experiment.recipe
+    sizes = ", ".join(f"{len(split.features)} {name}" for name, split in found.splits.items())
+    hours = found.splits["train"].features.num_frames.sum() / 360_000
+    print(
+        f"{found.name}: {sizes} utterances, {hours:.2f} h to train on, {found.tokens.size} tokens. "
+        f"{how.model}, {how.steps} steps of {how.batch_size}, on {device()}.",
+        flush=True,
+    )
 
     @functools.lru_cache(maxsize=1)  # what a search compiles serves the monitor and the evaluation
     def find(network: keras.Model) -> Searcher:
-        return Searcher(network, experiment.data.tokens, experiment.data.max_tokens)
+        return Searcher(network, found.tokens, found.max_tokens)
 
+    count = len(options.seeds)
     networks = [(alpha, seed) for seed in options.seeds for alpha in options.label_smoothing]
     trials = run_trials([trial(experiment, *each, find) for each in networks], experiment.run)
     summary = measures.summarize(trials, evaluation.MEASURES)
@@ -107,33 +91,31 @@ def run(experiment: Experiment) -> dict[str, Any]:
     ]
     results = {
         "experiment": "demos.speech.train",
-        "title": experiment.title(),
+        "title": f"{found.name}, {how.model}, {f'{count} seeds{SPREAD}' if count > 1 else '1 seed'}",
         "label_smoothing": options.label_smoothing,
         "seeds": options.seeds,
         "evaluation": RULE,
-        "skipped": experiment.data.skipped,
+        "skipped": {name: split.features.skipped for name, split in found.splits.items()},
         "best_on_dev": evaluation.best_on_dev(summary),
         "trials": trials,
         "summary": summary,
         "series": series,
         "pictures": ["reliability.png"],
     }
-    return publish(experiment.run, results, table, figure)
+    return publish(experiment.run, results, table, figure, "results.txt")
 
 
-def trial(experiment: Experiment, alpha: float, seed: int, find: Find) -> Trial:
+def trial(experiment: Experiment, alpha: float, seed: int, find: Callable[[keras.Model], Searcher]) -> Trial:
     """The training of one recogniser; `find` makes its `Searcher`."""
     options, found, how = experiment.options, experiment.data, experiment.recipe
     train = found.splits["train"]
-    batches = functools.partial(
-        training_batches, train.features, train.token_ids, how.batch_size, seed, augment=how.augment
-    )
+    of_train = (train.features, train.token_ids, how.batch_size, seed)
 
     def build() -> tuple[keras.Model, keras.Model]:
         network = objective.build(how, found.tokens.size, options.precision)
         labels = np.concatenate([np.append(ids, END) for ids in train.token_ids])
-        machine = (options.steps_per_execution, options.jit_compile == "yes")
-        return objective.make_objective(network, how, alpha, labels, *machine), network
+        machine = options.read(Machine).compilation()
+        return objective.make_objective(network, how, alpha, labels, **machine), network
 
     def evaluate(network: keras.Model, history: History) -> dict[str, Any]:
         splits = found.splits["dev"], found.splits["test"]
@@ -149,7 +131,7 @@ def trial(experiment: Experiment, alpha: float, seed: int, find: Find) -> Trial:
         seed,
         {"label_smoothing": alpha, "seed": seed},
         build,
-        batches,
+        functools.partial(training_batches, *of_train, augment=how.augment),
         how.steps_per_epoch,
         how.epochs,
         evaluate,
@@ -166,7 +148,7 @@ def first(split: Utterances) -> Utterances:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The means over the seeds as text, one row per label smoothing, and which is best on the development split."""
+    """The means over the seeds, one row per label smoothing, and which is best on the development split."""
     text = measures.table(results["summary"], evaluation.columns(results["settings"]["beam_width"]))
     if len(results["summary"]) > 1:
         text += f"\n\nLowest WER on the development split: α = {results['best_on_dev']:g}."
@@ -174,7 +156,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def figure(results: dict[str, Any]) -> Any:
-    """The reliability of next-token predictions, over all seeds; of hard targets after temperature scaling, too."""
+    """The reliability of next-token predictions over all seeds; for hard targets, after temperature scaling, too."""
     curves = {}
     for row in results["series"]:
         name = network_name(row["label_smoothing"])

@@ -13,7 +13,7 @@ from demos.kit import cli
 from demos.kit.options import Chosen
 from demos.sequence import tokenizers
 from demos.sequence.search import Hypothesis, Searcher
-from demos.speech.analysis import PACKAGES, earlier
+from demos.speech.analysis import SOUND, earlier
 from demos.speech.networks.recogniser import encoded_lengths
 from demos.speech.sound import audio, features
 
@@ -27,7 +27,7 @@ class Transcriber:
     """All that turns waveforms into text."""
 
     searcher: Searcher  # the network's
-    statistics: np.ndarray | None  # what features are normalised by, None for each piece's own
+    statistics: np.ndarray | None  # those that features are normalised by, None for each piece's own
     max_seconds: float  # the length of the longest piece
     options: Chosen  # the command line
 
@@ -35,21 +35,12 @@ class Transcriber:
         """The best texts of a waveform (n,) at 16 kHz, best first."""
         frames = features.normalise(features.log_mel(waveform), self.statistics)
         padded = np.pad(frames, [(0, -len(frames) % features.REDUCTION), (0, 0)])
-        options = self.options
-        return self.searcher.hypotheses(
-            {"features": padded[None], "num_frames": [len(frames)]},
-            options.beam_width,
-            options.temperature,
-            options.length_penalty,
-            options.n_best,
-        )[0]
+        inputs = {"features": padded[None], "num_frames": [len(frames)]}
+        how = self.options.beam_width, self.options.temperature, self.options.length_penalty, self.options.n_best
+        return self.searcher.hypotheses(inputs, *how)[0]
 
     def pieces(self, name: str) -> Iterator[dict[str, Any]]:
-        """The pieces of a file: "start" in seconds, "duration", and "hypotheses" as dicts of "text" and "score".
-
-        Raises:
-            demos.speech.sound.audio.AudioError: If the audio cannot be used.
-        """
+        """The pieces of a file: "start" in seconds, "duration", and "hypotheses" as dicts of "text" and "score"."""
         is_input = name == STANDARD_INPUT
         source = sys.stdin.buffer if is_input else name
         for start, waveform in audio.segments(source, self.max_seconds, "standard input" if is_input else None):
@@ -62,19 +53,15 @@ class Transcriber:
 
 
 def plan(options: Chosen) -> Transcriber:
-    """Loads the network.
-
-    Raises:
-        ValueError: If arguments do not fit, or the run has no such network.
-    """
+    """Loads the network."""
     if options.n_best > options.beam_width:
         raise ValueError(
             f"--n-best must be at most --beam-width ({options.beam_width}). Received: --n-best {options.n_best}."
         )
     if STANDARD_INPUT in options.files and sys.stdin is None:
         raise ValueError("Standard input is closed.")
-    for package in ("soundfile", "librosa", "soxr"):
-        cli.optional(package, PACKAGES[package], extra="speech")
+    for package, purpose in SOUND.items():
+        cli.optional(package, purpose, extra="speech")
     out = pathlib.Path(options.run)
     trained = choose(earlier.trained_networks(out), options.label_smoothing, options.seed)
     tokens = tokenizers.read(out / "tokens.json")
@@ -85,16 +72,12 @@ def plan(options: Chosen) -> Transcriber:
 
 
 def choose(networks: list[earlier.Trained], alpha: float | None, seed: int | None) -> earlier.Trained:
-    """The network asked for; if that leaves several, the best of them on the development split.
-
-    Raises:
-        ValueError: If there is no such network.
-    """
+    """The network asked for; of several, that of the lowest beam WER, then NLL, on the development split."""
     fitting = [each for each in networks if alpha in (None, each.label_smoothing) and seed in (None, each.seed)]
     if not fitting:
         there = ", ".join(f"α = {each.label_smoothing:g} seed {each.seed}" for each in networks)
         raise ValueError(f"--label-smoothing and --seed must be those of a trained model: {there}.")
-    return earlier.best(fitting)
+    return min(fitting, key=lambda each: (each.result["dev_beam_wer"], each.result["dev_nll"]))
 
 
 def run(transcriber: Transcriber) -> int:
@@ -102,8 +85,7 @@ def run(transcriber: Transcriber) -> int:
     options, status = transcriber.options, 0
     for name in options.files:
         try:
-            pieces = list(transcriber.pieces(name))
-            for line in json_lines(name, pieces) if options.json else text_lines(name, pieces, options.n_best):
+            for line in lines(name, list(transcriber.pieces(name)), options):
                 print(line, flush=True)
         except ValueError as error:
             status = 1
@@ -111,25 +93,18 @@ def run(transcriber: Transcriber) -> int:
     return status
 
 
-def text_lines(name: str, pieces: list[dict[str, Any]], n_best: int) -> Iterator[str]:
-    """One line for the whole file; with several texts, one for each of each piece."""
-    if n_best == 1:
-        text, score = whole(pieces)
-        yield f"{name}\t{score:.2f}\t{text}"
-        return
-    for piece in pieces:
-        for hypothesis in piece["hypotheses"]:
-            yield f"{name} {piece['start']:.2f} s\t{hypothesis['score']:.2f}\t{hypothesis['text']}"
-
-
-def json_lines(name: str, pieces: list[dict[str, Any]]) -> Iterator[str]:
-    """One line of JSON: the file, its best text and score, and its pieces."""
-    text, score = whole(pieces)
-    yield json.dumps({"file": name, "text": text, "score": round(score, 4), "pieces": pieces}, ensure_ascii=False)
-
-
-def whole(pieces: list[dict[str, Any]]) -> tuple[str, float]:
-    """The best texts of all pieces as one, and their mean score."""
+def lines(name: str, pieces: list[dict[str, Any]], options: Chosen) -> list[str]:
+    """What is printed of a file: a line of JSON, or of text; with several texts, a line for each text of each piece."""
     best = [piece["hypotheses"][0] for piece in pieces]
     text = " ".join(hypothesis["text"] for hypothesis in best if hypothesis["text"])
-    return text, sum(hypothesis["score"] for hypothesis in best) / len(best)
+    score = sum(hypothesis["score"] for hypothesis in best) / len(best)
+    if options.json:
+        whole = {"file": name, "text": text, "score": round(score, 4), "pieces": pieces}
+        return [json.dumps(whole, ensure_ascii=False)]
+    if options.n_best == 1:
+        return [f"{name}\t{score:.2f}\t{text}"]
+    return [
+        f"{name} {piece['start']:.2f} s\t{hypothesis['score']:.2f}\t{hypothesis['text']}"
+        for piece in pieces
+        for hypothesis in piece["hypotheses"]
+    ]

@@ -3,19 +3,19 @@
 import dataclasses
 from typing import Any
 
-from demos.kit.options import option
+from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE, option
 from demos.kit.values import count
 from demos.sequence import tokenizers
 from demos.speech.corpora import feature_cache, fsdd, librispeech, manifest, speech_commands, synthetic
 from demos.speech.corpora.babble import WithBabble
-from demos.speech.corpora.base import CACHE_VARIABLE, DATA_VARIABLE, SPLITS, Corpus, Utterance
-
-__all__ = ["MADE", "NAMES", "SPLITS", "Corpus", "Options", "Representation", "Storage", "Utterance", "load"]
+from demos.speech.corpora.base import SPLITS, Corpus
 
 FILES = {"librispeech": librispeech, "speech_commands": speech_commands, "manifest": manifest}
-# Those of as many utterances as one wants.
+# Corpora that are made with any number of utterances.
 MADE = ("synthetic", "fsdd")
 NAMES = (*MADE, *FILES)
+DATA_DIR, CACHE_DIR = f"${DATA_VARIABLE}, else it is downloaded", f"${CACHE_VARIABLE}, else ~/.cache/keras_ls"
+NORMALISATION = "normalise each mel channel by the utterance's own mean and s.d., or the training data's"
 
 
 def _sentences(split: str, purpose: str, rest: str = "") -> Any:
@@ -29,11 +29,7 @@ class Options:
 
     corpus: str = option("synthetic", "what to learn from", choices=NAMES)
     data_dir: str | None = option(
-        None,
-        "where the corpus lies, or its manifest file",
-        affects_result=False,
-        shown=f"${DATA_VARIABLE}, else it is downloaded",
-        metavar="PATH",
+        None, "where the corpus lies, or its manifest file", affects_result=False, shown=DATA_DIR, metavar="PATH"
     )
     text: str | None = option(None, "sentences for eSpeak NG to say, one per line", shown="a grammar's", metavar="FILE")
     train_sentences: int | None = _sentences("train", "train on", "; all the rest of --text")
@@ -51,54 +47,38 @@ class Options:
 class Representation:
     """What audio and text are turned into."""
 
-    tokens: str = option("characters", "what a transcript is made of", choices=tokenizers.KINDS)
+    tokens: str = option("characters", "the units that transcripts are split into", choices=tokenizers.KINDS)
     vocabulary_size: int = option(500, "the most subword tokens", count)
-    normalisation: str = option(
-        "utterance",
-        "of each mel channel: by the utterance's own mean and s.d., or the training data's",
-        choices=feature_cache.NORMALISATIONS,
-    )
+    normalisation: str = option("utterance", NORMALISATION, choices=feature_cache.NORMALISATIONS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
     """How features are made and kept."""
 
-    workers: int = option(2, "processes that make features", count, affects_result=False)
+    workers: int = option(2, "number of processes that make features", count, affects_result=False)
     cache_dir: str | None = option(
-        None,
-        "where features are kept",
-        affects_result=False,
-        shown=f"${CACHE_VARIABLE}, else ~/.cache/keras_ls",
-        metavar="DIR",
+        None, "where features are kept", affects_result=False, shown=CACHE_DIR, metavar="DIR"
     )
 
 
 def load(options: Any) -> Corpus:
-    """The corpus that the command line names.
-
-    Args:
-        options: The options of `Options`.
-
-    Raises:
-        demos.kit.errors.MissingExtra: If a package that it needs is not installed.
-        ValueError: If the corpus cannot be found or read, or options do not fit together.
-    """
-    sizes = options.train_sentences, options.dev_sentences, options.test_sentences
+    """The corpus that the command line names; a ValueError if it cannot be found or read, or options do not fit."""
+    sizes = {split: getattr(options, f"{split}_sentences") for split in SPLITS}
     for given, of, flag in (
         (options.text, ("synthetic",), "--text"),
         (options.speaker_held_out, ("fsdd",), "--speaker-held-out"),
         (options.recordings, ("fsdd",), "--recordings"),
-        (any(sizes), MADE, "--train-sentences, --dev-sentences or --test-sentences"),
+        (any(sizes.values()), MADE, "--train-sentences, --dev-sentences or --test-sentences"),
         (options.data_dir, NAMES[1:], "--data-dir"),
     ):
         if given and options.corpus not in of:
             raise ValueError(f"{flag} is for --corpus {' or '.join(of)}. Received: --corpus {options.corpus}.")
     corpus: Corpus
     if options.corpus == "synthetic":
-        corpus = synthetic.load(options.text, *sizes)
+        corpus = synthetic.load(options.text, sizes)
     elif options.corpus == "fsdd":
-        corpus = fsdd.load(options.data_dir, *sizes, tuple(options.speaker_held_out), options.recordings)
+        corpus = fsdd.load(options.data_dir, sizes, options.speaker_held_out, options.recordings)
     else:
         corpus = FILES[options.corpus].load(options.data_dir, options.skip_bad)
     return WithBabble(corpus, *options.snr) if options.snr else corpus

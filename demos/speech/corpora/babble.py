@@ -1,6 +1,7 @@
 """Any corpus with other people's talk in the background."""
 
-from collections.abc import Callable
+import contextlib
+import functools
 from typing import Any
 
 import numpy as np
@@ -22,30 +23,23 @@ class WithBabble(Corpus):
         settings = {**corpus.settings, "babble": (VOICES, POOL), "babble snr": (low, high)}
         super().__init__(corpus.name, corpus.splits, settings, corpus.skipped, corpus.times)
         self._corpus, self._range = corpus, (low, high)
-        train = corpus.splits["train"]
-        rows = noise.generator("babble").permutation(len(train))[:POOL]
-        self._pool = [train[i] for i in rows]
-        self._waveforms: dict[str, np.ndarray] | None = None
+
+    @functools.cached_property
+    def _pool(self) -> dict[str, np.ndarray]:
+        """Keys to waveforms, without utterances that cannot be read: they are named when their own turn comes."""
+        train = self._corpus.splits["train"]
+        found = {}
+        for row in noise.generator("babble").permutation(len(train))[:POOL]:
+            with contextlib.suppress(ValueError):
+                found[train[row].key] = self._corpus.waveform(train[row])
+        return found
 
     def waveform(self, utterance: Any) -> np.ndarray:
         """The samples with babble under them."""
-        if self._waveforms is None:
-            self._waveforms = _readable(self._pool, self._corpus.waveform)
         speech = self._corpus.waveform(utterance)
-        others = [waveform for key, waveform in self._waveforms.items() if key != utterance.key]
+        others = [waveform for key, waveform in self._pool.items() if key != utterance.key]
         if not others:
             raise ValueError(f"--snr needs other training recordings than {utterance.key} that can be read.")
         rng = noise.generator("babble", utterance.key)
         chosen = [others[i] for i in rng.permutation(len(others))[:VOICES]]
         return noise.mix(speech, noise.babble(rng, len(speech), chosen), rng.uniform(*self._range))
-
-
-def _readable(utterances: list[Any], waveform: Callable[[Any], np.ndarray]) -> dict[str, np.ndarray]:
-    """Keys to waveforms, without the utterances that cannot be read: they are named where their own turn comes."""
-    found = {}
-    for utterance in utterances:
-        try:
-            found[utterance.key] = waveform(utterance)
-        except ValueError:
-            continue
-    return found

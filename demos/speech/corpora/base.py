@@ -10,58 +10,50 @@ from typing import Any
 import numpy as np
 
 from demos.kit import download
+from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
 from demos.speech.corpora import transcripts
 from demos.speech.sound import audio
 
 SPLITS = ("train", "dev", "test")
-DATA_VARIABLE = "KERAS_LS_DATA"
-CACHE_VARIABLE = "KERAS_LS_CACHE"
 
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
     """Something said."""
 
-    key: str  # unique within the corpus; it seeds the utterance's noise, and names it in errors
+    key: str  # unique within the corpus; it seeds the utterance's noise, and is its name in errors
     transcript: str  # what was said, as `transcripts.normalise` leaves it; never empty
 
 
+@dataclasses.dataclass(eq=False)
 class Corpus:
-    """Utterances in splits.
+    """Utterances in splits."""
 
-    Attributes:
-        name: what the corpus is called in tables and file names.
-        splits: "train", "dev" and "test" to their utterances.
-        settings: what the waveforms depend on besides the utterances' own fields; part of the fingerprint.
-        skipped: split to one line for each utterance that was left out as bad.
-        times: when each of its files was last written, in nanoseconds; where these change, features are made anew.
-    """
+    name: str  # what the corpus is called in tables and file names
+    splits: dict[str, list[Any]]  # "train", "dev" and "test" to their utterances
+    # What the waveforms depend on besides the utterances' own fields; part of the fingerprint
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Split to one line for each utterance that was left out as bad
+    skipped: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    times: tuple[int, ...] = ()  # when each file was last written, in nanoseconds; new times make features anew
 
-    def __init__(
-        self,
-        name: str,
-        splits: dict[str, list[Any]],
-        settings: dict[str, Any] | None = None,
-        skipped: dict[str, list[str]] | None = None,
-        times: Iterable[int] = (),
-    ):
+    def __post_init__(self):
         """Checks that there is something to learn, choose and test on."""
-        self.name, self.splits, self.settings, self.times = name, splits, settings or {}, tuple(times)
-        self.skipped: dict[str, list[str]] = skipped or {split: [] for split in SPLITS}
         for split in SPLITS:
-            if not splits.get(split):
-                raise ValueError(f"The {split} split of {name} holds no utterances.{bad_ones(self.skipped[split])}")
+            if not self.splits.get(split):
+                bad = self.skipped.get(split)
+                more = f" {len(bad)} were skipped as bad, the first: {bad[0]}" if bad else ""
+                raise ValueError(f"The {split} split of {self.name} holds no utterances.{more}")
 
     def waveform(self, utterance: Any) -> np.ndarray:
-        """The samples of an utterance: float32 (n,) at `audio.SAMPLE_RATE`; the same at each call.
+        """The samples of an utterance, the same at each call: float32 (n,) at `audio.SAMPLE_RATE`.
 
-        Raises:
-            ValueError: If they cannot be had; one line that names the file or the utterance.
+        If they cannot be had, a ValueError of one line names the file or the utterance.
         """
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """A checksum of all that the features of the corpus depend on, wherever its files lie."""
+        """A checksum of all that the features of the corpus depend on; it does not change when files are moved."""
         digest = hashlib.sha256(repr((self.name, sorted(self.settings.items()))).encode())
         for split in SPLITS:
             for utterance in self.splits[split]:
@@ -88,16 +80,10 @@ class FileCorpus(Corpus):
 def file_corpus(
     name: str, root: pathlib.Path, entries: Iterable[tuple[str, str, pathlib.Path, str]], skip_bad: bool
 ) -> FileCorpus:
-    """A corpus of files that must exist and have transcripts.
+    """A corpus of files, whose utterances are called by their paths from `root`.
 
-    Args:
-        name: of the corpus.
-        root: its directory; utterances are called by their paths from there.
-        entries: split, where the entry stands (for errors), audio path and raw transcript of each utterance.
-        skip_bad: whether bad entries are left out and noted, rather than refused.
-
-    Raises:
-        ValueError: If an entry is bad.
+    Each entry is a split, the place where the entry stands (for errors), the path of the audio and the raw transcript.
+    Entries without a file of their own or without words are left out and noted if `skip_bad`, else a ValueError.
     """
     splits: dict[str, list[FileUtterance]] = {split: [] for split in SPLITS}
     skipped: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -113,43 +99,30 @@ def file_corpus(
             fault = f"{place}: {path} is listed twice."
         else:
             seen.add(str(path))
-            status = path.stat()
-            key = pathlib.Path(os.path.relpath(path, root)).as_posix()
+            status, key = path.stat(), pathlib.Path(os.path.relpath(path, root)).as_posix()
             splits[split].append(FileUtterance(key, transcript, str(path), status.st_size))
             times.append(status.st_mtime_ns)
             continue
         if not skip_bad:
             raise ValueError(f"{fault} --skip-bad leaves such utterances out.")
         skipped[split].append(fault)
-    return FileCorpus(name, splits, skipped=skipped, times=times)
-
-
-def bad_ones(skipped: list[str]) -> str:
-    """How many were skipped and the first of them, as the end of a message; empty for none."""
-    return f" {len(skipped)} were skipped as bad, the first: {skipped[0]}" if skipped else ""
+    return FileCorpus(name, splits, skipped=skipped, times=tuple(times))
 
 
 def find(
-    name: str, data_dir: str | None, marker: str, archives: tuple[download.Archive, ...], folders: tuple[str, ...] = ()
+    name: str, data_dir: str | None, marker: str, archives: tuple[download.Archive, ...], folder: str = ""
 ) -> pathlib.Path:
-    """The directory that holds a corpus; downloads it where it is nowhere.
+    """The directory that holds a corpus, with files that fit the glob `marker` in it.
 
-    Args:
-        name: of the corpus, and of the folder where it is looked for.
-        data_dir: what --data-dir says; $KERAS_LS_DATA is looked at where it says nothing.
-        marker: what is in that directory, as a glob.
-        archives: what holds the corpus.
-        folders: other names of folders where it is looked for.
-
-    Raises:
-        ValueError: If it cannot be had; one line says how to get the data.
+    It is --data-dir or else $KERAS_LS_DATA, or a folder in it called `name` or `folder`. If neither holds the corpus,
+    `archives` are downloaded; if that fails, a ValueError of one line says how to get the data.
     """
     directory = data_dir or os.environ.get(DATA_VARIABLE)
     urls = " and ".join(archive.url for archive in archives)
     remedy = f"unpack {urls} and name the directory by --data-dir or ${DATA_VARIABLE}"
     if directory:
         root = pathlib.Path(os.path.expanduser(directory))
-        for candidate in (root, *(root / folder for folder in (name, *folders))):
+        for candidate in (root, root / name, root / folder):
             if next(candidate.glob(marker), None) is not None:
                 return candidate
         if data_dir:
@@ -167,11 +140,7 @@ def cache_directory() -> pathlib.Path:
 
 
 def read_text(path: pathlib.Path) -> str:
-    """A UTF-8 file, with or without a byte order mark.
-
-    Raises:
-        ValueError: If it cannot be read; the message names it.
-    """
+    """A UTF-8 file, with or without a byte order mark; a ValueError names a file that cannot be read."""
     try:
         return pathlib.Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

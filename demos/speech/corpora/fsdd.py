@@ -1,10 +1,11 @@
-"""Strings of digits spliced from the Free Spoken Digit Dataset: real speakers, one recording a digit.
+"""Strings of digits spliced from the Free Spoken Digit Dataset: real speakers, one recording per digit.
 
 Zohar Jackson et al., https://github.com/Jakobovski/free-spoken-digit-dataset: 3,000 recordings of 6 speakers at 8 kHz,
 recordings/DIGIT_SPEAKER_INDEX.wav.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import re
 
@@ -29,23 +30,22 @@ ARCHIVE = download.Archive("https://github.com/Jakobovski/free-spoken-digit-data
 class DigitString(Utterance):
     """A string of digits."""
 
-    recordings: tuple[str, ...]  # the file name of each digit's, all by one speaker
+    recordings: tuple[str, ...]  # the file name of each digit, all by one speaker
 
 
 class SplicedDigits(Corpus):
     """Recordings put one after the other."""
 
     def __init__(self, folder: pathlib.Path, splits: dict[str, list[DigitString]]):
-        """Notes what the files in `folder` are."""
         names = sorted({name for split in splits.values() for string in split for name in string.recordings})
-        files = [(folder / name).stat() for name in names]
-        sizes = [(name, file.st_size) for name, file in zip(names, files, strict=True)]
+        files = {name: (folder / name).stat() for name in names}
+        sizes = [(name, file.st_size) for name, file in files.items()]
         settings = {"pause": PAUSE, "level": LEVEL, "files": sizes}
-        super().__init__("fsdd", splits, settings, times=[file.st_mtime_ns for file in files])
+        super().__init__("fsdd", splits, settings, times=tuple(file.st_mtime_ns for file in files.values()))
         self.folder = folder
 
     def waveform(self, utterance: DigitString) -> np.ndarray:
-        """The recordings at levels of their own, with pauses before, between and after them."""
+        """The recordings, each at its own level, with pauses before, between and after them."""
         rng = noise.generator("fsdd", utterance.key)
         pieces = [_pause(rng)]
         for name in utterance.recordings:
@@ -56,32 +56,18 @@ class SplicedDigits(Corpus):
 
 
 def load(
-    data_dir: str | None,
-    train: int | None = None,
-    dev: int | None = None,
-    test: int | None = None,
-    speakers_held_out: tuple[str, ...] = (),
-    num_recordings: int | None = None,
+    data_dir: str | None, sizes: dict[str, int | None], speakers_held_out: list[str], num_recordings: int | None
 ) -> SplicedDigits:
-    """Strings of 1 to 7 digits by one speaker.
+    """Strings of 1 to 7 digits by one speaker each; `sizes` is how many for each split.
 
-    Tests are spliced from recordings 0 to 4 of each digit and speaker, as the data set's authors ask; what is chosen by
-    from 5 to 9, and what is trained on from the others.
-
-    Args:
-        data_dir: holds `recordings`, or a folder `fsdd` that does; else $KERAS_LS_DATA, else it is downloaded.
-        train: strings to train on.
-        dev: strings to choose by.
-        test: strings to test on.
-        speakers_held_out: who is in the tests alone, and then alone in them.
-        num_recordings: of each digit and speaker to train on, those with the lowest indices; None has all.
-
-    Raises:
-        ValueError: If the recordings cannot be found, or no one is left to train on or to test.
+    Tests are spliced from recordings 0 to 4 of each digit and speaker, as the data set's authors ask, the development
+    split from 5 to 9, and the training split from the others, of which the first `num_recordings` are used. Only the
+    tests have `speakers_held_out`, and then no others.
     """
     root = find("fsdd", data_dir, "recordings/*.wav", (ARCHIVE,))
     recordings = _recordings(root / "recordings")
-    speakers = sorted({speaker for speaker, _ in recordings})
+    recordings |= {of: names[:num_recordings] for of, names in recordings.items() if of[0] == "train"}
+    speakers = sorted({speaker for _, speaker, _ in recordings})
     unknown = sorted(set(speakers_held_out) - set(speakers))
     if unknown or set(speakers_held_out) == set(speakers):
         raise ValueError(
@@ -90,30 +76,28 @@ def load(
         )
     known = [speaker for speaker in speakers if speaker not in speakers_held_out]
     heard = {"train": known, "dev": known, "test": sorted(set(speakers_held_out)) or known}
-    sizes = {"train": train or SIZES["train"], "dev": dev or SIZES["dev"], "test": test or SIZES["test"]}
-    for by_split in recordings.values():
-        by_split["train"] = by_split["train"][:num_recordings]
-    splits = {split: [_string(recordings, split, heard[split], i) for i in range(sizes[split])] for split in heard}
+    splits = {
+        split: [_string(recordings, split, speakers, i) for i in range(sizes[split] or SIZES[split])]
+        for split, speakers in heard.items()
+    }
     return SplicedDigits(root / "recordings", splits)
 
 
-def _recordings(folder: pathlib.Path) -> dict[tuple[str, int], dict[str, list[str]]]:
-    """Speaker and digit to split to file names, those with the lowest indices first."""
-    found: dict[tuple[str, int], dict[str, list[str]]] = {}
+def _recordings(folder: pathlib.Path) -> dict[tuple[str, str, int], list[str]]:
+    """Split, speaker and digit to file names, in the order of their indices."""
+    found: dict[tuple[str, str, int], list[str]] = {}
     matches = [match for path in folder.glob("*.wav") if (match := NAME.fullmatch(path.name))]
     for match in sorted(matches, key=lambda match: (int(match[3]), match[0])):
         split = next(split for split, indices in INDICES.items() if int(match[3]) in indices)
-        found.setdefault((match[2], int(match[1])), {split: [] for split in INDICES})[split].append(match[0])
-    for speaker in {speaker for speaker, _ in found}:
-        for digit in range(10):
-            for split in INDICES:
-                if not found.get((speaker, digit), {}).get(split):
-                    raise ValueError(
-                        f"{folder} must have recordings 0 to 10 at least of each digit by each speaker. "
-                        f"{digit}_{speaker} has none for the {split} split (indices from {INDICES[split][0]} on)."
-                    )
+        found.setdefault((split, match[2], int(match[1])), []).append(match[0])
     if not found:
         raise ValueError(f"{folder} has no recordings named DIGIT_SPEAKER_INDEX.wav.")
+    for split, speaker, digit in itertools.product(INDICES, {speaker for _, speaker, _ in found}, range(10)):
+        if (split, speaker, digit) not in found:
+            raise ValueError(
+                f"{folder} must have recordings 0 to 10 at least of each digit by each speaker. "
+                f"{digit}_{speaker} has none for the {split} split (indices from {INDICES[split][0]} on)."
+            )
     return found
 
 
@@ -121,7 +105,7 @@ def _string(recordings, split: str, speakers: list[str], number: int) -> DigitSt
     rng = noise.generator("digits", SEED, split, number)
     speaker = speakers[rng.integers(len(speakers))]
     digits = rng.integers(0, 10, rng.integers(1, LONGEST + 1))
-    choices = [recordings[speaker, int(digit)][split] for digit in digits]
+    choices = [recordings[split, speaker, int(digit)] for digit in digits]
     chosen = tuple(names[rng.integers(len(names))] for names in choices)
     return DigitString(f"{split}-{number}: {speaker}", " ".join(DIGITS[digit] for digit in digits), chosen)
 

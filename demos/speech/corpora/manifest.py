@@ -13,15 +13,10 @@ COLUMNS = ("audio", "transcript", "split")
 
 
 def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
-    """The recordings of a manifest.
+    """The recordings of a manifest, a `.csv` file with a header or a `.jsonl` file with one object per line.
 
-    Args:
-        data_dir: the file, `.csv` with a header or `.jsonl` with one object per line: "audio" (a path, from the
-            manifest's own folder), "transcript" and "split" (train, dev or test).
-        skip_bad: whether entries without audio or transcript are left out and noted, rather than refused.
-
-    Raises:
-        ValueError: If the file cannot be read, or an entry is bad.
+    An entry has "audio" (a path, from the manifest's own folder), "transcript" and "split" (train, dev or test). See
+    `file_corpus` for bad ones; those without these fields are always a ValueError.
     """
     if not data_dir:
         raise ValueError("--corpus manifest needs --data-dir, a .csv or .jsonl file with audio, transcript and split.")
@@ -45,7 +40,6 @@ def _entries(path: pathlib.Path, rows) -> Iterator[tuple[str, str, pathlib.Path,
 
 
 def _csv_rows(path: pathlib.Path, text: str):
-    """Line numbers and rows."""
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
@@ -58,7 +52,6 @@ def _csv_rows(path: pathlib.Path, text: str):
 
 
 def _jsonl_rows(path: pathlib.Path, text: str):
-    """Line numbers and objects."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:

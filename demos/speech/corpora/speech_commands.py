@@ -16,13 +16,7 @@ ARCHIVE = download.Archive(
 def load(data_dir: str | None, skip_bad: bool = False) -> FileCorpus:
     """Every recording: those on testing_list.txt to test on, on validation_list.txt to choose by, others to train on.
 
-    Args:
-        data_dir: holds the lists and the words' folders, or a folder `speech_commands` that does; else $KERAS_LS_DATA,
-            else version 0.02 is downloaded.
-        skip_bad: whether recordings on a list that are not there are left out and noted, rather than refused.
-
-    Raises:
-        ValueError: If the data cannot be found or read.
+    If there are none, version 0.02 is downloaded. See `find` and `file_corpus`.
     """
     root = find("speech_commands", data_dir, LISTS["test"], (ARCHIVE,))
     return file_corpus("speech_commands", root, _entries(root), skip_bad)

@@ -14,7 +14,7 @@ from demos.speech.sound import audio, espeak, features, noise
 SIZES = {"train": 3000, "dev": 200, "test": 300}
 ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland")
 VARIANTS = ("m1", "m2", "m3", "m7", "f1", "f2", "f3", "f4")
-SPEEDS = range(130, 196, 5)  # words a minute
+SPEEDS = range(130, 196, 5)  # words per minute
 PITCHES = range(25, 81, 5)  # 50 is the voice's own
 SNR = (20.0, 45.0)  # of the hiss under the voice, in dB
 SEED = 1906
@@ -49,25 +49,14 @@ class Synthetic(Corpus):
         return noise.mix(speech, noise.hiss(rng, len(speech)), rng.uniform(*SNR))
 
 
-def load(
-    text: str | None = None, train: int | None = None, dev: int | None = None, test: int | None = None
-) -> Synthetic:
-    """Sentences of the grammar, or of a text file, split at random; dev and test sentences are not among the others.
+def load(text: str | None, sizes: dict[str, int | None]) -> Synthetic:
+    """Sentences of the grammar, or of a UTF-8 file with one per line, each in one of the splits, chosen at random.
 
-    Voices are the same in all splits; combinations of speed and pitch are not: each is heard in one split alone.
-
-    Args:
-        text: a UTF-8 file with one sentence per line, or None for the grammar.
-        train: sentences to train on; all that dev and test leave, for a text file.
-        dev: sentences to choose by.
-        test: sentences to test on.
-
-    Raises:
-        demos.kit.errors.MissingExtra: If eSpeak NG's wheel is not installed.
-        ValueError: If the file cannot be read or has too few sentences.
+    Voices are the same in all splits, but each combination of speed and pitch is heard in one split alone. All the
+    sentences of a file that dev and test leave are trained on, unless `sizes` says how many.
     """
     optional("espeakng_loader", "--corpus synthetic", extra="speech")
-    dev, test = dev or SIZES["dev"], test or SIZES["test"]
+    train, dev, test = sizes["train"], sizes["dev"] or SIZES["dev"], sizes["test"] or SIZES["test"]
     if text is None:
         train = train or SIZES["train"]
         sentences = grammar.sentences(SEED, train + dev + test)

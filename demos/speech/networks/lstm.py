@@ -11,59 +11,39 @@ from demos.speech.networks.recogniser import Encoded, Recogniser
 class LSTMRecogniser(Recogniser):
     """Convolutional time reduction by 4, bidirectional LSTMs, and a decoder of two LSTMs with attention between them.
 
-    The lower LSTM reads the tokens before, its output looks at the encoder, and the upper one reads both. In the
-    reference what was looked at goes back into the LSTM that looks, step by step; here it goes up instead, so that a
-    training step handles all tokens at once, in cuDNN's LSTM on a GPU.
+    The lower LSTM reads the tokens before, its output looks at the encoder, and the upper one reads both. In Chorowski
+    and Jaitly 2017, section 3.1, the context goes back into the LSTM that looks, step by step; here it goes up instead,
+    so that a training step handles all tokens at once, in cuDNN's LSTM on a GPU.
 
-    Args:
-        vocabulary_size: V, start and end token included.
-        units: of each LSTM (each direction in the encoder), the embedding and the attention.
-        encoder_layers: bidirectional LSTMs.
-        dropout: share of activations dropped in training.
-        **kwargs: the arguments of every Keras model.
-
-    Reference:
-        Chorowski and Jaitly 2017, section 3.1.
+    `units` is the width of each LSTM (of each direction in the encoder), of the embedding and of the attention.
     """
 
-    def __init__(self, vocabulary_size: int, units: int = 192, encoder_layers: int = 1, dropout: float = 0.1, **kwargs):
+    def __init__(self, vocabulary_size: int, units=192, encoder_layers=1, dropout=0.1, **kwargs):
         super().__init__(vocabulary_size, units, dropout, **kwargs)
         self.encoder_layers = encoder_layers
         self.encoder = [
             layers.Bidirectional(self._lstm(f"encoder_{i}"), dtype=self.dtype_policy) for i in range(encoder_layers)
         ]
         self.lower, self.upper = self._lstm("lower"), self._lstm("upper")
-        self.cross_attention = Attention(units, 2 * units, units, dtype=self.dtype_policy)
+        self.cross_attention = Attention(units, dtype=self.dtype_policy)
         self.build()
 
     def _lstm(self, name):
         return layers.LSTM(self.units, return_sequences=True, dtype=self.dtype_policy, name=name)
 
-    def build(self, input_shape=None):
-        """Makes the weights."""
-        self.reduction.build()
-        for i, layer in enumerate(self.encoder):
-            layer.build((None, None, self.units if i == 0 else 2 * self.units))
-        self.embedding.build((None, None))
-        self.lower.build((None, None, self.units))
-        self.cross_attention.build()
-        for layer in (self.upper, self.logits):
-            layer.build((None, None, 2 * self.units))
-        self.ctc_head.build((None, None, 2 * self.units))
-
     def encode(self, features, num_frames, training=False) -> Encoded:
-        """(B, T, 80) and (B,) to an `Encoded` of ⌈T / 4⌉ outputs."""
+        """An `Encoded` of ⌈T / 4⌉ outputs, of features (B, T, 80)."""
         x, mask = self.reduction(features, num_frames)
         for layer in self.encoder:
             x = self.dropout(layer(x, mask=mask), training=training)
         return Encoded(x, mask)
 
     def remember(self, encoded: Encoded):
-        """What the decoder reads of an utterance, made once."""
+        """What the decoder reads of an utterance: keys, values and mask."""
         return *self.cross_attention.remember(encoded.outputs), encoded.mask
 
     def decode(self, tokens, memory, training=False):
-        """(B, U) tokens to logits (B, U, V) of the next ones and the attention (B, U, S)."""
+        """Logits (B, U, V) of what follows each of the tokens (B, U), and the attention (B, U, S)."""
         lower = self.dropout(self.lower(self.embedding(tokens)), training=training)
         context, weights = self._look(lower, memory)
         upper = self.upper(ops.concatenate([lower, context], axis=-1))
@@ -75,7 +55,7 @@ class LSTMRecogniser(Recogniser):
         return {"lower": [zeros, zeros], "upper": [zeros, zeros]}
 
     def step(self, tokens, state, memory):
-        """The last tokens (B·W,), W per utterance of `memory`, to logits (B·W, V) of the next and the new state."""
+        """Logits (B·W, V) of what follows the last tokens (B·W,), W per utterance of `memory`, and the new state."""
         lower, lower_state = self.lower.cell(self.embedding(tokens), state["lower"])
         grouped = ops.reshape(lower, (ops.shape(memory[0])[0], -1, self.units))
         context = ops.reshape(self._look(grouped, memory)[0], (-1, self.units))

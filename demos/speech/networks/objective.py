@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -18,30 +17,19 @@ from demos.speech.networks.transformer import TransformerRecogniser
 
 def build(recipe: Recipe, vocabulary_size: int, precision: str = "float32") -> Recogniser:
     """The recogniser of a recipe, with fresh weights."""
-    common: dict[str, Any] = {
-        "units": recipe.units,
-        "encoder_layers": recipe.encoder_layers,
-        "dropout": recipe.dropout,
-        "dtype": precision,
-    }
+    sizes: dict[str, Any] = {"units": recipe.units, "encoder_layers": recipe.encoder_layers, "dropout": recipe.dropout}
     if recipe.model == "lstm":
-        return LSTMRecogniser(vocabulary_size, **common)
-    return TransformerRecogniser(vocabulary_size, decoder_layers=recipe.decoder_layers, heads=recipe.heads, **common)
+        return LSTMRecogniser(vocabulary_size, **sizes, dtype=precision)
+    sizes |= {"decoder_layers": recipe.decoder_layers, "heads": recipe.heads}
+    return TransformerRecogniser(vocabulary_size, **sizes, dtype=precision)
 
 
 def ctc_loss(labels, logits, num_outputs, xla=False):
-    """The CTC loss of a batch: the mean over utterances of −log p(transcript) / tokens, in nats.
+    """The CTC loss (Graves et al. 2006) of a batch: the mean over utterances of −log p(transcript) / tokens, in nats.
 
-    Args:
-        labels: (B, U), the tokens, then the end token, −1 past it. The end token has no part here.
-        logits: (B, S, V); the blank is the start token's id.
-        num_outputs: (B,), encoder outputs of each utterance. One that has too few for its transcript (CTC needs one a
-            token, and one between two that are alike) counts as 0, as does one without a token.
-        xla: whether XLA is to compile it. It cannot compile TensorFlow's own operation, whose time grows with the
-            transcript's length, not with its square.
-
-    Reference:
-        Graves et al. 2006; as an auxiliary loss Watanabe et al. 2017.
+    `labels` (B, U) are the tokens, the end token, which has no part here, and then −1; `logits` are (B, S, V), with the
+    start token's id as the blank. An utterance whose `num_outputs` of the encoder are too few for its transcript (CTC
+    needs one per token, and one more between two that are alike) counts as 0, as does one without a token.
     """
     is_label = labels > END
     lengths = ops.sum(ops.cast(is_label, "int32"), axis=-1)
@@ -51,7 +39,7 @@ def ctc_loss(labels, logits, num_outputs, xla=False):
     lengths = ops.where(fits, lengths, 1)
     targets = ops.where(is_label & ops.expand_dims(fits, -1), labels, START)
     targets = ops.concatenate([ops.where(fits, labels[:, 0], END)[:, None], targets[:, 1:]], axis=1)
-    if xla:
+    if xla:  # which cannot compile TensorFlow's own, whose time does not grow with the square of the length
         losses = ops.ctc_loss(targets, logits, lengths, num_outputs, mask_index=START)
     else:
         sparse = tf.sparse.from_dense(targets)
@@ -60,12 +48,9 @@ def ctc_loss(labels, logits, num_outputs, xla=False):
 
 
 class Objective(keras.Model):
-    """A recogniser and what it is trained for: the loss of the next tokens, and that of CTC on the encoder.
+    """A recogniser and what it is trained for: the loss of the next tokens, and with a weight that of CTC.
 
-    Args:
-        recogniser: what is trained.
-        loss: from `token_loss`.
-        ctc_weight: factor on `ctc_loss`; 0 leaves it out.
+    CTC on the encoder as an auxiliary loss is from Watanabe et al. 2017; a weight of 0 leaves it out.
     """
 
     def __init__(self, recogniser: Recogniser, loss: Callable[[Any, Any], Any], ctc_weight: float):
@@ -97,12 +82,7 @@ class Objective(keras.Model):
 
 
 def make_objective(
-    recogniser: Recogniser,
-    recipe: Recipe,
-    label_smoothing: float,
-    labels: np.ndarray,
-    steps_per_execution: int = 1,
-    jit_compile: bool = False,
+    recogniser: Recogniser, recipe: Recipe, label_smoothing: float, labels, steps_per_execution=1, jit_compile=False
 ) -> Objective:
     """Compiles a recogniser for training as the recipe says; `labels` are all labels of the training data."""
     loss = token_loss(recipe.smoothing_kind, label_smoothing, recogniser.vocabulary_size, labels)

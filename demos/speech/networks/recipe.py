@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from demos.kit.epochs import epoch_length
 from demos.kit.options import Chosen, option
 from demos.kit.values import count, fraction, not_negative, positive, whole
 from demos.sequence.options import SMOOTHING_KINDS
@@ -32,29 +31,25 @@ CTC = "factor on the CTC loss of the encoder, which makes the attention find its
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A recogniser and how it is trained.
-
-    Attributes:
-        steps_per_epoch: Updates of the weights between two checkpoints, a divisor of `steps`.
-    """
+    """A recogniser and how it is trained."""
 
     smoothing_kind: str = option("uniform", KINDS, choices=SMOOTHING_KINDS)
     model: str = option("lstm", "the network", choices=MODELS)
     units: int = option(192, "width of the layers", count)
-    encoder_layers: int = option(1, "of the encoder", count, shown="1 bidirectional LSTM, 4 Transformer blocks")
-    decoder_layers: int = option(2, "Transformer blocks", count)
-    heads: int = option(4, "of the Transformer's attention", count)
+    encoder_layers: int = option(1, "layers of the encoder", count, shown="1 bidirectional LSTM, 4 Transformer blocks")
+    decoder_layers: int = option(2, "Transformer blocks of the decoder", count)
+    heads: int = option(4, "heads of the Transformer's attention", count)
     dropout: float = option(0.1, "share of activations dropped in training", fraction)
     steps: int = option(SHORTEST_TRAINING, "updates of the weights", count, shown=STEPS)
     batch_size: int = option(32, "utterances per update", count)
     learning_rate: float = option(
-        2e-3, "of Adam after warm-up; it falls to 0 along a cosine", positive, shown="0.002, Transformer 0.001"
+        2e-3, "rate of Adam after warm-up; it falls to 0 along a cosine", positive, shown="0.002, Transformer 0.001"
     )
-    warmup_steps: int = option(100, "in which the rate rises from 0", whole)
+    warmup_steps: int = option(100, "steps in which the rate rises from 0", whole)
     clipnorm: float = option(1.0, "bound on the gradient's norm; 0 has none", not_negative)
     ctc_weight: float = option(0.3, CTC, not_negative)
     augment: bool = option(True, "SpecAugment: mask channels and stretches of time at random", shown="yes")
-    steps_per_epoch: int = 1
+    steps_per_epoch: int = 1  # updates of the weights between two checkpoints, a divisor of `steps`
 
     @property
     def epochs(self) -> int:
@@ -63,11 +58,7 @@ class Recipe:
 
 
 def settle(options: Chosen) -> None:
-    """Fills in what --quick stands for.
-
-    Raises:
-        ValueError: If settings of the network do not fit together.
-    """
+    """Fills in what --quick stands for, and refuses settings of the network that do not fit together."""
     given = options.given()
     for name, value in QUICK.items() if options.quick else ():
         fits = not name.endswith("_sentences") or options.corpus in corpora.MADE
@@ -84,7 +75,7 @@ def settle(options: Chosen) -> None:
 
 
 def choose(options: Chosen, num_utterances: int) -> Recipe:
-    """The defaults of the network, with what was given in their place, for so many training utterances."""
+    """The recipe of the command line, with the network's defaults for what was not given."""
     names = [field.name for field in dataclasses.fields(Recipe)]
     given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     recipe = Recipe(**{**(TRANSFORMER if options.model == "transformer" else {}), **given})
@@ -92,18 +83,3 @@ def choose(options: Chosen, num_utterances: int) -> Recipe:
         return recipe
     steps = max(SHORTEST_TRAINING, PASSES * num_utterances // recipe.batch_size)
     return dataclasses.replace(recipe, steps=steps)
-
-
-def in_epochs(recipe: Recipe, num_utterances: int, multiple: int = 1) -> Recipe:
-    """The recipe with epochs of about a pass over the data, of a multiple of `multiple` steps.
-
-    Raises:
-        ValueError: If a batch is more than there are utterances.
-    """
-    if recipe.batch_size > num_utterances:
-        raise ValueError(
-            f"--batch-size must be at most the number of training utterances ({num_utterances}). "
-            f"Received: {recipe.batch_size}."
-        )
-    length, epochs = epoch_length(recipe.steps, num_utterances // recipe.batch_size, multiple)
-    return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)

@@ -26,23 +26,16 @@ def encoded_lengths(num_frames):
 class TimeReduction(layers.Layer):
     """Two convolutions over time of stride 2, then layer normalisation: frames (B, T, 80) to an `Encoded`.
 
-    Frames past an utterance's end count as zero in both, so that neither padding nor the rest of a batch changes what
-    comes out.
+    Frames past an utterance's end count as zero in both, so that neither padding nor the rest of a batch changes the
+    outputs.
     """
 
     def __init__(self, units: int, **kwargs):
         super().__init__(**kwargs)
-        self.units = units
         self.convolutions = [
             layers.Conv1D(units, 5, strides=2, activation="relu", dtype=self.dtype_policy) for _ in range(2)
         ]
         self.norm = layers.LayerNormalization(dtype=self.dtype_policy)
-
-    def build(self, input_shape=None):
-        """Makes the weights."""
-        self.convolutions[0].build((None, None, NUM_MELS))
-        self.convolutions[1].build((None, None, self.units))
-        self.norm.build((None, None, self.units))
 
     def call(self, features, num_frames):
         """(B, T, 80) and (B,) to an `Encoded` of ⌈T / 4⌉ outputs."""
@@ -56,27 +49,16 @@ class TimeReduction(layers.Layer):
 
 
 class Recogniser(keras.Model):
-    """An attention recogniser: features in, logits of the next token out.
+    """An attention recogniser: log-mel features in, logits of the next token out.
 
-    Call arguments:
-        inputs: "features" (B, T, 80), log-mel; "num_frames" int (B,), those that are no padding; "tokens" int (B, U),
-            the start token and the tokens before each place to predict.
+    Its inputs are "features" (B, T, 80); "num_frames", int (B,), without padding; "tokens", int (B, U): the start token
+    and the tokens before each place to predict. Its outputs are float32 (B, U, V), with a logit for the start token,
+    too, which never comes next. V is `vocabulary_size`, with the start and the end token.
 
-    Returns:
-        Logits float32 (B, U, V); of the first id, the start token, too, which never comes next.
-
-    A subclass has `encode`, `remember`, `decode`, `initial_state` and `step`. Its weights exist once it is made.
-
-    Attributes:
-        sources: The inputs of the encoder, with the shape and type of each.
-
-    Args:
-        vocabulary_size: V, start and end token included.
-        units: width of the layers.
-        dropout: share of activations dropped in training.
-        **kwargs: the arguments of every Keras model.
+    A subclass has `encode`, `remember`, `decode`, `initial_state` and `step`, and builds itself when it is made.
     """
 
+    # The inputs of the encoder, with the shape and type of each
     sources = MappingProxyType({"features": ((None, None, NUM_MELS), "float32"), "num_frames": ((None,), "int32")})
 
     def __init__(self, vocabulary_size: int, units: int, dropout: float, **kwargs):
@@ -87,6 +69,12 @@ class Recogniser(keras.Model):
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
         self.logits = layers.Dense(vocabulary_size, dtype="float32", name="logits")
         self.ctc_head = layers.Dense(vocabulary_size, dtype="float32", name="ctc")
+
+    def build(self, input_shape=None):
+        """Makes the weights, by calling every layer once."""
+        encoded = self.encode(ops.zeros((1, 2 * REDUCTION, NUM_MELS)), ops.full((1,), 2 * REDUCTION, "int32"))
+        self.decode(ops.zeros((1, 2), "int32"), self.remember(encoded))
+        self.ctc_logits(encoded)
 
     def call(self, inputs, training=False):
         """Logits of each next token, given the correct ones before it."""
@@ -112,9 +100,5 @@ class Recogniser(keras.Model):
 
     def get_config(self):
         """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
-            "units": self.units,
-            "dropout": self.dropout_rate,
-        }
+        sizes = {"vocabulary_size": self.vocabulary_size, "units": self.units, "dropout": self.dropout_rate}
+        return {**super().get_config(), **sizes}

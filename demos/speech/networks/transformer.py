@@ -1,4 +1,4 @@
-"""A transformer recogniser, whose decoder keeps keys and values while searching."""
+"""A Transformer recogniser, whose decoder keeps keys and values while searching."""
 
 import keras
 from keras import layers, ops
@@ -9,30 +9,13 @@ from demos.speech.networks.recogniser import Encoded, Recogniser
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")
 class TransformerRecogniser(Recogniser):
-    """Convolutional time reduction by 4, then an encoder and a decoder of transformer blocks.
+    """Convolutional time reduction by 4, then an encoder and a decoder of Transformer blocks.
 
-    Args:
-        vocabulary_size: V, start and end token included.
-        units: width of the blocks, a multiple of 2·`heads`.
-        encoder_layers: blocks of the encoder.
-        decoder_layers: blocks of the decoder.
-        heads: of each attention.
-        dropout: share of activations dropped in training.
-        **kwargs: the arguments of every Keras model.
-
-    Reference:
-        Vaswani et al. 2017; for speech, Dong, Xu and Xu 2018.
+    It follows Vaswani et al. 2017, and Dong, Xu and Xu 2018 for speech. `units` is a multiple of 2 · `heads`.
     """
 
     def __init__(
-        self,
-        vocabulary_size: int,
-        units: int = 192,
-        encoder_layers: int = 4,
-        decoder_layers: int = 2,
-        heads: int = 4,
-        dropout: float = 0.1,
-        **kwargs,
+        self, vocabulary_size: int, units=192, encoder_layers=4, decoder_layers=2, heads=4, dropout=0.1, **kwargs
     ):
         super().__init__(vocabulary_size, units, dropout, **kwargs)
         self.encoder_layers, self.decoder_layers, self.heads = encoder_layers, decoder_layers, heads
@@ -42,17 +25,8 @@ class TransformerRecogniser(Recogniser):
         self.encoder_norm, self.decoder_norm = (layers.LayerNormalization(dtype=policy) for _ in range(2))
         self.build()
 
-    def build(self, input_shape=None):
-        """Makes the weights."""
-        self.reduction.build()
-        for block in (*self.encoder, *self.decoder):
-            block.build()
-        self.embedding.build((None, None))
-        for layer in (self.encoder_norm, self.decoder_norm, self.logits, self.ctc_head):
-            layer.build((None, None, self.units))
-
     def encode(self, features, num_frames, training=False) -> Encoded:
-        """(B, T, 80) and (B,) to an `Encoded` of ⌈T / 4⌉ outputs."""
+        """An `Encoded` of ⌈T / 4⌉ outputs, of features (B, T, 80)."""
         x, mask = self.reduction(features, num_frames)
         x = self.dropout(x + ops.cast(positions(ops.shape(x)[1], self.units), x.dtype), training=training)
         for block in self.encoder:
@@ -60,12 +34,12 @@ class TransformerRecogniser(Recogniser):
         return Encoded(self.encoder_norm(x), mask)
 
     def remember(self, encoded: Encoded):
-        """What the decoder reads of an utterance, made once: keys, values and mask for each block."""
+        """What the decoder reads of an utterance: keys, values and mask for each block."""
         mask = ops.expand_dims(encoded.mask, 1)
         return [(*block.cross_attention.remember(encoded.outputs), mask) for block in self.decoder]
 
     def decode(self, tokens, memory, training=False):
-        """(B, U) tokens to logits (B, U, V) of the next ones and the attention (B, U, S) of the last block."""
+        """Logits (B, U, V) of what follows each of the tokens (B, U), and the last block's attention (B, U, S)."""
         places = ops.arange(ops.shape(tokens)[1], dtype="int32")
         is_earlier = ops.expand_dims(ops.expand_dims(places, 0) <= ops.expand_dims(places, 1), 0)
         x = self.embedding(tokens)
@@ -78,34 +52,26 @@ class TransformerRecogniser(Recogniser):
         """The state of a search that has seen nothing: how many tokens it saw, room for keys and values of all."""
         shape = (batch_size, max_length, self.heads, self.units // self.heads)
         room = ops.zeros(shape, dtype=self.compute_dtype)
-        return {
-            "position": ops.zeros((batch_size,), dtype="int32"),
-            "keys": [room] * self.decoder_layers,
-            "values": [room] * self.decoder_layers,
-        }
+        rooms = [room] * self.decoder_layers
+        return {"position": ops.zeros((batch_size,), dtype="int32"), "keys": rooms, "values": rooms}
 
     def step(self, tokens, state, memory):
-        """The last tokens (B·W,), W per utterance of `memory`, to logits (B·W, V) of the next and the new state."""
+        """Logits (B·W, V) of what follows the last tokens (B·W,), W per utterance of `memory`, and the new state."""
         max_length = state["keys"][0].shape[1]
         place = ops.expand_dims(state["position"], -1)  # the same in all rows
         is_here = ops.reshape(ops.arange(max_length, dtype="int32") == place, (-1, max_length, 1, 1))
         is_earlier = ops.expand_dims(ops.arange(max_length, dtype="int32") <= place, 1)
         x = ops.expand_dims(self.embedding(tokens), 1)
         x = x + ops.cast(ops.take(positions(max_length, self.units), place, axis=0), x.dtype)
-        all_keys, all_values = [], []
+        new = {"position": state["position"] + 1, "keys": [], "values": []}
         for block, of_block, keys, values in zip(self.decoder, memory, state["keys"], state["values"], strict=True):
             key, value = block.remember_own(x)
-            all_keys.append(ops.where(is_here, key, keys))
-            all_values.append(ops.where(is_here, value, values))
-            x, _ = block(x, all_keys[-1], all_values[-1], is_earlier, of_block)
-        state = {"position": state["position"] + 1, "keys": all_keys, "values": all_values}
-        return self.logits(self.decoder_norm(x))[:, 0], state
+            new["keys"].append(ops.where(is_here, key, keys))
+            new["values"].append(ops.where(is_here, value, values))
+            x, _ = block(x, new["keys"][-1], new["values"][-1], is_earlier, of_block)
+        return self.logits(self.decoder_norm(x))[:, 0], new
 
     def get_config(self):
         """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "encoder_layers": self.encoder_layers,
-            "decoder_layers": self.decoder_layers,
-            "heads": self.heads,
-        }
+        sizes = {"encoder_layers": self.encoder_layers, "decoder_layers": self.decoder_layers, "heads": self.heads}
+        return {**super().get_config(), **sizes}

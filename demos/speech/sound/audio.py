@@ -20,7 +20,8 @@ RATES = (4_000, 768_000)
 BLOCK = 65_536  # samples read at a time
 SILENCE = 1e-3  # 60 dB below full scale
 FAINTEST = 1e-4  # 80 dB below full scale; what stays nearer to its mean is rounding or dither
-# How formats begin that libsndfile cannot read but ffmpeg can. Others are not tried there: some decoders find sound in
+SILENT = f"{{}} is silent: its samples stay within {FAINTEST:g} of their mean."
+# How formats begin that ffmpeg can read but libsndfile cannot. Others are not tried there: some decoders find sound in
 # anything.
 FOREIGN = ((4, b"ftyp"), (0, b"\xff\xf1"), (0, b"\xff\xf9"), (0, b"\x1aE\xdf\xa3"), (0, b"0&\xb2u"), (0, b"#!AMR"))
 
@@ -28,18 +29,11 @@ Source = str | pathlib.Path | BinaryIO
 
 
 def read(source: Source, name: str | None = None) -> np.ndarray:
-    """Reads a whole file, whatever its suffix.
-
-    Args:
-        source: a path, or a binary file object.
-        name: what errors call it; by default the path.
-
-    Returns:
-        float32 (n,) at `SAMPLE_RATE`, channels mixed down, within [-1, 1].
+    """A whole file, whatever its suffix: float32 (n,) at `SAMPLE_RATE`, channels mixed down, within [-1, 1].
 
     Raises:
-        AudioError: If it is no audio, corrupt, truncated, silent, shorter than 25 ms, or needs ffmpeg without it.
-        demos.kit.errors.MissingExtra: without soundfile or librosa.
+        AudioError: If it is no audio, corrupt, truncated, silent, shorter than 25 ms, or needs ffmpeg and there is
+            none. The message begins with `name`, by default the path.
     """
     name = name or str(source)
     blocks = list(_audible(_blocks(source, name), name))
@@ -47,23 +41,13 @@ def read(source: Source, name: str | None = None) -> np.ndarray:
 
 
 def segments(source: Source, max_seconds: float = 20.0, name: str | None = None) -> Iterator[tuple[float, np.ndarray]]:
-    """Reads a file of any length in pieces, in memory that does not grow with it.
+    """The pieces of a file of any length, as `read` gives them, with their starts in seconds; little is in memory.
 
-    What is longer than `max_seconds` is cut where it is quietest over 0.3 s, in the last three quarters of that time.
-    Pieces 40 dB below the loudest so far, and silent ones, are passed over.
-
-    Args:
-        source: a path, or a binary file object.
-        max_seconds: length of the longest piece, at least 1.
-        name: what errors call the source.
-
-    Yields:
-        Start in seconds, and the piece: float32 (n,) at `SAMPLE_RATE`, within [-1, 1].
-
-    Raises:
-        AudioError: If `read` would raise it.
+    Audio longer than `max_seconds`, which is at least 1, is cut where it is quietest over 0.3 s, in the last three
+    quarters of that time. Pieces 40 dB below the loudest so far, and silent ones, are passed over. Errors are those of
+    `read`.
     """
-    if not max_seconds >= 1:  # also so for NaN
+    if not max_seconds >= 1:  # NaN fails, too
         raise ValueError(f"`max_seconds` must be at least 1. Received: {max_seconds}.")
     name = name or str(source)
     limit, start, loudest = int(max_seconds * SAMPLE_RATE), 0, 0.0
@@ -79,13 +63,11 @@ def segments(source: Source, max_seconds: float = 20.0, name: str | None = None)
                 yield start / SAMPLE_RATE, within_range(piece)
             start += cut
     if not loudest:
-        raise _silent(name)
+        raise AudioError(SILENT.format(name))
 
 
 def resample(waveform: np.ndarray, rate: float) -> np.ndarray:
     """A float32 waveform (n,) at `rate` hertz, brought to `SAMPLE_RATE`."""
-    if rate == SAMPLE_RATE:
-        return waveform
     librosa = optional("librosa", "Resampling audio", extra="speech")
     return librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE)
 
@@ -96,26 +78,25 @@ def within_range(waveform: np.ndarray) -> np.ndarray:
 
 
 def trim(waveform: np.ndarray) -> np.ndarray:
-    """The waveform without what is silent at its start and its end."""
+    """The waveform without the silence at its start and its end."""
     loud = np.flatnonzero(np.abs(waveform) > SILENCE)
     return waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform[:0]
 
 
-def _silent(name: str) -> AudioError:
-    return AudioError(f"{name} is silent: its samples stay within {FAINTEST:g} of their mean.")
-
-
 def _audible(blocks: Iterator[tuple[np.ndarray, int]], name: str) -> Iterator[tuple[np.ndarray, int]]:
-    """Passes blocks on, and refuses at their end what is too short or silent."""
+    """Passes mono blocks on; raises AudioError if one is corrupt, or at their end if all are too short or silent."""
     count, total, low, high, rate = 0, 0.0, np.inf, -np.inf, SAMPLE_RATE
-    for block, rate in blocks:
+    for channels, rate in blocks:
+        if not np.isfinite(channels).all():
+            raise AudioError(f"{name} is corrupt: some of its samples are not finite numbers.")
+        block = channels.mean(1) if channels.shape[1] != 1 else channels[:, 0]
         low, high = min(low, float(block.min())), max(high, float(block.max()))
         count, total = count + len(block), total + float(block.sum(dtype="float64"))
         yield block, rate
     if count * SAMPLE_RATE < MIN_SAMPLES * rate:
         raise AudioError(f"{name} is too short: {count} samples at {rate} Hz, less than 25 ms.")
     if max(high - total / count, total / count - low) < FAINTEST:
-        raise _silent(name)
+        raise AudioError(SILENT.format(name))
 
 
 def _resampled(blocks: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, bool]]:
@@ -137,8 +118,8 @@ def _quietest(waveform: np.ndarray) -> int:
 
 
 def _blocks(source: Source, name: str) -> Iterator[tuple[np.ndarray, int]]:
-    """Mono float32 blocks of a source, with its sample rate."""
-    # Decoders are given a descriptor, not a name, so that a wrong suffix does not matter. As they move its position,
+    """Float32 blocks (n, channels) of a source, with its sample rate."""
+    # Decoders get a descriptor, not a name, so that a wrong suffix does not matter. They move its position, so that
     # files are not buffered.
     with contextlib.ExitStack() as stack:
         try:
@@ -148,8 +129,7 @@ def _blocks(source: Source, name: str) -> Iterator[tuple[np.ndarray, int]]:
                     file = stack.enter_context(_copy(file))
             else:
                 file = stack.enter_context(_copy(source))
-            start = file.read(24)
-            if not start:
+            if not (start := file.read(24)):
                 raise AudioError(f"{name} is empty.")
             headers.check_end(file, start, name)
             if start[:4] in (b"RIFF", b"RF64") and not headers.wave_data(file)[1]:
@@ -181,13 +161,17 @@ def _sound(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
     soundfile = optional("soundfile", "Reading audio", extra="speech")
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            _check_rate(sound.samplerate, name)
+            if not RATES[0] <= sound.samplerate <= RATES[1]:
+                low, high = RATES
+                raise AudioError(
+                    f"{name} must have a sample rate from {low} to {high} Hz. Received: {sound.samplerate}."
+                )
             # Else soundfile seeks after each block, which fails at the end of a FLAC of unknown length.
             sound.seekable = lambda: False
             count = 0
             while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
                 count += len(block)
-                yield _mono(block, name), sound.samplerate
+                yield block, sound.samplerate
             length, tolerance = _length(sound, file)
             if count + tolerance < length < headers.UNKNOWN_LONG:
                 raise AudioError(f"{name} is truncated or corrupt: it has {count} of its {length} samples.")
@@ -197,11 +181,11 @@ def _sound(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
 
 def _length(sound: Any, file: BinaryIO) -> tuple[int, int]:
     """How many samples an open file has by what it says, and how many of them may be missing."""
-    if sound.format == "OGG":  # libsndfile has what it can read as its length
+    if sound.format == "OGG":  # libsndfile takes what it can read for the length
         position = int.from_bytes(headers.last_page(file)[6:14], "little", signed=True)
         if sound.subtype == "OPUS":
             position = position * sound.samplerate // 48_000
-        return position, sound.samplerate // 10  # Opus counts what it has the decoder skip
+        return position, sound.samplerate // 10  # Opus counts the samples that the decoder skips, too
     if sound.format == "MP3":
         return (sound.frames if headers.counts_frames(file) else 0), 3 * 1152
     return sound.frames, 0
@@ -211,18 +195,13 @@ def _foreign(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks by ffmpeg: AAC, M4A, WebM, WMA, AMR."""
     if not shutil.which("ffmpeg"):
         raise AudioError(f"{name} is in a format that is read by ffmpeg, which is not installed.")
-    number = file.fileno()
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"/dev/fd/{number}", "-f", "f32le"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"/dev/fd/{file.fileno()}", "-f", "f32le"]
     command += ["-ac", "1", "-rematrix_maxval", "1", "-ar", str(SAMPLE_RATE), "-"]
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, pass_fds=[number]
-        ) as process,
-    ):
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "pass_fds": [file.fileno()]}
+    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stderr=log, **pipes) as process:
         assert process.stdout is not None
         while len(data := process.stdout.read(4 * BLOCK)) >= 4:
-            yield _mono(np.frombuffer(data, "<f4", len(data) // 4)[:, None], name), SAMPLE_RATE
+            yield np.frombuffer(data, "<f4", len(data) // 4)[:, None], SAMPLE_RATE
         status = process.wait()
         log.seek(0)
         errors = log.read().decode(errors="replace").splitlines()
@@ -230,14 +209,3 @@ def _foreign(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
         # Their lines begin with the part of ffmpeg and its address.
         reason = errors[0].rpartition("] ")[2] if errors else f"ffmpeg failed with status {status}"
         raise AudioError(f"{name} cannot be read as audio: {reason}")
-
-
-def _check_rate(rate: int, name: str) -> None:
-    if not RATES[0] <= rate <= RATES[1]:
-        raise AudioError(f"{name} must have a sample rate from {RATES[0]} to {RATES[1]} Hz. Received: {rate}.")
-
-
-def _mono(block: np.ndarray[Any, Any], name: str) -> np.ndarray:
-    if not np.isfinite(block).all():
-        raise AudioError(f"{name} is corrupt: some of its samples are not finite numbers.")
-    return block.mean(1) if block.shape[1] != 1 else block[:, 0]

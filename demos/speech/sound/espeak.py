@@ -19,21 +19,11 @@ _lock = threading.Lock()
 
 
 def speak(text: str, voice: str, words_per_minute: int, pitch: int, seed: int = 1) -> tuple[np.ndarray, int]:
-    """Speaks a text; the same arguments give the same samples, whatever was spoken before.
+    """Speaks a text: int16 samples (n,), and their rate in hertz.
 
-    Args:
-        text: what to say.
-        voice: an eSpeak NG voice, with a variant if wanted: "en-us", "en-gb-x-rp+f2".
-        words_per_minute: speed, in [80, 450].
-        pitch: in [0, 99], 50 is the voice's own.
-        seed: of the breath in the voice.
-
-    Returns:
-        int16 samples (n,) and their rate in hertz.
-
-    Raises:
-        demos.kit.errors.MissingExtra: If the wheel is not installed.
-        ValueError: If eSpeak NG does not know the voice.
+    The same arguments give the same samples, whatever was spoken before. A voice is one of eSpeak NG's, perhaps with a
+    variant: "en-us", "en-gb-x-rp+f2"; an unknown one is a ValueError. The speed is in [80, 450], the pitch in [0, 99]
+    with 50 as the voice's own, and the seed is that of the breath in the voice.
     """
     loader = optional("espeakng_loader", "--corpus synthetic", extra="speech")
     chunks: list[np.ndarray] = []

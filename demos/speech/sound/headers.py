@@ -5,8 +5,7 @@ import re
 import struct
 from typing import BinaryIO
 
-# Sizes from here on, in 4 bytes and in 8, stand for "unknown" in headers that were written before the samples were
-# counted.
+# Sizes from here on, in 4 bytes and in 8, are "unknown": the header was written before the samples were counted.
 UNKNOWN, UNKNOWN_LONG = 0x7FFF0000, 2**40
 LONGEST_PAGE = 65_307  # bytes of an OGG page
 SEARCHED = 65_536  # bytes of an MP3 file in which its header lies
@@ -17,7 +16,7 @@ class AudioError(ValueError):
 
 
 def check_end(file: BinaryIO, start: bytes, name: str) -> None:
-    """Refuses a file that ends before its header or its last page says, which libsndfile does not mind."""
+    """Refuses a file that ends before its header or its last page says; libsndfile does not mind."""
     end = file.seek(0, os.SEEK_END)
     if start[:4] == b"OggS":
         page = last_page(file)
@@ -39,7 +38,7 @@ def check_end(file: BinaryIO, start: bytes, name: str) -> None:
 
 
 def wave_data(file: BinaryIO) -> tuple[int, int]:
-    """Where the samples of a WAV or RF64 file begin, and how many bytes of them its header says there are."""
+    """Where the samples of a WAV or RF64 file begin, and how many bytes of them its header states."""
     place, long_size = 12, None
     file.seek(place)
     while len(head := file.read(8)) == 8:
@@ -55,19 +54,19 @@ def wave_data(file: BinaryIO) -> tuple[int, int]:
 
 
 def mark_unknown(file: BinaryIO) -> None:
-    """Has a WAV or RF64 file whose header says that it is empty say that its size is unknown, where samples follow."""
+    """Marks the size in a WAV or RF64 file as unknown if samples follow a header that says there are none."""
     place, _ = wave_data(file)
     file.seek(place)
     following = file.read(4)
     if following and not following.strip().isalnum():  # as the name of another chunk would be
         file.seek(0)
-        file.write(b"RIFF")  # which has libsndfile pass over the 64 bit sizes of RF64
+        file.write(b"RIFF")  # so that libsndfile passes over the 64-bit sizes of RF64
         file.seek(place - 4)
         file.write(b"\xff" * 4)
 
 
 def last_page(file: BinaryIO) -> bytes:
-    """The last page of an OGG file, and what follows it; b"" where there is none."""
+    """The last page of an OGG file, and what follows it; b"" if there is none."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_PAGE))
     _, magic, page = file.read().rpartition(b"OggS")
     return magic + page if magic else b""

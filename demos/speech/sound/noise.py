@@ -12,16 +12,7 @@ def generator(*parts: object) -> np.random.Generator:
 
 
 def mix(speech: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
-    """Adds noise to speech.
-
-    Args:
-        speech: (n,) samples.
-        noise: (n,) samples; silence is added as it is.
-        snr: power of the speech over that of the noise, in dB.
-
-    Returns:
-        float32 (n,), scaled down where it would leave [-1, 1].
-    """
+    """Adds noise (n,) to speech (n,), `snr` dB above it in power: float32 (n,), scaled down to stay in [-1, 1]."""
     power = float(np.mean(np.square(noise, dtype="float64")))
     wanted = float(np.mean(np.square(speech, dtype="float64"))) / 10 ** (snr / 10)
     mixed = speech + (np.sqrt(wanted / power) * noise if power > 0 else 0)
@@ -30,7 +21,7 @@ def mix(speech: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
 
 def hiss(rng: np.random.Generator, length: int) -> np.ndarray:
     """Noise between white and brown, as of a room and a microphone: (length,) float64."""
-    size = 1 << max(10, (length - 1).bit_length())  # a power of 2, which a Fourier transform is fast for
+    size = 1 << max(10, (length - 1).bit_length())  # Fourier transforms are fast for powers of 2
     spectrum = np.fft.rfft(rng.standard_normal(size))
     slope = rng.uniform(0, 1)
     return np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), size // 400) ** slope)[:length]

@@ -1,7 +1,5 @@
-"""Features of the speech demo: both ways of making them against plain loops, and what they do not depend on."""
+"""Features of the speech demo: against plain loops, and what they do not depend on."""
 
-import pathlib
-import subprocess
 import sys
 
 import numpy as np
@@ -11,8 +9,7 @@ from demos.kit.errors import MissingExtra
 from demos.speech.sound import features
 
 librosa = pytest.importorskip("librosa", reason="features need librosa")
-ROOT = pathlib.Path(__file__).parents[1]
-LENGTHS = [400, 401, 559, 560, 561, 719, 720, 16_000, 31_234]
+LENGTHS = [400, 401, 559, 560, 561, 719, 720]
 
 
 def plain_log_mel(waveform):
@@ -58,7 +55,7 @@ def awkward_waveforms():
 
 
 class TestLogMel:
-    @pytest.mark.parametrize("length", LENGTHS[:7])
+    @pytest.mark.parametrize("length", LENGTHS)
     def test_against_plain_loops_at_the_edges(self, rng, length):
         waveform = rng.uniform(-1, 1, length).astype("float32")
         got = features.log_mel(waveform)
@@ -70,6 +67,9 @@ class TestLogMel:
     def test_against_plain_loops(self, waveform):
         got = features.log_mel(waveform.astype("float32"))
         np.testing.assert_allclose(got, plain_log_mel(waveform.astype("float32")), atol=1e-3)
+
+    def test_silence(self):
+        np.testing.assert_allclose(features.log_mel(np.zeros(1000, "float32")), np.log(0.01), rtol=1e-5)
 
     def test_does_not_depend_on_the_level(self, rng):
         waveform = rng.uniform(-1, 1, 4000).astype("float32")
@@ -93,31 +93,6 @@ class TestLogMel:
             features.log_mel(np.ones(400, "float32"))
 
 
-class TestInTheGraph:
-    @pytest.fixture(autouse=True)
-    def _tensorflow_io(self):
-        pytest.importorskip("tensorflow_io", reason="tensorflow-io has no build for this Python")
-
-    def in_pipeline(self, waveforms):
-        import tensorflow as tf
-
-        rows = tf.data.Dataset.from_generator(lambda: iter(waveforms), output_signature=tf.TensorSpec((None,)))
-        return [made.numpy() for made in rows.map(features.log_mel_graph)]
-
-    def test_equals_the_offline_features(self, rng):
-        waveforms = [rng.uniform(-1, 1, n).astype("float32") for n in LENGTHS]
-        waveforms += [waveform.astype("float32") for _, waveform in awkward_waveforms()]
-        for waveform, got in zip(waveforms, self.in_pipeline(waveforms), strict=True):
-            expected = features.log_mel(waveform)
-            assert got.shape == expected.shape
-            np.testing.assert_allclose(got, expected, atol=1e-3)
-
-    def test_silence(self):
-        (got,) = self.in_pipeline([np.zeros(1000, "float32")])
-        np.testing.assert_allclose(got, np.log(0.01), rtol=1e-5)
-        np.testing.assert_allclose(features.log_mel(np.zeros(1000, "float32")), got, rtol=1e-5)
-
-
 class TestNormalise:
     def test_each_channel_of_an_utterance(self, rng):
         x = rng.normal(3, 2, (200, 80)).astype("float32") * np.linspace(0.5, 4, 80, dtype="float32")
@@ -137,21 +112,3 @@ class TestNormalise:
         x = rng.normal(3, 2, (60, 80)).astype("float32")
         statistics = np.stack([np.full(80, 1.0), np.full(80, 4.0)]).astype("float32")
         np.testing.assert_allclose(features.normalise(x, statistics), (x - 1) / 4, rtol=1e-5)
-
-
-def test_tensorflow_io_loads_without_its_warnings():
-    pytest.importorskip("tensorflow_io", reason="tensorflow-io has no build for this Python")
-    program = "from demos.speech.sound import features; print(features.tensorflow_io().audio.melscale.__name__)"
-    run = subprocess.run(
-        [sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert run.stdout == "melscale\n"
-    assert "unable to load" not in run.stderr
-    assert "plugins" not in run.stderr
-
-
-def test_without_tensorflow_io_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_io", None)
-    features.tensorflow_io.cache_clear()
-    with pytest.raises(MissingExtra, match=r'tensorflow_io: pip install -e "\.\[speech\]"'):
-        features.tensorflow_io()

@@ -12,11 +12,9 @@ from harness import BACKEND, value_and_gradient
 from demos.kit import checkpoints, measures
 from demos.sequence.evaluation import next_tokens
 from demos.sequence.monitor import pixels
-from demos.sequence.objective import token_loss
-from demos.sequence.options import SMOOTHING_KINDS
 from demos.sequence.search import Hypothesis, Searcher
 from demos.sequence.tokenizers import END, START, Characters
-from demos.speech.analysis import evaluation, pictures
+from demos.speech.analysis import evaluation, monitor
 from demos.speech.analysis.data import make_split
 from demos.speech.corpora import batches
 from demos.speech.corpora.feature_cache import FeatureSet
@@ -40,15 +38,12 @@ def made_up(rng, size=24, noise=0.5):
         frames = [kinds[k] + noise * rng.normal(size=(rng.integers(10, 16), 80)) for k in letters]
         silence = noise * rng.normal(size=(4, 80))
         parts.append(np.concatenate([np.concatenate([f, silence]) for f in frames]))
-    num_frames = np.array([len(part) for part in parts])
     return FeatureSet(
         keys=[f"made-up-{i}" for i in range(size)],
         transcripts=transcripts,
-        num_frames=num_frames,
+        frames=[part.astype("float16") for part in parts],
         corpus_statistics=None,
         skipped=[],
-        places=np.stack([np.zeros(size, int), np.cumsum([0, *num_frames])[:-1]], 1),
-        parts=[np.concatenate(parts).astype("float16")],
     )
 
 
@@ -103,41 +98,6 @@ class TestCTC:
         wide = np.pad(self.LABELS, [(0, 0), (0, 3)], constant_values=-1)
         a, b = (float(ctc_loss(keras.ops.convert_to_tensor(y), logits, self.OUTPUTS)) for y in (self.LABELS, wide))
         assert a == pytest.approx(b, rel=1e-6)
-
-
-class TestTokenLoss:
-    LABELS = np.array([[2, 3, 1, -1], [4, 1, -1, -1]], "int32")
-    ALL = np.array([2, 3, 1, 4, 1, 2, 2])
-
-    def reference(self, kind, alpha, logits):
-        """Mean cross-entropy over the five labels, from targets written out."""
-        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        losses = []
-        for row, labels in zip(log_probs.astype("float64"), self.LABELS, strict=True):
-            ids = [int(k) for k in labels if k >= 0]
-            for t, k in enumerate(ids):
-                target = np.zeros(5)
-                if kind == "neighbourhood":
-                    for distance, share in ((1, 0.7), (2, 0.3)):
-                        for neighbour in (t - distance, t + distance):
-                            target[ids[neighbour] if 0 <= neighbour < len(ids) else k] += alpha * share / 2
-                elif kind == "unigram":
-                    target += alpha * np.bincount(self.ALL, minlength=5) / len(self.ALL)
-                else:
-                    target += alpha / 5
-                target[k] += 1 - alpha
-                losses.append(-target @ row[t])
-        return np.mean(losses)
-
-    @pytest.mark.parametrize("alpha", [0.0, 0.1, 0.4])
-    @pytest.mark.parametrize("kind", SMOOTHING_KINDS)
-    def test_equals_its_definition(self, rng, kind, alpha):
-        logits = rng.normal(size=(2, 4, 5)).astype("float32") * 3
-        loss = token_loss(kind, alpha, 5, self.ALL)
-        value, gradient = value_and_gradient(lambda z: loss(self.LABELS, z), logits)
-        assert value == pytest.approx(self.reference(kind, alpha, logits), rel=1e-5)
-        assert np.abs(gradient[self.LABELS < 0]).max() == 0
-        assert np.abs(gradient[self.LABELS >= 0]).min() > 0
 
 
 class TestMakeObjective:
@@ -306,7 +266,7 @@ def test_bad_utterances_are_refused_or_skipped(rng):
 
 def test_attention_picture(rng):
     weights = rng.dirichlet(np.ones(20), 5)
-    figure = pictures.attention_picture(weights, ["a", " ", "$", "ü", "end"], "a $ ü")
+    figure = monitor.attention_picture(weights, ["a", " ", "$", "ü", "end"], "a $ ü")
     image = pixels(figure)
     assert image.dtype == np.uint8
     assert image.ndim == 4

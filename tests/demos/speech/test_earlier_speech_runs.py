@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo
 for package in ("soundfile", "librosa", "jiwer"):
     pytest.importorskip(package, reason='the speech demo needs pip install -e ".[speech]"')
 
-RUN = pathlib.Path(__file__).parent / "data" / "runs" / "speech"
+RUN = pathlib.Path(__file__).parents[2] / "data" / "runs" / "speech"
 TEXTS = {"train": ("ab", "ba", "abba", "b a"), "dev": ("ab", "a b"), "test": ("ba", "ab b")}
 ARGUMENTS = (
     "--corpus manifest --units 2 --steps 4 --batch-size 2 --workers 1 --normalisation corpus --no-augment "

@@ -61,7 +61,7 @@ class Noises(Corpus):
             split: [Utterance(f"{split}-{i}", "ab" * (1 + i % 4)) for i in range(count)]
             for split, count in (("train", train), ("dev", dev), ("test", test))
         }
-        super().__init__(name, splits, settings)
+        super().__init__(name, splits, settings or {})
         self.fails, self.made = set(fails), []
 
     def waveform(self, utterance):

@@ -1,6 +1,5 @@
 """Features on disk, and batches of them: made once, never half, the same after a resume."""
 
-import itertools
 import pathlib
 import signal
 import subprocess
@@ -10,13 +9,14 @@ import numpy as np
 import pytest
 from speech_files import Deadly, Noises
 
+from demos.kit.errors import MissingExtra
 from demos.sequence import buckets
 from demos.sequence.tokenizers import END, START
 from demos.speech.corpora import batches, feature_cache
 from demos.speech.sound import features
 
 pytest.importorskip("librosa", reason="features need librosa")
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ class TestFeatureCache:
     def test_killed_at_any_moment_it_goes_on(self, tmp_path, parts_of_4, place):
         program = f"""
 import os, signal, sys
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/demos/speech")
 from speech_files import Deadly, Noises
 from demos.speech.corpora import feature_cache
 feature_cache.PART = 4
@@ -175,31 +175,6 @@ if __name__ == "__main__":
     def test_refused_normalisation(self, tmp_path):
         with pytest.raises(ValueError, match=r"`normalisation` must be one of utterance, corpus\. Received: 'none'"):
             feature_cache.open_features(Noises(), "dev", tmp_path, "none")
-
-    def test_default_directory(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("KERAS_LS_CACHE", str(tmp_path))
-        assert feature_cache.default_directory() == tmp_path / "features"
-
-
-class TestBuckets:
-    @pytest.mark.parametrize("count", [1, 3, 6, 40])
-    def test_every_utterance_fits_its_bucket(self, rng, count):
-        frames, tokens = rng.integers(1, 900, 100), rng.integers(1, 60, 100)
-        found = buckets.buckets(frames, tokens, count)
-        assert len(found) <= count
-        assert sorted(np.concatenate([bucket.rows for bucket in found])) == list(range(100))
-        for bucket in found:
-            assert (frames[bucket.rows] <= bucket.inputs).all()
-            assert (tokens[bucket.rows] + 1 <= bucket.tokens).all()
-            assert bucket.inputs % 4 == bucket.tokens % 4 == 0
-        for one, other in itertools.pairwise(found):
-            assert frames[one.rows].max() <= frames[other.rows].min()
-            assert one.tokens <= other.tokens
-        sizes = [len(bucket.rows) for bucket in found]
-        assert max(sizes) - min(sizes) <= 1
-
-    def test_fewer_utterances_than_buckets(self):
-        assert [b.rows.tolist() for b in buckets.buckets(np.array([9, 5]), np.array([1, 2]), 6)] == [[1], [0]]
 
 
 @pytest.fixture(scope="class")
@@ -348,3 +323,21 @@ class TestSpecAugment:
         for one, other in zip(first, second, strict=True):
             np.testing.assert_array_equal(one, other)
         assert (first[0].numpy() != batches.mask_bank(2)[0].numpy()).any()
+
+
+def test_tensorflow_io_loads_without_its_warnings():
+    pytest.importorskip("tensorflow_io", reason="tensorflow-io has no build for this Python")
+    program = "from demos.speech.corpora import batches; print(batches.tensorflow_io().audio.melscale.__name__)"
+    run = subprocess.run(
+        [sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert run.stdout == "melscale\n"
+    assert "unable to load" not in run.stderr
+    assert "plugins" not in run.stderr
+
+
+def test_without_tensorflow_io_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_io", None)
+    batches.tensorflow_io.cache_clear()
+    with pytest.raises(MissingExtra, match=r'tensorflow_io: pip install -e "\.\[speech\]"'):
+        batches.tensorflow_io()

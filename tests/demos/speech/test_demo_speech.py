@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo
 for package in ("soundfile", "librosa", "jiwer", "tensorflow_io"):
     pytest.importorskip(package, reason='the speech demo needs pip install -e ".[speech]"')
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[3]
 RATE = 16_000
 SMALL = ["--corpus", "manifest", "--units", "8", "--steps", "4", "--batch-size", "6", "--workers", "1"]
 
@@ -113,6 +113,7 @@ class TestTrain:
             folder = trained / earlier.name(one["label_smoothing"], one["seed"])
             assert not list(folder.glob("checkpoint*"))
         assert (trained / "reliability.png").stat().st_size > 1000
+        assert "beam 8 WER %" in (trained / "results.txt").read_text()
         assert earlier.read_features(trained)[0].shape == (2, 80)
 
     def test_tensorboard(self, trained):
@@ -284,6 +285,7 @@ class TestBeamSearch:
         assert (tmp_path / "temperature.png").stat().st_size > 1000
         assert (tmp_path / "beam_width.png").stat().st_size > 1000
         assert "hard targets: WER %" in capsys.readouterr().out
+        assert "hard targets: WER %" in (tmp_path / "beam_search.txt").read_text()
 
     def test_refused(self, tmp_path, capsys):
         assert "--from must be" in refused(capsys, beam_search.main, "--from", str(tmp_path))

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from harness import BACKEND
 
-from demos.sequence.attention import positions
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END, START, Characters
 from demos.speech.networks.lstm import LSTMRecogniser
@@ -107,7 +106,6 @@ class TestPadding:
 def test_time_reduction_equals_its_definition(rng):
     """Against a convolution in plain loops over an utterance alone."""
     layer = TimeReduction(4)
-    layer.build()
     x = rng.normal(size=(9, 80))
     padded = np.zeros((1, 14, 80), "float32")
     padded[0, :9] = x
@@ -121,12 +119,6 @@ def test_time_reduction_equals_its_definition(rng):
     expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3)
     assert numpy(mask)[0].tolist() == [True] * 3 + [False]
     np.testing.assert_allclose(numpy(outputs)[0, :3], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_positions():
-    table = numpy(positions(50, 8))
-    angle = 31 / 10_000 ** (2 * np.arange(4) / 8)
-    np.testing.assert_allclose(table[31], np.concatenate([np.sin(angle), np.cos(angle)]), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
