@@ -1,0 +1,107 @@
+"""A demo of a third kind on the sequence shelf alone: a character-level language model that completes words.
+
+Its inputs are the first letters of words, its outputs the rest of them.
+"""
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND
+from keras import layers, ops
+
+from demos.kit import measures
+from demos.sequence import sweep
+from demos.sequence.buckets import buckets, shuffled_batches, sorted_batches, teacher_forcing
+from demos.sequence.evaluation import Split, evaluate_tokens
+from demos.sequence.objective import token_loss
+from demos.sequence.search import Searcher
+from demos.sequence.tokenizers import Characters
+
+pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the search of the shelf is compiled by TensorFlow")
+
+WORDS = ["ant", "bee", "camel", "dog", "elephant", "fox", "goose", "hippopotamus"]
+LETTERS = Characters.learn(WORDS)
+
+
+class LanguageModel(keras.Model):
+    """One GRU that reads the first letter and the letters so far."""
+
+    sources = {"first": ((None,), "int32")}  # noqa: RUF012
+
+    def __init__(self, units=32):
+        super().__init__()
+        self.vocabulary_size = LETTERS.size
+        self.embedding, self.first = layers.Embedding(LETTERS.size, units), layers.Embedding(LETTERS.size, units)
+        self.gru, self.logits = layers.GRU(units, return_sequences=True), layers.Dense(LETTERS.size)
+
+    def call(self, inputs):
+        return self.logits(self.gru(self.embedding(inputs["tokens"]), initial_state=self.first(inputs["first"])))
+
+    def memory(self, inputs):
+        return self.first(inputs["first"])
+
+    def max_tokens(self, inputs):
+        return ops.full_like(inputs["first"], 12)
+
+    def initial_state(self, size, max_length):
+        return {"is_new": ops.ones((size, 1)), "hidden": ops.zeros((size, self.gru.units))}
+
+    def step(self, tokens, state, memory):
+        width = ops.shape(tokens)[0] // ops.shape(memory)[0]
+        hidden = state["hidden"] + state["is_new"] * ops.repeat(memory, width, axis=0)
+        outputs, (hidden,) = self.gru.cell(self.embedding(tokens), [hidden])
+        return self.logits(outputs), {"is_new": 0 * state["is_new"], "hidden": hidden}
+
+
+class Words(Split):
+    """The words, in batches of 4."""
+
+    references = [word[1:] for word in WORDS]  # noqa: RUF012
+
+    def __init__(self):
+        self.ids = [LETTERS.encode(word) for word in WORDS]
+        lengths = np.array([len(ids) - 1 for ids in self.ids])
+        self.groups = buckets(lengths, lengths, count=1)
+
+    def batch(self, bucket):
+        tokens, labels = teacher_forcing([self.ids[row][1:] for row in bucket.rows], bucket.tokens)
+        return {"first": np.array([self.ids[row][0] for row in bucket.rows]), "tokens": tokens}, labels, bucket.rows
+
+    def batches(self):
+        return map(self.batch, sorted_batches(self.groups, 4))
+
+    def error_rates(self, texts):
+        return {"error": np.mean([text != word for text, word in zip(texts, self.references, strict=True)])}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The words, and the searcher of a model that was trained for 60 steps."""
+    keras.utils.set_random_seed(1906)
+    words, model = Words(), LanguageModel()
+    loss = token_loss("neighbourhood", 0.1, LETTERS.size)
+    model.compile(keras.optimizers.Adam(0.02), loss=loss)
+    for epoch in range(30):
+        for bucket in shuffled_batches(words.groups, 4, 0, epoch):
+            x, y, _ = words.batch(bucket)
+            model.train_on_batch(x, y)
+    return words, Searcher(model, LETTERS, 12)
+
+
+@pytest.mark.filterwarnings("ignore:The likelihood still rises")  # every letter is predicted correctly
+def test_words_are_completed(trained):
+    words, searcher = trained
+    assert words.search(searcher, 2, 1.0, 1.0) == words.references
+    numbers = evaluate_tokens(searcher, words, words)
+    assert numbers["token_accuracy"] == 1
+    assert numbers["nll_scaled"] < numbers["nll"] < 0.5
+    assert measures.curve_from_json(numbers["curve"]).ece() == pytest.approx(numbers["ece"])
+
+
+def test_temperatures_and_widths_are_swept_over(trained, capsys):
+    words, searcher = trained
+    swept = sweep.sweep(searcher, words, [1.0, 2.0], [1, 2], 2, 1.0, "α = 0.1")
+    assert "width 2: ERROR 0.00 %" in capsys.readouterr().out
+    sweeps = [{"label_smoothing": 0.1, "seed": 0, **swept}]
+    assert set(sweep.curves(sweeps, "temperature")["α = 0.1"]) == {"temperature", "error", "ece", "nll"}
+    assert sweep.table(sweeps, "beam_width").splitlines()[0] == "beam width  α = 0.1: ERROR %"
