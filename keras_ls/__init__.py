@@ -14,6 +14,7 @@ from keras_ls.calibration import (
 )
 from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
 from keras_ls.decoding import BeamSearchResult, beam_search
+from keras_ls.diagnosis import Diagnosis, Estimate, Finding, diagnose, diagnose_predictions
 from keras_ls.distillation import Distiller, equivalent_smoothing, teacher_logits
 from keras_ls.information import logit_mutual_information, mutual_information
 from keras_ls.losses import (
@@ -60,9 +61,12 @@ __all__ = [
     "ClassPlane",
     "ClasswiseCalibrationError",
     "ClusterStatistics",
+    "Diagnosis",
     "Distiller",
     "EmbeddingProjector",
+    "Estimate",
     "ExpectedCalibrationError",
+    "Finding",
     "MutualInformation",
     "NegativeLogLikelihood",
     "NeuralCollapse",
@@ -81,6 +85,8 @@ __all__ = [
     "class_projection",
     "class_templates",
     "cluster_statistics",
+    "diagnose",
+    "diagnose_predictions",
     "distillation_curves",
     "equivalent_smoothing",
     "information_curves",

@@ -30,12 +30,20 @@ class LabelledRows:
         ids: (N,) int64 class ids, 0 where nothing counts.
         weight: (N,) float64, finite and at least 0; 0 where nothing counts.
         from_logits: whether `rows` holds logits.
+        example: (N,) int64, the place of the example (the leading dimension) that each row belongs to, in order; None
+            if every row is an example of its own.
     """
 
     rows: np.ndarray
     ids: np.ndarray
     weight: np.ndarray
     from_logits: bool
+    example: np.ndarray | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """K, 2 for rows of class 1 alone."""
+        return max(2, self.rows.shape[-1])
 
     def check_any(self, name: str = "y_pred") -> "LabelledRows":
         """Returns the rows, of which one at least must count.
@@ -86,7 +94,7 @@ class LabelledRows:
     def top_label(self, temperature: float | None = None) -> "TopLabel":
         """The most probable class of each row that counts, or, with a temperature T, of softmax(z/T)."""
         weight = self.weight[self.weight > 0]
-        top = TopLabel(np.empty(len(weight)), np.empty(len(weight), bool), weight, self._bin_dtype(temperature))
+        top = TopLabel(np.empty(len(weight)), np.empty(len(weight), bool), weight, self.bin_dtype(temperature))
         start = 0
         for block, ids, _ in self.probabilities() if temperature is None else self._scaled(temperature):
             part = slice(start, start + len(ids))
@@ -110,7 +118,8 @@ class LabelledRows:
         for block, ids, weight in self.logits():
             yield np.exp(log_softmax(block / temperature)), ids, weight
 
-    def _bin_dtype(self, temperature: float | None) -> np.dtype:
+    def bin_dtype(self, temperature: float | None = None) -> np.dtype:
+        """The dtype in which confidences are compared with the edges of bins."""
         single = np.dtype("float32")
         narrow = self.rows.dtype.itemsize < single.itemsize and not self.from_logits and temperature is None
         narrow = narrow and self.rows.shape[-1] > 1  # 1 − p of one unit is no number of that dtype
@@ -173,7 +182,8 @@ def labelled_rows(
         weight = np.where(spread_weights("mask", mask, positions) > 0, weight, 0.0)
     ids, counts = counted_labels(names[0], labels, predictions.shape, ignore_class, weight > 0)
     rows = predictions.reshape(-1, predictions.shape[-1])
-    return LabelledRows(rows, ids, np.where(counts, weight, 0.0), from_logits)
+    example = None if len(positions) < 2 else np.repeat(np.arange(positions[0]), len(rows) // positions[0])
+    return LabelledRows(rows, ids, np.where(counts, weight, 0.0), from_logits, example)
 
 
 def joined(parts: list[LabelledRows]) -> LabelledRows:
@@ -181,7 +191,12 @@ def joined(parts: list[LabelledRows]) -> LabelledRows:
     if len(parts) == 1:
         return parts[0]
     rows, ids, weight = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "ids", "weight"))
-    return LabelledRows(rows, ids, weight, parts[0].from_logits)
+    example = None
+    if parts[0].example is not None:
+        numbers = [part.example for part in parts if part.example is not None]
+        starts = np.cumsum([0, *(each[-1] + 1 for each in numbers)])
+        example = np.concatenate([start + each for start, each in zip(starts, numbers, strict=False)])
+    return LabelledRows(rows, ids, weight, parts[0].from_logits, example)
 
 
 def _two_columns(block: np.ndarray, other: np.ndarray) -> np.ndarray:

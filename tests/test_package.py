@@ -85,6 +85,7 @@ def test_names_are_those_of_their_modules():
         "decoding",
         "callbacks",
         "plots",
+        "diagnosis",
     ):
         module = getattr(keras_ls, name)
         for name, value in vars(module).items():

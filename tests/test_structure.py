@@ -10,6 +10,7 @@ ORDER = [
     "_version",
     "_keras",
     "_checks",
+    "_intervals",
     "_backend",
     "_arrays",
     "_labels",
@@ -23,6 +24,7 @@ ORDER = [
     "information",
     "distillation",
     "plots",
+    "diagnosis",
     "callbacks",
 ]
 MODULES = sorted((ROOT / "keras_ls").rglob("*.py"))

@@ -152,15 +152,15 @@ def calibration_error(
         raise ValueError(f"`debiased=True` needs norm='l2'. Received: norm={norm!r}.")
     rows = _checked_rows(y_true, y_pred, from_logits, sample_weight, ignore_class)
     top = rows.top_label()
-    edges, bins = (_uniform_bins if binning == "uniform" else _quantile_bins)(top, num_bins)
-    return _debiased_error(top, bins, num_bins) if debiased else _norm(_curve(edges, bins, top), norm)
+    edges, bins = (uniform_bins if binning == "uniform" else quantile_bins)(top, num_bins)
+    return _debiased_error(top, bins, num_bins) if debiased else _norm(curve_of_bins(edges, bins, top), norm)
 
 
 def curve_of(rows: LabelledRows, num_bins: int, temperature: float | None = None) -> ReliabilityCurve:
     """The `ReliabilityCurve` of rows, or of softmax(z / temperature)."""
     top = rows.top_label(temperature)
-    edges, bins = _uniform_bins(top, num_bins)
-    return _curve(edges, bins, top)
+    edges, bins = uniform_bins(top, num_bins)
+    return curve_of_bins(edges, bins, top)
 
 
 def _checked_rows(
@@ -194,14 +194,16 @@ def _debiased_error(top: TopLabel, bins: np.ndarray, num_bins: int) -> float:
     return float(np.sign(total) * np.sqrt(abs(total)))
 
 
-def _uniform_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+def uniform_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """The (B + 1,) edges of equal-width bins, and the bin of each confidence (M,)."""
     edges = np.arange(num_bins + 1) / num_bins
     # Both sides are rounded alike, so that the float32 of b/B is not above the float64 of b/B.
     bins = np.searchsorted(_rounded(edges[1:-1], top.dtype), _rounded(top.confidence, top.dtype), side="left")
     return edges, bins
 
 
-def _quantile_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+def quantile_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of bins that hold as many predictions each."""
     edges = _weighted_quantiles(top.confidence, top.weight, np.arange(num_bins + 1) / num_bins)
     return edges, np.searchsorted(edges[1:-1], top.confidence, side="left")
 
@@ -223,7 +225,8 @@ def _rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype).astype("float64")
 
 
-def _curve(edges: np.ndarray, bins: np.ndarray, top: TopLabel) -> ReliabilityCurve:
+def curve_of_bins(edges: np.ndarray, bins: np.ndarray, top: TopLabel) -> ReliabilityCurve:
+    """The `ReliabilityCurve` of predictions whose bins (M,) are known."""
     size = len(edges) - 1
     if np.isnan(top.confidence).any():
         unknown = np.full(size, np.nan)

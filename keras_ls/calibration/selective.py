@@ -168,15 +168,34 @@ def logit_norm_scores(logits: Any, p: float = 2.0) -> np.ndarray:
             "`logits` must be of at least 3 classes: of fewer, the score is the same for every prediction. "
             f"Received shape: {rows.shape}."
         )
+    scaled, highest = centred_logits(rows)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return highest / (scaled**p).sum(-1) ** (1.0 / p)
+
+
+def centred_logits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `logit_norm_scores` are made of: (..., K) |z̃_k| over the largest of them, and (...) max_k z̃_k over it.
+
+    Where all logits are equal the first are 1 and the second is 0, and where none is possible both are NaN.
+    """
     possible = rows != -np.inf
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(possible, rows, 0.0).sum(-1, keepdims=True) / possible.sum(-1, keepdims=True)
         centred = np.where(possible, rows - mean, 0.0)
-        largest = np.abs(centred).max(-1, keepdims=True)
-        scaled = centred / np.where(largest > 0, largest, 1.0)  # no power overflows
-        norm = (np.abs(scaled) ** p).sum(-1) ** (1.0 / p)
-        highest = np.where(possible, scaled, -np.inf).max(-1)
-        return np.where(largest[..., 0] == 0, 0.0, highest / norm)
+        largest = np.abs(centred).max(-1, keepdims=True)  # no power overflows once it is divided out
+        highest = np.where(possible, centred, -np.inf).max(-1)
+        flat = largest[..., 0] == 0
+        scaled = np.where(flat[..., None], 1.0, np.abs(centred) / largest)
+        return scaled, np.where(flat, 0.0, highest / largest[..., 0])
+
+
+def top_log_odds(block: np.ndarray) -> np.ndarray:
+    """(n,) log(p/(1 − p)) of the largest probability p of (n, K) logits, which tells apart what p rounds to 1."""
+    highest = block.argmax(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        differences = block - block.max(-1, keepdims=True)
+        differences[np.arange(len(block)), highest] = -np.inf
+        return -np.log(np.exp(differences).sum(-1))
 
 
 def _confidences(rows: LabelledRows) -> np.ndarray:
@@ -184,11 +203,7 @@ def _confidences(rows: LabelledRows) -> np.ndarray:
     found = []
     if rows.from_logits:
         for block, _, _ in rows.logits():
-            highest = block.argmax(-1)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                differences = block - block.max(-1, keepdims=True)
-                differences[np.arange(len(block)), highest] = -np.inf
-                found.append(-np.log(np.exp(differences).sum(-1)))
+            found.append(top_log_odds(block))
         return np.concatenate(found)
     for block, _, _ in rows.probabilities():
         found.append(block.max(-1))

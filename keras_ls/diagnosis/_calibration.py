@@ -1,0 +1,82 @@
+"""Calibration errors with intervals, top-label and class by class."""
+
+import numpy as np
+
+from keras_ls._intervals import (
+    BinMoments,
+    calibration_error_interval,
+    folding_bias,
+    normal_quantile,
+    ratio_residuals,
+)
+from keras_ls._rows import LabelledRows, TopLabel
+from keras_ls.calibration.reliability import quantile_bins, uniform_bins
+from keras_ls.diagnosis._cells import cell_moments, moments_of_sums
+from keras_ls.diagnosis._positions import Positions
+
+
+def top_label_error(
+    positions: Positions, top: TopLabel, num_bins: int, level: float, equal_mass: bool = False
+) -> tuple[float, float, float]:
+    """ECE with its interval, in bins of equal width or of equal mass."""
+    _, bins = (quantile_bins if equal_mass else uniform_bins)(top, num_bins)
+    difference = top.correct - top.confidence
+    sums = cell_moments(bins, num_bins, top.weight, top.confidence, difference, positions.example)
+    cells = moments_of_sums(sums)
+    sign = np.sign(cells.gap)
+    _, residuals = ratio_residuals(positions.example_sums(sign[bins] * difference), positions.example_weights())
+    return float(cells.errors()), *calibration_error_interval(cells, _error(residuals), level)
+
+
+def class_errors(
+    rows: LabelledRows, positions: Positions, num_bins: int, level: float, with_limits: bool = True
+) -> tuple[tuple[float, float, float], np.ndarray, np.ndarray | None]:
+    """Class-wise ECE with its interval, and of each class its error (K,) and the lower limit of that.
+
+    The limits of the classes hold together, each at the level 1 − (1 − level)/K. With limits predictions are read
+    twice; without, the interval is NaN and there are no limits of classes.
+    """
+    classes = rows.num_classes
+    sums = np.zeros((7, num_bins * classes))
+    for part, cell, difference, confidence in _class_blocks(rows, positions, num_bins):
+        weight = np.repeat(positions.weight[part], classes)
+        example = None if positions.example is None else np.repeat(positions.example[part], classes)
+        sums += cell_moments(cell, num_bins * classes, weight, confidence, difference, example)
+    cells = moments_of_sums(sums.reshape(7, num_bins, classes))
+    errors = cells.errors()
+    if not with_limits:
+        return (float(errors.mean()), np.nan, np.nan), errors, None
+    sign, signed = np.sign(cells.gap).reshape(-1), np.empty(len(positions.weight))
+    for part, cell, difference, _ in _class_blocks(rows, positions, num_bins):
+        signed[part] = (sign[cell] * difference).reshape(-1, classes).mean(axis=-1)
+    mean, residuals = ratio_residuals(positions.example_sums(signed), positions.example_weights())
+    interval = calibration_error_interval(cells, _error(residuals), level)
+    return (mean, *interval), errors, _lower_limits(cells, 1.0 - (1.0 - level) / classes)
+
+
+def _class_blocks(rows: LabelledRows, positions: Positions, num_bins: int):
+    """Blocks of whole examples: their slice, and of each class's probability, flat, cell, hit − p and p."""
+    start = 0
+    for probabilities, ids, _ in rows.probabilities():
+        classes = probabilities.shape[-1]
+        flat = probabilities.reshape(-1)
+        nothing = np.empty(0)
+        _, bins = uniform_bins(TopLabel(flat, nothing, nothing, positions.top.dtype), num_bins)
+        cell = bins * classes + np.tile(np.arange(classes), len(ids))
+        difference = -flat
+        difference[np.arange(len(ids)) * classes + ids] += 1.0
+        yield slice(start, start + len(ids)), cell, difference, flat
+        start += len(ids)
+
+
+def _lower_limits(cells: BinMoments, level: float) -> np.ndarray:
+    """(K,) lower limits of the classes' errors."""
+    share, deviation = cells.shares(), np.sqrt(cells.variances())
+    error = np.sqrt((share**2 * deviation**2).sum(axis=0))
+    bias = (share * folding_bias(cells.gap, deviation)).sum(axis=0)
+    return np.maximum(0.0, cells.errors() - bias - normal_quantile(level) * error)
+
+
+def _error(residuals: np.ndarray) -> float:
+    count = len(residuals)
+    return float(np.sqrt(np.square(residuals).sum() * count / max(1, count - 1)))

@@ -1,0 +1,139 @@
+"""All numbers of a diagnosis, from predictions with their labels."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ls._checks import check_count, check_fraction, check_positive
+from keras_ls._intervals import mean_interval, share_interval
+from keras_ls._rows import LabelledRows, TopLabel
+from keras_ls.calibration.reliability import ReliabilityCurve, curve_of_bins, uniform_bins
+from keras_ls.calibration.selective import RiskCoverageCurve
+from keras_ls.diagnosis._calibration import class_errors, top_label_error
+from keras_ls.diagnosis._positions import Positions, read_positions
+from keras_ls.diagnosis._ranking import FEWEST, fewest, rank
+from keras_ls.diagnosis._scaling import scale
+from keras_ls.diagnosis.estimates import Estimate
+
+# Predictions times classes, beyond which the second pass for the interval of the class-wise error is left out.
+_LARGEST_FOR_CLASSES = 2 * 10**8
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a diagnosis is asked for; `settings` makes it.
+
+    Attributes:
+        num_bins: number of bins.
+        level: of the intervals.
+        num_resamples: number of resamples.
+        seed: of halves, resamples, and the order of ties.
+    """
+
+    num_bins: int
+    level: float
+    num_resamples: int
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of held-out predictions.
+
+    Attributes:
+        estimates: by name.
+        class_errors: (K,) calibration error of each class.
+        class_limits: (K,) lower limits that hold together, or None if there was too much data.
+        reliability: curves by name, as given and scaled by the halves' temperatures.
+        ranking: curves by name.
+        num_examples: E.
+        num_predictions: M.
+        notes: sentences on what is missing.
+    """
+
+    estimates: dict[str, Estimate]
+    class_errors: np.ndarray
+    class_limits: np.ndarray | None
+    reliability: dict[str, ReliabilityCurve]
+    ranking: dict[str, RiskCoverageCurve]
+    num_examples: int
+    num_predictions: int
+    notes: tuple[str, ...]
+
+
+def settings(num_bins: Any, level: Any, num_resamples: Any, seed: Any) -> Settings:
+    """Checks them.
+
+    Raises:
+        ValueError: If one is not what it should be.
+    """
+    level = check_positive("level", check_fraction("level", level))
+    return Settings(
+        check_count("num_bins", num_bins),
+        level,
+        check_count("num_resamples", num_resamples, maximum=1_000_000),
+        check_count("seed", seed, minimum=0),
+    )
+
+
+def measure(rows: LabelledRows, asked: Settings) -> Measured:
+    """Measures predictions, of which one at least must count.
+
+    Raises:
+        ValueError: If predictions are NaN or infinite, no probabilities, or make a label impossible.
+    """
+    epsilon = keras.config.epsilon()
+    positions = read_positions(rows, epsilon)
+    size, notes = positions.num_examples, []
+    in_half = np.zeros(size, bool)
+    in_half[np.random.default_rng([asked.seed, 0]).permutation(size)[: size // 2]] = True
+    scaled = scale(rows, positions, in_half, asked.level, epsilon)
+    if scaled.problem is not None:
+        notes.append(scaled.problem)
+    top, found = positions.top, {}
+    scaled_top = dataclasses.replace(top, confidence=scaled.confidence)
+    ranking = rank(positions, in_half, asked.num_resamples, asked.level, asked.seed)
+    with_limits = len(positions.weight) * rows.num_classes <= _LARGEST_FOR_CLASSES
+    classwise, errors, limits = class_errors(rows, positions, asked.num_bins, asked.level, with_limits)
+    if not with_limits:
+        notes.append("The class-wise error has no interval: there are too many predictions and classes for it.")
+
+    mean = _means(positions, asked.level, mean_interval)
+    if fewest(positions) < FEWEST:
+        notes.append(f"Fewer than {FEWEST} predictions are right, or wrong: NLL and Brier score have no interval.")
+        mean = _means(positions, asked.level, _without_limits)
+    found["accuracy"] = _means(positions, asked.level, share_interval)(top.correct)
+    found["nll"], found["brier"] = mean(positions.nll), mean(positions.brier)
+    found["ece"] = top_label_error(positions, top, asked.num_bins, asked.level)
+    found["ece_equal_mass"] = top_label_error(positions, top, asked.num_bins, asked.level, equal_mass=True)
+    found["classwise_ece"] = classwise
+    found["temperature"] = (scaled.temperature, scaled.low, scaled.high)
+    found["nll_scaled"], found["calibration_loss"] = mean(scaled.nll), mean(positions.nll - scaled.nll)
+    found["ece_scaled"] = (np.nan, np.nan, np.nan)
+    reliability = {"as given": _curve(top, asked.num_bins)}
+    if size > 1:
+        found["ece_scaled"] = top_label_error(positions, scaled_top, asked.num_bins, asked.level)
+        reliability["scaled"] = _curve(scaled_top, asked.num_bins)
+    found["aurc"], found["excess_aurc"] = ranking.aurc, ranking.excess
+    found["aurc_logit_norm"], found["aurc_logit_norm_change"] = ranking.normed, ranking.change
+    estimates = {name: Estimate(*map(float, numbers)) for name, numbers in found.items()}
+    curves = {"largest probability": ranking.curve}
+    if ranking.normed_curve is not None:
+        curves["normalised logits"] = ranking.normed_curve
+    return Measured(estimates, errors, limits, reliability, curves, size, len(positions.weight), tuple(notes))
+
+
+def _without_limits(values: np.ndarray, weight: np.ndarray, level: float) -> tuple[float, float, float]:
+    return mean_interval(values, weight, level)[0], np.nan, np.nan
+
+
+def _means(positions: Positions, level: float, interval: Callable) -> Callable:
+    weights = positions.example_weights()
+    return lambda values: interval(positions.example_sums(values), weights, level)
+
+
+def _curve(top: TopLabel, num_bins: int) -> ReliabilityCurve:
+    return curve_of_bins(*uniform_bins(top, num_bins), top)

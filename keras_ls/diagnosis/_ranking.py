@@ -1,0 +1,118 @@
+"""How well confidence ranks errors, with intervals from resampling examples."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_ls._intervals import wilson_interval
+from keras_ls.calibration.selective import RiskCoverageCurve, curve_of_ranking
+from keras_ls.diagnosis._positions import Positions
+
+# With fewer right or wrong predictions, or fewer examples, resamples hardly differ.
+FEWEST, FEWEST_EXAMPLES = 5, 10
+_UNKNOWN = (math.nan, math.nan, math.nan)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranking:
+    """Areas under risk-coverage curves as (value, lower limit, upper limit), and the curves.
+
+    Attributes:
+        aurc: ranked by the largest probability.
+        excess: `aurc` less that of a perfect ranking.
+        normed: ranked by normalised logits, the order of the norm chosen on the other half; NaN of two classes.
+        change: `normed` less `aurc`, on the same resamples.
+        curve: that of `aurc`.
+        normed_curve: that of `normed`, or None.
+    """
+
+    aurc: tuple[float, float, float]
+    excess: tuple[float, float, float]
+    normed: tuple[float, float, float]
+    change: tuple[float, float, float]
+    curve: RiskCoverageCurve
+    normed_curve: RiskCoverageCurve | None
+
+
+def rank(positions: Positions, in_half: np.ndarray, num_resamples: int, level: float, seed: int) -> Ranking:
+    """Measures rankings, and resamples examples; `in_half` (E,) bool says which half each example is in."""
+    rng = np.random.default_rng([seed, 1])
+    size, orders = positions.num_examples, [_Order(positions, positions.score, rng)]
+    normed = None if positions.norm_scores is None or size < 2 else _normed_scores(positions, in_half)
+    if normed is not None:
+        orders.append(_Order(positions, normed, rng))
+    resampled = np.empty((num_resamples, len(orders), 2))
+    for areas in resampled:
+        counts = np.bincount(rng.integers(0, size, size), minlength=size)  # how often each example is drawn
+        areas[:] = [order.areas(counts) for order in orders]
+    values = np.array([[order.curve.aurc(), order.curve.excess_aurc()] for order in orders])
+    limits = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    changes = np.quantile(resampled[:, -1, 0] - resampled[:, 0, 0], [(1 - level) / 2, (1 + level) / 2])
+    if fewest(positions) < FEWEST or size < FEWEST_EXAMPLES:
+        limits[:] = np.array(_widest_limits(float(orders[0].curve.risk[-1]), size, level)).T[:, None, :]
+        changes[:] = np.nan
+    plain, excess = (_estimate(values[0, place], limits[:, 0, place]) for place in (0, 1))
+    if normed is None:
+        return Ranking(plain, excess, _UNKNOWN, _UNKNOWN, orders[0].curve, None)
+    found = _estimate(values[1, 0], limits[:, 1, 0])
+    change = _estimate(values[1, 0] - values[0, 0], changes)
+    return Ranking(plain, excess, found, change, orders[0].curve, orders[1].curve)
+
+
+def fewest(positions: Positions) -> int:
+    """How many predictions are right, or wrong if these are fewer."""
+    right = int(positions.top.correct.sum())
+    return min(right, len(positions.top.correct) - right)
+
+
+class _Order:
+    """Predictions in the order of their scores, ties broken at random once."""
+
+    def __init__(self, positions: Positions, score: np.ndarray, rng: np.random.Generator):
+        self.curve = curve_of_ranking(positions.top.correct, score, positions.weight)
+        order = np.lexsort((rng.permutation(len(score)), -score))
+        self._weight, self._wrong = positions.weight[order], ~positions.top.correct[order]
+        self._example = order if positions.example is None else positions.example[order]
+
+    def areas(self, counts: np.ndarray) -> tuple[float, float]:
+        """AURC and excess AURC of examples drawn as often as `counts` (E,) say."""
+        weight = self._weight * counts[self._example]
+        accepted = np.cumsum(weight)
+        total = float(accepted[-1])
+        errors = np.cumsum(weight * self._wrong)
+        rate = np.divide(weight, accepted, out=np.zeros_like(weight), where=accepted > 0)
+        area = float(rate @ errors) / total
+        perfect = float(rate @ np.maximum(0.0, accepted - (total - errors[-1]))) / total
+        return area, area - perfect
+
+
+def _normed_scores(positions: Positions, in_half: np.ndarray) -> np.ndarray:
+    """(M,) scores of each half by the order that is best on the other; 0 stands for the largest probability."""
+    assert positions.norm_scores is not None
+    half, scores = positions.of_examples(in_half), [positions.score, *positions.norm_scores.T]
+    best = {}
+    for own in (True, False):
+        there = half != own
+        correct, weight = positions.top.correct[there], positions.weight[there]
+        best[own] = int(np.argmin([curve_of_ranking(correct, each[there], weight).aurc() for each in scores]))
+    if best[True] == best[False]:
+        return scores[best[True]].astype("float64")
+    found = np.empty(len(half))
+    for own, order in best.items():  # scores of unlike orders compare by their place in their half
+        _, place, counts = np.unique(scores[order][half == own], return_inverse=True, return_counts=True)
+        found[half == own] = (np.cumsum(counts) - counts / 2.0)[place] / counts.sum()
+    return found
+
+
+def _estimate(value: float, limits: np.ndarray) -> tuple[float, float, float]:
+    return float(value), float(limits[0]), float(limits[1])
+
+
+def _widest_limits(error: float, size: int, level: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits of AURC and of its excess, the error rate being in Wilson's interval and the ranking perfect to worst."""
+    rates = np.clip(wilson_interval(error, size, level), 1e-12, 1.0 - 1e-12)
+    best, worst = rates + (1.0 - rates) * np.log1p(-rates), rates * (1.0 - np.log(rates))
+    between = np.linspace(rates[0], rates[1], 100)
+    gap = (between * (1.0 - np.log(between)) - between - (1.0 - between) * np.log1p(-between)).max()
+    return (max(0.0, float(best[0])), min(1.0, float(worst[1]))), (0.0, float(gap))

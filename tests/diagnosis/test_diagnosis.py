@@ -1,0 +1,201 @@
+"""Every number of a diagnosis against its own definition, coverage by simulation, and awkward data."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+import keras_ls
+from benchmarks.coverage import coverage
+
+NAMES = ["accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "temperature", "nll_scaled"]
+NAMES += ["calibration_loss", "ece_scaled", "aurc", "excess_aurc", "aurc_logit_norm", "aurc_logit_norm_change"]
+
+
+def drawn(size, classes, temperature, spread=3.0, seed=0):
+    """Labels, and logits whose best temperature is known."""
+    rng = np.random.default_rng(seed)
+    logits = spread * rng.normal(size=(size, classes))
+    return (logits + rng.gumbel(size=logits.shape)).argmax(-1), temperature * logits
+
+
+def measured(diagnosis):
+    return {name: estimate.value for name, estimate in diagnosis.estimates.items()}
+
+
+def test_values_are_those_of_the_functions():
+    y, z = drawn(1500, 5, 1.7)
+    diagnosis = keras_ls.diagnose_predictions(y, z, num_resamples=20, from_logits=True)
+    values = measured(diagnosis)
+    assert list(values) == NAMES
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    target = np.eye(5)[y]
+    np.testing.assert_allclose(values["accuracy"], np.mean(p.argmax(-1) == y))
+    np.testing.assert_allclose(values["nll"], -np.mean(np.log(p[np.arange(1500), y])))
+    np.testing.assert_allclose(values["brier"], np.mean(((p - target) ** 2).sum(-1)))
+    np.testing.assert_allclose(values["ece"], keras_ls.calibration_error(y, p))
+    np.testing.assert_allclose(values["ece_equal_mass"], keras_ls.calibration_error(y, p, binning="quantile"))
+    classes = [keras_ls.calibration_error(y == k, np.stack([0 * p[:, k], p[:, k]], -1)) for k in range(5)]
+    edges = np.arange(16) / 15
+    for k in range(5):  # p_k may be below 1/2, which no top label is
+        bins = np.digitize(np.float32(p[:, k]), np.float32(edges[1:-1]), right=True)
+        gaps = np.bincount(bins, (y == k) - p[:, k], 15)
+        classes[k] = np.abs(gaps).sum() / 1500
+    np.testing.assert_allclose(diagnosis.class_errors, classes)
+    np.testing.assert_allclose(values["classwise_ece"], np.mean(classes))
+    curve = keras_ls.risk_coverage_curve(y, z, from_logits=True)
+    np.testing.assert_allclose([values["aurc"], values["excess_aurc"]], [curve.aurc(), curve.excess_aurc()])
+    found = optimize.minimize_scalar(
+        lambda t: np.mean(np.log(np.exp(z / t).sum(-1)) - z[np.arange(1500), y] / t), bounds=(0.1, 10), method="bounded"
+    )
+    np.testing.assert_allclose(values["temperature"], found.x, rtol=1e-4)
+    assert values["calibration_loss"] == pytest.approx(values["nll"] - values["nll_scaled"])
+    assert 0 < values["calibration_loss"] <= values["nll"] - found.fun + 1e-9
+    assert [finding.topic for finding in diagnosis.findings] == [
+        "confidence",
+        "temperature",
+        "smoothing",
+        "classes",
+        "ranking",
+    ]
+
+
+def test_probabilities_give_what_their_logits_give():
+    y, z = drawn(600, 4, 1.5)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    a, b = (keras_ls.diagnose_predictions(y, each, num_resamples=20, from_logits=each is z) for each in (z, p))
+    for name in NAMES:
+        expected, found = ([e.value, e.low, e.high] for e in (a.estimates[name], b.estimates[name]))
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-5, err_msg=name)
+
+
+def test_one_unit_is_two_columns():
+    y, z = drawn(400, 2, 1.5)
+    one = keras_ls.diagnose_predictions(y, z[:, 1:] - z[:, :1], num_resamples=20, from_logits=True)
+    two = keras_ls.diagnose_predictions(y, z, num_resamples=20, from_logits=True)
+    for name in NAMES:
+        np.testing.assert_allclose(one.estimates[name].value, two.estimates[name].value, rtol=1e-6, err_msg=name)
+    assert math.isnan(one.estimates["aurc_logit_norm"].value)
+    assert one.num_classes == 2
+
+
+def test_what_does_not_count_changes_nothing():
+    y, z = drawn(300, 4, 1.5)
+    alone = keras_ls.diagnose_predictions(y, z, num_resamples=20, from_logits=True)
+    more, labels = np.concatenate([z, np.full((5, 4), np.nan)]), np.concatenate([y, np.full(5, -1)])
+    ignored = keras_ls.diagnose_predictions(labels, more, num_resamples=20, from_logits=True, ignore_class=-1)
+    weight = np.repeat([1.0, 0.0], [300, 5])
+    weighted = keras_ls.diagnose_predictions(
+        np.abs(labels), more, num_resamples=20, from_logits=True, sample_weight=weight
+    )
+    assert str(ignored) == str(alone) == str(weighted)
+
+
+def test_steps_of_a_sequence_are_no_examples_of_their_own():
+    y, z = drawn(400, 4, 1.5)
+    steps, copies = np.repeat(y[:, None], 6, 1), np.repeat(z[:, None], 6, 1)
+    once = keras_ls.diagnose_predictions(y, z, num_resamples=50, from_logits=True)
+    often = keras_ls.diagnose_predictions(steps, copies, num_resamples=50, from_logits=True)
+    assert (often.num_examples, often.num_predictions) == (400, 2400)
+    for name in ("accuracy", "nll", "brier", "temperature", "ece", "classwise_ece", "calibration_loss"):
+        a, b = once.estimates[name], often.estimates[name]
+        np.testing.assert_allclose(
+            [b.value, b.low, b.high], [a.value, a.low, a.high], rtol=0.02, atol=2e-3, err_msg=name
+        )
+    a, b = once.estimates["aurc"], often.estimates["aurc"]
+    assert b.high - b.low > 0.7 * (a.high - a.low)
+
+
+@pytest.mark.parametrize(("temperature", "verdict"), [(3.0, "over"), (0.4, "under"), (1.0, "calibrated")])
+def test_confidence_is_judged_by_the_interval(temperature, verdict):
+    y, z = drawn(6000, 3, temperature)
+    diagnosis = keras_ls.diagnose_predictions(y, z, num_resamples=5, from_logits=True)
+    assert diagnosis.findings[0].verdict.startswith(verdict)
+    few = keras_ls.diagnose_predictions(y[:30], z[:30], num_resamples=5, from_logits=True)
+    assert few.findings[0].verdict in (diagnosis.findings[0].verdict, "cannot tell")
+    assert few.findings[0].verdict != "calibrated"
+
+
+def test_normalised_logits_repair_a_ranking_that_scale_has_spoiled():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(3000, 5))
+    z *= 6.0 / np.linalg.norm(z - z.mean(-1, keepdims=True), axis=-1, keepdims=True)
+    y = (z + rng.gumbel(size=z.shape)).argmax(-1)
+    spoiled = z * rng.uniform(0.2, 5.0, (3000, 1))  # changes no decision, and every probability
+    diagnosis = keras_ls.diagnose_predictions(y, spoiled, num_resamples=50, from_logits=True)
+    change, finding = diagnosis.estimates["aurc_logit_norm_change"], diagnosis.findings[4]
+    assert change.high < 0
+    assert (finding.topic, finding.verdict) == ("ranking", "normalised logits rank better")
+
+
+def test_one_bad_class_is_named():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(6), 6000)
+    y = (rng.random((6000, 1)) > p.cumsum(-1)).sum(-1)
+    fair = keras_ls.diagnose_predictions(y, p, num_resamples=5)
+    assert fair.findings[3].verdict == "none shown to be off"
+    wrong = np.where((y == 2) & (rng.random(6000) < 0.5), 4, y)
+    assert "classes 2 (" in keras_ls.diagnose_predictions(wrong, p, num_resamples=5).findings[3].text.replace(
+        "classes 4 (", "classes 2 ("
+    )
+
+
+def test_awkward_data_give_an_answer_that_claims_little():
+    right = keras_ls.diagnose_predictions(np.zeros(10, int), np.tile([0.9, 0.05, 0.05], (10, 1)), num_resamples=5)
+    wrong = keras_ls.diagnose_predictions(np.ones(10, int), np.tile([0.9, 0.05, 0.05], (10, 1)), num_resamples=5)
+    one = keras_ls.diagnose_predictions([0], [[0.6, 0.3, 0.1]], num_resamples=5)
+    assert right.estimates["accuracy"].low < 0.73
+    assert right.estimates["aurc"].high > 0.3
+    assert right.estimates["ece"].low == 0
+    assert right.findings[0].verdict == one.findings[0].verdict == "cannot tell"
+    assert wrong.findings[0].verdict == "over-confident"
+    assert all(finding.verdict in ("cannot tell", "none shown to be off") for finding in one.findings)
+    assert math.isnan(one.estimates["ece_scaled"].value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([0, 1], [[np.nan, 0.5], [0.5, 0.5]]), "`y_pred` must be finite"),
+        (([0, 1], [[0.2, 1.5], [0.5, 0.5]]), "probabilities in"),
+        (([0, 3], [[0.5, 0.5], [0.5, 0.5]]), r"in \[0, 2\)"),
+        (([0, 1], [[0.5, 0.5]]), "one class id per prediction"),
+    ],
+)
+def test_bad_predictions(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_ls.diagnose_predictions(*arguments)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"level": 1.0}, {"level": 0}, {"num_bins": 0}, {"num_resamples": 0}, {"seed": -1}]
+)
+def test_bad_settings(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        keras_ls.diagnose_predictions([0, 1], [0.3, 0.6], **settings)
+
+
+def test_json_is_strict_and_complete(tmp_path):
+    y, z = drawn(50, 2, 1.0)
+    diagnosis = keras_ls.diagnose_predictions(y, z, num_resamples=5, from_logits=True)
+    diagnosis.to_json(tmp_path / "d.json")
+
+    def no_constant(name):
+        raise AssertionError(name)
+
+    read = json.loads((tmp_path / "d.json").read_text(encoding="utf-8"), parse_constant=no_constant)
+    assert read["estimates"]["aurc_logit_norm"] == {"value": None, "low": None, "high": None}
+    assert read["estimates"]["accuracy"]["value"] == diagnosis.estimates["accuracy"].value
+    assert [finding["text"] for finding in read["findings"]] == [finding.text for finding in diagnosis.findings]
+    assert [path.name for path in tmp_path.iterdir()] == ["d.json"]
+
+
+def test_intervals_hold_the_truth():
+    """A few draws only; `python -m benchmarks.coverage` takes 1,000."""
+    found = coverage(draws=100, size=300, temperature=1.5, classes=3, num_truth=60_000, num_resamples=100)
+    for name in ("accuracy", "nll", "brier", "temperature", "aurc"):
+        assert found[name] >= 0.86, name  # 91 % less two standard errors of 100 draws
+    for name in ("ece", "ece_equal_mass", "classwise_ece"):
+        assert found[name] >= 0.93, name

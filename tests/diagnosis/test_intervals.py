@@ -1,0 +1,62 @@
+"""Intervals against SciPy, simulation from known truths, and what few examples allow."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from keras_ls._intervals import (
+    folding_bias,
+    mean_interval,
+    normal_quantile,
+    share_interval,
+    student_quantile,
+    wilson_interval,
+)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_quantiles(level):
+    assert normal_quantile(level) == pytest.approx(stats.norm.ppf((1 + level) / 2))
+    for degrees in (10, 50, 1000):
+        assert student_quantile(level, degrees) == pytest.approx(stats.t.ppf((1 + level) / 2, degrees), rel=5e-3)
+    assert student_quantile(level, 0) == math.inf
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 10), (3, 10), (10, 10), (120, 1000)])
+def test_wilson(hits, trials):
+    expected = stats.binomtest(hits, trials).proportion_ci(0.9, method="wilson")
+    np.testing.assert_allclose(wilson_interval(hits / trials, trials, 0.9), expected, atol=1e-12)
+    found = share_interval(np.repeat([1.0, 0.0], [hits, trials - hits]), np.ones(trials), 0.9)
+    assert found[0] == hits / trials
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-9)
+
+
+def test_positions_of_an_example_count_once(rng):
+    hits = rng.integers(0, 2, 200).astype(float)
+    once = share_interval(hits, np.ones(200), 0.95)
+    np.testing.assert_allclose(share_interval(7 * hits, np.full(200, 7.0), 0.95), once, rtol=1e-12)
+    np.testing.assert_allclose(
+        mean_interval(7 * hits, np.full(200, 7.0), 0.95), mean_interval(hits, 1 + 0 * hits, 0.95)
+    )
+
+
+def test_a_skewed_mean_is_covered_where_the_normal_interval_fails():
+    rng = np.random.default_rng(0)
+    truth, hits, normal = math.exp(0.5 * 1.2**2), 0, 0
+    for _ in range(500):
+        values = np.exp(1.2 * rng.normal(size=100))
+        _, low, high = mean_interval(values, np.ones(100), 0.95)
+        hits += low <= truth <= high
+        error = 1.96 * values.std(ddof=1) / 10
+        normal += abs(values.mean() - truth) <= error
+    assert hits / 500 > 0.915 > normal / 500
+
+
+def test_the_bias_of_folding():
+    for gap, deviation in ((0.0, 0.1), (0.35, 0.1), (-0.6, 0.2)):
+        a = max(0.0, abs(gap) / deviation - 2)
+        expected = integrate.quad(lambda z, a=a: abs(a + z) * stats.norm.pdf(z), -12, 12, points=[-a])[0] - a
+        assert folding_bias(np.array(gap), np.array(deviation)) == pytest.approx(deviation * expected, rel=1e-6)
+    assert folding_bias(np.zeros(1), np.zeros(1)) == 0
