@@ -35,6 +35,7 @@ setup(
     author="keras_ls contributors",
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
+    entry_points={"console_scripts": ["keras-ls = keras_ls.diagnosis.cli:main"]},
     python_requires=">=3.11",
     packages=find_packages(include=["keras_ls", "keras_ls.*"]),
     package_data={"keras_ls": ["py.typed"]},

@@ -1,0 +1,100 @@
+"""The command `keras-ls diagnose`: a diagnosis of a saved model, or of the saved predictions of any framework."""
+
+import argparse
+import pathlib
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ls.diagnosis.diagnose import diagnose, diagnose_predictions
+from keras_ls.diagnosis.report import Diagnosis
+
+_DESCRIPTION = """Says whether label smoothing, more or less of it, or a temperature would help a classifier.
+
+  keras-ls diagnose MODEL.keras DATA.npz     arrays x and y of held-out data and, if there are such, sample_weight,
+                                             x_train and y_train
+  keras-ls diagnose DATA.npz                 arrays logits or probabilities, and labels and, if there is such,
+                                             sample_weight
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; errors are one line on the standard error stream and give 2."""
+    args = _parser().parse_args(arguments)
+    try:
+        diagnosis = _diagnosis(args)
+        print(diagnosis)
+        if args.json:
+            diagnosis.to_json(args.json)
+        if args.html:
+            diagnosis.to_html(args.html)
+    except (ValueError, OSError, ImportError, TypeError, zipfile.BadZipFile) as error:
+        print(f"keras-ls diagnose: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="keras-ls")
+    commands = parser.add_subparsers(dest="command", required=True)
+    diagnose_parser = commands.add_parser(
+        "diagnose",
+        description=_DESCRIPTION,
+        help="whether label smoothing or a temperature would help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = diagnose_parser.add_argument
+    add("files", metavar="[MODEL.keras] DATA.npz", nargs="+", help="a saved Keras model, or none, and arrays")
+    add("--html", metavar="PAGE", help="write a page with diagrams")
+    add("--json", metavar="FILE", help="write all numbers as JSON")
+    add("--num-bins", type=int, default=15, help="bins of calibration errors (default: 15)")
+    add("--level", type=float, default=0.95, help="level of the intervals (default: 0.95)")
+    add("--num-resamples", type=int, default=1000, help="resamples for the intervals of rankings (default: 1000)")
+    add("--seed", type=int, default=0, help="seed of halves and resamples (default: 0)")
+    add("--ignore-class", type=int, help="a label whose positions do not count")
+    add("--output", help="the output of a model that has several")
+    return parser
+
+
+def _diagnosis(args: argparse.Namespace) -> Diagnosis:
+    *models, file = args.files
+    if len(models) > 1:
+        raise ValueError(f"Give a model, or none, and one file of arrays. Received: {len(args.files)} files.")
+    for path in (args.html, args.json):
+        if path and not pathlib.Path(path).resolve().parent.is_dir():
+            raise ValueError(f"There is no folder to write {path} in.")
+    arrays = _arrays(file)
+    names = ("num_bins", "level", "num_resamples", "seed", "ignore_class")
+    asked: dict[str, Any] = {name: getattr(args, name) for name in names}
+    asked["sample_weight"] = arrays.get("sample_weight")
+    if models:
+        _require(arrays, file, "x", "y")
+        training: dict[str, Any] = {name: arrays.get(name) for name in ("x_train", "y_train")}
+        model = keras.saving.load_model(models[0], compile=False)
+        return diagnose(model, arrays["x"], arrays["y"], output=args.output, **training, **asked)
+    if args.output is not None:
+        raise ValueError("--output needs a model.")
+    from_logits = "logits" in arrays
+    _require(arrays, file, "logits" if from_logits else "probabilities", "labels")
+    predictions = arrays["logits" if from_logits else "probabilities"]
+    return diagnose_predictions(arrays["labels"], predictions, from_logits=from_logits, **asked)
+
+
+def _arrays(file: str) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(file):
+        if not pathlib.Path(file).is_file():
+            raise ValueError(f"There is no file {file}.")
+        raise ValueError(f"{file} must be an .npz file of arrays, as numpy.savez writes it.")
+    with np.load(file, allow_pickle=False) as read:
+        return {name: read[name] for name in read.files}
+
+
+def _require(arrays: Mapping[str, Any], file: str, *names: str) -> None:
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        held = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{file} must hold the arrays {' and '.join(names)}. Received: {held}.")

@@ -1,0 +1,124 @@
+"""Diagnoses of models, on every kind of data, and the command line."""
+
+import numpy as np
+import pytest
+from keras import Input, Model, Sequential, layers
+
+import keras_ls
+from keras_ls.diagnosis.cli import main
+
+FAST = {"num_resamples": 10}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 240)
+    return (2 * np.eye(3)[y] + rng.normal(size=(240, 3))).astype("float32"), y
+
+
+def classifier(activation=None, units=3):
+    identity = layers.Dense(units, activation=activation, kernel_initializer="identity", name="head")
+    return Sequential([Input((3,)), layers.Activation("linear"), identity])
+
+
+def test_logits_softmax_and_predictions_agree(data):
+    x, y = data
+    expected = keras_ls.diagnose_predictions(y, x, from_logits=True, **FAST)
+    for activation in (None, "softmax"):
+        found = keras_ls.diagnose(classifier(activation), x, y, **FAST)
+        assert found.findings[0].verdict == expected.findings[0].verdict
+        for name, estimate in expected.estimates.items():
+            np.testing.assert_allclose(found.estimates[name].value, estimate.value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_training_data_add_clusters_and_what_they_teach(data):
+    x, y = data
+    model = classifier("softmax")
+    found = keras_ls.diagnose(model, x, y, x_train=x, y_train=y, **FAST)
+    collapse = keras_ls.neural_collapse(x, y, keras_ls.class_templates(model))
+    statistics = keras_ls.cluster_statistics(x, y, keras_ls.class_templates(model))
+    gamma = keras_ls.equivalent_smoothing(x, y)
+    expected = {**vars(collapse), **vars(statistics), "gamma": gamma}
+    for name, value in expected.items():
+        estimate = found.estimates[name]
+        np.testing.assert_allclose(estimate.value, value, rtol=1e-5, atol=1e-9, err_msg=name)
+        assert estimate.low <= estimate.value <= estimate.high, name
+    assert [finding.topic for finding in found.findings[-2:]] == ["clusters", "teaching"]
+    again = keras_ls.diagnose(model, x, y, x_train=Batches(x, y), **FAST)
+    assert again.estimates["gamma"] == found.estimates["gamma"]
+
+
+class Batches:
+    """A dataset of two batches, as any iterable is."""
+
+    def __init__(self, x, y):
+        self.parts = [(x[:100], y[:100]), (x[100:], y[100:])]
+
+    def __iter__(self):
+        return iter(self.parts)
+
+
+def test_angles_of_two_classes_say_nothing(data):
+    x, y = data
+    model = Sequential([Input((3,)), layers.Dense(1, activation="sigmoid")])
+    found = keras_ls.diagnose(model, x, y == 1, x_train=x, y_train=y == 1, **FAST)
+    assert found.num_classes == 2
+    assert np.isnan([found.estimates[name].value for name in ("means_angle", "templates_angle")]).all()
+    assert "Cosines" not in found.findings[-2].text
+    assert np.isfinite(found.estimates["cdnv"].high)
+    assert any("Angles" in note for note in found.notes)
+
+
+def test_masked_steps_weights_outputs_and_datasets(data):
+    x, y = data
+    steps = np.where(np.arange(6) < 4, 1 + np.arange(240)[:, None] % 5, 0)
+    inputs = Input((6,), dtype="int32")
+    hidden = layers.Embedding(6, 4, mask_zero=True)(inputs)
+    model = Model(inputs, {"tag": layers.Dense(3, name="tag")(hidden), "other": layers.Dense(2, name="other")(hidden)})
+    labels = {"tag": np.repeat(y[:, None], 6, 1)}
+    found = keras_ls.diagnose(model, steps, labels, output="tag", x_train=steps, y_train=labels, **FAST)
+    assert (found.num_examples, found.num_predictions) == (240, 960)
+    dataset = keras_ls.diagnose(classifier(), Batches(x, y), **FAST)
+    assert str(dataset) == str(keras_ls.diagnose(classifier(), x, y, batch_size=100, **FAST))
+    weight = np.repeat([1.0, 0.0], 120)
+    half = keras_ls.diagnose(classifier(), x, y, sample_weight=weight, **FAST)
+    assert half.num_predictions == 120
+
+
+def test_bad_arguments(data):
+    x, y = data
+    with pytest.raises(ValueError, match="`y_train` must be given"):
+        keras_ls.diagnose(classifier(), x, y, x_train=x)
+    with pytest.raises(ValueError, match="`y_train` must come with"):
+        keras_ls.diagnose(classifier(), x, y, y_train=y)
+    with pytest.raises(ValueError, match="same length"):
+        keras_ls.diagnose(classifier(), x, y[:-1])
+
+
+def test_the_command_line(data, tmp_path, capsys):
+    x, y = data
+    model, arrays, predictions = (str(tmp_path / name) for name in ("m.keras", "d.npz", "p.npz"))
+    classifier().save(model)
+    np.savez(arrays, x=x, y=y)
+    np.savez(predictions, logits=x, labels=y)
+    assert main(["diagnose", model, arrays, "--num-resamples", "10", "--json", str(tmp_path / "a.json")]) == 0
+    first = capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert main(["diagnose", predictions, "--num-resamples", "10", "--html", str(page)]) == 0
+    assert capsys.readouterr().out == first
+    assert "confidence: " in first
+    assert (tmp_path / "a.json").stat().st_size > 1000
+    assert page.read_text(encoding="utf-8").count("<svg") == 3
+    np.savez(arrays, x=x)
+    for arguments, message in (
+        ([model, arrays], "must hold the arrays x and y. Received: x."),
+        ([str(tmp_path / "absent.npz")], "There is no file"),
+        ([model], "must hold the arrays"),
+        ([predictions, "--html", str(tmp_path / "no" / "p.html")], "no folder"),
+        ([predictions, "--level", "2"], "`level`"),
+    ):
+        assert main(["diagnose", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
