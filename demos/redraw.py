@@ -21,11 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def plan(options: Any) -> tuple[pathlib.Path, pathlib.Path, dict[str, Any]]:
-    """The file, the directory of its pictures, and what it holds.
-
-    Raises:
-        ValueError: If it is not the results.json of a demo.
-    """
+    """The file, the directory of its pictures, and what it holds."""
     path = pathlib.Path(options.file)
     results = records.read_json(path, FIELDS)
     if results["experiment"] not in demos():
@@ -38,9 +34,7 @@ def plan(options: Any) -> tuple[pathlib.Path, pathlib.Path, dict[str, Any]]:
 def run(planned: tuple[pathlib.Path, pathlib.Path, dict[str, Any]]) -> None:
     """Draws the pictures and prints the table."""
     path, out, results = planned
-    command = importlib.import_module(results["experiment"]).COMMAND
-    with cli.quiet_start():
-        work = importlib.import_module(command.work)
+    work = importlib.import_module(results["experiment"]).COMMAND.load()
     try:
         text, figure = work.table(results), work.figure(results) if results["pictures"] else None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -44,7 +44,7 @@ class Options:
     )
 
 
-COMMAND = recipes.command("information", (__doc__, EPILOG), "what to compare and measure", Options, digits_steps=3_000)
+COMMAND = recipes.command("information", (__doc__, EPILOG), "what to compare and measure", Options)
 main = COMMAND.main
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Options:
     )
 
 
-COMMAND = recipes.command("projection", (__doc__, EPILOG), "what to show", Options, digits_steps=4_000)
+COMMAND = recipes.command("projection", (__doc__, EPILOG), "what to show", Options)
 main = COMMAND.main
 
 if __name__ == "__main__":

@@ -7,27 +7,17 @@ from demos.image import data, networks
 from demos.kit.cli import Command
 from demos.kit.epochs import in_epochs
 from demos.kit.options import Chosen, Group, Machine, Output, option
-from demos.kit.values import checked, count, fraction, not_negative, positive
+from demos.kit.values import count, fraction, not_negative, number, positive
 
-
-def depth(text: str) -> int:
-    """A depth that the ResNet can have."""
-    return checked(int, text, lambda n: n >= 8 and n % 6 == 2, "must be 6·n + 2: 20, 32, 44, 56")
-
-
+# The depths that the ResNet can have.
+depth = number(int, lambda n: n >= 8 and n % 6 == 2, "must be 6·n + 2: 20, 32, 44, 56")
 HIDDEN = "1200 1200; 200 200 for the digits"
 DECAY = "divide the rate by 10 after these fractions of the steps; with none it falls linearly to 0"
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A network and how it is trained. The defaults are what the networks have in common.
-
-    Attributes:
-        steps_per_epoch: Updates of the weights between two checkpoints, a divisor of `steps`.
-        shift: Pixels by which training images are shifted at random at most.
-        dropout: The share of the outputs of each hidden layer of the MLP that is dropped.
-    """
+    """A network and how it is trained. The defaults are what the networks have in common."""
 
     model: str = option("mlp", "the network", choices=networks.NAMES)
     depth: int = option(56, "of the ResNet: 6·n + 2", depth, metavar="N")
@@ -45,9 +35,9 @@ class Recipe:
     clipnorm: float = option(0.0, "bound on the gradient's norm; 0 has none", not_negative, shown="0; ResNet 1")
     loss_scale: float = option(1.0, "factor on the cross-entropy", positive, shown="3 on CIFAR, else 1")
     augment: bool = option(False, "crop and flip training images at random", shown="AlexNet and ResNet on CIFAR do")
-    steps_per_epoch: int = 1
-    shift: int = 0
-    dropout: float = 0.0
+    steps_per_epoch: int = 1  # updates of the weights between two checkpoints, a divisor of `steps`
+    shift: int = 0  # pixels by which training images are shifted at random at most
+    dropout: float = 0.0  # the share of the outputs of each hidden layer of the MLP that is dropped
 
     @property
     def epochs(self) -> int:
@@ -56,45 +46,39 @@ class Recipe:
 
     def changes(self) -> dict[str, Any]:
         """The steps, and what is not a default: fields that are added later do not make an earlier run another one."""
-        fields = {field.name: field.default for field in dataclasses.fields(self) if field.name != "model"}
-        values = {name: getattr(self, name) for name in fields}
-        return {name: value for name, value in values.items() if name == "steps" or value != fields[name]}
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)[1:]}
+        return {name: value for name, (value, default) in values.items() if name == "steps" or value != default}
+
+
+# What the paper's networks do not have in common. Where the paper asks for more steps than two cores can do (AlexNet:
+# 390,000) they are the demo's own. The MLP's rate in the paper is 1 with averaged momentum, m ← 0.9·m + 0.1·g, which is
+# 0.1 with Keras's m ← 0.9·m + g.
+PAPER: dict[str, dict[str, Any]] = {
+    "mlp": {"momentum": 0.9, "head_rate": 0.1},
+    "alexnet": {"steps": 20_000, "decay_at": (1 / 3, 2 / 3), "weight_decay": 0.04},
+    "resnet": {"steps": 64_000, "decay_at": (1 / 2, 3 / 4), "momentum": 0.9, "nesterov": True}
+    | {"weight_decay": 1e-4, "clipnorm": 1.0},
+}
+# Steps of each demo on the digits, which are not in the paper.
+DIGITS_STEPS = {"calibration": 1_000, "projection": 4_000, "information": 3_000}
 
 
 def paper_recipe(model: str, dataset: str) -> Recipe:
-    """The settings of the paper's appendix A for `model`.
-
-    Where the paper has none (the digits) or asks for more steps than two cores can do (AlexNet: 390,000), they are
-    the demo's own.
-    """
-    if model == "alexnet":
-        recipe = Recipe(model, steps=20_000, decay_at=(1 / 3, 2 / 3), weight_decay=0.04)
-    elif model == "resnet":
-        recipe = Recipe(
-            model, steps=64_000, decay_at=(1 / 2, 3 / 4), momentum=0.9, nesterov=True, weight_decay=1e-4, clipnorm=1.0
-        )
-    else:
-        # The paper's rate is 1 with averaged momentum, m ← 0.9·m + 0.1·g, which is 0.1 with Keras's m ← 0.9·m + g.
-        recipe = Recipe(model, momentum=0.9, head_rate=0.1)
+    """The settings of the paper's appendix A for `model`, and those that training on the data set needs."""
     known = data.get(dataset)
-    return dataclasses.replace(recipe, **known.recipe, augment=known.crops and model != "mlp")
+    return Recipe(model, **{**PAPER[model], **known.recipe, "augment": known.crops and model != "mlp"})
 
 
-def choose(options: Chosen, num_images: int, digits_steps: int | None = None) -> Recipe:
+def choose(options: Chosen, num_images: int, demo: str) -> Recipe:
     """The paper's settings, with those that were given in their place.
-
-    Args:
-        options: The command line. `steps_per_execution` becomes 1 on PyTorch, with a note.
-        num_images: The number of training images.
-        digits_steps: Steps for the digits, if they are not the recipe's.
 
     Raises:
         ValueError: If the settings do not fit together.
     """
     given = options.given(Recipe)
     recipe = paper_recipe(given.get("model", Recipe.model), options.dataset)
-    if options.dataset == "digits" and digits_steps:
-        recipe = dataclasses.replace(recipe, steps=digits_steps)
+    if options.dataset == "digits":
+        recipe = dataclasses.replace(recipe, steps=DIGITS_STEPS[demo])
     recipe = dataclasses.replace(recipe, **given)
     if recipe.nesterov and not recipe.momentum:
         raise ValueError("--nesterov needs a --momentum above 0.")
@@ -113,17 +97,13 @@ def steps_per_execution(options: Chosen) -> int:
     return options.steps_per_execution
 
 
-def command(name: str, texts: tuple[str | None, str], title: str, fields: type, digits_steps: int = 1_000) -> Command:
+def command(name: str, texts: tuple[str | None, str], title: str, fields: type) -> Command:
     """The command of a demo that trains one network for each label smoothing and seed.
 
-    Args:
-        name: The name of the demo.
-        texts: What it shows, and what its help ends with.
-        title: The heading of its own options.
-        fields: The dataclass of its own options.
-        digits_steps: The default of --steps for the digits.
+    `texts` are what it shows and what its help ends with; `title` is the heading of its own options, the `fields` of a
+    dataclass.
     """
-    steps = f"{digits_steps:,} for the digits; else MLP 10,000, AlexNet 20,000, ResNet 64,000"
+    steps = f"{DIGITS_STEPS[name]:,} for the digits; else MLP 10,000, AlexNet 20,000, ResNet 64,000"
     groups = (
         Group("data", data.Options),
         Group(title, fields),

@@ -17,7 +17,7 @@ from demos.kit.runs import Run
 SECONDS_BETWEEN_LINES = 5.0
 # What callbacks measure has names that begin like this.
 MEASURED = "val_"
-State = tuple[int, list[dict[str, Any]]]
+History = list[dict[str, Any]]
 
 
 def fit(
@@ -30,19 +30,12 @@ def fit(
     label: str = "",
     run: Run | None = None,
     later_steps: int = 0,
-) -> list[dict[str, Any]]:
-    """Trains a compiled model, going on from `checkpoint` if that file exists.
+) -> History:
+    """Trains a compiled model, whose optimizer is built, going on from `checkpoint` if that file exists.
 
-    Args:
-        model: The model; its optimizer is built.
-        batches: The step to begin with to the endless batches from there.
-        steps_per_epoch: Updates of the weights between two checkpoints.
-        epochs: The number of epochs in all.
-        checkpoint: The file that is written after each epoch, as a whole or not at all.
-        callbacks: They run before the checkpoint is written, so that what they add to the logs is in the history.
-        label: What stands in front of each line of progress.
-        run: What the checkpoint is part of: it has the settings of the run, and one of other settings is refused.
-        later_steps: Steps of the trainings that follow, for the estimate of the time that is left.
+    The arguments are those of a `demos.kit.trials.Trial`. `callbacks` run before an epoch's checkpoint is written, so
+    that what they add to the logs is in the history. A checkpoint with other settings than those of `run` is refused.
+    `later_steps` are the steps of the trainings that follow, for the estimate of the time that is left.
 
     Returns:
         The history: a dict of numbers per epoch.
@@ -73,9 +66,7 @@ def fit(
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the history and saves all that is needed to go on, after each epoch."""
 
-    def __init__(
-        self, path: pathlib.Path, history: list[dict[str, Any]], freq: int = 1, settings: dict[str, Any] | None = None
-    ):
+    def __init__(self, path: pathlib.Path, history: History, freq: int, settings: dict[str, Any] | None):
         super().__init__()
         self.path, self.history, self.freq, self.settings = path, history, freq, settings
         self.first_epoch = len(history)
@@ -103,7 +94,7 @@ class Checkpoint(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """One line per epoch, but none within seconds of the last: small networks have many epochs a second."""
 
-    def __init__(self, label: str, steps_per_epoch: int, epochs: int, later_steps: int = 0):
+    def __init__(self, label: str, steps_per_epoch: int, epochs: int, later_steps: int):
         super().__init__()
         self.label, self.length, self.epochs, self.later_steps = label, steps_per_epoch, epochs, later_steps
         self.start = self.last = 0.0
@@ -131,11 +122,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def save(
-    path: pathlib.Path,
-    model: keras.Model,
-    epoch: int,
-    history: list[dict[str, Any]],
-    settings: dict[str, Any] | None = None,
+    path: pathlib.Path, model: keras.Model, epoch: int, history: History, settings: dict[str, Any] | None = None
 ) -> None:
     """Writes the weights, the optimizer's state, the epoch, the history and the settings into one file, atomically."""
     arrays = {f"{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
@@ -143,13 +130,12 @@ def save(
     records.write(path, lambda file: np.savez(file, state=np.array(state), **arrays))
 
 
-def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> State:
+def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> tuple[int, History]:
     """Sets `model` and its optimizer to what `save` wrote; returns (epochs done, history).
 
     Raises:
         demos.kit.errors.DamagedFile: If the file cannot be read, or is of another network or of other settings.
     """
-    variables = _state(model)
     try:
         records.check_file(path)
         with np.load(path, allow_pickle=False) as file:
@@ -164,12 +150,11 @@ def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> S
         raise DamagedFile(f"{path} is damaged: {error}. Without it, training starts anew.") from error
     if run is not None:
         run.check(path, settings)
-    if {name: array.shape for name, array in arrays.items()} != {
-        str(i): tuple(v.shape) for i, v in enumerate(variables)
-    }:
+    variables = {str(i): variable for i, variable in enumerate(_state(model))}
+    if {name: array.shape for name, array in arrays.items()} != {n: tuple(v.shape) for n, v in variables.items()}:
         raise DamagedFile(f"{path} is of another network. Without it, training starts anew.")
-    for i, variable in enumerate(variables):
-        variable.assign(arrays[str(i)])
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
     return epoch, history
 
 

@@ -58,40 +58,33 @@ class Command:
 
     def main(self, argv: list[str] | None = None) -> int:
         """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
-        parser = self.parser()
 
-        def begin() -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-            options = Chosen(self.groups, vars(parser.parse_args(argv)))
-            with quiet_start():
-                work = importlib.import_module(self.work)
-                runs.device()
-                with contextlib.suppress(ImportError):  # `fit` imports it on every backend
-                    importlib.import_module("tensorflow")
-            return lambda: work.plan(options), work.run
+        def plan(given: argparse.Namespace) -> Any:
+            return self.load().plan(Chosen(self.groups, vars(given)))
 
-        return _guarded(parser, begin)
+        return execute(self.parser(), argv, plan, lambda planned: self.load().run(planned))
 
-
-def execute(parser: Parser, argv: list[str] | None, plan: Callable[..., Any], run: Callable[..., Any]) -> int:
-    """Plans and runs a demo that is imported already; returns the exit status, as `Command.main` does."""
-
-    def begin() -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-        options = parser.parse_args(argv)
-        return lambda: plan(options), run
-
-    return _guarded(parser, begin)
+    def load(self) -> Any:
+        """The module that does it, with the backend behind it."""
+        with quiet_start():
+            runs.device()
+            with contextlib.suppress(ImportError):  # `fit` imports it on every backend
+                importlib.import_module("tensorflow")
+            return importlib.import_module(self.work)
 
 
-def _guarded(parser: Parser, begin: Callable[[], Any]) -> int:
+def execute(parser: Parser, argv: list[str] | None, plan: Callable[[Any], Any], run: Callable[[Any], Any]) -> int:
+    """Plans and runs a demo; errors are one line. Returns the exit status, as `Command.main` does."""
     resumes = any(action.dest == "resume" for action in parser._actions)
     hint = " The same command with --resume goes on from here." if resumes else ""
-    replace_unprintable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks (α on some) is a question mark
+            stream.reconfigure(errors="replace")
     try:
         try:
-            plan, run = begin()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            options = parser.parse_args(argv)
             try:
-                planned = plan()
+                planned = plan(options)
             except BrokenPipeError:
                 raise
             except (ValueError, OSError, MissingExtra) as error:
@@ -153,13 +146,6 @@ def _is_no_retracing(record: logging.LogRecord) -> bool:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-def replace_unprintable() -> None:
-    """Makes characters that a terminal's encoding lacks (α on some) question marks instead of errors."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def optional(module: str, purpose: str, extra: str = "demos") -> Any:

@@ -19,15 +19,10 @@ TRIES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A .tar.gz file.
+    """A .tar.gz file."""
 
-    Attributes:
-        url: where it is.
-        sha256: its checksum; where None, the checksums inside the file have to do.
-    """
-
-    url: str
-    sha256: str | None = None
+    url: str  # where it is
+    sha256: str | None = None  # its checksum; if it is None, the checksums inside the file have to do
 
     @property
     def name(self) -> str:
@@ -38,14 +33,11 @@ class Archive:
 def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
     """Downloads archives and unpacks them all into `folder`; does nothing where it exists.
 
-    An interrupted download goes on from where it was. The folder appears once all archives are whole, checked and
-    unpacked.
-
-    Returns:
-        `folder`.
+    An interrupted download goes on from where it was. The folder, which is returned, appears once all archives are
+    whole, checked and unpacked.
 
     Raises:
-        ValueError: where an archive cannot be had, or is not what it should be.
+        ValueError: If an archive cannot be had, or is not what it should be.
     """
     if folder.is_dir():
         return folder
@@ -84,26 +76,18 @@ def _download(archive: Archive, path: pathlib.Path) -> pathlib.Path:
                 raise ValueError(f"{archive.url} could not be downloaded: {error}.{kept}") from error
     if archive.sha256:
         with open(part, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(BLOCK):
-                digest.update(block)
-        if digest.hexdigest() != archive.sha256:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != archive.sha256:
             part.unlink()
             raise ValueError(
-                f"{archive.url} is not what it should be and is removed: its SHA-256 is {digest.hexdigest()}, "
-                f"not {archive.sha256}."
+                f"{archive.url} is not what it should be and is removed: its SHA-256 is {found}, not {archive.sha256}."
             )
     os.replace(part, path)
     return path
 
 
 def _fetch_rest(url: str, part: pathlib.Path) -> None:
-    """Appends to `part` what it lacks.
-
-    Raises:
-        OSError: where the connection fails or ends early.
-        http.client.HTTPException: where the answer makes no sense.
-    """
+    """Appends to `part` what it lacks; raises OSError if the connection fails or ends early."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:

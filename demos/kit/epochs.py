@@ -32,16 +32,9 @@ def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 
 def epoch_length(steps: int, pass_length: int, multiple: int = 1) -> tuple[int, int]:
     """How many steps lie between two checkpoints, and how many of those epochs there are.
 
-    An epoch is about a pass over the data, divides `steps` and is a multiple of `multiple`. Where no length between
-    half a pass and two passes is both, it is a multiple, and the epochs together are a little more than `steps`.
-
-    Args:
-        steps: The steps of the training.
-        pass_length: The batches in the training data.
-        multiple: The steps that run in one call (`steps_per_execution`).
-
-    Returns:
-        (steps of an epoch, number of epochs).
+    An epoch is about a pass over the data of `pass_length` batches, divides `steps` and is a multiple of `multiple`,
+    the steps that run in one call. Where no length between half a pass and two passes is both, it is a multiple, and
+    the epochs together are a little more than `steps`.
     """
     target = min(steps, max(pass_length, SHORTEST_EPOCH))
     lengths = range(multiple, 2 * target + 1, multiple)

@@ -1,6 +1,5 @@
 """What demos measure of predictions, in a form that JSON holds, and how it is summed up over seeds."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 import keras_ls
 from demos.kit import cli
+from demos.kit.records import to_json
 
 NUM_BINS = 15
 # A reliability curve in a JSON file, as `records.read_json` takes it.
@@ -33,11 +33,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 def curve_to_json(curve: keras_ls.ReliabilityCurve) -> dict[str, list[float | None]]:
     """Lists of numbers, None in empty bins (JSON has no NaN)."""
-
-    def numbers(values):
-        return [None if math.isnan(value) else float(value) for value in np.asarray(values)]
-
-    return {name: numbers(getattr(curve, name)) for name in ("bin_edges", "confidence", "accuracy", "count")}
+    return to_json({name: np.asarray(getattr(curve, name), "float64").tolist() for name in CURVE})
 
 
 def curve_from_json(lists: dict[str, list[float | None]]) -> keras_ls.ReliabilityCurve:

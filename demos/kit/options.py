@@ -22,6 +22,7 @@ def option(
     *,
     affects_result: bool = True,
     shown: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
     flags: tuple[str, ...] = (),
     unique: bool = False,
     **argument: Any,
@@ -34,6 +35,7 @@ def option(
         parse: Turns the text into the value.
         affects_result: Whether results depend on it, so that a run cannot go on with another value.
         shown: The default in words, if the value does not tell.
+        defaults: Those that depend on another option, by its value; see `Chosen.settle`.
         flags: Names on the command line; by default the field's, with dashes. Without dashes it is positional.
         unique: Whether of equal values only the first counts.
         **argument: Further arguments of `argparse.ArgumentParser.add_argument`. By default a tuple takes one value or
@@ -41,11 +43,11 @@ def option(
     """
     if isinstance(default, bool) and "action" not in argument:
         argument["action"] = argparse.BooleanOptionalAction
-    if isinstance(default, tuple):
+    if any(isinstance(value, tuple) for value in (default, *(defaults or {}).values())):
         argument.setdefault("nargs", "+")
     if parse is not None:
         argument = {"type": parse, "metavar": "N" if parse in (count, whole, seed) else "X", **argument}
-    about = {"help": help, "shown": shown, "flags": flags, "unique": unique, "argument": argument}
+    about = {"help": help, "shown": shown, "defaults": defaults, "flags": flags, "unique": unique, "argument": argument}
     return dataclasses.field(default=default, metadata={**about, "affects_result": affects_result})
 
 
@@ -69,7 +71,9 @@ class Group:
         for field in self.options():
             flags = field.metadata["flags"] or ("--" + field.name.replace("_", "-"),)
             shown = self.shown.get(field.name, field.metadata["shown"])
-            if shown is None and field.default is not None and field.default is not False:
+            if shown is None and field.metadata["defaults"]:
+                shown = "; ".join(f"{case}: {_in_words(value)}" for case, value in field.metadata["defaults"].items())
+            elif shown is None and field.default is not None and field.default is not False:
                 shown = _in_words(field.default)
             help = field.metadata["help"] + (f" (default: {shown})" if shown else "")
             argument = field.metadata["argument"]
@@ -96,21 +100,31 @@ class Chosen(argparse.Namespace):
 
     def given(self, fields: type | None = None) -> dict[str, Any]:
         """The options that stand on the command line, those of one dataclass if `fields` is it; lists are tuples."""
-        names = set(self._given) if fields is None else {field.name for field in dataclasses.fields(fields)}
+        names = self._given if fields is None else {field.name for field in dataclasses.fields(fields)}
         values = {name: getattr(self, name) for name in self._given if name in names}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
+    def settle(self, name: str) -> None:
+        """Fills in the defaults that depend on the option `name`, and refuses options without one for its value."""
+        case = getattr(self, name)
+        for field in sorted(self._options(), key=lambda field: field.name):
+            defaults = field.metadata["defaults"] or {case: None}
+            if case not in defaults and field.name in self._given:
+                raise ValueError(f"--{field.name.replace('_', '-')} is not an argument of --{name} {case}.")
+            if field.name not in self._given and defaults.get(case) is not None:
+                value = defaults[case]
+                setattr(self, field.name, list(value) if isinstance(value, tuple) else value)
+
     def settings(self) -> dict[str, Any]:
         """The options that results depend on."""
-        return {name: getattr(self, name) for name, affects_result in self._names() if affects_result}
+        return {field.name: getattr(self, field.name) for field in self._options() if field.metadata["affects_result"]}
 
     def free(self) -> set[str]:
         """The options that may change when a run goes on."""
-        return {name for name, affects_result in self._names() if not affects_result}
+        return {field.name for field in self._options() if not field.metadata["affects_result"]}
 
-    def _names(self) -> list[tuple[str, bool]]:
-        options = [field for group in self._groups for field in group.options()]
-        return [(field.name, field.metadata["affects_result"]) for field in options]
+    def _options(self) -> list[dataclasses.Field]:
+        return [field for group in self._groups for field in group.options()]
 
     def defaults(self) -> dict[str, Any]:
         """What the settings of a run are that was started before they were options: the defaults of all fields."""
@@ -148,17 +162,17 @@ class Output:
 
 def label_smoothing(*default: float) -> Any:
     """The option that gives a comparison its α."""
-    help = "0 has hard targets"
-    return option(default, help, fraction, affects_result=False, unique=True, metavar="α")
+    return option(default, "0 has hard targets", fraction, affects_result=False, unique=True, metavar="α")
 
 
 def seeds(*default: int) -> Any:
     """The option that gives a comparison its seeds."""
-    help = "one network each"
-    return option(default, help, seed, affects_result=False, unique=True)
+    return option(default, "one network each", seed, affects_result=False, unique=True)
 
 
 def _in_words(value: Any) -> str:
     if isinstance(value, tuple):
-        return " ".join(map(_in_words, value))
+        return " ".join(map(_in_words, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "see below", True: "yes", False: "no"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -15,10 +15,8 @@ LARGEST_FILE = 1 << 28  # bytes; the records of the longest runs have a few mill
 def read_json(path: pathlib.Path, fields: Any = dict) -> Any:
     """The value in a JSON file of a run.
 
-    Args:
-        path: The file.
-        fields: What it must hold: a type; a dict of names and what stands there; a list of one entry, for lists of
-            any length; or a tuple of alternatives, of which None stands for null.
+    `fields` is what it must hold: a type; a dict of names and what stands there; a list of one entry, for lists of any
+    length; or a tuple of alternatives, of which None stands for null.
 
     Raises:
         ValueError: If there is no such file.

@@ -32,15 +32,7 @@ class Run:
     is_known: bool = True
 
     def check(self, path: pathlib.Path, settings: dict[str, Any] | None) -> None:
-        """Refuses a file that was made with other settings.
-
-        Args:
-            path: The file.
-            settings: What it says that it was made with, or None if it says nothing.
-
-        Raises:
-            demos.kit.errors.DamagedFile: If these are not the run's.
-        """
+        """Raises DamagedFile if a file says that it was made with other settings; None stands for a file without."""
         words = differences(settings or self.settings, self.settings, self.defaults)
         if not self.is_known and (settings is None or words):
             (self.out / "settings.json").unlink(missing_ok=True)  # it was written for this run, which ends here
@@ -120,14 +112,9 @@ def publish(
 ) -> dict[str, Any]:
     """Writes the results and the pictures, prints the table, and returns the results.
 
-    Args:
-        run: The run.
-        results: "experiment" (the demo's module), "title", "trials", "summary", "series" and "pictures" (names of
-            files), and whatever else the demo states; settings, data and provenance are added.
-        table: Results to text.
-        figure: Results to the picture, or to a list of one for each file.
-        text_file: The name of a file that gets the table, too.
-        file: The name of the file that gets the results.
+    The results are "experiment" (the demo's module), "title", "trials", "summary", "series" and "pictures" (names of
+    files), and whatever else the demo states; settings, data and provenance are added. `table` makes text of them,
+    `figure` the picture or a list of one for each file. `text_file` is the name of a file that gets the table, too.
     """
     results = {**results, "settings": run.settings, "data": run.settings.get("data"), "provenance": provenance()}
     results = records.to_json(results)

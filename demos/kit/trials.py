@@ -10,14 +10,9 @@ from typing import Any
 import keras
 
 from demos.kit import checkpoints, records, seeds
+from demos.kit.checkpoints import History
 from demos.kit.errors import DamagedFile, Diverged
 from demos.kit.runs import Run, provenance
-
-History = list[dict[str, Any]]
-
-
-def _no_callbacks(network: keras.Model, folder: pathlib.Path) -> Sequence[keras.callbacks.Callback]:
-    return ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Trial:
     evaluate: Callable[[keras.Model | None, History], dict[str, Any]]
     fields: Mapping[str, Any]  # what these numbers are, as `records.read_json` takes it
     # The network and its directory to the callbacks of the training
-    callbacks: Callable[[keras.Model, pathlib.Path], Sequence[keras.callbacks.Callback]] = _no_callbacks
+    callbacks: Callable[[keras.Model, pathlib.Path], Sequence[keras.callbacks.Callback]] = lambda *_: ()
     label: str = ""  # what stands in front of lines of progress
     keeps_network: bool = True  # whether the trained network is saved
     may_diverge: bool = False  # whether that is a result, and not an error
@@ -46,20 +41,15 @@ class Trial:
         return os.path.lexists(run.out / self.name / "result.json")
 
 
-def run_trials(trials: Iterable[Trial], run: Run) -> list[dict[str, Any]]:
-    """The results of all trials, in order."""
+def run_trials(trials: Iterable[Trial], run: Run, later_steps: int = 0) -> list[dict[str, Any]]:
+    """The results of all trials, in order. What follows takes `later_steps`, for the estimate of the time left."""
     trials = list(trials)
     steps = [0 if trial.is_done(run) else trial.steps_per_epoch * trial.epochs for trial in trials]
-    return [run_trial(trial, run, sum(steps[i + 1 :])) for i, trial in enumerate(trials)]
+    return [run_trial(trial, run, sum(steps[i + 1 :], later_steps)) for i, trial in enumerate(trials)]
 
 
 def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
-    """The result of a trial, or of what is left of it to do.
-
-    Args:
-        trial: The trial. Its directory gets `result.json` and, if it keeps the network, `model.keras`.
-        run: Where it is done, and the settings that it has in common with others.
-        later_steps: Steps of the trials that follow, for the estimate of the time that is left.
+    """The result of a trial; its directory gets `result.json` and, if it keeps the network, `model.keras`.
 
     Raises:
         demos.kit.errors.Diverged: If it diverges and may not.

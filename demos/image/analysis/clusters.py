@@ -13,7 +13,8 @@ from demos.kit import cli
 from demos.kit.measures import by_smoothing, mean_and_sd
 from demos.kit.seeds import of_data
 
-PARTS = ("training", "held-out")
+# In the span of the templates' differences, as `keras_ls.cluster_statistics` calls them.
+IN_SPAN = ("within", "between", "ratio", "template_distance", "template_distance_cv")
 MEASURES = {
     "within": "within",
     "between": "between",
@@ -26,63 +27,46 @@ MEASURES = {
 
 def parts(data: ImageData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images and labels by the name of the part."""
-    return dict(zip(PARTS, ((data.x_train, data.y_train), (data.x_test, data.y_test)), strict=True))
+    return {"training": (data.x_train, data.y_train), "held-out": (data.x_test, data.y_test)}
 
 
 def measure(model: keras.Model, data: ImageData) -> dict[str, dict[str, float]]:
     """The numbers of `MEASURES` for each part of the data."""
-    chosen = {name: _drawn(x, y) for name, (x, y) in parts(data).items()}
+    drawn = [np.sort(of_data().permutation(len(x))[:MEASURED_IMAGES]) for x, _ in parts(data).values()]
+    chosen = [(x[rows], y[rows]) for (x, y), rows in zip(parts(data).values(), drawn, strict=True)]
     # One call for both: each compiles the network.
-    activations = keras_ls.penultimate_activations(model, np.concatenate([x for x, _ in chosen.values()]))
-    first = len(chosen[PARTS[0]][0])
+    activations = keras_ls.penultimate_activations(model, np.concatenate([x for x, _ in chosen]))
     templates = keras_ls.class_templates(model)
     numbers = {}
-    for (name, (_, labels)), rows in zip(chosen.items(), (activations[:first], activations[first:]), strict=True):
+    rows_of_parts = np.split(activations, [len(drawn[0])])
+    for part, rows, (_, labels) in zip(parts(data), rows_of_parts, chosen, strict=True):
         span = keras_ls.cluster_statistics(rows, labels, templates)
-        numbers[name] = {
-            "within": span.within,
-            "between": span.between,
-            "ratio": span.ratio,
-            "whole_space_ratio": keras_ls.cluster_statistics(rows, labels).ratio,
-            "template_distance": span.template_distance,
-            "template_distance_cv": span.template_distance_cv,
-        }
+        whole = keras_ls.cluster_statistics(rows, labels)
+        numbers[part] = {name: getattr(span, name) for name in IN_SPAN} | {"whole_space_ratio": whole.ratio}
     return numbers
 
 
-def line(numbers: dict[str, dict[str, float]]) -> str:
-    """The ratio of each part, for progress."""
-    return ", ".join(f"{part} ratio {numbers[part]['ratio']:.3g}" for part in PARTS)
-
-
 def summarize(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and sample standard deviation (None for one network) over the seeds, for each label smoothing and part."""
-    summary: list[dict[str, Any]] = []
-    for part in PARTS:
-        for alpha, group in by_smoothing(networks).items():
-            numbers = [network["statistics"][part] for network in group]
-            row = {"examples": part, "label_smoothing": alpha, "seeds": len(group)}
-            summary.append(row | {name: mean_and_sd([each[name] for each in numbers]) for name in MEASURES})
-    return summary
+    """Mean and sample standard deviation (None for one network) over the seeds, for each part and label smoothing."""
+    return [
+        {"examples": part, "label_smoothing": alpha, "seeds": len(group)}
+        | {name: mean_and_sd([network["statistics"][part][name] for network in group]) for name in MEASURES}
+        for part in networks[0]["statistics"]
+        for alpha, group in by_smoothing(networks).items()
+    ]
 
 
 def table(summary: list[dict[str, Any]]) -> str:
     """The summary as a table of text, one row for each part and label smoothing."""
     rows = [["images", "α", *MEASURES.values()]]
     for row in summary:
-        rows.append([row["examples"], f"{row['label_smoothing']:g}", *(_shown(row[name]) for name in MEASURES)])
+        rows.append([row["examples"], f"{row['label_smoothing']:g}", *(_shown(**row[name]) for name in MEASURES)])
     return cli.aligned(rows)
 
 
-def _drawn(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.sort(of_data().permutation(len(x))[:MEASURED_IMAGES])
-    return x[rows], y[rows]
-
-
-def _shown(number: dict[str, float | None]) -> str:
+def _shown(mean: float | None, sd: float | None) -> str:
     """Three significant digits, and as many decimals of the deviation."""
-    if number["mean"] is None:
+    if mean is None:
         return "NaN"
-    mean, deviation = number["mean"], number["sd"]
     digits = max(0, 2 - math.floor(math.log10(abs(mean)))) if mean and math.isfinite(mean) else 2
-    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+    return f"{mean:.{digits}f}" if sd is None else f"{mean:.{digits}f} ± {sd:.{digits}f}"

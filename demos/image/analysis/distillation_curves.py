@@ -1,16 +1,23 @@
 """Figure 5 of the paper: accuracy of teachers and students against γ, the label smoothing that targets amount to."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import keras_ls
 from demos.image.analysis import teachers
-from demos.image.analysis.students import Network, Teaching, Trainings
-from demos.image.recipes import Recipe
+from demos.image.analysis.students import Network, Trainings
+from demos.image.data.common.images import ImageData
+from demos.image.recipes import Recipe, paper_recipe
 from demos.kit import cli
+from demos.kit.epochs import in_epochs
+from demos.kit.measures import mean_and_sd
 from demos.kit.options import Chosen
+from demos.kit.smoothing import seeds_in_words
 
+DIGITS_SHIFT = 1
 TEACHER, ALONE, OF_HARD = "teacher", "student alone", "student of the hard teacher, over T"
 # What the paper says of each curve.
 PAPER = {
@@ -21,64 +28,100 @@ PAPER = {
 }
 
 
-def of_smoothed(temperature: float) -> str:
-    """The name of the curve of smoothed teachers' students."""
-    return f"student of smoothed teachers, T = {temperature:g}"
+class Figure5:
+    """Teachers of several α, such students alone, and students of these teachers."""
 
+    def __init__(self, options: Chosen, images: ImageData):
+        self.options, self.images = options, images
+        self.teacher, self.student = (
+            in_epochs(recipe, len(images.x_train), "images", options.steps_per_execution)
+            for recipe in recipes_of(options)
+        )
+        roles = {"teacher": self.teacher, "student": self.student}
+        self.settings = {role: [recipe.model, recipe.changes()] for role, recipe in roles.items()}
+        names = (f"{network_name(recipe)} {role}" for role, recipe in roles.items())
+        self.title = f"{images.name}: {', '.join(names)}, {seeds_in_words(options.seeds)}"
 
-def networks_of(options: Chosen, teacher: Recipe, student: Recipe) -> list[tuple[str, Network]]:
-    """All networks with the curves that they are points of, seed by seed, teachers first."""
+    def networks(self) -> list[tuple[str, Network]]:
+        """All networks with the curves that they are points of, seed by seed, teachers first."""
 
-    def alone(role: str, recipe: Recipe, alpha: float, seed: int) -> Network:
-        return Network(f"{role}/alpha-{alpha:g}/seed-{seed}", recipe, seed, alpha, teaches=role == "teacher")
+        def alone(role: str, recipe: Recipe, alpha: float, seed: int) -> Network:
+            return Network(f"{role}/alpha-{alpha:g}/seed-{seed}", recipe, seed, alpha, teaches=role == "teacher")
 
-    def taught(of: Network, temperature: float) -> Network:
-        name = f"student-of-alpha-{of.label_smoothing:g}/temperature-{temperature:g}/seed-{of.seed}"
-        return Network(name, student, of.seed, teaching=Teaching(of, temperature))
+        def taught(by: Network, temperature: float) -> Network:
+            name = f"student-of-alpha-{by.label_smoothing:g}/temperature-{temperature:g}/seed-{by.seed}"
+            return Network(name, self.student, by.seed, teacher=by, temperature=temperature)
 
-    networks, alphas = [], options.label_smoothing
-    for seed in options.seeds:
-        # The hard teacher is needed for its students, whether or not it is asked for as a point.
-        teachers = {alpha: alone("teacher", teacher, alpha, seed) for alpha in sorted({0.0, *alphas})}
-        networks += [(TEACHER, each) for each in teachers.values()]
-        networks += [(ALONE, alone("student-alone", student, alpha, seed)) for alpha in alphas]
-        networks += [(OF_HARD, taught(teachers[0.0], t)) for t in options.temperature]
-        for t in options.smoothed_temperature:
-            networks += [(of_smoothed(t), taught(teachers[alpha], t)) for alpha in alphas if alpha > 0]
-    return networks
+        networks, alphas = [], self.options.label_smoothing
+        for seed in self.options.seeds:
+            # The hard teacher is needed for its students, whether or not it is asked for as a point.
+            teachers = {alpha: alone("teacher", self.teacher, alpha, seed) for alpha in sorted({0.0, *alphas})}
+            networks += [(TEACHER, each) for each in teachers.values()]
+            networks += [(ALONE, alone("student-alone", self.student, alpha, seed)) for alpha in alphas]
+            networks += [(OF_HARD, taught(teachers[0.0], t)) for t in self.options.temperature]
+            for t in self.options.smoothed_temperature:
+                curve = f"student of smoothed teachers, T = {t:g}"
+                networks += [(curve, taught(teachers[alpha], t)) for alpha in alphas if alpha > 0]
+        return networks
 
-
-def run(trainings: Trainings, options: Chosen, teacher: Recipe, student: Recipe) -> dict[str, Any]:
-    """Trains all that is not yet trained.
-
-    Returns:
-        For results.json "trials", the results of the trainings; "summary", the points, one per curve and setting over
-        all seeds; "margins"; "series", what the picture needs; and "teachers", as `teachers.summarize` gives it.
-    """
-    names, networks = zip(*networks_of(options, teacher, student), strict=True)
-    results = trainings.results(networks)
-    groups: dict[tuple[str, float, float | None], list[dict[str, Any]]] = {}
-    measures: dict[str, list[dict[str, float | None]]] = {}
-    for curve, network, result in zip(names, networks, results, strict=True):
-        teaching = network.teaching
-        alpha = network.label_smoothing if teaching is None else teaching.teacher.label_smoothing
-        groups.setdefault((curve, alpha, None if teaching is None else teaching.temperature), []).append(result)
-        if curve == TEACHER:
-            measures.setdefault(f"α = {alpha:g}", []).append(trainings.measures(network))
-    points = [
-        {
-            "curve": curve,
-            "label_smoothing": alpha,
-            "temperature": temperature,
-            "gamma": float(np.mean([result["gamma"] for result in group])),
-            "accuracy": [result["accuracy"] for result in group],
+    def run(self, trainings_of: Callable[[ImageData, str], Trainings]) -> dict[str, Any]:
+        """Trains all that is not yet trained; the summary has a point per curve and setting, over all seeds."""
+        trainings = trainings_of(self.images, "networks")
+        names, networks = zip(*self.networks(), strict=True)
+        results = trainings.results(networks)
+        groups: dict[tuple[str, float, float | None], list[dict[str, Any]]] = {}
+        measures: dict[str, list[dict[str, float | None]]] = {}
+        for curve, network, result in zip(names, networks, results, strict=True):
+            teacher = network.teacher
+            alpha = (teacher or network).label_smoothing
+            groups.setdefault((curve, alpha, network.temperature if teacher else None), []).append(result)
+            if curve == TEACHER:
+                measures.setdefault(f"α = {alpha:g}", []).append(trainings.measures(network))
+        points = [
+            {
+                "curve": curve,
+                "label_smoothing": alpha,
+                "temperature": temperature,
+                "gamma": float(np.mean([result["gamma"] for result in group])),
+                "accuracy": [result["accuracy"] for result in group],
+            }
+            for (curve, alpha, temperature), group in groups.items()
+        ]
+        lines = curves(points).items()
+        return {
+            "trials": results,
+            "summary": points,
+            "margins": margins(points),
+            "series": {name: {"gamma": gamma.tolist(), "accuracy": rows.tolist()} for name, (gamma, rows) in lines},
+            "teachers": teachers.summarize(measures),
+            "pictures": ["distillation.png", "distillation.pdf"],
         }
-        for (curve, alpha, temperature), group in groups.items()
-    ]
-    lines = curves(points).items()
-    series = {name: {"gamma": gamma.tolist(), "accuracy": accuracy.tolist()} for name, (gamma, accuracy) in lines}
-    summaries = {"summary": points, "margins": margins(points), "teachers": teachers.summarize(measures)}
-    return {"trials": results, **summaries, "series": series, "pictures": ["distillation.png", "distillation.pdf"]}
+
+
+def recipes_of(options: Chosen) -> tuple[Recipe, Recipe]:
+    """The recipes of teacher and student."""
+    if options.experiment == "cifar10":
+        teacher, student = (
+            dataclasses.replace(paper_recipe(network, "cifar10"), augment=options.augment)
+            for network in ("resnet", "alexnet")
+        )
+    else:
+        teacher = dataclasses.replace(paper_recipe("mlp", "digits"), shift=DIGITS_SHIFT if options.augment else 0)
+        student = teacher
+    steps = options.teacher_steps or options.steps
+    teacher = _with_given(teacher, steps=steps, hidden=options.hidden, depth=options.depth)
+    return teacher, _with_given(student, steps=options.steps, hidden=options.student_hidden)
+
+
+def _with_given(recipe: Recipe, **values: Any) -> Recipe:
+    given = {name: value for name, value in values.items() if value is not None}
+    changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return dataclasses.replace(recipe, **changes)
+
+
+def network_name(recipe: Recipe) -> str:
+    """What a network is called in titles: an MLP without hidden layers is linear."""
+    return "linear" if recipe.model == "mlp" and not recipe.hidden else recipe.model
 
 
 def figure(results: dict[str, Any]) -> Any:
@@ -92,18 +135,23 @@ def figure(results: dict[str, Any]) -> Any:
 
 def table(results: dict[str, Any]) -> str:
     """The points, and what the paper says of each curve beside what came out."""
-    points = results["summary"]
-    return f"{cli.aligned(rows(points))}\n\n{cli.aligned(comparison(points))}"
+    cells = [["curve", "α", "T", "γ", "accuracy %", "min", "max"]]
+    for point in results["summary"]:
+        accuracy = 100 * np.array(point["accuracy"])
+        temperature = "" if point["temperature"] is None else f"{point['temperature']:g}"
+        numbers = [f"{number:.2f}" for number in (accuracy.mean(), accuracy.min(), accuracy.max())]
+        cells.append([point["curve"], f"{point['label_smoothing']:g}", temperature, f"{point['gamma']:.3f}", *numbers])
+    return f"{cli.aligned(cells)}\n\n{cli.aligned(comparison(results['summary']))}"
 
 
 def curves(points: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The points as `keras_ls.distillation_curves` takes them: γ (P,) and accuracy (seeds, P) of each curve."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for point in points:
+        by_name.setdefault(point["curve"], []).append(point)
     return {
-        name: (
-            np.array([p["gamma"] for p in points if p["curve"] == name]),
-            np.array([p["accuracy"] for p in points if p["curve"] == name]).T,
-        )
-        for name in dict.fromkeys(p["curve"] for p in points)
+        name: (np.array([p["gamma"] for p in line]), np.array([p["accuracy"] for p in line]).T)
+        for name, line in by_name.items()
     }
 
 
@@ -128,20 +176,8 @@ def margins(points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             continue
         baseline = np.array([np.interp(gamma[inside], gamma_alone[order], row[order]) for row in alone])
         each = 100 * (accuracy[:, inside] - baseline).mean(axis=1)
-        deviation = float(each.std(ddof=1)) if len(each) > 1 else None
-        found[name] = {"points": int(inside.sum()), "mean": float(each.mean()), "sd": deviation}
+        found[name] = {"points": int(inside.sum()), **mean_and_sd(each)}
     return found
-
-
-def rows(points: list[dict[str, Any]]) -> list[list[str]]:
-    """The points as cells of text, the header first."""
-    cells = [["curve", "α", "T", "γ", "accuracy %", "min", "max"]]
-    for point in points:
-        accuracy = 100 * np.array(point["accuracy"])
-        temperature = "" if point["temperature"] is None else f"{point['temperature']:g}"
-        numbers = [f"{number:.2f}" for number in (accuracy.mean(), accuracy.min(), accuracy.max())]
-        cells.append([point["curve"], f"{point['label_smoothing']:g}", temperature, f"{point['gamma']:.3f}", *numbers])
-    return cells
 
 
 def comparison(points: list[dict[str, Any]]) -> list[list[str]]:
@@ -150,14 +186,14 @@ def comparison(points: list[dict[str, Any]]) -> list[list[str]]:
     found = margins(points)
     for name, (gamma, accuracy) in curves(points).items():
         mean = 100 * accuracy.mean(axis=0)
+        best = int(mean.argmax())
         if name in (TEACHER, ALONE):
-            best = int(mean.argmax())
             here = f"{mean[gamma.argmin()]:.2f} at α = {gamma.min():g}, best {mean[best]:.2f} at α = {gamma[best]:g}"
         elif name in found:
             margin = found[name]
             spread = "" if margin["sd"] is None else f" ± {margin['sd']:.2f}"
-            here = f"{margin['mean']:+.2f}{spread} points from the student alone at the same γ; best {mean.max():.2f}"
+            here = f"{margin['mean']:+.2f}{spread} points from the student alone at the same γ; best {mean[best]:.2f}"
         else:
-            here = f"best {mean.max():.2f}"
+            here = f"best {mean[best]:.2f}"
         cells.append([name, PAPER.get(name, PAPER["smoothed"]), here])
     return cells

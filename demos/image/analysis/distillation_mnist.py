@@ -2,18 +2,22 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from demos.image.analysis import teachers
-from demos.image.analysis.students import Network, Teaching, Trainings
+from demos.image.analysis.students import Network, Trainings
 from demos.image.data.common.images import ImageData
 from demos.image.recipes import Recipe
 from demos.kit import cli
 from demos.kit.epochs import in_epochs
 from demos.kit.errors import Diverged
+from demos.kit.measures import mean_and_sd
+from demos.kit.options import Chosen
 from demos.kit.seeds import of_data
+from demos.kit.smoothing import seeds_in_words
 
 SELECTION_SEED = 1906
 MOMENTUM, HEAD_RATE = 0.9, 0.1
@@ -43,41 +47,28 @@ KINDS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The networks, how long they are trained, and what the rest is chosen from."""
+class MnistExperiment:
+    """Settings are chosen on part of the training images; then every kind is trained on all of them, for each seed."""
 
-    steps: int = 60_000  # updates of each network; 60,000 are 100 epochs
-    label_smoothing: float = 0.1  # α of the smoothed teacher
-    hidden: tuple[int, ...] = (1200, 1200)  # widths of a teacher's hidden layers
-    student_hidden: tuple[int, ...] = (800, 800)  # widths of a student's hidden layers
-    selection_steps: int = 10_000  # updates of each candidate
-    # Candidates for the learning rates of both teachers, as the paper's: of averaged momentum
-    teacher_rates: tuple[float, ...] = (1.0, 0.3)
-    student_rates: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)  # candidates for the learning rates of all students
-    dropout: tuple[float, ...] = (0.2, 0.5)  # candidates for the rate of dropout of the teacher with hard targets
-
-    def fixed(self) -> dict[str, Any]:
-        """What a run cannot go on without: the candidates may change."""
-        names = ("steps", "label_smoothing", "hidden", "student_hidden", "selection_steps")
-        return {**{name: getattr(self, name) for name in names}, "beta": BETA}
+    def __init__(self, options: Chosen, images: ImageData):
+        if len(options.label_smoothing) != 1 or options.label_smoothing[0] == 0:
+            raise ValueError(f"--label-smoothing must be one α above 0. Received: {options.label_smoothing}.")
+        self.options, self.images, self.label_smoothing = options, images, options.label_smoothing[0]
+        self.title = f"{images.name}, {seeds_in_words(options.seeds)}"
+        # What a run cannot go on without: the candidates may change.
+        fixed = {name: getattr(options, name) for name in ("steps", "hidden", "student_hidden", "selection_steps")}
+        self.settings = {**fixed, "label_smoothing": self.label_smoothing, "beta": BETA}
 
     def candidates(self, kind: Kind) -> list[tuple[float, float]]:
         """Pairs of learning rate and dropout."""
-        rates = self.teacher_rates if kind.role == "teacher" else self.student_rates
-        return list(itertools.product(rates, self.dropout if kind.dropout else (0.0,)))
+        rates = self.options.teacher_rates if kind.role == "teacher" else self.options.student_rates
+        return list(itertools.product(rates, self.options.dropout if kind.dropout else [0.0]))
 
     def network(
-        self,
-        trainings: Trainings,
-        kind: Kind,
-        choice: tuple[float, float],
-        seed: int,
-        teacher: Network | None,
-        steps: int,
+        self, kind: Kind, pair: tuple[float, float], teacher: Network | None, seed: int, steps: int, num_images: int
     ) -> Network:
         """A network of one kind; its directory's name holds all that may change from one run to the next."""
-        rate, dropout = choice
+        rate, dropout = pair
         is_teacher = kind.role == "teacher"
         recipe = Recipe(
             steps=steps,
@@ -88,20 +79,71 @@ class Settings:
             momentum=MOMENTUM,
             shift=SHIFT if is_teacher else 0,
             dropout=dropout,
-            hidden=self.hidden if is_teacher else self.student_hidden,
+            hidden=tuple(self.options.hidden if is_teacher else self.options.student_hidden),
         )
         settings = f"rate-{rate:g}" + (f"-dropout-{dropout:g}" if kind.dropout else "")
         if teacher is not None:
             settings += f"-of-{teacher.name.split('/')[1]}"
         return Network(
             name=f"{kind.name.replace(' ', '-')}/{settings}/seed-{seed}",
-            recipe=in_epochs(recipe, len(trainings.images.x_train), "images", trainings.machine.steps_per_execution),
+            recipe=in_epochs(recipe, num_images, "images", self.options.steps_per_execution),
             seed=seed,
             label_smoothing=self.label_smoothing if kind.smoothed else 0.0,
-            teaching=None if teacher is None else Teaching(teacher, beta=BETA, matching="squared_logits"),
+            teacher=teacher,
+            beta=BETA,
+            matching="squared_logits",
             teaches=is_teacher,
             may_diverge=True,
         )
+
+    def select(self, trainings: Trainings, later_steps: int) -> dict[str, dict[str, Any]]:
+        """Trains all candidates on part of the training images and takes the best of each kind on the rest.
+
+        Errors are in %, and None where a training diverged.
+
+        Raises:
+            demos.kit.errors.Diverged: If every candidate of a kind did.
+        """
+        chosen: dict[str, dict[str, Any]] = {}
+        best_networks: dict[str, Network] = {}
+        steps, num_images = self.options.selection_steps, len(trainings.images.x_train)
+        later_steps += steps * sum(len(self.candidates(kind)) for kind in KINDS)
+        for kind in KINDS:
+            pairs, teacher = self.candidates(kind), best_networks.get(kind.teacher)
+            networks = [self.network(kind, pair, teacher, SELECTION_SEED, steps, num_images) for pair in pairs]
+            later_steps -= steps * len(networks)
+            errors = [_error(result) for result in trainings.results(networks, later_steps)]
+            best = min(range(len(pairs)), key=lambda i: (errors[i] is None, errors[i]))
+            if errors[best] is None:
+                raise Diverged(f"Every training of the {kind.name} diverged: give lower rates.")
+            best_networks[kind.name] = networks[best]
+            rate, dropout = pairs[best]
+            candidates = [{"rate": r, "dropout": d, "error": e} for (r, d), e in zip(pairs, errors, strict=True)]
+            chosen[kind.name] = {"rate": rate, "dropout": dropout, "candidates": candidates}
+            print(f"Chosen for the {kind.name}: rate {rate:g}, dropout {dropout:g}", flush=True)
+        return chosen
+
+    def run(self, trainings_of: Callable[[ImageData, str], Trainings]) -> dict[str, Any]:
+        """Chooses each kind's settings, then trains every kind on all training images, for each seed."""
+        images, seeds, steps = self.images, self.options.seeds, self.options.steps
+        print("Selection on held-out training digits", flush=True)
+        chosen = self.select(trainings_of(held_out_part(images), "selection"), steps * len(seeds) * len(KINDS))
+        networks: list[Network] = []
+        for seed in seeds:
+            of_seed: dict[str, Network] = {}
+            for kind in KINDS:
+                pair = (chosen[kind.name]["rate"], chosen[kind.name]["dropout"])
+                teacher = of_seed.get(kind.teacher)
+                of_seed[kind.name] = self.network(kind, pair, teacher, seed, steps, len(images.x_train))
+            networks += of_seed.values()
+        final = trainings_of(images, "final")
+        results = final.results(networks)
+        measures: dict[str, list[dict[str, float | None]]] = {}
+        for network, kind, result in zip(networks, KINDS * len(seeds), results, strict=True):
+            if network.teaches and result["accuracy"] is not None:
+                measures.setdefault(kind.name, []).append(final.measures(network))
+        summaries = {"summary": summarize(chosen, results), "teachers": teachers.summarize(measures)}
+        return {"selection": chosen, "trials": results, **summaries, "series": {}, "pictures": []}
 
 
 def held_out_part(images: ImageData) -> ImageData:
@@ -109,60 +151,6 @@ def held_out_part(images: ImageData) -> ImageData:
     held_out, rest = np.split(of_data().permutation(len(images.x_train)), [len(images.x_train) // 6])
     x, y = images.x_train, images.y_train
     return dataclasses.replace(images, x_train=x[rest], y_train=y[rest], x_test=x[held_out], y_test=y[held_out])
-
-
-def select(trainings: Trainings, settings: Settings) -> dict[str, dict[str, Any]]:
-    """Trains all candidates on part of the training images and takes the best of each kind on the rest.
-
-    Returns:
-        For each kind its "rate" and "dropout", and the "candidates" with their errors in % (None if one diverged).
-
-    Raises:
-        demos.kit.errors.Diverged: If every candidate of a kind did.
-    """
-    chosen: dict[str, dict[str, Any]] = {}
-    best_networks: dict[str, Network] = {}
-    for kind in KINDS:
-        pairs, teacher = settings.candidates(kind), best_networks.get(kind.teacher)
-        networks = [
-            settings.network(trainings, kind, pair, SELECTION_SEED, teacher, settings.selection_steps) for pair in pairs
-        ]
-        errors = [_error(result) for result in trainings.results(networks)]
-        best = min(range(len(pairs)), key=lambda i: (errors[i] is None, errors[i]))
-        if errors[best] is None:
-            raise Diverged(f"Every training of the {kind.name} diverged: give lower rates.")
-        best_networks[kind.name] = networks[best]
-        rate, dropout = pairs[best]
-        candidates = [{"rate": r, "dropout": d, "error": error} for (r, d), error in zip(pairs, errors, strict=True)]
-        chosen[kind.name] = {"rate": rate, "dropout": dropout, "candidates": candidates}
-        print(f"Chosen for the {kind.name}: rate {rate:g}, dropout {dropout:g}", flush=True)
-    return chosen
-
-
-def run(selection: Trainings, final: Trainings, settings: Settings, seeds: list[int]) -> dict[str, Any]:
-    """Chooses each kind's settings, then trains every kind on all training images, for each seed.
-
-    Returns:
-        For results.json "selection", as `select` gives it; "trials", the results of the trainings; "summary"; and
-        "teachers", as `teachers.summarize` gives it, without those that diverged.
-    """
-    print("Selection on held-out training digits", flush=True)
-    chosen = select(selection, settings)
-    networks: list[tuple[str, Network]] = []
-    for seed in seeds:
-        of_seed: dict[str, Network] = {}
-        for kind in KINDS:
-            pair = (chosen[kind.name]["rate"], chosen[kind.name]["dropout"])
-            teacher = of_seed.get(kind.teacher)
-            of_seed[kind.name] = settings.network(final, kind, pair, seed, teacher, settings.steps)
-        networks += of_seed.items()
-    results = final.results([network for _, network in networks])
-    measures: dict[str, list[dict[str, float | None]]] = {}
-    for (kind_name, network), result in zip(networks, results, strict=True):
-        if network.teaches and result["accuracy"] is not None:
-            measures.setdefault(kind_name, []).append(final.measures(network))
-    summaries = {"summary": summarize(chosen, results), "teachers": teachers.summarize(measures)}
-    return {"selection": chosen, "trials": results, **summaries, "series": {}, "pictures": []}
 
 
 def summarize(chosen: dict[str, dict[str, Any]], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -177,8 +165,7 @@ def summarize(chosen: dict[str, dict[str, Any]], results: list[dict[str, Any]]) 
                 "rate": chosen[kind.name]["rate"],
                 "dropout": chosen[kind.name]["dropout"],
                 "errors": errors,
-                "mean": float(np.mean(valid)) if valid else None,
-                "sd": float(np.std(valid, ddof=1)) if len(valid) > 1 else None,
+                **(mean_and_sd(valid) if valid else {"mean": None, "sd": None}),
                 "paper": kind.paper,
             }
         )

@@ -6,8 +6,6 @@ import keras
 import numpy as np
 
 import keras_ls
-from demos.image.data.common.images import ImageData
-from demos.image.networks import building
 from demos.kit import measures
 from demos.kit.seeds import of_data
 
@@ -23,21 +21,11 @@ MEASURES = ("accuracy", "nll", "ece", "temperature", "nll_scaled", "ece_scaled")
 FIELDS = {**dict.fromkeys(MEASURES, float), "curve": measures.CURVE, "curve_scaled": measures.CURVE}
 
 
-def evaluate_network(model: keras.Model, images: ImageData) -> dict[str, Any]:
-    """What `evaluate` says of a trained network on the held-out images."""
-    return evaluate(building.predict(model, images.x_test), images.y_test)
-
-
 def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Accuracy, NLL (nats) and ECE (15 bins), before and after temperature scaling, with their reliability curves.
 
-    Args:
-        logits: (N, K) of the held-out images, N of at least 2.
-        labels: (N,) class ids.
-
-    Returns:
-        The numbers of `MEASURES`, "temperatures" (of the two halves) and the curves "curve" and "curve_scaled" as
-        dicts that `demos.kit.measures.curve_from_json` turns back.
+    Of `logits` (N, K) and class ids (N,) of held-out images, N of at least 2: the numbers of `MEASURES`, the
+    "temperatures" of the two halves, and "curve" and "curve_scaled" for JSON.
     """
     halves = np.array_split(of_data().permutation(len(labels)), 2)
     scaled = np.empty_like(logits)
@@ -46,15 +34,10 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         scaling = keras_ls.TemperatureScaling().fit(logits[other], labels[other])
         temperatures.append(float(keras.ops.convert_to_numpy(scaling.temperature)))
         scaled[mine] = logits[mine] / temperatures[-1]
-    before, after = (measures.calibration(z, labels) for z in (logits, scaled))
     return {
         "accuracy": float(np.mean(logits.argmax(-1) == labels)),
-        "nll": before["nll"],
-        "ece": before["ece"],
+        **measures.calibration(logits, labels),
+        **{f"{name}_scaled": value for name, value in measures.calibration(scaled, labels).items()},
         "temperature": float(np.mean(temperatures)),
-        "nll_scaled": after["nll"],
-        "ece_scaled": after["ece"],
         "temperatures": temperatures,
-        "curve": before["curve"],
-        "curve_scaled": after["curve"],
     }

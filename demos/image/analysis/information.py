@@ -18,10 +18,10 @@ from demos.image.recipes import Recipe
 from demos.kit import cli, measures
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
-from demos.kit.runs import device, publish
+from demos.kit.runs import publish
+from demos.kit.smoothing import Comparison, seeds_in_words
 from demos.kit.trials import History, Trial, run_trials
 
-DIGITS_STEPS = 3_000
 AUGMENT_NOISE = 0.1
 MEASUREMENTS = 200
 EXAMPLES_PER_CLASS = 300  # of keras_ls.MutualInformation, and the paper's
@@ -29,28 +29,16 @@ FIELDS = {"accuracy": float, "steps": [int], "mutual_information": [(float, None
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(Comparison):
     """All that was decided before training starts."""
 
-    experiment: smoothing.Experiment  # the networks
     augment: Augment  # images and a generator to augmented images
     classes: tuple[int, int]  # the two ids
     num_examples: int  # N, images of both that are measured
 
-    @property
-    def pair(self) -> str:
-        """The two classes in words."""
-        return " and ".join(repr(self.experiment.images.class_names[k]) for k in self.classes)
-
 
 class AugmentedImages:
-    """Images that are augmented when a batch of them is taken; what is drawn depends on the seed and the batch alone.
-
-    Args:
-        images: (N, height, width, channels).
-        augment: The augmentation.
-        seed: An integer of at least 0.
-    """
+    """Images (N, ...) that are augmented when a batch is taken; what is drawn depends on seed and batch alone."""
 
     def __init__(self, images: np.ndarray, augment: Augment, seed: int):
         self.images, self.augment, self.seed, self.shape = images, augment, seed, images.shape
@@ -64,14 +52,10 @@ class AugmentedImages:
 
 
 def plan(options: Chosen) -> Plan:
-    """Loads the data and settles everything that can be wrong before training starts.
-
-    Raises:
-        ValueError: If arguments, data or an earlier run do not fit.
-    """
+    """Loads the data and settles everything that can be wrong before training starts."""
     images = data.load_chosen(options)
     classes = choose_classes(options, images)
-    recipe = measured_recipe(recipes.choose(options, len(images.x_train), DIGITS_STEPS), options)
+    recipe = measured_recipe(recipes.choose(options, len(images.x_train), "information"), options)
     if recipe.augment and options.augment_noise:
         raise ValueError("--augment-noise is for images that are not cropped and flipped; add --no-augment.")
     noise = None if recipe.augment else options.augment_noise or AUGMENT_NOISE
@@ -81,17 +65,17 @@ def plan(options: Chosen) -> Plan:
     # Null stands for no noise on other data than the digits, as in runs of earlier versions.
     on_images = options.noise if options.noise or "noise" in options.given() else None
     settings = {"classes": classes, "augment_noise": noise, "noise": on_images}
-    experiment = smoothing.prepare(options, images, recipe, "runs/information", **settings)
+    comparison = smoothing.prepare(options, images, recipe, "runs/information", **settings)
     num_examples = sum(min(count, EXAMPLES_PER_CLASS) for count in counts)
-    return Plan(experiment, crop_and_flip if noise is None else noisy(noise), classes, num_examples)
+    augment = crop_and_flip if noise is None else noisy(noise)
+    return Plan(**vars(comparison), augment=augment, classes=classes, num_examples=num_examples)
 
 
 def choose_classes(options: Chosen, images: ImageData) -> tuple[int, int]:
     """The ids of the two classes, given as names or ids."""
     given = options.classes or [str(k) for k in data.get(options.dataset).pair]
-    ids = {name: k for k, name in enumerate(images.class_names)}
-    for k in range(images.num_classes):
-        ids.setdefault(str(k), k)
+    numbered = {str(k): k for k in range(images.num_classes)}
+    ids = numbered | {name: k for k, name in enumerate(images.class_names)}
     first, second = (ids.get(name) for name in given)
     if first is None or second is None or first == second:
         names = ", ".join(images.class_names[:20])
@@ -112,23 +96,19 @@ def measured_recipe(recipe: Recipe, options: Chosen) -> Recipe:
 
 def run(plan: Plan) -> dict[str, Any]:
     """Trains, measures and reports; returns what results.json holds."""
-    experiment = plan.experiment
-    images, recipe = experiment.images, experiment.recipe
-    print(
-        f"{images.name}: {len(images.x_train)} training images, {plan.num_examples} of {plan.pair} measured every "
-        f"{recipe.steps_per_epoch} steps. {recipe.model}, {recipe.steps} steps of {recipe.batch_size}, "
-        f"{keras.backend.backend()} on {device()}.",
-        flush=True,
-    )
-    trials = run_trials([trial(plan, *each) for each in experiment.networks], experiment.run)
+    images, recipe = plan.data, plan.recipe
+    class_names = [images.class_names[k] for k in plan.classes]
+    pair = " and ".join(map(repr, class_names))
+    every = f"{plan.num_examples} of {pair} measured every {recipe.steps_per_epoch} steps"
+    print(smoothing.describe(images, recipe, f"{len(images.x_train)} training images, {every}"), flush=True)
+    trials = run_trials([trial(plan, *each) for each in plan.networks], plan.run)
     series = [
         {"label_smoothing": alpha, "steps": group[0]["steps"], "values": [one["mutual_information"] for one in group]}
         for alpha, group in measures.by_smoothing(trials).items()
     ]
-    seeds = smoothing.seeds_in_words(experiment.options.seeds)
-    results = experiment.results(
-        "information",
-        class_names=[images.class_names[k] for k in plan.classes],
+    results = plan.results(
+        "demos.image.information",
+        class_names=class_names,
         num_examples=plan.num_examples,
         log_2=math.log(2),
         log_num_examples=math.log(plan.num_examples),
@@ -137,13 +117,13 @@ def run(plan: Plan) -> dict[str, Any]:
         series=series,
         pictures=["information.png", "information.pdf"],
     )
-    results["title"] = f"{images.name}, {plan.pair}, {recipe.model}, {seeds}"
-    return publish(experiment.run, results, table, figure)
+    results["title"] = f"{images.name}, {pair}, {recipe.model}, {seeds_in_words(plan.options.seeds)}"
+    return publish(plan.run, results, table, figure)
 
 
 def trial(plan: Plan, alpha: float, seed: int) -> Trial:
     """The training of one network, measured before its first step and after each epoch."""
-    experiment, images, recipe = plan.experiment, plan.experiment.images, plan.experiment.recipe
+    images, recipe = plan.data, plan.recipe
     before_training = []
 
     def augment(batch: np.ndarray) -> np.ndarray:
@@ -156,11 +136,10 @@ def trial(plan: Plan, alpha: float, seed: int) -> Trial:
         before_training.append(keras_ls.logit_mutual_information(model, *measured))
         return [keras_ls.MutualInformation(*measured, log_dir=str(folder))]
 
-    def evaluate(model: keras.Model, history: History) -> dict[str, Any]:
-        logits = building.predict(model, images.x_test)
+    def evaluate(model: keras.Model | None, history: History) -> dict[str, Any]:
         values = [*before_training, *(epoch["mutual_information"] for epoch in history)]
         return {
-            "accuracy": float(np.mean(logits.argmax(-1) == images.y_test)),
+            "accuracy": building.accuracy(model, images.x_test, images.y_test),
             "steps": [epoch * recipe.steps_per_epoch for epoch in range(len(values))],
             "mutual_information": values,
             "training_accuracy": [epoch["accuracy"] for epoch in history],
@@ -168,7 +147,7 @@ def trial(plan: Plan, alpha: float, seed: int) -> Trial:
         }
 
     x_train = images.x_train if recipe.augment else AugmentedImages(images.x_train, plan.augment, seed)
-    return smoothing.trial(experiment, alpha, seed, evaluate, FIELDS, callbacks, x_train)
+    return smoothing.trial(plan, alpha, seed, x_train, evaluate=evaluate, fields=FIELDS, callbacks=callbacks)
 
 
 def summarize(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -181,8 +160,8 @@ def summarize(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"label_smoothing": alpha, "seeds": len(group), "peak_step": steps[peak]}
         row["accuracy"] = float(np.mean([one["accuracy"] for one in group]))
         for name, place in (("start", 0), ("peak", peak), ("end", -1)):
-            numbers = (mean[place], values[:, place].min(), values[:, place].max())
-            row[name] = dict(zip(("mean", "min", "max"), map(float, numbers), strict=True))
+            there = values[:, place]
+            row[name] = {"mean": float(mean[place]), "min": float(there.min()), "max": float(there.max())}
         summary.append(row)
     return summary
 
@@ -191,17 +170,12 @@ def table(results: dict[str, Any]) -> str:
     """The summary as text, one row per label smoothing, in nats."""
     rows = [["α", "start", "highest", "at step", "end", "end, all seeds", "held-out accuracy %"]]
     for row in results["summary"]:
-        start, peak, end = (show(row[name]["mean"]) for name in ("start", "peak", "end"))
-        span = f"{show(row['end']['min'])} to {show(row['end']['max'])}"
+        start, peak, end = (_shown(row[name]["mean"]) for name in ("start", "peak", "end"))
+        span = f"{_shown(row['end']['min'])} to {_shown(row['end']['max'])}"
         accuracy = f"{100 * row['accuracy']:.2f}"
         rows.append([f"{row['label_smoothing']:g}", start, peak, str(row["peak_step"]), end, span, accuracy])
     limits = f"log 2 = {results['log_2']:.2f}, log N = {results['log_num_examples']:.2f}"
     return f"{cli.aligned(rows)}\n\nIn nats: {limits}"
-
-
-def show(number: float | None) -> str:
-    """Two digits after the point."""
-    return "NaN" if number is None else f"{number:.2f}"
 
 
 def figure(results: dict[str, Any]) -> Any:
@@ -213,3 +187,7 @@ def figure(results: dict[str, Any]) -> Any:
     axes = keras_ls.information_curves(curves, results["num_examples"])
     axes.set_title(results["title"])
     return axes.figure
+
+
+def _shown(number: float | None) -> str:
+    return "NaN" if number is None else f"{number:.2f}"

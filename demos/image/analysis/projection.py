@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import warnings
 from typing import Any
@@ -11,16 +12,16 @@ import numpy as np
 
 import keras_ls
 from demos.image import data, recipes
-from demos.image.analysis import SCATTER, clusters, evaluation, smoothing
+from demos.image.analysis import SCATTER, clusters, smoothing
 from demos.image.analysis.earlier import EarlierRun
 from demos.image.data.common.images import ImageData
 from demos.kit import checkpoints
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import open_run, publish
-from demos.kit.trials import run_trials
+from demos.kit.smoothing import Comparison, directory
 
-DIGITS_STEPS = 4_000
+PARENT = "runs/projection"
 PICTURES = 5
 PROJECTED_IMAGES = 1_000
 
@@ -28,39 +29,32 @@ Triple = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(Comparison):
     """All that was decided before anything is trained or loaded."""
 
-    experiment: smoothing.Experiment  # the networks
     triples: list[Triple]  # ids of three classes each
     earlier: EarlierRun | None  # the run that trained the networks, or None if this one does
 
 
 def plan(options: Chosen) -> Plan:
-    """Loads the data and settles everything that can be wrong before training starts.
-
-    Raises:
-        ValueError: If arguments, data or an earlier run do not fit.
-    """
+    """Loads the data and settles everything that can be wrong before training starts."""
     if options.from_run is None:
         images = data.load_chosen(options)
         triples = choose_triples(options, images)
-        recipe = recipes.choose(options, len(images.x_train), DIGITS_STEPS)
-        return Plan(smoothing.prepare(options, images, recipe, "runs/projection"), triples, None)
+        recipe = recipes.choose(options, len(images.x_train), "projection")
+        return Plan(**vars(smoothing.prepare(options, images, recipe, PARENT)), triples=triples, earlier=None)
     earlier = EarlierRun(options.from_run)
     earlier.settle(options)
-    earlier.choose(options)
-    images = data.load_chosen(options)
-    earlier.check_data(images)
+    images, recipe = earlier.load(options)
     triples = choose_triples(options, images)
-    earlier.check_networks(options, images, triples)
-    recipe = earlier.recipe()
-    out = smoothing.output_directory(options, images, recipe, "runs/projection")
-    if out.resolve() in (earlier.path.resolve(), *earlier.path.resolve().parents):
+    for alpha, seed in itertools.product(options.label_smoothing, options.seeds):
+        earlier.check_network(alpha, seed, images.num_classes, triples)
+    out = smoothing.output_directory(options, images, recipe, PARENT)
+    theirs = earlier.path.resolve()
+    if out.resolve() in (theirs, *theirs.parents):
         raise ValueError(f"--out must not be the directory of --from, nor hold it. Received: {out}.")
-    settings = {**earlier.settings, "from_run": str(earlier.path.resolve())}
-    run = open_run(out, settings, options.resume, options.defaults())
-    return Plan(smoothing.Experiment(options, images, recipe, run), triples, earlier)
+    run = open_run(out, {**earlier.settings, "from_run": str(theirs)}, options.resume, options.defaults())
+    return Plan(options, images, recipe, run, triples, earlier)
 
 
 def choose_triples(options: Chosen, images: ImageData) -> list[Triple]:
@@ -94,53 +88,46 @@ def choose_triples(options: Chosen, images: ImageData) -> list[Triple]:
 
 def run(plan: Plan) -> dict[str, Any]:
     """Trains or loads, measures, draws and reports; returns what results.json holds."""
-    experiment = plan.experiment
-    options, images = experiment.options, experiment.images
-    print(experiment.describe(), flush=True)
+    options, images = plan.options, plan.data
+    print(smoothing.describe(images, plan.recipe), flush=True)
     networks, series = [], []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Class \d+ has \d+ examples, fewer")  # said when it was planned
-        for (alpha, seed), accuracy in zip(experiment.networks, accuracies(plan), strict=True):
+        for (alpha, seed), accuracy in zip(plan.networks, accuracies(plan), strict=True):
             model = shown_network(plan, alpha, seed)
             numbers = clusters.measure(model, images)
-            print(f"α={alpha:g} seed={seed}: accuracy {accuracy:.4f}, {clusters.line(numbers)}", flush=True)
+            ratios = ", ".join(f"{part} ratio {of_part['ratio']:.3g}" for part, of_part in numbers.items())
+            print(f"α={alpha:g} seed={seed}: accuracy {accuracy:.4f}, {ratios}", flush=True)
             networks.append({"label_smoothing": alpha, "seed": seed, "accuracy": accuracy, "statistics": numbers})
             if seed == options.seeds[0]:
                 series += project(plan, model, alpha)
-    results = experiment.results(
-        "projection",
+    results = plan.results(
+        "demos.image.projection",
         evaluation=SCATTER,
         classes=[[images.class_names[k] for k in triple] for triple in plan.triples],
         examples_per_class=options.examples_per_class,
         trials=networks,
         summary=clusters.summarize(networks),
         series=series,
-        caption=f"{images.name}, {experiment.recipe.model}, seed {options.seeds[0]}",
+        caption=f"{images.name}, {plan.recipe.model}, seed {options.seeds[0]}",
         pictures=["projection.png", "projection.pdf"],
     )
-    return publish(experiment.run, results, table, figure, "projection.txt")
+    return publish(plan.run, results, table, figure, "projection.txt")
 
 
 def accuracies(plan: Plan) -> list[float]:
     """The accuracy of each network on held-out images, trained here or before."""
-    experiment = plan.experiment
     if plan.earlier is not None:
-        return [plan.earlier.accuracy(*each) for each in experiment.networks]
-
-    def evaluate(model: keras.Model, history: Any) -> dict[str, Any]:
-        return evaluation.evaluate_network(model, experiment.images)
-
-    freq = max(1, experiment.recipe.epochs // PICTURES)
-    watch = functools.partial(plane_callback, plan, freq)
-    trials = [smoothing.trial(experiment, *each, evaluate, evaluation.FIELDS, watch) for each in experiment.networks]
-    return [result["accuracy"] for result in run_trials(trials, experiment.run)]
+        return [plan.earlier.accuracy(*each) for each in plan.networks]
+    watch = functools.partial(plane_callback, plan, max(1, plan.recipe.epochs // PICTURES))
+    return [result["accuracy"] for result in smoothing.train(plan, watch)]
 
 
 def shown_network(plan: Plan, alpha: float, seed: int) -> keras.Model:
     """A trained network, after TensorBoard got to see it."""
-    experiment, name = plan.experiment, smoothing.name(alpha, seed)
-    images, folder = experiment.images, experiment.run.out / name
-    model = checkpoints.load_network((experiment.run.out if plan.earlier is None else plan.earlier.path) / name)
+    images, folder = plan.data, plan.run.out / directory(alpha, seed)
+    trained_in = plan.run.out if plan.earlier is None else plan.earlier.path
+    model = checkpoints.load_network(trained_in / directory(alpha, seed))
     # A folder of its own, so that a running TensorBoard finds it when it is complete.
     activations = keras_ls.EmbeddingProjector(
         images.x_test, folder / "activations", labels=images.y_test, images=images.x_test, max_examples=PROJECTED_IMAGES
@@ -148,35 +135,26 @@ def shown_network(plan: Plan, alpha: float, seed: int) -> keras.Model:
     for callback in (activations, *([] if plan.earlier is None else plane_callback(plan, 1, model, folder))):
         callback.set_model(model)
         callback.on_train_begin()
-        callback.on_epoch_end(experiment.recipe.epochs - 1)
+        callback.on_epoch_end(plan.recipe.epochs - 1)
         callback.on_train_end()
     return model
 
 
 def plane_callback(plan: Plan, freq: int, model: keras.Model, folder: pathlib.Path) -> list[keras.callbacks.Callback]:
     """Draws the first triple's training images for TensorBoard."""
-    images, examples = plan.experiment.images, plan.experiment.options.examples_per_class
-    return [
-        keras_ls.PenultimateProjection(
-            images.x_train,
-            images.y_train,
-            plan.triples[0],
-            folder,
-            freq=freq,
-            examples_per_class=examples,
-            class_names=images.class_names,
-        )
-    ]
+    images = plan.data
+    shown = {"examples_per_class": plan.options.examples_per_class, "class_names": images.class_names}
+    return [keras_ls.PenultimateProjection(images.x_train, images.y_train, plan.triples[0], folder, freq=freq, **shown)]
 
 
 def project(plan: Plan, model: keras.Model, alpha: float) -> list[dict[str, Any]]:
     """A network's columns of the picture: their titles, and a panel for each triple."""
-    images, options = plan.experiment.images, plan.experiment.options
+    images = plan.data
     columns = []
     for part, (x, y) in clusters.parts(images).items():
         panels = []
         for ids in plan.triples:
-            projection = keras_ls.project_classes(model, x, y, ids, options.examples_per_class)
+            projection = keras_ls.project_classes(model, x, y, ids, plan.options.examples_per_class)
             panel = {name: np.asarray(value).tolist() for name, value in dataclasses.asdict(projection).items()}
             panels.append({**panel, "class_names": [images.class_names[k] for k in ids]})
         columns.append({"title": f"{part}, {network_name(alpha)}", "panels": panels})

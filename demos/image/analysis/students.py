@@ -19,16 +19,7 @@ from demos.kit.runs import Run
 from demos.kit.trials import History, Trial, run_trials
 
 PREDICTION_BATCH = 250
-
-
-@dataclasses.dataclass(frozen=True)
-class Teaching:
-    """What a student learns from."""
-
-    teacher: "Network"  # the network that teaches
-    temperature: float = 1.0  # T of the teacher
-    beta: float = 1.0  # the share of the teacher in the loss
-    matching: str = "cross_entropy"  # "cross_entropy" or "squared_logits"
+LESSON = ("temperature", "beta", "matching")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +30,23 @@ class Network:
     recipe: Recipe  # how it is trained
     seed: int  # the seed of the initial weights, the order of the images, their augmentation, and dropout
     label_smoothing: float = 0.0  # α of the hard-target loss
-    teaching: Teaching | None = None  # None for a network that learns from labels alone
+    teacher: "Network | None" = None  # what it learns from besides labels
+    temperature: float = 1.0  # T of the teacher
+    beta: float = 1.0  # the share of the teacher in the loss
+    matching: str = "cross_entropy"  # "cross_entropy" or "squared_logits"
     teaches: bool = False  # whether the trained network is kept, for students
     may_diverge: bool = False  # whether that is a result, and not an error
 
     def facts(self) -> dict[str, Any]:
         """What its result says of it."""
-        taught = self.teaching and {**dataclasses.asdict(self.teaching), "teacher": self.teaching.teacher.name}
+        lesson = self.teacher and {"teacher": self.teacher.name} | {name: getattr(self, name) for name in LESSON}
         return {
             "name": self.name,
             "network": self.recipe.model,
             "recipe": self.recipe.changes(),
             "seed": self.seed,
             "label_smoothing": self.label_smoothing,
-            "lesson": taught,
+            "lesson": lesson,
         }
 
 
@@ -61,59 +55,72 @@ class Trainings:
     """Where networks are trained: what is on disk is not done again."""
 
     images: ImageData  # what they learn
+    part: str  # the directory in the run
     run: Run  # the run
-    part: str  # the directory in it
     machine: Machine  # how they are computed
     _logits: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-    def results(self, networks: Sequence[Network]) -> list[dict[str, Any]]:
+    def results(self, networks: Sequence[Network], later_steps: int = 0) -> list[dict[str, Any]]:
         """The results of all networks, in order; teachers come before their students."""
         labels = [f"[{i}/{len(networks)}] {network.name}" for i, network in enumerate(networks, 1)]
-        return run_trials(map(self.trial, networks, labels), self.run)
+        return run_trials(map(self.trial, networks, labels), self.run, later_steps)
 
-    def trial(self, network: Network, label: str = "") -> Trial:
+    def trial(self, network: Network, label: str) -> Trial:
         """The training of a network."""
-        recipe, teaching = network.recipe, network.teaching
-        if teaching is not None:
-            recipe = whole_loss(recipe)
-        gamma: list[float] = []
-        targets: list[Any] = []
+        images, teacher = self.images, network.teacher
+        recipe = network.recipe if teacher is None else whole_loss(network.recipe)
+        # Where images are augmented the teacher must see the same ones as the student; else its logits are kept.
+        is_live = recipe.augment or recipe.shift > 0
 
         def build() -> tuple[keras.Model, keras.Model]:
-            gamma.append(self._gamma(network))
-            keras.utils.clear_session()
-            teacher = self._live_teacher(network)
-            keras.utils.set_random_seed(network.seed)  # again: to load a network takes random numbers, too
-            model = student = self._build(network.recipe)
-            targets.append(self.images.y_train)
-            if teaching is not None:
-                how = (teaching.temperature, teaching.beta)
-                model = keras_ls.Distiller(teacher, student, *how, matching=teaching.matching)
-                if teacher is None:
-                    targets[0] = {"labels": targets[0], "teacher_logits": self.teacher_logits(teaching.teacher)}
+            loaded = None
+            if teacher is not None:
+                self.teacher_logits(teacher)
+                keras.utils.clear_session()
+                loaded = self._load(teacher) if is_live else None
+                keras.utils.set_random_seed(network.seed)  # again: to load a network takes random numbers, too
+            student = building.build(images.x_train, images.num_classes, network.recipe, self.machine.precision)
+            model = student
+            if teacher is not None:
+                lesson = (network.temperature, network.beta)
+                model = keras_ls.Distiller(loaded, student, *lesson, matching=network.matching)
             building.compile_model(model, recipe, network.label_smoothing, **self.machine.compilation())
             return model, student
 
+        def batches(first_step: int) -> Any:
+            targets: Any = images.y_train
+            if teacher is not None and not is_live:
+                targets = {"labels": targets, "teacher_logits": self.teacher_logits(teacher)}
+            return building.batches_of(images.x_train, targets, recipe, network.seed, first_step)
+
         def evaluate(student: keras.Model | None, history: History) -> dict[str, Any]:
-            accuracy = None if student is None else self._accuracy(student)
-            if accuracy is not None:
+            accuracy = None
+            if student is not None:
+                accuracy = building.accuracy(student, images.x_test, images.y_test, PREDICTION_BATCH)
                 print(f"{label} accuracy {100 * accuracy:.2f} %", flush=True)
-            return {"gamma": gamma[0], "accuracy": accuracy}
+            return {"gamma": self.gamma(network), "accuracy": accuracy}
 
         return Trial(
-            f"{self.part}/{network.name}",
-            network.seed,
-            network.facts(),
-            build,
-            lambda first: building.batches_of(self.images.x_train, targets[0], recipe, network.seed, first),
-            recipe.steps_per_epoch,
-            recipe.epochs,
-            evaluate,
-            {"gamma": (float, None), "accuracy": (float, None) if network.may_diverge else float},
+            name=f"{self.part}/{network.name}",
+            seed=network.seed,
+            facts=network.facts(),
+            build=build,
+            batches=batches,
+            steps_per_epoch=recipe.steps_per_epoch,
+            epochs=recipe.epochs,
+            evaluate=evaluate,
+            fields={"gamma": (float, None), "accuracy": (float, None) if network.may_diverge else float},
             label=label,
             keeps_network=network.teaches,
             may_diverge=network.may_diverge,
         )
+
+    def gamma(self, network: Network) -> float:
+        """The label smoothing that the targets amount to: α itself, or that of the teacher on the training images."""
+        if network.teacher is None:
+            return network.label_smoothing
+        logits = self.teacher_logits(network.teacher)
+        return keras_ls.equivalent_smoothing(logits, self.images.y_train, network.temperature)
 
     def measures(self, teacher: Network) -> dict[str, float | None]:
         """What `teachers.measure` says of a trained teacher (None for NaN), from disk if it lies there."""
@@ -139,28 +146,8 @@ class Trainings:
             self._logits[teacher.name] = np.array(logits)
         return self._logits[teacher.name]
 
-    def _build(self, recipe: Recipe) -> keras.Model:
-        return building.build(self.images.x_train, self.images.num_classes, recipe, self.machine.precision)
-
-    def _live_teacher(self, network: Network) -> keras.Model | None:
-        """The teacher itself where the student sees augmented images: it must see the same ones."""
-        if network.teaching is None or not (network.recipe.augment or network.recipe.shift):
-            return None
-        return self._load(network.teaching.teacher)
-
     def _load(self, teacher: Network) -> keras.Model:
         return checkpoints.load_network(self.run.out / self.part / teacher.name)
-
-    def _gamma(self, network: Network) -> float:
-        """The label smoothing that the targets amount to: α itself, or that of the teacher on the training images."""
-        if network.teaching is None:
-            return network.label_smoothing
-        logits = self.teacher_logits(network.teaching.teacher)
-        return keras_ls.equivalent_smoothing(logits, self.images.y_train, network.teaching.temperature)
-
-    def _accuracy(self, model: keras.Model) -> float:
-        logits = building.predict(model, self.images.x_test, PREDICTION_BATCH)
-        return float(np.mean(np.argmax(logits, axis=-1) == self.images.y_test))
 
 
 def whole_loss(recipe: Recipe) -> Recipe:

@@ -26,18 +26,14 @@ MEASURES = {
 
 
 def measure(model: keras.Model, images: ImageData, recipe: Recipe, logits: np.ndarray) -> dict[str, float]:
-    """The numbers of `MEASURES`, all of training images.
+    """The numbers of `MEASURES`, all of training images, of which `logits` (N, K) are the teacher's.
 
-    Args:
-        model: The teacher.
-        images: What it was trained on.
-        recipe: How. The mutual information is under its augmentation, or noise of s.d. `NOISE` if it has none.
-        logits: (N, K) of the training images.
+    The mutual information is under the augmentation of its recipe, or noise of s.d. `NOISE` if it has none.
     """
     augment, generator = _augmentation(recipe), of_data()
     measured = (images.x_train, images.y_train, data.get(images.name).pair)
     information = keras_ls.logit_mutual_information(model, *measured, lambda batch: augment(batch, generator))
-    scatter = clusters.measure(model, images)[clusters.PARTS[0]]
+    scatter = clusters.measure(model, images)["training"]
     return {
         "gamma": keras_ls.equivalent_smoothing(logits, images.y_train),
         "mutual_information": information,
@@ -48,13 +44,12 @@ def measure(model: keras.Model, images: ImageData, recipe: Recipe, logits: np.nd
 
 def summarize(measures: dict[str, list[dict[str, float | None]]]) -> list[dict[str, Any]]:
     """Means over seeds, a row for each teacher's name; None where a seed has none."""
-    rows: list[dict[str, Any]] = []
-    for name, group in measures.items():
-        rows.append({"teacher": name, "seeds": len(group)})
-        for measure in MEASURES:
-            values = [value for entry in group if (value := entry[measure]) is not None]
-            rows[-1][measure] = float(np.mean(values)) if len(values) == len(group) else None
-    return rows
+    # None is NaN as a float, and so is a mean with it.
+    return [
+        {"teacher": name, "seeds": len(group)}
+        | {measure: float(np.mean(np.array([entry[measure] for entry in group], "float64"))) for measure in MEASURES}
+        for name, group in measures.items()
+    ]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -77,8 +72,6 @@ def legend(images: ImageData) -> str:
 
 
 def _augmentation(recipe: Recipe) -> Augment:
-    if recipe.augment:
-        return crop_and_flip
     if recipe.shift:
         return lambda images, rng: shift(images, rng, recipe.shift)
-    return noisy(NOISE)
+    return crop_and_flip if recipe.augment else noisy(NOISE)

@@ -42,14 +42,7 @@ class Options:
 
 
 def load(name: str, data_dir: str | None = None, noise: float = 0.0, image_size: int = 32) -> ImageData:
-    """Loads a data set, split into a training and a held-out part.
-
-    Args:
-        name: One of `NAMES`.
-        data_dir: Where `name`.npz lies, or `train/CLASS/*` and `test/CLASS/*` for "folder".
-        noise: The standard deviation of the Gaussian noise that is added once to every pixel, as a fraction of full
-            scale. The result is clipped to what a pixel can hold.
-        image_size: Height and width in pixels to which images in folders are resized.
+    """Loads a data set, split into a training and a held-out part; the arguments are those of `Options`.
 
     Raises:
         ValueError: If the data cannot be found or read, or do not fit together.

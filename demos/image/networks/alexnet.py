@@ -30,15 +30,6 @@ class LocalResponseNormalization(layers.Layer):
         factor = ops.exp(-self.beta * ops.log(self.bias + self.alpha * neighbours))
         return ops.cast(x * factor, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
-        """Returns `input_shape`."""
-        return input_shape
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        own = {"depth_radius": self.depth_radius, "bias": self.bias, "alpha": self.alpha, "beta": self.beta}
-        return {**super().get_config(), **own}
-
 
 def body(x: Any, recipe: Recipe, decay: keras.Regularizer | None) -> tuple[Any, dict[str, Any]]:
     """The layers below the last one, and the arguments of that one; only the two dense layers decay."""

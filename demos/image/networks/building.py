@@ -17,18 +17,11 @@ PREDICTION_BATCH = 500
 
 
 def build(images: np.ndarray, num_classes: int, recipe: Recipe, precision: str = "float32") -> keras.Model:
-    """Builds the network of a recipe for images like these.
+    """Builds the network of a recipe, from uint8 images to float32 logits (N, K).
 
-    Args:
-        images: (N, height, width, channels) uint8 training images. The network normalises each channel by their mean
-            and standard deviation.
-        num_classes: K.
-        recipe: Which network. The loss gets ½·weight_decay·‖w‖² for the kernels: all of the ResNet's and the MLP's,
-            those of the two hidden dense layers of AlexNet.
-        precision: The dtype policy of its layers.
-
-    Returns:
-        A model from uint8 images to float32 logits (N, K), whatever the policy.
+    `precision` is the dtype policy of all other layers. The network normalises each channel by the mean and standard
+    deviation of the training images, (N, height, width, channels) uint8. The loss gets ½·weight_decay·‖w‖² for the
+    kernels: all of the ResNet's and the MLP's, those of the two hidden dense layers of AlexNet.
     """
     if recipe.model not in BODIES:
         raise ValueError(f"`model` must be one of {', '.join(BODIES)}. Received: {recipe.model!r}.")
@@ -72,6 +65,11 @@ def predict(model: keras.Model, images: np.ndarray, batch_size: int = PREDICTION
     if not np.isfinite(logits).all():
         raise Diverged("The trained network's logits are not finite: lower --learning-rate or set --clipnorm.")
     return logits
+
+
+def accuracy(model: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int = PREDICTION_BATCH) -> float:
+    """The share of images whose class a trained network tells; raises Diverged as `predict` does."""
+    return float(np.mean(predict(model, images, batch_size).argmax(-1) == labels))
 
 
 def _normalise(inputs, images):

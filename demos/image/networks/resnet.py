@@ -21,15 +21,6 @@ class PaddedShortcut(layers.Layer):
         missing = self.filters - inputs.shape[-1]
         return ops.pad(inputs[:, ::2, ::2], [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
 
-    def compute_output_shape(self, input_shape):
-        """Returns the shape with halved height and width and `filters` channels."""
-        n, height, width, _ = input_shape
-        return (n, *(None if size is None else (size + 1) // 2 for size in (height, width)), self.filters)
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "filters": self.filters}
-
 
 def body(x: Any, recipe: Recipe, decay: keras.Regularizer | None) -> tuple[Any, dict[str, Any]]:
     """The layers below the last one, and the arguments of that one."""
@@ -40,15 +31,8 @@ def body(x: Any, recipe: Recipe, decay: keras.Regularizer | None) -> tuple[Any, 
         )
 
     def convolution(x, filters, strides=1):
-        x = layers.Conv2D(
-            filters,
-            3,
-            strides,
-            padding="same",
-            use_bias=False,
-            kernel_initializer="he_normal",
-            kernel_regularizer=decay,
-        )(x)
+        settings = {"use_bias": False, "kernel_initializer": "he_normal", "kernel_regularizer": decay}
+        x = layers.Conv2D(filters, 3, strides, padding="same", **settings)(x)
         return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
     x = layers.ReLU()(convolution(x, 16))

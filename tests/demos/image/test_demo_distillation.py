@@ -1,8 +1,10 @@
 """The distillation demo: what it trains and from what, what it writes, how it is resumed, what it refuses."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,6 @@ from image_files import cifar_like
 
 import keras_ls
 from demos.image import data, distillation, recipes
-from demos.image.analysis import distillation as analysis
 from demos.image.analysis import distillation_curves, distillation_mnist, students
 from demos.image.data.common import augment
 from demos.image.data.common.batches import Batches
@@ -150,10 +151,10 @@ class TestFigure:
     def test_the_title_names_networks_by_what_they_are(self, digits, copy, capsys):
         run(copy, *SMALL, *TWO, "--resume")
         assert "digits: mlp teacher, mlp student, 1 seed\n" in capsys.readouterr().out
-        teacher, student = analysis._recipes(distillation.COMMAND.choose([]))
-        assert analysis._network_name(teacher) == "mlp"
-        assert analysis._network_name(student) == "linear"
-        assert analysis._network_name(dataclasses.replace(student, model="resnet")) == "resnet"
+        teacher, student = distillation_curves.recipes_of(distillation.COMMAND.choose(["--student-hidden"]))
+        assert distillation_curves.network_name(teacher) == "mlp"
+        assert distillation_curves.network_name(student) == "linear"
+        assert distillation_curves.network_name(dataclasses.replace(student, model="resnet")) == "resnet"
 
     def test_measures_of_teachers(self, digits):
         out, results, _ = digits
@@ -301,14 +302,15 @@ class TestResume:
 
 @pytest.fixture(scope="module")
 def mnist(tmp_path_factory):
-    """A run on small data: its directory, results.json and trainings."""
+    """A run on small data: its directory, results.json and trainings; beside them lies what it printed."""
     folder = mnist_like(tmp_path_factory.mktemp("mnist"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distillation_mnist, "BATCH_SIZE", 10)
         patch.setenv("KERAS_LS_DATA", str(folder))
         with patch.context() as recording:
             begun = record(recording)
-            results = run(folder / "out", *MNIST)
+            with open(folder / "printed.txt", "w") as printed, contextlib.redirect_stdout(printed):
+                results = run(folder / "out", *MNIST)
         yield folder / "out", results, begun
 
 
@@ -359,6 +361,17 @@ class TestMnist:
             if result["lesson"]:
                 assert (result["lesson"]["beta"], result["lesson"]["matching"]) == (0.6, "squared_logits")
                 assert result["lesson"]["teacher"].endswith("/seed-0")
+
+    def test_the_estimate_is_of_all_that_is_left(self, mnist):
+        text = (mnist[0].parent / "printed.txt").read_text()
+        ends = re.findall(r"epoch (\d+)/\1 step (\d+): .* \((.*) ms per step, (\d+) s to go(| in all)\)", text)
+        left = [6 * 3 + 5 * 4]
+        for _, steps, ms, seconds, suffix in ends:
+            left.append(left[-1] - int(steps))
+            assert int(seconds) == pytest.approx(left[-1] * float(ms) / 1e3, abs=0.51 + 0.05e-3 * left[-1])
+            assert bool(suffix) == (left[-1] > 0)
+        assert left[-1] == 0
+        assert len(ends) == 6 + 5
 
     def test_diverging_candidates_are_recorded_and_not_chosen(self, mnist, tmp_path, capsys, trainings):
         out = shutil.copytree(mnist[0], tmp_path / "copy")
@@ -426,7 +439,7 @@ class TestRefused:
             return dataclasses.replace(paper_recipe(*arguments), learning_rate=1e30)
 
         paper_recipe = recipes.paper_recipe
-        monkeypatch.setattr(analysis, "paper_recipe", wild)
+        monkeypatch.setattr(distillation_curves, "paper_recipe", wild)
         assert "training loss" in refused(capsys, *SMALL, "--out", str(tmp_path), status=1)
 
     def test_as_a_command(self):

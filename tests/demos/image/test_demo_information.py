@@ -238,8 +238,8 @@ class TestParts:
         options.classes = ["0", "1"]
         plan = analysis.plan(options)
         assert plan.augment is crop_and_flip
-        assert plan.experiment.recipe.steps == 64_000
-        assert plan.experiment.recipe.steps_per_epoch == 320
+        assert plan.recipe.steps == 64_000
+        assert plan.recipe.steps_per_epoch == 320
 
     def test_table(self):
         numbers = {"mean": 1.234, "min": 1.0, "max": None}

@@ -21,6 +21,7 @@ from demos.image.analysis import projection as analysis
 from demos.image.data import cifar10, cifar100, fashion_mnist
 from demos.image.data.common.images import ImageData
 from demos.kit import checkpoints
+from demos.kit.smoothing import Comparison
 
 for package in ("sklearn", "PIL"):
     pytest.importorskip(package, reason='the demos need pip install -e ".[demos]"')
@@ -175,8 +176,8 @@ class TestRun:
         assert again["classes"] == [["7", "8", "9"]]
 
     def test_digits_are_trained_longer_than_in_the_calibration_demo(self, monkeypatch):
-        monkeypatch.setattr(smoothing, "prepare", lambda options, images, recipe, parent: recipe.steps)
-        assert analysis.plan(projection.COMMAND.choose([])).experiment == 4_000
+        monkeypatch.setattr(smoothing, "prepare", lambda *decided: Comparison(*decided))
+        assert analysis.plan(projection.COMMAND.choose([])).recipe.steps == 4_000
 
 
 def scatter_ratio(rows, labels):

@@ -80,7 +80,8 @@ def test_padded_shortcut(rng):
     x = rng.normal(size=(2, 5, 4, 3)).astype("float32")
     layer = resnet.PaddedShortcut(6)
     out = numpy(layer(x))
-    assert out.shape == layer.compute_output_shape(x.shape) == (2, 3, 2, 6)
+    assert out.shape == (2, 3, 2, 6)
+    assert layer(keras.Input(x.shape[1:])).shape == (None, 3, 2, 6)
     np.testing.assert_array_equal(out[..., 1:4], x[:, ::2, ::2])
     assert not out[..., [0, 4, 5]].any()
 

@@ -73,3 +73,27 @@ def test_bad_values_name_the_flag(capsys):
 def test_seeds_and_label_smoothing_may_change_when_a_run_goes_on():
     for field in (options.seeds(0, 1), options.label_smoothing(0.0)):
         assert not field.metadata["affects_result"]
+
+
+def test_defaults_that_depend_on_another_option(capsys):
+    @dataclasses.dataclass(frozen=True)
+    class Sizes:
+        what: str = option("small", "the size", choices=("small", "large"))
+        widths: tuple[int, ...] | None = option(None, "of layers", count, defaults={"small": (), "large": (3, 3)})
+        depth: int | None = option(None, "of trees", count, defaults={"large": None})
+
+    def settled(**given):
+        chosen = Chosen([Group("sizes", Sizes)], given)
+        chosen.settle("what")
+        return chosen.what, chosen.widths, chosen.depth
+
+    assert settled() == ("small", [], None)
+    assert settled(what="large") == ("large", [3, 3], None)
+    assert settled(what="large", widths=[7], depth=2) == ("large", [7], 2)
+    with pytest.raises(ValueError, match=r"^--depth is not an argument of --what small\.$"):
+        settled(depth=2)
+    parser = argparse.ArgumentParser()
+    Group("sizes", Sizes).add_to(parser)
+    text = " ".join(parser.format_help().split())
+    assert "of layers (default: small: none; large: 3 3)" in text
+    assert "of trees (default: large: see below)" in text

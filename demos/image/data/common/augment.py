@@ -9,16 +9,7 @@ Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def shift(images: np.ndarray, rng: np.random.Generator, pixels: int) -> np.ndarray:
-    """Shifts each image at random by up to ±`pixels` down and to the side; zeros come in.
-
-    Args:
-        images: (N, height, width, channels), any dtype.
-        rng: Where the offsets come from, uniform.
-        pixels: The largest shift.
-
-    Returns:
-        New array of the shape and dtype of `images`.
-    """
+    """Shifts images (N, height, width, channels) by up to ±`pixels` down and to the side, uniformly; zeros come in."""
     n, height, width, channels = images.shape
     padded = np.zeros((n, height + 2 * pixels, width + 2 * pixels, channels), images.dtype)
     padded[:, pixels : pixels + height, pixels : pixels + width] = images
@@ -30,16 +21,7 @@ def shift(images: np.ndarray, rng: np.random.Generator, pixels: int) -> np.ndarr
 
 
 def crop_and_flip(images: np.ndarray, rng: np.random.Generator, padding: int = 4) -> np.ndarray:
-    """Crops each image at random out of itself padded with zeros, and mirrors every other one.
-
-    Args:
-        images: (N, height, width, channels), any dtype.
-        rng: Where the offsets, uniform in [0, 2·padding], and the flips (probability 1/2) come from.
-        padding: Rows and columns of zeros added on each side.
-
-    Returns:
-        New array of the shape and dtype of `images`.
-    """
+    """Crops each image out of itself, padded with zeros on each side, and mirrors it with probability 1/2."""
     out = shift(images, rng, padding)
     flipped = rng.random(len(images)) < 0.5
     out[flipped] = out[flipped, :, ::-1]

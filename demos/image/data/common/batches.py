@@ -9,24 +9,14 @@ from demos.image.data.common.augment import crop_and_flip, shift
 
 
 class Batches(keras.utils.PyDataset):
-    """Endless training batches: pass after pass over the data, each in a new order.
+    """Endless training batches: pass after pass over images (N, ...) and nested targets (N, ...), in a new order each.
 
     A batch depends on nothing but (seed, pass, batch), so training that starts at step `first` sees what it would
-    have seen without the interruption. Images that do not fill a last batch wait for the next pass.
+    have seen without the interruption. Images that do not fill a last batch wait for the next pass. They are shifted
+    by up to `shift` pixels, then cropped and flipped if `augment` is true.
     """
 
     def __init__(self, x, y: Any, batch_size: int, seed: int, augment: bool = False, first: int = 0, shift: int = 0):
-        """Stores the data.
-
-        Args:
-            x: (N, ...) images.
-            y: (N,) labels, or a dict of targets (N, ...).
-            batch_size: Images per batch, at most N.
-            seed: An integer of at least 0.
-            augment: Whether images are cropped and flipped at random.
-            first: The steps already taken.
-            shift: Pixels by which images are shifted at random at most, before that.
-        """
         super().__init__()
         if not 1 <= batch_size <= len(x):
             raise ValueError(
@@ -34,8 +24,7 @@ class Batches(keras.utils.PyDataset):
                 f"Received: batch_size={batch_size}."
             )
         self.x, self.y = x, y
-        self.batch_size, self.seed, self.augment, self.first = batch_size, seed, augment, first
-        self.pixels = shift
+        self.batch_size, self.seed, self.first, self.augment, self.pixels = batch_size, seed, first, augment, shift
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     @property

@@ -17,23 +17,14 @@ Part = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
-    """A data set in memory.
+    """A data set in memory."""
 
-    Attributes:
-        name: What it is called in tables and file names.
-        x_train: (N, height, width, channels) uint8, 1 or 3 channels.
-        y_train: (N,) int32 class ids in [0, K).
-        x_test: Held-out images, of the same size.
-        y_test: Their class ids.
-        class_names: The K names.
-    """
-
-    name: str
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-    class_names: tuple[str, ...]
+    name: str  # what it is called in tables and file names
+    x_train: np.ndarray  # (N, height, width, channels) uint8, 1 or 3 channels
+    y_train: np.ndarray  # (N,) int32 class ids in [0, K)
+    x_test: np.ndarray  # held-out images, of the same size
+    y_test: np.ndarray  # their class ids
+    class_names: tuple[str, ...]  # the K names
 
     def __post_init__(self):
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
@@ -88,11 +79,7 @@ class DataSet:
 
 
 def read(name: str, data_dir: str | None, class_names: tuple[str, ...] = ()) -> ImageData:
-    """Reads NAME.npz, from `data_dir` or the directory named by KERAS_LS_DATA, else what `keras.datasets` has.
-
-    Raises:
-        ValueError: If the data cannot be found or read, or do not fit together.
-    """
+    """Reads NAME.npz, from `data_dir` or the directory named by KERAS_LS_DATA, else what `keras.datasets` has."""
     train, test, names = _read(name, data_dir)
     if not names:
         num_classes = int(train[1].max(initial=0)) + 1

@@ -1,0 +1,75 @@
+"""Networks trained once for each label smoothing and seed: what the demos that compare them have in common."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras_ls
+from demos.kit import measures
+from demos.kit.options import Chosen
+from demos.kit.pictures import network_name
+from demos.kit.runs import Run
+
+SPREAD = " (mean ± s.d.)"
+CURVES = ("curve", "curve_scaled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """All that was decided before training starts."""
+
+    options: Chosen  # the command line
+    data: Any  # what is learned; it has a name
+    recipe: Any  # how; it has a model, the name of the network
+    run: Run  # where results go
+
+    @property
+    def networks(self) -> list[tuple[float, int]]:
+        """Label smoothing and seed of each network."""
+        return [(alpha, seed) for seed in self.options.seeds for alpha in self.options.label_smoothing]
+
+    def results(self, demo: str, **parts: Any) -> dict[str, Any]:
+        """What results.json of a demo holds, besides what `runs.publish` adds."""
+        seeds = self.options.seeds
+        title = f"{self.data.name}, {self.recipe.model}, {seeds_in_words(seeds)}{SPREAD * (len(seeds) > 1)}"
+        common = {"title": title, "label_smoothing": self.options.label_smoothing, "seeds": seeds}
+        return {"experiment": demo, **common, **parts}
+
+
+def directory(alpha: float, seed: int) -> str:
+    """The directory of a network in its run."""
+    return f"alpha-{alpha!r}/seed-{seed}"
+
+
+def finished(out: pathlib.Path) -> list[tuple[float, int]]:
+    """Label smoothing and seed of each network in a run that is trained and has its result, in order."""
+    found = [path.parent for path in out.glob("alpha-*/seed-*/model.keras") if (path.parent / "result.json").is_file()]
+    return sorted((float(p.parent.name.removeprefix("alpha-")), int(p.name.removeprefix("seed-"))) for p in found)
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """How many seeds there are."""
+    return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
+def pooled_curves(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The reliability curves of all seeds together, before and after temperature scaling, for JSON."""
+    return [
+        {"label_smoothing": alpha}
+        | {name: measures.curve_to_json(measures.pool(each[name] for each in group)) for name in CURVES}
+        for alpha, group in measures.by_smoothing(trials).items()
+    ]
+
+
+def reliability(results: dict[str, Any], scaled: str = "scaled") -> Any:
+    """The picture of `pooled_curves`; that of hard targets is there after temperature scaling, too, called `scaled`."""
+    curves = {}
+    for row in results["series"]:
+        name = network_name(row["label_smoothing"])
+        curves[name] = measures.curve_from_json(row["curve"])
+        if row["label_smoothing"] == 0:
+            curves[f"{name}, {scaled}"] = measures.curve_from_json(row["curve_scaled"])
+    axes = keras_ls.reliability_diagram(curves)
+    axes.set_title(results["title"].removesuffix(SPREAD))
+    return axes.figure
