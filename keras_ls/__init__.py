@@ -16,6 +16,7 @@ from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformatio
 from keras_ls.decoding import BeamSearchResult, beam_search
 from keras_ls.diagnosis import Diagnosis, Estimate, Finding, diagnose, diagnose_predictions
 from keras_ls.distillation import Distiller, equivalent_smoothing, teacher_logits
+from keras_ls.fused_output import FusedOutput
 from keras_ls.information import logit_mutual_information, mutual_information
 from keras_ls.losses import (
     SmoothedCategoricalCrossentropy,
@@ -67,6 +68,7 @@ __all__ = [
     "Estimate",
     "ExpectedCalibrationError",
     "Finding",
+    "FusedOutput",
     "MutualInformation",
     "NegativeLogLikelihood",
     "NeuralCollapse",

@@ -59,6 +59,16 @@ def test_the_losses_page_shows_how_to_find_labels_that_are_no_class():
         run_guide("losses.md", np=np, keras_ls=keras_ls, counts=[1, 2])
 
 
+def test_the_page_of_the_fused_output_trains_and_saves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run_guide("fused_output.md")
+    assert set(found["history"]) == {"loss", "accuracy", "nll", "ece"}
+    assert found["history"]["loss"][1] < found["history"]["loss"][0]
+    assert type(found["loaded"]) is type(found["model"])
+    again = found["loaded"].predict(found["x"][:2], verbose=0)
+    np.testing.assert_allclose(again, found["logits"], rtol=1e-5, atol=1e-6)
+
+
 def test_masked_steps_take_no_part(sequences):
     model, x, y = (sequences[name] for name in ("model", "x", "y"))
     held_out, is_token = slice(192, None), x[192:] != 0

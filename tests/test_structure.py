@@ -18,6 +18,7 @@ ORDER = [
     "_models",
     "losses",
     "metrics",
+    "fused_output",
     "decoding",
     "calibration",
     "projection",

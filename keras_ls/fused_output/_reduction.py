@@ -1,0 +1,48 @@
+"""What is made of a batch whose losses, confidences and hits are known: their mean, and a metric."""
+
+import keras
+from keras import ops
+
+from keras_ls._backend import get_mask, set_mask
+from keras_ls.metrics import bin_statistics, calibration_error_of_bins
+
+
+class ReducedLosses(keras.losses.Loss):
+    """The mean of losses that are known, as Keras takes it, sample weights and masks included."""
+
+    def __init__(self):
+        dtype = "float64" if keras.config.floatx() == "float64" else "float32"
+        super().__init__(name="fused", reduction="sum_over_batch_size", dtype=dtype)
+
+    def of(self, losses, mask, sample_weight):
+        """The mean of losses (…,) that may carry a mask, where `mask` (…,) or None is True."""
+        kept = get_mask(losses)
+        if mask is not None:
+            mask = ops.cast(mask, "bool")
+            kept = mask if kept is None else ops.logical_and(mask, kept)
+            losses = ops.where(mask, losses, 0.0)  # padding may hold NaN
+        if kept is not None:
+            set_mask(losses, kept)
+        return self(losses, losses, sample_weight)
+
+    def call(self, y_true, y_pred):
+        """The losses."""
+        return y_pred
+
+
+class BinnedError(keras.metrics.Metric):
+    """`keras_ls.ExpectedCalibrationError` of confidences and hits that are known."""
+
+    def __init__(self, name: str, num_bins: int = 15):
+        super().__init__(name=name, dtype="float32")
+        self.num_bins = num_bins
+        self.statistics = self.add_variable((num_bins, 3), "zeros", name="statistics")
+
+    def update_state(self, confidence, hit, weight):
+        """Adds a batch of confidences, hits and weights of one shape."""
+        confidence, hit, weight = (ops.reshape(each, (-1,)) for each in (confidence, hit, weight))
+        self.statistics.assign_add(ops.cast(bin_statistics(confidence, hit, weight, self.num_bins), self.dtype))
+
+    def result(self):
+        """The error of all batches since the last reset."""
+        return calibration_error_of_bins(self.statistics)

@@ -1,0 +1,261 @@
+"""`FusedOutput`: it trains, measures, predicts and saves as the plain model does, and refuses what it cannot fuse."""
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, numpy
+from keras import layers
+
+import keras_ls
+
+K = 11
+
+
+@pytest.fixture
+def labelled(rng):
+    x, y = rng.standard_normal((40, 6)).astype("float32"), rng.integers(0, K, 40)
+    y[[5, 39]] = -1
+    return x, y
+
+
+@pytest.fixture
+def sentences(rng):
+    x, y = rng.integers(1, 9, (12, 7)), rng.integers(0, K, (12, 7))
+    for row in range(12):
+        x[row, 2 + row % 5 :] = 0
+    return x, y
+
+
+class Subclassed(keras.Model):
+    """A classifier that shows its layers only while it runs."""
+
+    def __init__(self, end="logits"):
+        super().__init__()
+        self.end, self.hidden, self.out = end, layers.Dense(8, "relu"), layers.Dense(K)
+        self.softmax = layers.Softmax()
+
+    def call(self, inputs, training=None):
+        """As `end` says."""
+        logits = self.out(self.hidden(inputs))
+        if self.end == "scaled":
+            return logits / 2.0
+        return self.softmax(logits) if self.end == "softmax" else logits
+
+
+def classifier(kind):
+    """A model of one kind, and whether it gives logits."""
+    keras.utils.set_random_seed(7)
+    hidden = [keras.Input((6,)), layers.Dense(8, "relu")]
+    if kind == "sequential":
+        return keras.Sequential([*hidden, layers.Dense(K, kernel_regularizer="l2", use_bias=False)]), True
+    if kind == "softmax":
+        return keras.Sequential([*hidden, layers.Dense(K, "softmax", kernel_constraint="max_norm")]), False
+    if kind == "functional":
+        inputs = keras.Input((6,))
+        body = keras.Sequential(hidden)
+        return keras.Model(inputs, layers.Softmax()(layers.Dense(K)(layers.Dropout(0.0)(body(inputs))))), False
+    if kind == "subclassed":
+        return Subclassed(), True
+    return Subclassed("softmax"), False
+
+
+def tagger():
+    keras.utils.set_random_seed(7)
+    tokens = [keras.Input((None,), dtype="int32"), layers.Embedding(9, 5, mask_zero=True)]
+    return keras.Sequential([*tokens, layers.SimpleRNN(6, return_sequences=True), layers.Dense(K)])
+
+
+def both(build, from_logits, ignore_class=None, metrics=None, **options):
+    """The plain model and the fused one, compiled alike."""
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=from_logits, ignore_class=ignore_class)
+    weighted = [
+        keras.metrics.SparseCategoricalAccuracy("accuracy"),
+        keras_ls.NegativeLogLikelihood(from_logits, ignore_class),
+        keras_ls.ExpectedCalibrationError(from_logits=from_logits, ignore_class=ignore_class),
+    ]
+    if ignore_class is not None:  # which Keras's accuracy does not know
+        weighted = weighted[1:]
+    plain, fused = build(), keras_ls.FusedOutput(build(), 0.1, ignore_class=ignore_class, chunk_size=5)
+    plain.compile(keras.optimizers.SGD(0.3), loss, weighted_metrics=weighted, **options)
+    fused.compile(keras.optimizers.SGD(0.3), metrics=metrics, **options)
+    return plain, fused
+
+
+def assert_same_training(plain, fused, x, y, **options):
+    """Both models give the same numbers in `fit` and the same predictions afterwards."""
+    options = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0, **options}
+    expected, found = plain.fit(x, y, **options).history, fused.fit(x, y, **options).history
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=2e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(fused.predict(x, verbose=0), plain.predict(x, verbose=0), rtol=1e-3, atol=1e-5)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["sequential", "softmax", "functional", "subclassed", "subclassed softmax"])
+def test_it_trains_and_measures_as_the_plain_model(labelled, kind):
+    plain, fused = both(lambda: classifier(kind)[0], classifier(kind)[1], ignore_class=-1)
+    assert_same_training(plain, fused, *labelled)
+
+
+STEPS = {} if BACKEND == "torch" else {"steps_per_execution": 2}
+
+
+@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": False, **STEPS}])
+def test_it_does_so_however_it_is_compiled(labelled, options):
+    plain, fused = both(lambda: classifier("softmax")[0], False, ignore_class=-1, **options)
+    assert_same_training(plain, fused, *labelled, validation_data=labelled)
+
+
+def test_sample_weights_and_validation(labelled, rng):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    plain, fused = both(lambda: classifier("sequential")[0], True, metrics=[keras_ls.BrierScore(from_logits=True)])
+    weight = rng.uniform(0, 2, len(y)) * (np.arange(len(y)) % 3 > 0)
+    found = assert_same_training(plain, fused, x, y, sample_weight=weight, validation_data=(x, y))
+    assert "brier" not in found  # it needs whole predictions
+    assert len(found["val_brier"]) == 2
+    measured = fused.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    expected = plain.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    for name, value in expected.items():
+        np.testing.assert_allclose(measured[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_class_weights(labelled):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    plain, fused = both(lambda: classifier("softmax")[0], False)
+    assert_same_training(plain, fused, x, y, class_weight={k: 1.0 + k % 3 for k in range(K)})
+
+
+@pytest.mark.parametrize("weights", [None, "of sentences", "of steps"])
+def test_sequences_with_masks(sentences, rng, weights):
+    x, y = sentences
+    plain, fused = both(tagger, True)
+    weight = {None: None, "of sentences": rng.uniform(0, 2, 12), "of steps": rng.uniform(0, 2, (12, 7))}[weights]
+    if weights == "of sentences":
+        weight = np.repeat(weight[:, None], 7, axis=1)
+    assert_same_training(plain, fused, x, y, sample_weight=weight, batch_size=6)
+
+
+def test_mixed_precision(labelled):
+    def build():
+        keras.utils.set_random_seed(7)
+        dense = [layers.Dense(units, dtype="mixed_bfloat16") for units in (8, K)]
+        return keras.Sequential([keras.Input((6,)), *dense])
+
+    plain, fused = both(build, True, ignore_class=-1)
+    options = {"epochs": 3, "batch_size": 8, "shuffle": False, "verbose": 0}
+    expected, found = plain.fit(*labelled, **options).history, fused.fit(*labelled, **options).history
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "functional"])
+def test_the_saved_model_is_the_plain_one(tmp_path, labelled, kind):
+    x, y = labelled
+    model, _ = classifier(kind)
+    fused = keras_ls.FusedOutput(model, 0.1, ignore_class=-1)
+    fused.compile("adam")
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "last.keras")
+    fused.fit(x, y, epochs=2, verbose=0, callbacks=[checkpoint])
+    loaded = keras.models.load_model(tmp_path / "last.keras")
+    assert type(loaded) is type(model)
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), fused.predict(x, verbose=0), rtol=1e-5)
+    loss = fused.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(loaded.evaluate(x, y, verbose=0), loss, rtol=1e-4)
+    again = keras_ls.FusedOutput(loaded, 0.1, ignore_class=-1)
+    again.compile(loaded.optimizer)
+    again.fit(x, y, epochs=1, verbose=0)
+    fused.save_weights(tmp_path / "last.weights.h5")
+    plain, _ = classifier(kind)
+    plain.load_weights(tmp_path / "last.weights.h5")
+    np.testing.assert_allclose(plain.predict(x, verbose=0), fused.predict(x, verbose=0), rtol=1e-5)
+
+
+def test_its_config_is_whole(labelled):
+    model, _ = classifier("functional")
+    fused = keras_ls.FusedOutput(model, 0.2, np.arange(1, K + 1), -1, 7, name="fused")
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(fused))
+    assert isinstance(copy, keras_ls.FusedOutput)
+    assert copy.name == "fused"
+    for name in ("label_smoothing", "prior", "ignore_class", "chunk_size"):
+        assert getattr(copy, name) == getattr(fused, name)
+
+
+def test_callbacks_find_its_logits(labelled):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    fused = keras_ls.FusedOutput(classifier("sequential")[0])
+    fused.compile("sgd")
+    logs = fused.fit(x, y, verbose=0, callbacks=[keras_ls.Calibration(x, y, from_logits=True)]).history
+    assert np.isfinite(logs["val_temperature"]).all()
+    calibrated = keras_ls.calibrate(fused, x, y)
+    np.testing.assert_allclose(calibrated.predict(x, verbose=0).sum(-1), 1.0, rtol=1e-5)
+
+
+def test_a_call_gives_predictions_also_in_training_mode(labelled):
+    model, _ = classifier("softmax")
+    fused = keras_ls.FusedOutput(model)
+    np.testing.assert_allclose(numpy(fused(labelled[0], training=True)), numpy(model(labelled[0])), rtol=1e-6)
+
+
+def build(*ends, units=K, **options):
+    return keras.Sequential([keras.Input((6,)), layers.Dense(units, **options), *ends])
+
+
+def shared_dense():
+    a, b, dense = keras.Input((6,)), keras.Input((6,)), layers.Dense(K)
+    return keras.Model([a, b], dense(layers.Add()([a, layers.Softmax()(dense(b))[:, :6]])))
+
+
+def two_outputs():
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, [layers.Dense(K)(inputs), layers.Dense(K)(inputs)])
+
+
+class OwnDense(layers.Dense):
+    """A subclass, which may compute anything."""
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: "model", "must be a Keras model"),
+        (lambda: build(units=1, activation="sigmoid"), "of one unit"),
+        (lambda: build(activation="sigmoid"), "activation 'sigmoid'"),
+        (lambda: build(layers.Dropout(0.5)), "not what its last layer gives|'dropout"),
+        (lambda: build(layers.Softmax(), layers.Softmax()), "softmax"),
+        (lambda: build(layers.Rescaling(2.0)), "Rescaling"),
+        (lambda: build(activity_regularizer="l2"), "activity_regularizer"),
+        (lambda: keras.Sequential([keras.Input((6,)), OwnDense(K)]), "OwnDense"),
+        (lambda: keras.Sequential([keras.Input((5, 6)), layers.Conv1D(K, 1)]), "Conv1D"),
+        (two_outputs, "one output"),
+        (shared_dense, "calls 2 times"),
+    ],
+)
+def test_what_cannot_be_fused_is_refused(model, message):
+    with pytest.raises(ValueError, match=message):
+        keras_ls.FusedOutput(model())
+
+
+def test_a_subclassed_model_that_cannot_be_fused_is_refused_at_the_first_batch(labelled):
+    fused = keras_ls.FusedOutput(Subclassed("scaled"))
+    fused.compile("sgd")
+    with pytest.raises(ValueError, match="not what its last layer gives"):
+        fused.fit(labelled[0], np.maximum(labelled[1], 0), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing": 1.0}, "`label_smoothing`"),
+        ({"prior": [1.0, -1.0]}, "`prior`"),
+        ({"prior": [1.0, 1.0]}, "one entry per class"),
+        ({"ignore_class": "pad"}, "`ignore_class`"),
+        ({"chunk_size": 0}, "`chunk_size`"),
+    ],
+)
+def test_bad_arguments_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        keras_ls.FusedOutput(build(), **options)
+
+
+def test_a_loss_is_refused():
+    with pytest.raises(ValueError, match="`loss` and `loss_weights` must be None"):
+        keras_ls.FusedOutput(build()).compile("sgd", "sparse_categorical_crossentropy")
