@@ -677,7 +677,7 @@ class TestCalibrate:
             (lambda x, y: ([x], None), "`y` must be given"),
             (lambda x, y: (((x, y) for _ in range(2)), None), "read only once"),
             (lambda x, y: (Batches(x, y, 50), y), "`x` must be an array"),
-            (lambda x, y: (3, None), "can be read again"),
+            (lambda x, y: (3, None), "can be read repeatedly"),
             (lambda x, y: (Batches(x[:0], y[:0], 50), None), "without batches"),
             (lambda x, y: (Batches(x, y, 50, endless=True), None), "endless"),
             (lambda x, y: (Batches(x, y + 1, 50), None), r"`labels` must hold integers in \[0, 4\)"),
