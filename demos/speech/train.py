@@ -21,6 +21,7 @@ The default run makes its own corpus: sentences of numbers, dates, names and com
 sentences and their voices' settings are in no other split. It takes about 5 minutes on two cores.
 """
 FITS = "hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, all the more the smoother the model"
+FUSED = "compute the loss of the next tokens without their logits in memory, for large vocabularies"
 XLA = "XLA, which compiles each of the batches' few shapes once and keeps the LSTMs from cuDNN"
 IN_FLAGS = [f"--{name.replace('_', '-')} {value:g}" for name, value in QUICK.items() if name != "augment"]
 QUICKLY = f"show in about 2 minutes that it works: {', '.join(IN_FLAGS)}, --no-augment"
@@ -44,6 +45,7 @@ class Computing(Machine):
     """How the networks are computed."""
 
     jit_compile: str = option("no", XLA, affects_result=False, choices=("yes", "no"))
+    fused_output: bool = option(False, FUSED, affects_result=False, action="store_true")
 
 
 GROUPS = (

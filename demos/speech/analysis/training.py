@@ -41,6 +41,8 @@ class Experiment:
 def plan(options: Chosen) -> Experiment:
     """Settles how networks are trained, makes the features, and opens the output directory."""
     recipe.settle(options)
+    if options.fused_output and options.smoothing_kind == "neighbourhood":
+        raise ValueError("--fused-output needs --smoothing-kind uniform or unigram. Received: neighbourhood.")
     for package, purpose in PACKAGES.items():
         cli.optional(package, purpose, extra="speech")
     if recipe.choose(options, 1).augment:
@@ -114,7 +116,7 @@ def trial(experiment: Experiment, alpha: float, seed: int, find: Callable[[keras
     def build() -> tuple[keras.Model, keras.Model]:
         network = objective.build(how, found.tokens.size, options.precision)
         labels = np.concatenate([np.append(ids, END) for ids in train.token_ids])
-        machine = options.read(Machine).compilation()
+        machine = {**options.read(Machine).compilation(), "fused_output": options.fused_output}
         return objective.make_objective(network, how, alpha, labels, **machine), network
 
     def evaluate(network: keras.Model, history: History) -> dict[str, Any]:

@@ -42,12 +42,13 @@ class LSTMRecogniser(Recogniser):
         """What the decoder reads of an utterance: keys, values and mask."""
         return *self.cross_attention.remember(encoded.outputs), encoded.mask
 
-    def decode(self, tokens, memory, training=False):
-        """Logits (B, U, V) of what follows each of the tokens (B, U), and the attention (B, U, S)."""
+    def decode(self, tokens, memory, training=False, with_logits=True):
+        """Logits (B, U, V) of what follows each token (B, U), or what they come from, and the attention (B, U, S)."""
         lower = self.dropout(self.lower(self.embedding(tokens)), training=training)
         context, weights = self._look(lower, memory)
         upper = self.upper(ops.concatenate([lower, context], axis=-1))
-        return self._predict(upper, context, training), weights[:, 0]
+        features = self._features(upper, context, training)
+        return self.logits(features) if with_logits else features, weights[:, 0]
 
     def initial_state(self, batch_size, max_length: int):
         """The state of a search that has seen nothing: hidden and cell state of both LSTMs, (B, units) each."""
@@ -60,14 +61,14 @@ class LSTMRecogniser(Recogniser):
         grouped = ops.reshape(lower, (ops.shape(memory[0])[0], -1, self.units))
         context = ops.reshape(self._look(grouped, memory)[0], (-1, self.units))
         upper, upper_state = self.upper.cell(ops.concatenate([lower, context], axis=-1), state["upper"])
-        return self._predict(upper, context), {"lower": lower_state, "upper": upper_state}
+        return self.logits(self._features(upper, context)), {"lower": lower_state, "upper": upper_state}
 
     def _look(self, queries, memory):
         keys, values, mask = memory
         return self.cross_attention(queries, keys, values, ops.expand_dims(mask, 1))
 
-    def _predict(self, upper, context, training=False):
-        return self.logits(self.dropout(ops.concatenate([upper, context], axis=-1), training=training))
+    def _features(self, upper, context, training=False):
+        return self.dropout(ops.concatenate([upper, context], axis=-1), training=training)
 
     def get_config(self):
         """The constructor's arguments."""

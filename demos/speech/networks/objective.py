@@ -1,12 +1,12 @@
 """How a recogniser is trained: the network, the losses, the optimizer."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+import keras_ls
 from demos.sequence.objective import token_loss
 from demos.sequence.tokenizers import END, IGNORED, START
 from demos.speech.networks.lstm import LSTMRecogniser
@@ -50,43 +50,61 @@ def ctc_loss(labels, logits, num_outputs, xla=False):
 class Objective(keras.Model):
     """A recogniser and what it is trained for: the loss of the next tokens, and with a weight that of CTC.
 
-    CTC on the encoder as an auxiliary loss is from Watanabe et al. 2017; a weight of 0 leaves it out.
+    CTC on the encoder as an auxiliary loss is from Watanabe et al. 2017; a weight of 0 leaves it out. With
+    `fused_output` the loss of the next tokens is computed without their logits in memory, and their accuracy is not;
+    `loss` must then be a Keras loss of integer labels.
     """
 
-    def __init__(self, recogniser: Recogniser, loss: Callable[[Any, Any], Any], ctc_weight: float):
+    def __init__(self, recogniser: Recogniser, loss: Any, ctc_weight: float, fused_output: bool = False):
         super().__init__()
+        self.fused_output = fused_output
         self.recogniser, self.token_loss, self.ctc_weight = recogniser, loss, ctc_weight
         names = ("token_loss", "ctc_loss") if ctc_weight else ("token_loss",)
         self.means = [keras.metrics.Mean(name) for name in names]
-        self.accuracy = keras.metrics.Mean("accuracy")
+        self.accuracy = None if fused_output else keras.metrics.Mean("accuracy")
         recogniser.ctc_head.trainable = bool(ctc_weight)
         self.built = True
 
     def call(self, inputs, training=False):
-        """Logits of the next tokens, and those of CTC where it has weight."""
+        """Logits of the next tokens, or what they come from, and the logits of CTC where it has weight."""
         recogniser = self.recogniser
         encoded = recogniser.encode(inputs["features"], inputs["num_frames"], training)
-        logits, _ = recogniser.decode(inputs["tokens"], recogniser.remember(encoded), training)
+        memory, with_logits = recogniser.remember(encoded), not self.fused_output
+        logits, _ = recogniser.decode(inputs["tokens"], memory, training, with_logits=with_logits)
         return (logits, recogniser.ctc_logits(encoded)) if self.ctc_weight else (logits,)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
-        losses = [self.token_loss(y, y_pred[0])]
+        losses = [(self._fused_loss if self.fused_output else self.token_loss)(y, y_pred[0])]
         if self.ctc_weight:
             losses.append(ctc_loss(y, y_pred[1], encoded_lengths(x["num_frames"]), bool(self.jit_compile)))
         for mean, loss in zip(self.means, losses, strict=True):
             mean.update_state(loss)
-        is_right = ops.cast(ops.argmax(y_pred[0], axis=-1), y.dtype) == y
-        self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
+        if self.accuracy is not None:
+            is_right = ops.cast(ops.argmax(y_pred[0], axis=-1), y.dtype) == y
+            self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
         return losses[0] + sum(self.ctc_weight * loss for loss in losses[1:])
+
+    def _fused_loss(self, y, features):
+        head, how = self.recogniser.logits, self.token_loss
+        losses = keras_ls.linear_smoothed_crossentropy(
+            features, head.kernel, head.bias, y, how.label_smoothing, how.prior, how.ignore_class
+        )
+        return ops.divide_no_nan(ops.sum(losses), ops.sum(ops.cast(y != IGNORED, losses.dtype)))
 
 
 def make_objective(
-    recogniser: Recogniser, recipe: Recipe, label_smoothing: float, labels, steps_per_execution=1, jit_compile=False
+    recogniser: Recogniser,
+    recipe: Recipe,
+    label_smoothing: float,
+    labels,
+    steps_per_execution=1,
+    jit_compile=False,
+    fused_output=False,
 ) -> Objective:
     """Compiles a recogniser for training as the recipe says; `labels` are all labels of the training data."""
     loss = token_loss(recipe.smoothing_kind, label_smoothing, recogniser.vocabulary_size, labels)
-    objective = Objective(recogniser, loss, recipe.ctc_weight)
+    objective = Objective(recogniser, loss, recipe.ctc_weight, fused_output)
     warmup = min(recipe.warmup_steps, recipe.steps - 1)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0 if warmup else recipe.learning_rate,

@@ -38,15 +38,16 @@ class TransformerRecogniser(Recogniser):
         mask = ops.expand_dims(encoded.mask, 1)
         return [(*block.cross_attention.remember(encoded.outputs), mask) for block in self.decoder]
 
-    def decode(self, tokens, memory, training=False):
-        """Logits (B, U, V) of what follows each of the tokens (B, U), and the last block's attention (B, U, S)."""
+    def decode(self, tokens, memory, training=False, with_logits=True):
+        """Logits (B, U, V) of what follows each token (B, U), or what they come from, and attention (B, U, S)."""
         places = ops.arange(ops.shape(tokens)[1], dtype="int32")
         is_earlier = ops.expand_dims(ops.expand_dims(places, 0) <= ops.expand_dims(places, 1), 0)
         x = self.embedding(tokens)
         x = self.dropout(x + ops.cast(positions(ops.shape(tokens)[1], self.units), x.dtype), training=training)
         for block, of_block in zip(self.decoder, memory, strict=True):
             x, weights = block(x, *block.remember_own(x), is_earlier, of_block, training=training)
-        return self.logits(self.decoder_norm(x)), ops.mean(weights, axis=1)
+        features = self.decoder_norm(x)
+        return self.logits(features) if with_logits else features, ops.mean(weights, axis=1)
 
     def initial_state(self, batch_size, max_length: int):
         """The state of a search that has seen nothing: how many tokens it saw, room for keys and values of all."""

@@ -155,6 +155,20 @@ def train(split, folder, recipe=RECIPE, alpha=0.1, callbacks=(), **arguments):
     return model, checkpoints.fit(objective, endless, recipe.steps_per_epoch, recipe.epochs, path, callbacks)
 
 
+@pytest.mark.parametrize(("network", "kind"), [("lstm", "unigram"), ("transformer", "uniform")])
+def test_the_fused_output_gives_the_same_loss_curve(split, tmp_path, network, kind):
+    small = {"encoder_layers": 1, "decoder_layers": 1, "steps": 3, "steps_per_epoch": 1}
+    recipe = dataclasses.replace(RECIPE, model=network, smoothing_kind=kind, **small)
+    curves = []
+    for fused_output in (False, True):
+        folder = tmp_path / str(fused_output)
+        folder.mkdir()
+        curves.append(train(split, folder, recipe, fused_output=fused_output)[1])
+    for plain, fused in zip(*curves, strict=True):
+        for name in ("loss", "token_loss", "ctc_loss"):
+            assert fused[name] == pytest.approx(plain[name], rel=1e-4), name
+
+
 class Killed(Exception):
     pass
 
