@@ -24,7 +24,7 @@ class Ranking:
         normed: ranked by normalised logits, the order of the norm chosen on the other half; NaN of two classes.
         change: `normed` less `aurc`, on the same resamples.
         curve: that of `aurc`.
-        normed_curve: that of `normed`, or None.
+        normed_curve: that of `normed`, or None if no norm ranks better.
     """
 
     aurc: tuple[float, float, float]
@@ -57,7 +57,8 @@ def rank(positions: Positions, in_half: np.ndarray, num_resamples: int, level: f
         return Ranking(plain, excess, _UNKNOWN, _UNKNOWN, orders[0].curve, None)
     found = _estimate(values[1, 0], limits[:, 1, 0])
     change = _estimate(values[1, 0] - values[0, 0], changes)
-    return Ranking(plain, excess, found, change, orders[0].curve, orders[1].curve)
+    is_another = normed is not positions.score
+    return Ranking(plain, excess, found, change, orders[0].curve, orders[1].curve if is_another else None)
 
 
 def fewest(positions: Positions) -> int:
@@ -97,7 +98,7 @@ def _normed_scores(positions: Positions, in_half: np.ndarray) -> np.ndarray:
         correct, weight = positions.top.correct[there], positions.weight[there]
         best[own] = int(np.argmin([curve_of_ranking(correct, each[there], weight).aurc() for each in scores]))
     if best[True] == best[False]:
-        return scores[best[True]].astype("float64")
+        return scores[best[True]]
     found = np.empty(len(half))
     for own, order in best.items():  # scores of unlike orders compare by their place in their half
         _, place, counts = np.unique(scores[order][half == own], return_inverse=True, return_counts=True)

@@ -37,7 +37,7 @@ figure svg { width: 100%; height: auto; display: block; }
 figcaption { font-size: 0.9rem; color: var(--muted); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.4rem; text-align: right; border-bottom: 1px solid var(--faint); }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+th:first-child, td:first-child { text-align: left; }
 td:last-child { white-space: nowrap; }
 @media print { :root { color-scheme: light; --text: #000000; --muted: #444444; --faint: #bbbbbb; --page: #ffffff;
   --card: #ffffff; --first: #0b62c4; --second: #b45309; } article, figure { border: 1px solid var(--faint); } }
@@ -97,7 +97,8 @@ def page_of(diagnosis: Diagnosis) -> str:
 
 def _row(name: str, estimate: Estimate) -> str:
     value, low, high = (shown_number(each) for each in (estimate.value, estimate.low, estimate.high))
-    return f"<tr><td>{html.escape(name)}</td><td>{value}</td><td>{low} to {high}</td></tr>"
+    shown = html.escape(name).replace("_", "_<wbr>")
+    return f"<tr><td>{shown}</td><td>{value}</td><td>{low} to {high}</td></tr>"
 
 
 def _figures(diagnosis: Diagnosis) -> str:
@@ -151,7 +152,8 @@ def _svg(draw: Any, diagnosis: Diagnosis, place: int) -> str:
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     # Greys and whites of the pictures: grids, guides, and the rims of points.
-    text = re.sub(r"(stroke|fill): #(e5e5e5|e6e6e6|666666|808080|7f7f7f)", r"\1: var(--muted)", text)
+    text = re.sub(r"(stroke|fill): #(666666|808080|7f7f7f)", r"\1: var(--muted)", text)
+    text = re.sub(r"(stroke|fill): #(e5e5e5|e6e6e6)", r"\1: var(--faint)", text)
     text = re.sub(r"(stroke|fill): #ffffff", r"\1: var(--card)", text)
     return text.replace("<svg ", '<svg role="img" ', 1)
 
@@ -161,19 +163,23 @@ def _reliability(diagnosis: Diagnosis) -> Any:
 
 
 def _ranking(diagnosis: Diagnosis) -> Any:
-    return risk_coverage(diagnosis.ranking)
+    return risk_coverage(diagnosis.ranking, _axes())
+
+
+def _axes() -> Any:
+    """Axes as wide as the reliability diagram, so that all text is of one size."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(4.7, 4.7), layout="constrained").add_subplot()
 
 
 def _classes(diagnosis: Diagnosis) -> Any:
-    from matplotlib.figure import Figure
-
-    ax = Figure(figsize=(6.4, 4.8), layout="constrained").add_subplot()
-    errors = diagnosis.class_errors
+    ax, errors = _axes(), diagnosis.class_errors
     order = np.arange(len(errors))
     if len(errors) > _MOST_BARS:
         order = np.argsort(-errors, kind="stable")[:_MOST_BARS]
     ax.bar(np.arange(len(order)), errors[order], color=_SERIES[0], width=0.8)
-    shown = np.unique(np.linspace(0, len(order) - 1, min(len(order), 12)).astype(int))
+    shown = np.unique(np.linspace(0, len(order) - 1, min(len(order), 10)).astype(int))
     label = "Class" if len(order) == len(errors) else f"Class, the {_MOST_BARS} with the largest errors"
     ax.set_xticks(shown, [str(order[place]) for place in shown])
     ax.set(xlabel=label, ylabel="Calibration error", ylim=(0, None))
