@@ -29,6 +29,7 @@ from keras_ls.losses import (
     smoothed_sparse_categorical_crossentropy,
 )
 from keras_ls.metrics import (
+    AreaUnderRiskCoverage,
     BrierScore,
     ClasswiseCalibrationError,
     ExpectedCalibrationError,
@@ -56,6 +57,7 @@ from keras_ls.projection import (
 )
 
 __all__ = [
+    "AreaUnderRiskCoverage",
     "BeamSearchResult",
     "BrierScore",
     "Calibration",

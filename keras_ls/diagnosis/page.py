@@ -15,6 +15,7 @@ from keras_ls.plots import reliability_diagram, risk_coverage
 _FOREGROUND, _FAINT, _SERIES = "#010203", "#040506", ("#070809", "#0a0b0c")
 _VARIABLES = {_FOREGROUND: "--text", _FAINT: "--faint", _SERIES[0]: "--first", _SERIES[1]: "--second"}
 _MOST_BARS = 60
+_INCHES = (4.7, 4.7)  # as wide as the reliability diagram, so that all text is of one size
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --muted: #57606a; --faint: #d0d7de; --page: #ffffff;
   --card: #f6f8fa; --first: #0b62c4; --second: #b45309; }
@@ -130,6 +131,7 @@ def _svg(draw: Any, diagnosis: Diagnosis, place: int) -> str:
         "svg.hashsalt": "keras_ls",
         "font.family": "sans-serif",
         "font.size": 11,
+        "legend.fontsize": 9,
         "axes.prop_cycle": rcsetup.cycler("color", _SERIES),
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -163,18 +165,15 @@ def _reliability(diagnosis: Diagnosis) -> Any:
 
 
 def _ranking(diagnosis: Diagnosis) -> Any:
-    return risk_coverage(diagnosis.ranking, _axes())
-
-
-def _axes() -> Any:
-    """Axes as wide as the reliability diagram, so that all text is of one size."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(4.7, 4.7), layout="constrained").add_subplot()
+    ax = risk_coverage(diagnosis.ranking)
+    ax.figure.set_size_inches(_INCHES)
+    return ax
 
 
 def _classes(diagnosis: Diagnosis) -> Any:
-    ax, errors = _axes(), diagnosis.class_errors
+    from matplotlib.figure import Figure
+
+    ax, errors = Figure(figsize=_INCHES, layout="constrained").add_subplot(), diagnosis.class_errors
     order = np.arange(len(errors))
     if len(errors) > _MOST_BARS:
         order = np.argsort(-errors, kind="stable")[:_MOST_BARS]

@@ -30,9 +30,11 @@ from keras_ls.metrics.calibration_error import (
     calibration_error_of_bins,
     classwise_bin_statistics,
 )
+from keras_ls.metrics.risk_coverage import AreaUnderRiskCoverage
 from keras_ls.metrics.scores import BrierScore, NegativeLogLikelihood
 
 __all__ = [
+    "AreaUnderRiskCoverage",
     "BrierScore",
     "ClasswiseCalibrationError",
     "ExpectedCalibrationError",

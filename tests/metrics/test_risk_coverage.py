@@ -1,0 +1,96 @@
+"""The streaming area under the risk-coverage curve against the exact one, within its bound."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ls
+
+
+def measured(y, p, weight=None, parts=1, **options):
+    metric = keras_ls.AreaUnderRiskCoverage(**options)
+    weights = [None] * parts if weight is None else np.array_split(weight, parts)
+    for labels, rows, w in zip(np.array_split(y, parts), np.array_split(p, parts), weights, strict=True):
+        metric.update_state(labels, rows, w)
+    return float(metric.result()), metric
+
+
+def bound(metric):
+    counts = keras.ops.convert_to_numpy(metric.statistics)[:, 0]
+    m = counts.max() / counts.sum()
+    return m / 4 * (1 + math.log(4 / m))
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 6.0])
+@pytest.mark.parametrize("num_bins", [1, 30, 1000])
+def test_it_is_within_its_bound_of_the_exact_area(rng, factor, num_bins):
+    z = (3 * factor * rng.normal(size=(3000, 5))).astype("float32")
+    y = (z / factor + 2 * rng.gumbel(size=z.shape)).argmax(-1)
+    exact = keras_ls.risk_coverage_curve(y, z, from_logits=True).aurc()
+    found, metric = measured(y, z, parts=7, from_logits=True, num_bins=num_bins)
+    assert abs(found - exact) <= bound(metric) + 1e-6
+    if num_bins == 1000:
+        assert abs(found - exact) < 2e-3
+        p = keras.ops.convert_to_numpy(keras.ops.softmax(z))
+        if factor < 6:
+            assert measured(y, p)[0] == pytest.approx(exact, abs=2e-3)
+
+
+def test_one_bin_is_the_error_rate_and_ties_are_in_random_order():
+    y, p = np.array([0, 1, 0, 1]), np.tile(np.array([[0.7, 0.3]], "float32"), (4, 1))
+    assert measured(y, p)[0] == pytest.approx(0.5, rel=1e-6)
+    p = np.array([[0.9, 0.1]] * 3 + [[0.6, 0.4]] * 2, "float32")
+    y = np.array([0, 1, 0, 1, 1])
+    assert measured(y, p)[0] == pytest.approx(keras_ls.risk_coverage_curve(y, p).aurc(), rel=1e-6)
+
+
+def test_weights_of_any_scale(rng):
+    z = rng.normal(size=(400, 4)).astype("float32")
+    y = rng.integers(0, 4, 400)
+    plain = measured(y, z, from_logits=True)[0]
+    for scale in (1e-3, 1e3):
+        weight = np.full(400, scale, "float32")
+        assert measured(y, z, weight, from_logits=True)[0] == pytest.approx(plain, rel=1e-5)
+    weight = (rng.random(400) * (rng.random(400) < 0.7)).astype("float32")
+    exact = keras_ls.risk_coverage_curve(y, z, from_logits=True, sample_weight=weight).aurc()
+    assert measured(y, z, weight, from_logits=True)[0] == pytest.approx(exact, abs=5e-3)
+
+
+def test_saturated_logits_are_ranked():
+    z = np.array([[60.0, 0.0], [80.0, 0.0], [50.0, 0.0]], "float32")
+    found, _ = measured(np.array([0, 0, 1]), z, from_logits=True)
+    assert found == pytest.approx(1 / 9, rel=1e-5)
+
+
+def test_binary_one_hot_ignored_empty_and_bad():
+    y, p = np.array([0, 1, 1, 0]), np.array([[0.2], [0.9], [0.4], [0.6]], "float32")
+    columns = np.concatenate([1 - p, p], -1)
+    expected = keras_ls.risk_coverage_curve(y, columns).aurc()
+    assert measured(y, p)[0] == pytest.approx(expected, rel=1e-5)
+    assert measured(np.eye(2, dtype="float32")[y], columns)[0] == pytest.approx(expected, rel=1e-5)
+    more = np.concatenate([columns, np.full((1, 2), np.nan, "float32")])
+    assert measured(np.append(y, -1), more, ignore_class=-1)[0] == pytest.approx(expected, rel=1e-5)
+    assert math.isnan(measured(np.append(y, 0), more)[0])
+    assert float(keras_ls.AreaUnderRiskCoverage().result()) == 0
+    certain = np.array([[1.0, 0.0], [1.0, 0.0]], "float32")
+    assert measured(np.array([0, 0]), certain)[0] == 0
+    assert measured(np.array([1, 1]), certain)[0] == pytest.approx(1.0, rel=1e-6)
+    with pytest.raises(ValueError, match="num_bins"):
+        keras_ls.AreaUnderRiskCoverage(num_bins=0)
+
+
+def test_in_fit_saved_and_watched(tmp_path, rng):
+    x, y = rng.normal(size=(60, 4)).astype("float32"), rng.integers(0, 3, 60)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, metrics=[keras_ls.AreaUnderRiskCoverage(from_logits=True, num_bins=200)])
+    stop = keras.callbacks.EarlyStopping(monitor="val_aurc", patience=9)
+    history = model.fit(x, y, batch_size=16, validation_data=(x, y), callbacks=[stop], epochs=1, verbose=0).history
+    exact = keras_ls.risk_coverage_curve(y, model.predict(x, verbose=0), from_logits=True).aurc()
+    assert history["val_aurc"][0] == pytest.approx(exact, abs=0.02)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    again = loaded.evaluate(x, y, return_dict=True, verbose=0)["aurc"]
+    assert again == pytest.approx(history["val_aurc"][0], rel=1e-5)
