@@ -35,7 +35,7 @@ class Pieces:
         shape: The shape of the array; sizes along other axes than `axis` must be known.
         size: The size of a piece along `axis`.
         count: The number of pieces of that size; what remains is written by `finish`.
-        axis: 0 or −1, of an array of at most 2 dimensions.
+        axis: 0 or, if `count` is a number that is known, −1; of an array of at most 2 dimensions.
         dtype: Its dtype.
     """
 
@@ -63,13 +63,12 @@ class Pieces:
         """The array; `tail` is what lies behind the pieces of full size, or None."""
         if not self.is_tensorflow:
             return state if tail is None else self._write(state, self.count * self.size, tail)
-        if self.axis == 0 or len(self.shape) == 1:
-            whole = state.concat() if not isinstance(self.count, int) or self.count else None
-        else:
-            whole = ops.reshape(ops.transpose(state.stack(), (1, 0, 2)), (self.shape[0], self.count * self.size))
-        if tail is None:
-            return whole
-        return tail if whole is None else ops.concatenate([whole, tail], axis=self.axis)
+        if self.axis == 0:
+            whole = state.concat()
+            return whole if tail is None else ops.concatenate([whole, tail], axis=0)
+        # Read one by one: stacked, they would be copied once more to be put side by side.
+        pieces = [state.read(index) for index in range(self.count)]
+        return ops.concatenate(pieces if tail is None else [*pieces, tail], axis=-1)
 
     def _piece_shape(self):
         axis = self.axis % len(self.shape)
