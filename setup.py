@@ -23,6 +23,7 @@ SPEECH = [
     "tensorflow-io>=0.37; python_version<'3.13'",
     "threadpoolctl>=3",
 ]
+TRANSLATION = [*BACKENDS["tensorflow"], "sacrebleu>=2.4", "sentencepiece>=0.2"]
 PEERS = [*BACKENDS["jax"], *BACKENDS["torch"], "keras-hub>=0.32", "netcal>=1.3", "torchmetrics>=1.4"]
 LINT = ["mypy>=1.10", "ruff>=0.6"]
 
@@ -44,9 +45,19 @@ setup(
         **BACKENDS,
         "demos": DEMOS,
         "speech": SPEECH,
-        "all": [*BACKENDS["jax"], *BACKENDS["torch"], *DEMOS, *SPEECH],
+        "translation": TRANSLATION,
+        "all": [*BACKENDS["jax"], *BACKENDS["torch"], *DEMOS, *SPEECH, *TRANSLATION],
         "plots": [],  # an earlier version needed it
-        "tests": [*DEMOS, *SPEECH, "pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "selenium>=4.15"],
+        "tests": [
+            *DEMOS,
+            *SPEECH,
+            *TRANSLATION,
+            "num2words>=0.5.13",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "scipy>=1.10",
+            "selenium>=4.15",
+        ],
         "peers": PEERS,
         "benchmarks": [*PEERS, "optax>=0.2", "probmetrics>=1.0", "scipy>=1.10"],
         "lint": LINT,

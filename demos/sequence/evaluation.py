@@ -26,6 +26,10 @@ class Split:
         """Names of measures to how far texts, one per example, are from the references."""
         raise NotImplementedError
 
+    def quality(self, text: str, place: int) -> float:
+        """How good a text is for the example at a place: the higher, the better."""
+        raise NotImplementedError
+
     def search(self, searcher: Searcher, *how: Any) -> list[str]:
         """The best text of each example, in their order; `how` is that of `Searcher.texts`."""
         return searcher.texts(self.batches(), len(self.references), *how)

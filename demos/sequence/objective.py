@@ -1,8 +1,9 @@
-"""The loss of next tokens, with every kind of smoothing."""
+"""The loss of next tokens, with every kind of smoothing, and how networks are trained with it."""
 
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -35,3 +36,39 @@ def token_loss(
         return ops.sum(losses * counts) / ops.sum(counts)
 
     return loss
+
+
+class WarmUpThenInverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises in a line to `peak`, then falls with the square root of the step (Vaswani et al. 2017)."""
+
+    def __init__(self, peak: float, warmup_steps: int):
+        self.peak, self.warmup_steps = peak, warmup_steps
+
+    def __call__(self, step):
+        """The rate of a step, counted from 0."""
+        step = ops.cast(step, "float32") + 1.0
+        return self.peak * ops.minimum(step / self.warmup_steps, ops.sqrt(self.warmup_steps / step))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps}
+
+
+class TokenObjective(keras.Model):
+    """A network that predicts next tokens, and what it is trained for: the loss of the next tokens."""
+
+    def __init__(self, network: keras.Model, loss: Any):
+        super().__init__()
+        self.network, self.token_loss = network, loss
+        self.accuracy = keras.metrics.Mean("accuracy")
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """Logits of the next tokens."""
+        return self.network(inputs, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss of a batch."""
+        is_right = ops.cast(ops.argmax(y_pred, axis=-1), y.dtype) == y
+        self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
+        return self.token_loss(y, y_pred)

@@ -11,9 +11,9 @@ SMOOTHING_KINDS = ("uniform", "unigram", "neighbourhood")
 LENGTH_PENALTY = 1.0
 
 
-def beam_width(help: str) -> Any:
+def beam_width(help: str, default: int = 8) -> Any:
     """The option that says how many hypotheses a search keeps."""
-    return option(8, help, values.count, metavar="W")
+    return option(default, help, values.count, metavar="W")
 
 
 def length_penalty(help: str) -> Any:

@@ -2,17 +2,18 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 import keras_ls
 from demos.sequence.tokenizers import END, START, Tokens
 
-TOKENS = tf.TensorSpec((None, None), tf.int32)
-TEMPERATURE = tf.TensorSpec((), tf.float32)
+TOKENS = ((None, None), "int32")
+TEMPERATURE = ((), "float32")
 
 
 class Hypothesis(NamedTuple):
@@ -37,7 +38,7 @@ class Searcher:
 
     def __init__(self, model: Any, tokens: Tokens, max_length: int):
         self.model, self.tokens, self.max_length = model, tokens, int(max_length)
-        self.inputs = {name: tf.TensorSpec(*source) for name, source in model.sources.items()}
+        self.inputs = dict(model.sources)
         self._compiled = functools.cache(self._compile)
 
     def hypotheses(
@@ -53,9 +54,9 @@ class Searcher:
         Logits are divided by `temperature`; a `length_penalty` of 0 compares log p, 1 its mean per token.
         """
         search = self._compiled(beam_width, length_penalty, num_results)
-        given = {name: tf.convert_to_tensor(inputs[name], spec.dtype) for name, spec in self.inputs.items()}
-        sequences, lengths, scores = search(given, tf.convert_to_tensor(temperature, tf.float32))
-        rows = zip(sequences.numpy(), lengths.numpy(), scores.numpy(), strict=True)
+        given = {name: ops.convert_to_tensor(inputs[name], dtype) for name, (_, dtype) in self.inputs.items()}
+        found = search(given, ops.convert_to_tensor(temperature, "float32"))
+        rows = zip(*map(ops.convert_to_numpy, found), strict=True)
         return [
             [
                 Hypothesis(self.tokens.decode(ids[:length]), float(score))
@@ -67,7 +68,9 @@ class Searcher:
 
     def logits(self, x) -> np.ndarray:
         """Logits (B, U, V) of each next token of a batch, given the correct ones before it."""
-        return self._predict({name: tf.convert_to_tensor(value) for name, value in x.items()}).numpy()
+        given = {**self.inputs, "tokens": TOKENS}
+        inputs = {name: ops.convert_to_tensor(x[name], dtype) for name, (_, dtype) in given.items()}
+        return ops.convert_to_numpy(self._predict(inputs))
 
     def texts(self, batches: Iterable, size: int, *how: Any) -> list[str]:
         """The best text of each of `size` inputs, in their order, from batches of (x, y, places in that order).
@@ -82,17 +85,15 @@ class Searcher:
 
     @functools.cached_property
     def _predict(self):
-        signature = [{**self.inputs, "tokens": TOKENS}]
-        return tf.function(self.model, input_signature=signature, autograph=False).get_concrete_function()
+        return compiled(self.model, self.model.variables, {**self.inputs, "tokens": TOKENS})
 
     def _compile(self, beam_width, length_penalty, num_results):
         model = self.model
 
-        @tf.function(input_signature=[self.inputs, TEMPERATURE], autograph=False)
         def search(inputs, temperature):
             memory, max_lengths = model.memory(inputs), model.max_tokens(inputs)
-            size = tf.shape(max_lengths)[0]
-            not_start = tf.where(tf.range(model.vocabulary_size) != START, 0.0, -math.inf)
+            size = ops.shape(max_lengths)[0]
+            not_start = ops.where(ops.arange(model.vocabulary_size) != START, 0.0, -math.inf)
 
             def step(tokens, state):
                 logits, state = model.step(tokens, state, memory)
@@ -103,4 +104,32 @@ class Searcher:
             result = keras_ls.beam_search(step, state, size, START, END, *how, max_lengths=max_lengths)
             return result.tokens, result.lengths, result.scores
 
-        return search.get_concrete_function()
+        return compiled(search, model.variables, self.inputs, TEMPERATURE)
+
+
+def compiled(function: Callable, variables: Sequence[Any], *signature: Any) -> Callable:
+    """A function of tensors as the backend compiles it; on PyTorch as it is.
+
+    `signature` has (shape, dtype) of each tensor. TensorFlow compiles once for all sizes that are None there, JAX once
+    for each; `variables` are what the function reads, which training may change between two calls.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        specs = [
+            {name: tf.TensorSpec(*spec) for name, spec in each.items()}
+            if isinstance(each, dict)
+            else tf.TensorSpec(*each)
+            for each in signature
+        ]
+        return tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    def stateless(values, *arguments):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*arguments)
+
+    jitted = jax.jit(stateless)
+    return lambda *arguments: jitted([variable.value for variable in variables], *arguments)

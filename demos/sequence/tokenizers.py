@@ -101,13 +101,17 @@ class Subwords:
         )
         return cls(file.getvalue())
 
-    def encode(self, text: str) -> np.ndarray:
-        """As `Characters.encode`."""
+    def encode(self, text: str, strict: bool = True) -> np.ndarray:
+        """As `Characters.encode`; unless `strict`, what was not in the training texts becomes id 2."""
         ids = np.array(self._processor.encode(text), "int32")
-        if (ids == 2).any():
+        if strict and (ids == 2).any():
             pieces = self._processor.encode(text, out_type=str)
             raise UnknownCharacter({c for piece, i in zip(pieces, ids, strict=True) if i == 2 for c in piece})
         return ids
+
+    def pieces(self) -> list[str]:
+        """The text of each id; ▁ stands for the space before a word."""
+        return [self._processor.id_to_piece(i) for i in range(self.size)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; start, end and unknown tokens stand for nothing."""

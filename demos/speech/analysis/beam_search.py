@@ -9,11 +9,12 @@ from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import Run, publish
 from demos.sequence import sweep, tokenizers
+from demos.sequence.earlier import Trained, trained_networks
 from demos.sequence.search import Searcher
 from demos.speech.analysis import PACKAGES, RULE, data, earlier
 from demos.speech.networks.recogniser import Recogniser
 
-Planned = tuple[Chosen, list[tuple[earlier.Trained, Recogniser]], data.Data]
+Planned = tuple[Chosen, list[tuple[Trained, Recogniser]], data.Data]
 SWEPT = ("temperatures", "beam_widths", "beam_width", "length_penalty", "split")
 PERCENT = ("wer", "cer")
 
@@ -24,9 +25,9 @@ def plan(options: Chosen) -> Planned:
     for name in ("temperatures", "beam_widths"):
         setattr(options, name, sorted(set(getattr(options, name))))
     out = pathlib.Path(options.run)
-    trained = earlier.trained_networks(out)
+    trained = trained_networks(out, {})
     tokens = tokenizers.read(out / "tokens.json")
-    networks = [(each, each.load(tokens)) for each in trained]
+    networks = [(each, each.load(Recogniser, tokens)) for each in trained]
     of_run = earlier.read_options(out)
     for name in ("data_dir", "cache_dir", "workers"):
         if getattr(options, name) is not None:

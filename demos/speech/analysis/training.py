@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-import keras_ls
 from demos.kit import cli, measures, records
 from demos.kit.epochs import in_epochs
 from demos.kit.options import Chosen, Machine
-from demos.kit.pictures import network_name
 from demos.kit.runs import Run, device, open_run, publish
 from demos.kit.trials import History, Trial, run_trials
+from demos.sequence import report
+from demos.sequence.earlier import folder_name
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END
 from demos.speech.analysis import PACKAGES, RULE, data, earlier, evaluation
@@ -25,7 +25,7 @@ from demos.speech.corpora.batches import tensorflow_io, training_batches
 from demos.speech.networks import objective, recipe
 
 MONITORED_UTTERANCES, LOOKS = 48, 5
-SPREAD = " (mean ± s.d.)"
+figure = report.figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,18 +82,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
     def find(network: keras.Model) -> Searcher:
         return Searcher(network, found.tokens, found.max_tokens)
 
-    count = len(options.seeds)
     networks = [(alpha, seed) for seed in options.seeds for alpha in options.label_smoothing]
     trials = run_trials([trial(experiment, *each, find) for each in networks], experiment.run)
     summary = measures.summarize(trials, evaluation.MEASURES)
-    series = [
-        {"label_smoothing": alpha}
-        | {name: measures.curve_to_json(measures.pool(each[name] for each in group)) for name in evaluation.CURVES}
-        for alpha, group in measures.by_smoothing(trials).items()
-    ]
     results = {
         "experiment": "demos.speech.train",
-        "title": f"{found.name}, {how.model}, {f'{count} seeds{SPREAD}' if count > 1 else '1 seed'}",
+        "title": f"{found.name}, {how.model}, {report.seeds_in_words(options.seeds)}",
         "label_smoothing": options.label_smoothing,
         "seeds": options.seeds,
         "evaluation": RULE,
@@ -101,7 +95,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "best_on_dev": evaluation.best_on_dev(summary),
         "trials": trials,
         "summary": summary,
-        "series": series,
+        "series": report.series(trials),
         "pictures": ["reliability.png"],
     }
     return publish(experiment.run, results, table, figure, "results.txt")
@@ -129,7 +123,7 @@ def trial(experiment: Experiment, alpha: float, seed: int, find: Callable[[keras
         return [SpeechMonitor(find(network), first(found.splits["dev"]), folder, how.epochs, freq, "wer")]
 
     return Trial(
-        earlier.name(alpha, seed),
+        folder_name(alpha, seed),
         seed,
         {"label_smoothing": alpha, "seed": seed},
         build,
@@ -155,16 +149,3 @@ def table(results: dict[str, Any]) -> str:
     if len(results["summary"]) > 1:
         text += f"\n\nLowest WER on the development split: α = {results['best_on_dev']:g}."
     return text
-
-
-def figure(results: dict[str, Any]) -> Any:
-    """The reliability of next-token predictions over all seeds; for hard targets, after temperature scaling, too."""
-    curves = {}
-    for row in results["series"]:
-        name = network_name(row["label_smoothing"])
-        curves[name] = measures.curve_from_json(row["curve"])
-        if row["label_smoothing"] == 0:
-            curves[f"{name}, scaled"] = measures.curve_from_json(row["curve_scaled"])
-    axes = keras_ls.reliability_diagram(curves)
-    axes.set_title(results["title"].removesuffix(SPREAD))
-    return axes.figure

@@ -12,9 +12,10 @@ import numpy as np
 from demos.kit import cli
 from demos.kit.options import Chosen
 from demos.sequence import tokenizers
+from demos.sequence.earlier import choose, trained_networks
 from demos.sequence.search import Hypothesis, Searcher
 from demos.speech.analysis import SOUND, earlier
-from demos.speech.networks.recogniser import encoded_lengths
+from demos.speech.networks.recogniser import Recogniser, encoded_lengths
 from demos.speech.sound import audio, features
 
 # Bounds of the longest piece, which is as long as the longest utterance of the training, in seconds.
@@ -63,21 +64,13 @@ def plan(options: Chosen) -> Transcriber:
     for package, purpose in SOUND.items():
         cli.optional(package, purpose, extra="speech")
     out = pathlib.Path(options.run)
-    trained = choose(earlier.trained_networks(out), options.label_smoothing, options.seed)
+    networks = trained_networks(out, {"dev_beam_wer": float, "dev_nll": float})
+    chosen = choose(networks, options.label_smoothing, options.seed, lambda r: (r["dev_beam_wer"], r["dev_nll"]))
     tokens = tokenizers.read(out / "tokens.json")
     statistics, max_frames = earlier.read_features(out)
     max_seconds = min(max(SHORTEST_LIMIT, max_frames / 100), LONGEST_LIMIT)
     longest = encoded_lengths(features.num_frames(int(max_seconds * audio.SAMPLE_RATE)))
-    return Transcriber(Searcher(trained.load(tokens), tokens, longest), statistics, max_seconds, options)
-
-
-def choose(networks: list[earlier.Trained], alpha: float | None, seed: int | None) -> earlier.Trained:
-    """The network asked for; of several, that of the lowest beam WER, then NLL, on the development split."""
-    fitting = [each for each in networks if alpha in (None, each.label_smoothing) and seed in (None, each.seed)]
-    if not fitting:
-        there = ", ".join(f"α = {each.label_smoothing:g} seed {each.seed}" for each in networks)
-        raise ValueError(f"--label-smoothing and --seed must be those of a trained model: {there}.")
-    return min(fitting, key=lambda each: (each.result["dev_beam_wer"], each.result["dev_nll"]))
+    return Transcriber(Searcher(chosen.load(Recogniser, tokens), tokens, longest), statistics, max_seconds, options)
 
 
 def run(transcriber: Transcriber) -> int:

@@ -1,20 +1,13 @@
 """What both recognisers have in common: time reduction, and what a search and a training ask for."""
 
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import keras
 from keras import layers, ops
 
 from demos.sequence.attention import valid
+from demos.sequence.transformer import Encoded
 from demos.speech.sound.features import NUM_MELS, REDUCTION
-
-
-class Encoded(NamedTuple):
-    """The outputs of an encoder."""
-
-    outputs: Any  # (B, S, D), S = ⌈T / 4⌉; meaningless where `mask` is false
-    mask: Any  # bool (B, S), true for what comes from the utterance
 
 
 def encoded_lengths(num_frames):

@@ -48,7 +48,7 @@ def test_help_imports_nothing_heavy(name):
 def test_every_option_has_a_help_with_its_default(name):
     command = __import__(name, fromlist=["COMMAND"]).COMMAND
     without = {"data_dir", "resume", "from_run"}  # those of the speech demo follow
-    without |= {"speaker_held_out", "snr", "skip_bad", "quick", "run", "files", "json"}
+    without |= {"reverse", "fused_output", "speaker_held_out", "snr", "skip_bad", "quick", "run", "files", "json"}
     for action in command.parser()._actions[1:]:
         assert action.help
         assert "(default: " in action.help or action.dest in without, action.dest
@@ -58,7 +58,7 @@ def test_demos_are_listed():
     done = subprocess.run([sys.executable, "-m", "demos"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in ("demos.image.calibration", "demos.speech.train", "demos.redraw"):
         assert f"python -m {name}" in done.stdout
-    assert len(DEMOS) == 7
+    assert len(DEMOS) == 10
 
 
 def test_a_killed_run_goes_on_and_a_second_one_is_refused_while_it_works(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from harness import BACKEND
 from demos import redraw
 from demos.kit import checkpoints, epochs
 from demos.sequence import tokenizers
+from demos.sequence.earlier import folder_name, trained_networks
 from demos.speech import beam_search, train, transcribe
 from demos.speech.analysis import earlier, evaluation
 from demos.speech.corpora import feature_cache
@@ -110,7 +111,7 @@ class TestTrain:
             assert one["history"][-1]["epoch"] * results["settings"]["steps_per_epoch"] == 4
             assert {"loss", "ctc_loss", "val_ece", "val_wer"} <= set(one["history"][-1])
             assert one["parameters"] > 0
-            folder = trained / earlier.name(one["label_smoothing"], one["seed"])
+            folder = trained / folder_name(one["label_smoothing"], one["seed"])
             assert not list(folder.glob("checkpoint*"))
         assert (trained / "reliability.png").stat().st_size > 1000
         assert "beam 8 WER %" in (trained / "results.txt").read_text()
@@ -148,7 +149,7 @@ class TestTrain:
             pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
         results = run(tmp_path / "out", "--label-smoothing", "0.1", *more)
         assert np.isfinite(numbers(results)).all()
-        (trained,) = earlier.trained_networks(tmp_path / "out")
+        (trained,) = trained_networks(tmp_path / "out", {})
         known = tokenizers.read(tmp_path / "out" / "tokens.json")
         assert trained.load(known).vocabulary_size == known.size
 
@@ -390,6 +391,6 @@ class TestTranscribe:
 
 
 def test_saved_model_gives_the_numbers(trained):
-    one = earlier.trained_networks(trained)[0]
+    one = trained_networks(trained, {})[0]
     model = one.load(tokenizers.read(trained / "tokens.json"))
     assert model.count_params() == one.result["parameters"]

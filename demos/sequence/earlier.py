@@ -1,0 +1,59 @@
+"""The trained networks that a run left, checked as they are read."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from demos.kit import checkpoints, records
+from demos.kit.errors import DamagedFile
+from demos.sequence.tokenizers import Tokens
+
+
+def folder_name(alpha: float, seed: int) -> str:
+    """The directory of a network in its run."""
+    return f"alpha-{alpha!r}/seed-{seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network of a run."""
+
+    label_smoothing: float
+    seed: int
+    folder: pathlib.Path  # where it lies
+    result: dict[str, Any]  # its numbers
+
+    def load(self, kind: Any, tokens: Tokens) -> Any:
+        """The network, if it is of the class `kind` and has these tokens; else a DamagedFile."""
+        network = checkpoints.load_network(self.folder)
+        if not isinstance(network, kind) or network.vocabulary_size != tokens.size:
+            path = self.folder / "model.keras"
+            raise DamagedFile(f"{path} cannot be used: it is no {kind.__name__.lower()} of the run's tokens.")
+        return network
+
+
+def trained_networks(out: pathlib.Path, fields: dict[str, Any]) -> list[Trained]:
+    """The finished networks of a run, of which there is at least one, by α, then by seed.
+
+    `fields` are what must stand in their results, as `records.read_json` takes it.
+    """
+    required = {"label_smoothing": float, "seed": int, **fields}
+    found = [(path.parent, records.read_json(path, required)) for path in out.glob("alpha-*/seed-*/result.json")]
+    networks = [Trained(result["label_smoothing"], result["seed"], folder, result) for folder, result in found]
+    if not networks:
+        raise ValueError(
+            f"--from must be the directory of a run with a model trained to its end. Received: {str(out)!r}."
+        )
+    return sorted(networks, key=lambda network: (network.label_smoothing, network.seed))
+
+
+def choose(
+    networks: list[Trained], alpha: float | None, seed: int | None, cost: Callable[[dict[str, Any]], Any]
+) -> Trained:
+    """The network asked for; of several, the one whose result costs least."""
+    fitting = [each for each in networks if alpha in (None, each.label_smoothing) and seed in (None, each.seed)]
+    if not fitting:
+        there = ", ".join(f"α = {each.label_smoothing:g} seed {each.seed}" for each in networks)
+        raise ValueError(f"--label-smoothing and --seed must be those of a trained model: {there}.")
+    return min(fitting, key=lambda each: cost(each.result))

@@ -1,0 +1,82 @@
+"""Penultimate activations of tokens: three of them in the plane of their vectors, all frequent ones as clusters."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_ls
+from demos.kit import cli
+from demos.kit.pictures import network_name
+from demos.sequence.evaluation import Split
+from demos.sequence.tokenizers import END, IGNORED, Subwords
+
+EXAMPLES, FREQUENT = 100, 50  # of each token at most; of a frequent token at least
+
+
+def choose(labels: np.ndarray, tokens: Subwords, given: list[str]) -> list[int]:
+    """The ids of three of the tokens that occur in `labels`, given as pieces or words, or the most frequent words."""
+    counts = np.bincount(labels, minlength=tokens.size)
+    pieces = tokens.pieces()
+    if not given:
+        words = [i for i in np.argsort(-counts, kind="stable") if len(pieces[i]) > 2 and pieces[i][0] == "▁"]
+        return [int(i) for i in (words if len(words) > 2 else np.argsort(-counts, kind="stable"))[:3]]
+    ids = [next((i for i in (_find(pieces, f"▁{text}"), _find(pieces, text)) if i is not None), -1) for text in given]
+    for text, i in zip(given, ids, strict=True):
+        if i <= END or counts[i] < 3 or ids.count(i) > 1:
+            raise ValueError(f"--tokens must be three tokens that occur 3 times or more. Received: {text!r}.")
+    return ids
+
+
+def measure(network: Any, split: Split, tokens: Subwords, classes: list[int]) -> dict[str, Any]:
+    """Three tokens' activations in their plane, and how tight the clusters of all frequent tokens are.
+
+    The network has `penultimate`, whose products with its `token_vectors` (V, D) are the logits.
+    """
+    activations, labels = [], []
+    for x, y, _ in split.batches():
+        outputs = keras.ops.convert_to_numpy(network.penultimate(x)).astype("float32")
+        activations.append(outputs[y != IGNORED])
+        labels.append(y[y != IGNORED])
+    rows, ids = np.concatenate(activations), np.concatenate(labels)
+    vectors = keras.ops.convert_to_numpy(network.token_vectors).astype("float64")
+    templates = np.concatenate([vectors, np.zeros((len(vectors), 1))], axis=1)
+    plane = keras_ls.ClassPlane(templates[classes])
+    shown = np.concatenate([np.flatnonzero(ids == k)[:EXAMPLES] for k in classes])
+    frequent = np.union1d(np.flatnonzero(np.bincount(ids) >= FREQUENT), classes)
+    of_frequent = np.isin(ids, frequent)
+    statistics = keras_ls.cluster_statistics(rows[of_frequent], ids[of_frequent], templates[frequent])
+    panel = {
+        "points": plane.project(rows[shown]).tolist(),
+        "labels": ids[shown].tolist(),
+        "templates_2d": plane.templates_2d.tolist(),
+        "class_names": [tokens.pieces()[k] for k in classes],
+        "classes": classes,
+    }
+    return {"panel": panel, "frequent_tokens": len(frequent), **dataclasses.asdict(statistics)}
+
+
+def table(trials: list[dict[str, Any]]) -> str:
+    """One row per network: the clusters of frequent tokens."""
+    rows = [["tokens of", "seed", "frequent tokens", "within", "between", "ratio", "template distance c.v."]]
+    for trial in trials:
+        of = trial["tokens"]
+        numbers = [f"{of[key]:.4g}" for key in ("within", "between", "ratio", "template_distance_cv")]
+        rows.append([network_name(trial["label_smoothing"]), str(trial["seed"]), str(of["frequent_tokens"]), *numbers])
+    return cli.aligned(rows)
+
+
+def figure(trials: list[dict[str, Any]]) -> Any:
+    """Figure 7: a column for each label smoothing, of its first seed."""
+    panels: dict[str, keras_ls.Projection] = {}
+    for trial in trials:
+        panel = {name: np.array(value) for name, value in trial["tokens"]["panel"].items()}
+        names, classes = (tuple(trial["tokens"]["panel"][key]) for key in ("class_names", "classes"))
+        projection = keras_ls.Projection(panel["points"], panel["labels"], panel["templates_2d"], names, classes)
+        panels.setdefault(network_name(trial["label_smoothing"]), projection)
+    return keras_ls.projection_grid({"": panels})
+
+
+def _find(pieces: list[str], text: str) -> int | None:
+    return pieces.index(text) if text in pieces else None

@@ -1,0 +1,82 @@
+"""Encoders and decoders of Transformer blocks; the decoder keeps keys and values while searching."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from demos.sequence.attention import Block, positions
+
+
+class Encoded(NamedTuple):
+    """The outputs of an encoder."""
+
+    outputs: Any  # (B, S, D); meaningless where `mask` is false
+    mask: Any  # bool (B, S), true for what comes from the input
+
+
+def make_blocks(count: int, units: int, heads: int, dropout: float, policy: Any, with_memory: bool = False):
+    """Blocks for an encoder, or with attention to a memory for a decoder."""
+    return [Block(units, heads, dropout, with_memory, dtype=policy) for _ in range(count)]
+
+
+class Transformer:
+    """What networks with an encoder and a decoder of blocks do alike: a second base class of a `keras.Model`.
+
+    The model has the lists of blocks `encoder` and `decoder`, the layers `encoder_norm`, `decoder_norm` and `dropout`,
+    the numbers `units` and `heads`, and the functions `embedding` of tokens and `logits` of the decoder's outputs.
+    """
+
+    encoder: Any
+    decoder: Any
+    encoder_norm: Any
+    decoder_norm: Any
+    dropout: Any
+    embedding: Any
+    logits: Any
+    units: int
+    heads: int
+    compute_dtype: Any
+
+    def encode_vectors(self, x, mask, training=False) -> Encoded:
+        """The encoder's outputs for vectors (B, S, units), of which those count where `mask` (B, S) is true."""
+        x = self.dropout(x + ops.cast(positions(ops.shape(x)[1], self.units), x.dtype), training=training)
+        for block in self.encoder:
+            x, _ = block(x, *block.remember_own(x), ops.expand_dims(mask, 1), training=training)
+        return Encoded(self.encoder_norm(x), mask)
+
+    def remember(self, encoded: Encoded):
+        """What the decoder reads of an input: keys, values and mask for each block."""
+        mask = ops.expand_dims(encoded.mask, 1)
+        return [(*block.cross_attention.remember(encoded.outputs), mask) for block in self.decoder]
+
+    def decoded(self, tokens, memory, training=False):
+        """The decoder's outputs (B, U, units) after each of the tokens (B, U), and the last attention (B, U, S)."""
+        places = ops.arange(ops.shape(tokens)[1], dtype="int32")
+        is_earlier = ops.expand_dims(ops.expand_dims(places, 0) <= ops.expand_dims(places, 1), 0)
+        x = self.embedding(tokens)
+        x = self.dropout(x + ops.cast(positions(ops.shape(tokens)[1], self.units), x.dtype), training=training)
+        for block, of_block in zip(self.decoder, memory, strict=True):
+            x, weights = block(x, *block.remember_own(x), is_earlier, of_block, training=training)
+        return self.decoder_norm(x), ops.mean(weights, axis=1)
+
+    def initial_state(self, batch_size, max_length: int):
+        """The state of a search that has seen nothing: how many tokens it saw, room for keys and values of all."""
+        shape = (batch_size, max_length, self.heads, self.units // self.heads)
+        rooms = [ops.zeros(shape, dtype=self.compute_dtype)] * len(self.decoder)
+        return {"position": ops.zeros((batch_size,), dtype="int32"), "keys": rooms, "values": rooms}
+
+    def step(self, tokens, state, memory):
+        """Logits (B·W, V) of what follows the last tokens (B·W,), W per input of `memory`, and the new state."""
+        max_length = state["keys"][0].shape[1]
+        place = ops.expand_dims(state["position"], -1)  # the same in all rows
+        is_here = ops.reshape(ops.arange(max_length, dtype="int32") == place, (-1, max_length, 1, 1))
+        is_earlier = ops.expand_dims(ops.arange(max_length, dtype="int32") <= place, 1)
+        x = ops.expand_dims(self.embedding(tokens), 1)
+        x = x + ops.cast(ops.take(positions(max_length, self.units), place, axis=0), x.dtype)
+        new = {"position": state["position"] + 1, "keys": [], "values": []}
+        for block, of_block, keys, values in zip(self.decoder, memory, state["keys"], state["values"], strict=True):
+            key, value = block.remember_own(x)
+            new["keys"].append(ops.where(is_here, key, keys))
+            new["values"].append(ops.where(is_here, value, values))
+            x, _ = block(x, new["keys"][-1], new["values"][-1], is_earlier, of_block)
+        return self.logits(self.decoder_norm(x))[:, 0], new

@@ -1,0 +1,1 @@
+"""Translation: what smoothing does to next tokens, to beam search, and to the lists that it finds."""

@@ -1,0 +1,91 @@
+"""Lines of text to their translations: what demos.translation.translate does."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from demos.kit.options import Chosen
+from demos.sequence.earlier import choose, trained_networks
+from demos.sequence.search import Hypothesis, Searcher
+from demos.sequence.tokenizers import END, Subwords
+from demos.translation.analysis import earlier
+from demos.translation.network import GROWTH, ROOM, Translator
+
+LONGEST = 400  # the most tokens of a sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """All that turns lines into translations."""
+
+    searcher: Searcher
+    tokens: Subwords
+    options: Chosen  # the command line
+
+
+def plan(options: Chosen) -> Translation:
+    """Loads the network that was asked for; of several, that of the highest BLEU, then the lowest NLL, on dev."""
+    if options.n_best > options.beam_width:
+        raise ValueError(
+            f"--n-best must be at most --beam-width ({options.beam_width}). Received: --n-best {options.n_best}."
+        )
+    out = pathlib.Path(options.run)
+    tokens = earlier.tokens(out)
+    networks = trained_networks(out, {"dev_beam_bleu": float, "dev_nll": float})
+    chosen = choose(networks, options.label_smoothing, options.seed, lambda r: (-r["dev_beam_bleu"], r["dev_nll"]))
+    searcher = Searcher(chosen.load(Translator, tokens), tokens, GROWTH * LONGEST + ROOM)
+    return Translation(searcher, tokens, options)
+
+
+def run(translation: Translation) -> None:
+    """Prints the translations of all lines, in their order."""
+    waiting = lines(translation.options)
+    while some := list(itertools.islice(waiting, translation.options.batch_size)):
+        for line, found in zip(some, translate(translation, some), strict=True):
+            for text in shown(line, found, translation.options):
+                print(text, flush=True)
+
+
+def lines(options: Chosen) -> Iterator[str]:
+    """The lines of the files, or of standard input; a ValueError names the first that is not UTF-8."""
+    for name in options.files or ["-"]:
+        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield " ".join(line.decode("utf-8").split())
+                except UnicodeDecodeError:
+                    source = "standard input" if name == "-" else name
+                    raise OSError(f"{source} line {number} is not UTF-8") from None
+
+
+def translate(translation: Translation, sentences: list[str]) -> list[list[Hypothesis]]:
+    """The translations of some sentences, none of empty ones; sentences beyond the longest are cut, with a note."""
+    ids = []
+    for sentence in sentences:
+        tokens = translation.tokens.encode(sentence, strict=False)
+        if len(tokens) >= LONGEST:
+            print(f"Note: a sentence of {len(tokens)} tokens is cut at {LONGEST - 1}.", file=sys.stderr, flush=True)
+        ids.append(np.append(tokens[: LONGEST - 1], END))
+    lengths = np.array([len(row) for row in ids], "int32")
+    sources = np.full((len(ids), lengths.max()), END, "int32")
+    for i, row in enumerate(ids):
+        sources[i, : len(row)] = row
+    options = translation.options
+    how = options.beam_width, options.temperature, options.length_penalty, options.n_best
+    found = translation.searcher.hypotheses({"sources": sources, "num_sources": lengths}, *how)
+    return [hypotheses if sentence else [] for sentence, hypotheses in zip(sentences, found, strict=True)]
+
+
+def shown(line: str, found: list[Hypothesis], options: Chosen) -> list[str]:
+    """What is printed of a line: its translation; a line for each of several with its score; or one line of JSON."""
+    if options.json:
+        rows = [{"text": text, "score": round(score, 4)} for text, score in found]
+        return [json.dumps({"source": line, "translations": rows}, ensure_ascii=False)]
+    if options.n_best == 1:
+        return [found[0].text if found else ""]
+    return [f"{score:.4f}\t{text}" for text, score in found] or [""]

@@ -1,0 +1,46 @@
+"""The corpora that the demo learns from: numbers in words, Multi30k, or the user's own sentences."""
+
+import dataclasses
+from typing import Any
+
+from demos.kit.options import DATA_VARIABLE, option
+from demos.kit.values import count
+from demos.translation.corpora import files, toy
+from demos.translation.corpora.files import Corpus
+
+NAMES = ("toy", "multi30k", "tsv")
+DATA_DIR = f"for multi30k ${DATA_VARIABLE}/multi30k, else it is downloaded"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which corpus is learned, and in what units."""
+
+    corpus: str = option("toy", "what to learn from: numbers in words, or files of sentences", choices=NAMES)
+    data_dir: str | None = option(
+        None,
+        "where train.en, train.de, val.* and test_2016_flickr.* lie, or train.tsv, dev.tsv and test.tsv with a source, "
+        "a tab and a target per line",
+        affects_result=False,
+        shown=DATA_DIR,
+        metavar="DIR",
+    )
+    reverse: bool = option(False, "translate from the second language into the first", action="store_true")
+    skip_bad: bool = option(False, "leave out lines that cannot be used, with a count", action="store_true")
+    vocabulary_size: int | None = option(
+        None, "the most subword tokens, shared by both languages", count, shown="toy 150, else 8000"
+    )
+    max_tokens: int = option(100, "leave out training pairs with more tokens on a side", count)
+
+
+def load(options: Any) -> Corpus:
+    """The corpus that the command line names; a ValueError if it cannot be found or read."""
+    if options.corpus == "toy":
+        if options.data_dir:
+            raise ValueError("--data-dir is for --corpus multi30k or tsv. Received: --corpus toy.")
+        corpus = toy.load()
+    elif options.corpus == "multi30k":
+        corpus = files.multi30k(options.data_dir, options.skip_bad)
+    else:
+        corpus = files.tsv(options.data_dir, options.skip_bad)
+    return corpus.reversed() if options.reverse else corpus

@@ -1,0 +1,117 @@
+"""Pairs of sentences in files: Multi30k, and the user's own."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import os
+import pathlib
+
+from demos.kit.download import Archive, fetch
+from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
+
+SPLITS = ("train", "dev", "test")
+SITE = "http://www.quest.dcs.shef.ac.uk/wmt16_files_mmt"
+ARCHIVES = (
+    Archive(f"{SITE}/training.tar.gz", "20140d013d05dd9a72dfde46478663ba05737ce983f478f960c1123c6671be5e"),
+    Archive(f"{SITE}/validation.tar.gz", "a7aa20e9ebd5ba5adce7909498b94410996040857154dab029851af3a866da8c"),
+    Archive(f"{SITE}/mmt16_task1_test.tar.gz"),
+)
+# The names of a split's files, of which the first that is there counts.
+MULTI30K = {"train": ("train",), "dev": ("val",), "test": ("test_2016_flickr", "test2016", "test")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Sentences and their translations."""
+
+    sources: list[str]
+    targets: list[str]
+    skipped: list[str]  # one line for each pair left out as bad
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """What is learned from, chosen by and tested on."""
+
+    name: str
+    splits: dict[str, Pairs]
+
+    def reversed(self) -> "Corpus":
+        """The corpus of the other direction."""
+        turned = {split: Pairs(p.targets, p.sources, p.skipped) for split, p in self.splits.items()}
+        return Corpus(f"{self.name}-reversed", turned)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A checksum of all pairs, wherever their files lie."""
+        lines = itertools.chain.from_iterable((*p.sources, *p.targets) for p in self.splits.values())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def multi30k(data_dir: str | None, skip_bad: bool) -> Corpus:
+    """Captions of photographs in English and German (Elliott et al. 2016), downloaded where no directory is known."""
+    if data_dir:
+        folder = pathlib.Path(data_dir)
+    elif os.environ.get(DATA_VARIABLE):
+        folder = pathlib.Path(os.environ[DATA_VARIABLE], "multi30k")
+    else:
+        folder = pathlib.Path(os.environ.get(CACHE_VARIABLE, pathlib.Path.home() / ".cache/keras_ls"), "multi30k")
+        fetch(ARCHIVES, folder)
+    splits = {}
+    for split, names in MULTI30K.items():
+        stem = next((name for name in names if (folder / f"{name}.en").is_file()), names[0])
+        sides = [_lines(folder / f"{stem}.{language}") for language in ("en", "de")]
+        if len(sides[0]) != len(sides[1]):
+            raise ValueError(
+                f"{folder / stem}.en and .de must have as many lines. Received: {len(sides[0])} and {len(sides[1])}."
+            )
+        splits[split] = _pairs(folder / f"{stem}.en", list(zip(*sides, strict=True)), skip_bad)
+    return Corpus("multi30k", splits)
+
+
+def tsv(data_dir: str | None, skip_bad: bool) -> Corpus:
+    """The user's own pairs: train.tsv, dev.tsv and test.tsv, a source, a tab and a target per line."""
+    if not data_dir:
+        raise ValueError("--corpus tsv needs --data-dir, a directory with train.tsv, dev.tsv and test.tsv.")
+    splits = {}
+    for split in SPLITS:
+        path = pathlib.Path(data_dir, f"{split}.tsv")
+        splits[split] = _pairs(path, [tuple(line.split("\t")) for line in _lines(path)], skip_bad)
+    return Corpus(pathlib.Path(data_dir).resolve().name, splits)
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    """The lines of a UTF-8 file, without empty ones at its end; a byte order mark stands for nothing."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path} line {line} is not UTF-8: {error.reason}.") from error
+    return [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")]
+
+
+def _pairs(path: pathlib.Path, rows: list[tuple[str, ...]], skip_bad: bool) -> Pairs:
+    """The pairs of a file's rows; what is not a sentence and its translation is refused or skipped."""
+    kept, bad = [], []
+    for number, row in enumerate(rows, start=1):
+        sides = [" ".join(side.split()) for side in row]
+        if len(sides) == 2 and all(sides):
+            kept.append(sides)
+            continue
+        what = "has an empty side" if len(sides) == 2 else f"has {len(sides) - 1} tabs instead of one"
+        bad.append(f"{path} line {number} {what}.")
+    if bad and not skip_bad:
+        more = f" ({len(bad)} lines are bad)" if len(bad) > 1 else ""
+        raise ValueError(f"{bad[0]}{more} --skip-bad leaves such lines out.")
+    if not kept:
+        raise ValueError(f"{path} has no pair of sentences.")
+    sources, targets = map(list, zip(*kept, strict=True))
+    return Pairs(sources, targets, bad)

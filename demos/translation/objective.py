@@ -1,0 +1,32 @@
+"""How a translator is trained: the network, the loss, the optimizer."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from demos.sequence.objective import TokenObjective, WarmUpThenInverseSquareRoot, token_loss
+from demos.translation.network import HEADS, SIZES, Translator
+from demos.translation.recipe import Recipe
+
+
+def build(recipe: Recipe, vocabulary_size: int, precision: str = "float32") -> Translator:
+    """The translator of a recipe, with fresh weights."""
+    units, blocks = SIZES[recipe.size]
+    return Translator(vocabulary_size, units, blocks, HEADS[recipe.size], recipe.dropout, dtype=precision)
+
+
+def make_objective(
+    network: Translator, recipe: Recipe, label_smoothing: float, labels: np.ndarray, **machine: Any
+) -> TokenObjective:
+    """Compiles a translator for training as the recipe says; `labels` are all labels of the training data.
+
+    `machine` has the arguments of `keras.Model.compile` that say how steps are run.
+    """
+    loss = token_loss(recipe.smoothing_kind, label_smoothing, network.vocabulary_size, labels)
+    objective = TokenObjective(network, loss)
+    schedule = WarmUpThenInverseSquareRoot(recipe.learning_rate, min(recipe.warmup_steps, recipe.steps))
+    optimizer = keras.optimizers.Adam(schedule, beta_2=0.98, global_clipnorm=recipe.clipnorm or None)
+    objective.compile(optimizer, **machine)
+    optimizer.build(objective.trainable_variables)
+    return objective

@@ -1,0 +1,91 @@
+"""The translation demo from its command lines: what it writes, how it goes on, what it measures and translates."""
+
+import json
+
+import numpy as np
+import pytest
+from harness import BACKEND
+
+from demos import redraw
+from demos.sequence.objective import WarmUpThenInverseSquareRoot
+from demos.translation import calibration, train, translate
+
+pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="a search without a compiler is slow")
+for package in ("sacrebleu", "sentencepiece"):
+    pytest.importorskip(package, reason='the translation demo needs pip install -e ".[translation]"')
+
+WORDS = {"cat": "Katze", "dog": "Hund", "tree": "Baum", "house": "Haus", "red": "rot"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Sentences of one to three words, in the other order in German."""
+    folder, rng = tmp_path_factory.mktemp("pairs"), np.random.default_rng(1)
+    for split, count in (("train", 40), ("dev", 6), ("test", 8)):
+        rows = [rng.choice(list(WORDS), rng.integers(1, 4)) for _ in range(count)]
+        lines = [f"{' '.join(row)}\t{' '.join(WORDS[word] for word in reversed(row))}" for row in rows]
+        (folder / f"{split}.tsv").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    """A run of one network."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    small = ["--size", "tiny", "--steps", "4", "--batch-tokens", "60", "--vocabulary-size", "40", "--beam-width", "2"]
+    argv = ["--corpus", "tsv", "--data-dir", str(corpus), "--out", str(out), "--label-smoothing", "0.1", *small]
+    assert train.main(argv) == 0
+    assert train.main([*argv, "--resume"]) == 0
+    return out
+
+
+def test_results_hold_what_the_table_and_the_picture_show(trained, tmp_path):
+    results = json.loads((trained / "results.json").read_text())
+    assert [row["label_smoothing"] for row in results["summary"]] == [0.1]
+    assert results["summary"][0]["beam_bleu"]["mean"] <= 1
+    assert results["trials"][0]["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
+    assert len(results["trials"][0]["examples"]) == 8
+    assert redraw.main([str(trained / "results.json"), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "reliability.png").read_bytes() == (trained / "reliability.png").read_bytes()
+    assert list(trained.rglob("events.out.*"))
+
+
+def test_calibration_sweeps_and_draws(trained, tmp_path, capsys):
+    sweep = ["--temperatures", "1", "2", "--beam-widths", "2", "--length-penalties", "1", "--beam-width", "2"]
+    more = ["--n-best", "2", "--out", str(tmp_path)]
+    assert calibration.main(["--from", str(trained), *sweep, *more]) == 0
+    results = json.loads((tmp_path / "calibration.json").read_text())
+    trial = results["trials"][0]
+    assert trial["temperature"]["temperature"] == trial["lists"]["temperature"] == [1.0, 2.0]
+    assert 0 < trial["lists"]["first_is_best"] <= 1
+    assert set(trial["tokens"]["panel"]["labels"]) == set(trial["tokens"]["panel"]["classes"])
+    assert all((tmp_path / name).stat().st_size for name in results["pictures"])
+    assert "length penalty" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        calibration.main(["--from", str(trained), "--tokens", "Katze", "Haus", "Pferd"])
+    assert "--tokens must be three tokens that occur" in capsys.readouterr().err
+
+
+def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
+    (tmp_path / "text").write_text("red cat\n\ndog 日", encoding="utf-8")
+    how = ["--from", str(trained), "--label-smoothing", "0.1", "--beam-width", "2"]
+    assert translate.main([str(tmp_path / "text"), *how]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1] == ""
+    assert translate.main([str(tmp_path / "text"), *how, "--json", "--n-best", "2", "--batch-size", "1"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["source"] for row in rows] == ["red cat", "", "dog 日"]
+    assert rows[0]["translations"][0]["text"] == lines[0]
+    assert len(rows[2]["translations"]) == 2
+    (tmp_path / "text").write_bytes(b"red\n\xff\n")
+    with pytest.raises(SystemExit):
+        translate.main([str(tmp_path / "text"), *how])
+    assert "line 2 is not UTF-8" in capsys.readouterr().err
+
+
+def test_the_rate_rises_then_falls_with_the_square_root():
+    schedule = WarmUpThenInverseSquareRoot(0.1, 4)
+    rates = [float(schedule(step)) for step in range(16)]
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[15] == pytest.approx(0.05)
