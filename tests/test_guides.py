@@ -54,6 +54,13 @@ def test_the_readme_trains_stops_and_calibrates_as_it_says(tmp_path, monkeypatch
     assert list((tmp_path / "logs").glob("events.out.tfevents.*"))
 
 
+def test_the_diagnosis_page_finds_what_smoothing_mends():
+    found = run_guide("diagnosis.md")
+    hard, smoothed = found["hard"], found["smoothed"]
+    assert [finding.verdict for finding in hard.findings[:3]] == ["over-confident", "helps", "worth trying"]
+    assert abs(np.log(smoothed.estimates["temperature"].value)) < np.log(hard.estimates["temperature"].low)
+
+
 def test_the_losses_page_shows_how_to_find_labels_that_are_no_class():
     with pytest.raises(ValueError, match=re.escape("in [0, 3). Received: [-1, 3].")):
         run_guide("losses.md", np=np, keras_ls=keras_ls, counts=[1, 2])
