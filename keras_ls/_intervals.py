@@ -178,12 +178,27 @@ def calibration_error_interval(cells: BinMoments, error: float, level: float) ->
     error = max(error, math.sqrt(float((share**2 * variance).sum())) / classes)
     z, half = normal_quantile(level), normal_quantile((1.0 + level) / 2.0)
     low = plug_in - float((share * folding_bias(gap, deviation)).sum()) / classes - z * error
+    squared, squared_error = _debiased_square(cells)
+    high = min(plug_in + half * error, math.sqrt(max(0.0, squared + half * squared_error)))
+    return max(0.0, low), min(1.0, max(high, low, 0.0))
+
+
+def squared_error_interval(cells: BinMoments, level: float) -> tuple[float, float]:
+    """An interval of the l2 calibration error of bins (B,): roots of S and its standard errors (Kumar et al. 2019)."""
+    squared, error = _debiased_square(cells)
+    reach = normal_quantile(level) * error
+    low, high = (math.sqrt(min(1.0, max(0.0, squared + each))) for each in (-reach, reach))
+    return low, high
+
+
+def _debiased_square(cells: BinMoments) -> tuple[float, float]:
+    """S = Σ share·(ĝ² − se²), its mean over classes if there are such, and its standard error."""
+    share, gap, variance = cells.shares(), cells.gap, cells.variances()
+    classes = gap.shape[1] if gap.ndim == 2 else 1
     squared = float((share * (gap**2 - np.nan_to_num(cells.empirical_variances()))).sum()) / classes
     spread = 2.0 * share**2 * variance**2 + 4.0 * share**2 * gap**2 * variance
     # Of several classes: a label that hits one misses the others. Their sum varies at most twice as much as its parts.
-    spread_error = math.sqrt(float(spread.sum()) * (2.0 if classes > 1 else 1.0)) / classes
-    high = min(plug_in + half * error, math.sqrt(max(0.0, squared + half * spread_error)))
-    return max(0.0, low), min(1.0, max(high, low, 0.0))
+    return squared, math.sqrt(float(spread.sum()) * (2.0 if classes > 1 else 1.0)) / classes
 
 
 def folding_bias(gap: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from keras import ops
 from keras_ls._checks import check_choice, check_count
 from keras_ls._labels import gather_labels
 from keras_ls.metrics._base import ProbabilityMetric
+from keras_ls.metrics._interval import check_level, interval_of_bins
 
 NORMS = ("l1", "l2", "max")
 # float32 sums of many like numbers drift when added one by one (5e-6 of the sum after 50,000 terms, 1e-3 after a
@@ -150,6 +151,25 @@ class ExpectedCalibrationError(ProbabilityMetric):
         """The error of all batches since the last reset, in [0, 1]."""
         return ops.cast(calibration_error_of_bins(self._sums(), self.norm), self.dtype)
 
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """A confidence interval of the error; it need not hold `result()`, which few examples per bin make too large.
+
+        Weights count as numbers of examples. Predictions are taken to be independent. Of the steps of sequences, which
+        are not, it is too short: use `keras_ls.diagnose`.
+
+        Args:
+            level: In (0, 1).
+
+        Returns:
+            Lower and upper limit; NaN if there are none.
+
+        Raises:
+            ValueError: If the norm is "max", for which there is none, or `level` is not in (0, 1).
+        """
+        if self.norm == "max":
+            raise ValueError("`interval` needs the norm 'l1' or 'l2'. Received: norm='max'.")
+        return interval_of_bins(ops.convert_to_numpy(self._sums()), check_level(level), self.norm)
+
     def get_config(self):
         """Every constructor argument, as plain JSON values."""
         return {**super().get_config(), "num_bins": self.num_bins, "norm": self.norm}
@@ -210,6 +230,29 @@ class ClasswiseCalibrationError(ProbabilityMetric):
         if self.statistics is None:
             return ops.zeros((), dtype=self.dtype)
         return ops.cast(ops.mean(calibration_error_of_bins(self._sums())), self.dtype)
+
+    def per_class(self) -> np.ndarray:
+        """The (K,) errors of the classes, whose mean is `result()`; of no class before the first batch."""
+        if self.statistics is None:
+            return np.zeros(0, self.dtype)
+        return ops.convert_to_numpy(ops.cast(calibration_error_of_bins(self._sums()), self.dtype))
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """A confidence interval of the error; it need not hold `result()`, which few examples per bin make too large.
+
+        Weights count as numbers of examples. Predictions are taken to be independent. Of the steps of sequences, which
+        are not, it is too short: use `keras_ls.diagnose`.
+
+        Args:
+            level: In (0, 1).
+
+        Returns:
+            Lower and upper limit; NaN if there are none.
+        """
+        level = check_level(level)
+        if self.statistics is None:
+            return np.nan, np.nan
+        return interval_of_bins(ops.convert_to_numpy(self._sums()), level)
 
     def get_config(self):
         """Every constructor argument, as plain JSON values."""

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_ls._labels import gather_labels
 from keras_ls.metrics._base import ProbabilityMetric
+from keras_ls.metrics._interval import check_level, interval_of_mean
 
 
 class _MeanMetric(ProbabilityMetric):
@@ -14,16 +15,32 @@ class _MeanMetric(ProbabilityMetric):
 
     def __init__(self, from_logits, ignore_class, name, dtype):
         super().__init__(from_logits, ignore_class, name, dtype)
-        self._start((2,))
+        self._start((4,))
 
     def result(self):
         """The weighted mean of all batches since the last reset."""
-        weight, total = ops.unstack(self._sums(), 2)
+        weight, total, _, _ = ops.unstack(self._sums(), 4)
         return ops.cast(ops.divide_no_nan(total, weight), self.dtype)
 
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """A confidence interval of `result()`, corrected for skewness; weights count as numbers of examples.
+
+        Predictions are taken to be independent. Of the steps of sequences, which are not, it is too short: use
+        `keras_ls.diagnose`.
+
+        Args:
+            level: In (0, 1).
+
+        Returns:
+            Lower and upper limit; NaN if there are none.
+        """
+        return interval_of_mean(ops.convert_to_numpy(self._sums()), check_level(level))
+
     def _batch_statistics(self, examples):
-        weighted = examples.weight * examples.masked(self._values(examples))
-        return ops.stack([ops.sum(examples.weight), ops.sum(weighted)])
+        values = examples.masked(self._values(examples))
+        weighted = examples.weight * values
+        powers = (examples.weight, weighted, weighted * values, weighted * values * values)
+        return ops.stack([ops.sum(each) for each in powers])
 
     def _values(self, examples):
         raise NotImplementedError

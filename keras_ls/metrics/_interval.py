@@ -1,0 +1,54 @@
+"""Confidence intervals of metrics from what they have summed, weights being numbers of examples."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from keras_ls._checks import check_fraction, check_positive
+from keras_ls._intervals import BinMoments, calibration_error_interval, skewed_limits, squared_error_interval
+
+_UNKNOWN = (math.nan, math.nan)
+
+
+def check_level(level: Any) -> float:
+    """Returns the level of an interval, which must be in (0, 1)."""
+    return check_positive("level", check_fraction("level", level))
+
+
+def interval_of_bins(sums: np.ndarray, level: float, norm: str = "l1") -> tuple[float, float]:
+    """An interval of the calibration error of (B, 3) sums, or of its mean over classes of (B, K, 3) sums.
+
+    What these sums do not tell, the variance of hit − confidence in a bin, is bounded: by the variance of the hits and
+    the largest that confidences of that mean can have within the bin, √V ≤ √(a(1 − a)) + √((hi − c)(c − lo)).
+    """
+    weight, confidence, hits = np.moveaxis(np.asarray(sums, "float64"), -1, 0)
+    total = weight.sum(axis=0).max(initial=0.0)
+    if not (np.isfinite(sums).all() and total > 1):
+        return _UNKNOWN
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, share = (np.where(weight > 0, each / weight, 0.0) for each in (confidence, hits))
+    edges = (np.arange(len(weight) + 1) / len(weight)).reshape(-1, *[1] * (weight.ndim - 1))
+    spread = np.sqrt(np.maximum(0.0, (edges[1:] - mean) * (mean - edges[:-1])))
+    variance = np.where(weight > 0, (np.sqrt(np.maximum(0.0, share * (1.0 - share))) + spread) ** 2, 0.0)
+    gap = share - mean
+    cells = BinMoments(weight, mean, gap, weight, weight * variance, weight)
+    if norm == "l2":
+        return squared_error_interval(cells, level)
+    squares = float((cells.shares() * (variance + gap**2)).sum())  # E Σ_k (hit_k − p_k)²
+    classes, error = (gap.shape[1] if gap.ndim == 2 else 1), float(cells.errors().mean())
+    # Σ_k ±(hit_k − p_k) is at most 2(1 − p_y), and its square at most four times that sum of squares.
+    most = squares if classes == 1 else 4.0 * squares
+    deviation = math.sqrt(max(0.0, most - (classes * error) ** 2) / (total - 1.0)) / classes
+    return calibration_error_interval(cells, deviation, level)
+
+
+def interval_of_mean(sums: np.ndarray, level: float) -> tuple[float, float]:
+    """An interval of a mean from the sums of weights and of weighted values, squares and cubes."""
+    weight, first, second, third = np.asarray(sums, "float64")
+    if not (np.isfinite(sums).all() and weight > 1):
+        return _UNKNOWN
+    mean = first / weight
+    squares = max(0.0, second / weight - mean**2)
+    cubes = third / weight - 3.0 * mean * second / weight + 2.0 * mean**3
+    return skewed_limits(mean, squares / weight, cubes / weight**2, weight, level)

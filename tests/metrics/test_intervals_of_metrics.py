@@ -1,0 +1,103 @@
+"""Intervals of metrics: near those of `diagnose_predictions`, covering the truth, additive over batches."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ls
+
+METRICS = (
+    keras_ls.ExpectedCalibrationError,
+    keras_ls.ClasswiseCalibrationError,
+    keras_ls.NegativeLogLikelihood,
+    keras_ls.BrierScore,
+)
+
+
+def drawn(size, seed, temperature=1.5):
+    rng = np.random.default_rng(seed)
+    z = 2.5 * rng.normal(size=(size, 5))
+    return (z + rng.gumbel(size=z.shape)).argmax(-1), (temperature * z).astype("float32")
+
+
+def filled(make, y, z, parts=1, weight=None, **options):
+    metric = make(from_logits=True, **options)
+    for place in np.array_split(np.arange(len(y)), parts):
+        metric.update_state(y[place], z[place], None if weight is None else weight[place])
+    return metric
+
+
+@pytest.mark.parametrize("make", METRICS)
+def test_they_are_near_those_of_a_diagnosis_and_additive(make):
+    y, z = drawn(3000, 0)
+    metric = filled(make, y, z, parts=4)
+    expected = keras_ls.diagnose_predictions(y, z, from_logits=True, num_resamples=2).estimates[metric.name]
+    low, high = metric.interval()
+    calibration = metric.name.endswith("ece")
+    assert high - low < (2.0 if calibration else 1.01) * (expected.high - expected.low)
+    if calibration:
+        assert low <= expected.low + 1e-3
+        assert high >= expected.high - 1e-3
+    else:
+        np.testing.assert_allclose([low, high], [expected.low, expected.high], rtol=2e-3)
+    np.testing.assert_allclose(filled(make, y, z).interval(), (low, high), rtol=1e-4, atol=1e-6)
+    narrow = metric.interval(0.5)
+    assert low <= narrow[0] <= narrow[1] <= high
+    twice = filled(make, y, z, weight=np.full(3000, 2.0, "float32"))
+    often = filled(make, np.concatenate([y, y]), np.concatenate([z, z]))
+    np.testing.assert_allclose(twice.interval(), often.interval(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", METRICS)
+def test_nothing_and_bad_levels(make):
+    metric = make(from_logits=True)
+    assert np.isnan(metric.interval()).all()
+    for level in (0, 1, "high"):
+        with pytest.raises(ValueError, match="level"):
+            metric.interval(level)
+    metric.update_state(np.array([0, 1]), np.array([[math.nan, 1.0], [1.0, 2.0]], "float32"))
+    assert np.isnan(metric.interval()).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_they_hold_the_truth(temperature):
+    y, z = drawn(200_000, 1, temperature)
+    truth = {make: float(filled(make, y, z).result()) for make in METRICS}
+    held = dict.fromkeys(METRICS, 0)
+    for seed in range(60):
+        y, z = drawn(400, [2, seed], temperature)
+        for make in METRICS:
+            low, high = filled(make, y, z).interval()
+            held[make] += low <= truth[make] <= high
+    assert min(held.values()) >= 53  # of 60: 95 % less two standard errors and a half
+
+
+def test_the_root_mean_square_error_has_one_and_the_largest_has_none():
+    y, z = drawn(2000, 0)
+    low, high = filled(keras_ls.ExpectedCalibrationError, y, z, norm="l2").interval()
+    assert low < float(filled(keras_ls.ExpectedCalibrationError, y, z, norm="l2").result()) < high
+    with pytest.raises(ValueError, match="norm='max'"):
+        keras_ls.ExpectedCalibrationError(norm="max").interval()
+
+
+def test_errors_of_classes():
+    y, z = drawn(500, 0)
+    metric = filled(keras_ls.ClasswiseCalibrationError, y, z, parts=3)
+    errors = metric.per_class()
+    np.testing.assert_allclose(
+        errors, keras_ls.diagnose_predictions(y, z, from_logits=True, num_resamples=1).class_errors, rtol=1e-4
+    )
+    assert errors.mean() == pytest.approx(float(metric.result()), rel=1e-6)
+    assert keras_ls.ClasswiseCalibrationError().per_class().shape == (0,)
+
+
+def test_after_fit(rng):
+    x, y = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, 64)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    nll = keras_ls.NegativeLogLikelihood(from_logits=True)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=[nll])
+    model.fit(x, y, verbose=0)
+    low, high = nll.interval()
+    assert low < float(nll.result()) < high
