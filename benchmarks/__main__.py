@@ -17,6 +17,7 @@ from benchmarks import harness, page
 
 SUBJECTS = (
     "losses",
+    "fused_output",
     "metrics",
     "temperature",
     "beam_search",

@@ -33,8 +33,8 @@ class Bound:
         case: Its name.
         at_most: The bound.
         peer: The name of the case that it is compared with; "" for memory in units of `Prepared.unit`.
-        measure: "time" and "memory" are ratios to the peer, "seconds" the difference from it, and "memory" without a
-            peer is in units.
+        measure: "time" and "memory" are ratios to the peer, "beyond" the ratio of what memory is taken beyond one unit,
+            "seconds" the difference from the peer; "memory" without a peer is in units.
     """
 
     case: str
@@ -164,6 +164,8 @@ def compare(bound: Bound, results: dict[str, Any]) -> float | None:
         return None
     if bound.measure == "memory":
         return case["memory"] / peer["memory"] if bound.peer else case["memory"]
+    if bound.measure == "beyond":
+        return (case["memory"] - 1.0) / (peer["memory"] - 1.0)
     pairs = list(zip(case["seconds"], peer["seconds"], strict=True))
     if bound.measure == "seconds":
         return statistics.median(a - b for a, b in pairs)

@@ -33,6 +33,7 @@ def test_ratios_are_medians_of_the_rounds_ratios():
     assert harness.compare(Bound("ours", 1.0, "peer"), results) == 1.0
     assert harness.compare(Bound("ours", 1.0, "peer", "seconds"), results) == 0.0
     assert harness.compare(Bound("ours", 1.0, "peer", "memory"), results) == 1.5
+    assert harness.compare(Bound("ours", 1.0, "peer", "beyond"), results) == 2.0
     assert harness.compare(Bound("ours", 1.0, measure="memory"), results) == 3.0
     assert harness.compare(Bound("ours", 1.0, "absent"), results) is None
     assert harness.compare(Bound("absent", 1.0, "peer"), results) is None

@@ -1,0 +1,83 @@
+"""The loss of a large output layer without its logits, beside Dense and Keras's loss of the logits."""
+
+import numpy as np
+
+from benchmarks import backends
+from benchmarks.harness import Bound, Case, Prepared, Subject
+
+ALPHA = 0.1
+OURS, ONE_HOT, SPARSE = "keras_ls", "Dense and Keras, one-hot", "Dense and Keras 3.16's formula"
+ENDINGS = {
+    ", tf.function": ("tensorflow", False),
+    ", TensorFlow with XLA": ("tensorflow", True),
+    ", JAX": ("jax", True),
+    ", PyTorch backend": ("torch", False),
+}
+
+
+def losses(name):
+    """The mean loss of features (N, D), kernel (D, K), bias (K,) and labels (N,)."""
+    import keras
+    from keras import ops
+
+    import keras_ls.losses
+
+    def fused(features, kernel, bias, labels):
+        return ops.mean(keras_ls.losses.linear_smoothed_crossentropy(features, kernel, bias, labels, ALPHA))
+
+    def one_hot(features, kernel, bias, labels):
+        logits = ops.matmul(features, kernel) + bias
+        targets = ops.one_hot(labels, logits.shape[-1], dtype="float32")
+        losses = keras.losses.categorical_crossentropy(targets, logits, from_logits=True, label_smoothing=ALPHA)
+        return ops.mean(losses)
+
+    def sparse(features, kernel, bias, labels):
+        logits = ops.matmul(features, kernel) + bias
+        hard = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        uniform = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
+        return ops.mean((1.0 - ALPHA) * hard + ALPHA * uniform)
+
+    return {OURS: fused, ONE_HOT: one_hot, SPARSE: sparse}[name]
+
+
+def prepare(case, examples, features, classes):
+    """The mean loss and its gradients by features, kernel and bias, in one compiled call."""
+    from keras import ops
+
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape, dtype="float32") for shape in ((examples, features), (features, classes))]
+    arrays[1] *= features**-0.5
+    x, kernel, bias = map(ops.convert_to_tensor, (*arrays, np.zeros(classes, "float32")))
+    labels = ops.convert_to_tensor(rng.integers(0, classes, examples))
+    del arrays
+    step = backends.value_and_gradient(losses(case.options["loss"]), case.options["jit"])
+    return Prepared(
+        lambda: backends.ready(step(x, kernel, bias, labels)),
+        4 * features * (examples + classes),
+        lambda found: {"loss": float(found[0])},
+    )
+
+
+SUBJECT = Subject(
+    title="Output layer and smoothed loss in one",
+    about="Mean loss of softmax(features · kernel + bias), label smoothing 0.1, and the gradients of all three.",
+    prepare=prepare,
+    size={"examples": 4096, "features": 512, "classes": 128_000},
+    quick={"examples": 32, "features": 8, "classes": 300},
+    cases=tuple(
+        Case(loss + ending, backend, {"loss": loss, "jit": jit}, growth=loss == OURS and backend == "jax")
+        for ending, (backend, jit) in ENDINGS.items()
+        for loss in (OURS, ONE_HOT, SPARSE)
+    ),
+    bounds=tuple(
+        bound
+        for ending in ENDINGS
+        for bound in (
+            Bound(OURS + ending, 1.1, ONE_HOT + ending),
+            Bound(OURS + ending, 1.1, SPARSE + ending),
+            Bound(OURS + ending, 0.1, ONE_HOT + ending, "beyond"),
+        )
+    ),
+    growth={"examples": (1024, 2048, 4096), "classes": (10, 32_000, 128_000)},
+    unit="the gradients' size",
+)
