@@ -9,9 +9,9 @@ from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_string, shown
 from keras_ls.plots._axes import legend_beside, new_figure
 
-LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "ece": "ECE", "nll": "NLL (nats)"}
+LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "chrf": "chrF", "ece": "ECE", "nll": "NLL (nats)"}
 LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
-HIGHEST_IS_BEST = ("bleu", "accuracy", "token_accuracy")
+HIGHEST_IS_BEST = ("bleu", "chrf", "accuracy", "token_accuracy")
 LOGARITHMIC = ("beam_width",)  # usually doubled from one value to the next
 # Hollow, so that it hides no point.
 STAR: dict[str, Any] = {"marker": "*", "markersize": 15, "markerfacecolor": "none", "linestyle": ""}
@@ -27,7 +27,7 @@ def beam_temperature_curves(
     """Draws a score of beam search, ECE and NLL against temperature: one panel per quantity, one line per model.
 
     A star marks the best value of each line if the better direction of the quantity is known: the lowest "wer", "cer",
-    "ece" and "nll", the highest "bleu", "accuracy" and "token_accuracy". The legend is to the right of the last panel.
+    "ece" and "nll", the highest "bleu", "chrf", "accuracy" and "token_accuracy". The legend is to the right of the last panel.
 
     Args:
         curves: maps a model's name, for the legend, to a dict of arrays: "temperature" (P,), finite, in any order, and
