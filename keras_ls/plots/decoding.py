@@ -27,7 +27,8 @@ def beam_temperature_curves(
     """Draws a score of beam search, ECE and NLL against temperature: one panel per quantity, one line per model.
 
     A star marks the best value of each line if the better direction of the quantity is known: the lowest "wer", "cer",
-    "ece" and "nll", the highest "bleu", "chrf", "accuracy" and "token_accuracy". The legend is to the right of the last panel.
+    "ece" and "nll", the highest "bleu", "chrf", "accuracy" and "token_accuracy". The legend is to the right of the last
+    panel.
 
     Args:
         curves: maps a model's name, for the legend, to a dict of arrays: "temperature" (P,), finite, in any order, and
