@@ -13,6 +13,7 @@ from keras_ls._models.logits import gives_logits
 from keras_ls.calibration.reliability import curve_of
 from keras_ls.calibration.temperature import fitted_temperature
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
+from keras_ls.metrics.risk_coverage import area_of_rows
 
 
 class Calibration(MeasuringCallback):
@@ -24,7 +25,8 @@ class Calibration(MeasuringCallback):
     - `ece`: expected calibration error, top label, `num_bins` bins (`ReliabilityCurve.ece`), in [0, 1];
     - `nll`: mean −log p_y in nats, p clipped to [ε, 1 − ε] (Keras's epsilon) unless `from_logits`;
     - `temperature`: the T that `TemperatureScaling.fit` finds on the same data;
-    - `ece_scaled`: the ECE of softmax(z/T), z being the logits, or log p (the log-odds of one sigmoid unit).
+    - `ece_scaled`: the ECE of softmax(z/T), z being the logits, or log p (the log-odds of one sigmoid unit);
+    - `aurc`: how well confidence ranks errors, the area that `AreaUnderRiskCoverage` measures.
 
     `History` records them, and callbacks that stand after this one can watch them with `mode="min"`. The epochs between
     two measurements repeat the last values; before the first one there are none, as for Keras's `validation_freq`,
@@ -69,7 +71,7 @@ class Calibration(MeasuringCallback):
         >>> callback = keras_ls.Calibration(x, y, from_logits=True)
         >>> history = model.fit(x, y, callbacks=[callback], verbose=0).history
         >>> print({name: round(values[0], 3) for name, values in history.items() if name.startswith("val_")})
-        {'val_ece': 0.315, 'val_nll': 1.351, 'val_temperature': 5.771, 'val_ece_scaled': 0.0}
+        {'val_ece': 0.315, 'val_nll': 1.351, 'val_temperature': 5.771, 'val_ece_scaled': 0.0, 'val_aurc': 0.333}
 
     Reference:
         Müller, Kornblith and Hinton 2019, section 3.
@@ -126,6 +128,8 @@ class Calibration(MeasuringCallback):
                 scaled = curve_of(rows, self.num_bins, temperature)
                 values["temperature"], values["ece_scaled"] = temperature, scaled.ece()
                 curves[f"T = {temperature:.2f}"] = scaled
+
+        values["aurc"] = area_of_rows(rows) if np.isfinite(values["ece"]) else math.nan
 
         def diagram():
             from keras_ls.plots import reliability_diagram

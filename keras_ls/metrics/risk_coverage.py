@@ -4,9 +4,11 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ls._checks import check_count
+from keras_ls._rows import LabelledRows
 from keras_ls.metrics._base import ProbabilityMetric
 
 # Bins are equally wide in asinh(log-odds/4): fine near even odds, and wide enough for the logits of any network.
@@ -59,36 +61,61 @@ class AreaUnderRiskCoverage(ProbabilityMetric):
 
     def result(self):
         """The area for all batches since the last reset, in [0, 1]."""
-        weight, errors, squares = (ops.flip(column) for column in ops.unstack(self._sums(), 3, axis=-1))
-        total = ops.sum(weight)
-        # What one prediction weighs: rankings have as many places as there are predictions, whatever their weights.
-        unit = ops.divide_no_nan(ops.sum(squares), total)
-        before, errors_before = (ops.cumsum(column) - column for column in (weight, errors))
-        # Σ_{i=1…n} (e₀ + i·e/n)/(n₀ + i) = e + (e₀ − n₀·e/n)(H(n₀ + n) − H(n₀)), H being harmonic numbers.
-        excess = errors_before - before * ops.divide_no_nan(errors, weight)
-        places, places_before = (ops.divide_no_nan(each, unit) for each in (weight, before))
-        area = ops.sum(errors + excess * _harmonic_difference(places_before, places)) / ops.where(total > 0, total, 1.0)
-        return ops.cast(ops.where(ops.isnan(total), total, area), self.dtype)
+        return ops.cast(_area(self._sums()), self.dtype)
 
     def get_config(self):
         """Every constructor argument, as plain JSON values."""
         return {**super().get_config(), "num_bins": self.num_bins}
 
     def _batch_statistics(self, examples):
-        predicted = ops.cast(ops.argmax(examples.rows, axis=-1), "int32")
-        limit = math.asinh(_LARGEST / _SCALE)
-        place = (ops.arcsinh(_log_odds(examples, predicted) / _SCALE) / limit + 1.0) * (self.num_bins / 2.0)
-        place = ops.where(ops.isnan(place), 0.0, ops.clip(place, 0.0, self.num_bins - 1.0))
-        wrong = ops.cast(ops.not_equal(predicted, examples.ids), examples.rows.dtype)
+        place, wrong = _places(examples.rows, examples.ids, examples.from_logits, self.num_bins)
         counted = ops.stack([ops.ones_like(wrong), wrong, examples.weight], axis=-1)
         rows = examples.masked(counted) * ops.expand_dims(examples.weight, -1)
-        return ops.segment_sum(rows, ops.cast(place, "int32"), num_segments=self.num_bins)
+        return ops.segment_sum(rows, place, num_segments=self.num_bins)
 
 
-def _log_odds(examples, predicted):
+def area_of_rows(rows: LabelledRows, num_bins: int = 1000) -> float:
+    """What `AreaUnderRiskCoverage` gives for predictions, of which one at least must count.
+
+    Raises:
+        ValueError: As `LabelledRows.probabilities`.
+    """
+    sums = np.zeros((num_bins, 3))
+    for block, ids, weight in rows.logits() if rows.from_logits else rows.probabilities():
+        found = _places(ops.convert_to_tensor(block.astype("float32")), ids, rows.from_logits, num_bins)
+        place, wrong = (ops.convert_to_numpy(each) for each in found)
+        weight = np.where(np.isfinite(block.max(axis=-1)), weight, np.nan)
+        for column, values in enumerate((weight, weight * wrong, np.square(weight))):
+            sums[:, column] += np.bincount(place, values, minlength=num_bins)
+    return float(_area(ops.convert_to_tensor(sums)))
+
+
+def _area(sums):
+    """The area of (B, 3) sums of weights, weighted errors and squared weights."""
+    weight, errors, squares = (ops.flip(column) for column in ops.unstack(sums, 3, axis=-1))
+    total = ops.sum(weight)
+    # What one prediction weighs: rankings have as many places as there are predictions, whatever their weights.
+    unit = ops.divide_no_nan(ops.sum(squares), total)
+    before, errors_before = (ops.cumsum(column) - column for column in (weight, errors))
+    # Σ_{i=1…n} (e₀ + i·e/n)/(n₀ + i) = e + (e₀ − n₀·e/n)(H(n₀ + n) − H(n₀)), H being harmonic numbers.
+    excess = errors_before - before * ops.divide_no_nan(errors, weight)
+    places, places_before = (ops.divide_no_nan(each, unit) for each in (weight, before))
+    area = ops.sum(errors + excess * _harmonic_difference(places_before, places)) / ops.where(total > 0, total, 1.0)
+    return ops.where(ops.isnan(total), total, area)
+
+
+def _places(rows, ids, from_logits, num_bins):
+    """(N,) int32 bin of each prediction's log-odds, and (N,) 1 where it is wrong."""
+    predicted = ops.cast(ops.argmax(rows, axis=-1), "int32")
+    limit = math.asinh(_LARGEST / _SCALE)
+    place = (ops.arcsinh(_log_odds(rows, predicted, from_logits) / _SCALE) / limit + 1.0) * (num_bins / 2.0)
+    place = ops.where(ops.isnan(place), 0.0, ops.clip(place, 0.0, num_bins - 1.0))
+    return ops.cast(place, "int32"), ops.cast(ops.not_equal(predicted, ops.cast(ids, "int32")), rows.dtype)
+
+
+def _log_odds(rows, predicted, from_logits):
     """(N,) log(p/(1 − p)) of the largest probability; infinite where p is 1."""
-    rows = examples.rows
-    if not examples.from_logits:
+    if not from_logits:
         p = ops.max(rows, axis=-1)
         return ops.log(p) - ops.log1p(-ops.minimum(p, 1.0))
     largest = ops.max(rows, axis=-1, keepdims=True)

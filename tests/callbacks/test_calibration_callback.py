@@ -10,10 +10,11 @@ import reference
 from harness import BACKEND
 from keras import layers
 
-from keras_ls.calibration import TemperatureScaling
+from keras_ls.calibration import TemperatureScaling, risk_coverage_curve
 from keras_ls.callbacks import Calibration
+from keras_ls.metrics import AreaUnderRiskCoverage
 
-NAMES = ["val_ece", "val_nll", "val_temperature", "val_ece_scaled"]
+NAMES = ["val_ece", "val_nll", "val_temperature", "val_ece_scaled", "val_aurc"]
 
 
 @pytest.fixture
@@ -102,6 +103,11 @@ class TestValues:
             for name, value in expected_values(labels, outputs, from_logits).items():
                 assert history[name][epoch] == pytest.approx(value, rel=1e-5), name
                 assert isinstance(history[name][epoch], float)
+            exact = risk_coverage_curve(labels, outputs, from_logits).aurc()
+            assert history["val_aurc"][epoch] == pytest.approx(exact, abs=0.02)
+            metric = AreaUnderRiskCoverage(from_logits=from_logits)
+            metric.update_state(labels, outputs)
+            assert history["val_aurc"][epoch] == pytest.approx(float(metric.result()), rel=1e-5)
         assert history["val_ece"][0] != history["val_ece"][1]
 
     def test_are_the_same_for_labels_of_every_form_and_datasets(self, data):
@@ -140,7 +146,7 @@ class TestValues:
 
     def test_without_temperature_scaling(self, data):
         history = fit(classifier(), data, Calibration(*data, temperature_scaling=False))
-        assert [name for name in history if name.startswith("val_")] == ["val_ece", "val_nll"]
+        assert [name for name in history if name.startswith("val_")] == ["val_ece", "val_nll", "val_aurc"]
 
     @pytest.mark.parametrize("from_logits", [False, True])
     def test_of_a_model_that_diverged_are_nan(self, data, from_logits):
