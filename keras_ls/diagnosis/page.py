@@ -116,12 +116,12 @@ def _figures(diagnosis: Diagnosis) -> str:
         ),
     )
     return "\n".join(
-        f"<figure>{_svg(draw, diagnosis, place)}<figcaption>{caption}</figcaption></figure>"
+        f"<figure>{_svg(draw, diagnosis, place, caption)}<figcaption>{caption}</figcaption></figure>"
         for place, (draw, caption) in enumerate(drawn)
     )
 
 
-def _svg(draw: Any, diagnosis: Diagnosis, place: int) -> str:
+def _svg(draw: Any, diagnosis: Diagnosis, place: int, label: str) -> str:
     """A picture as SVG whose colours are variables of the page's style, and whose ids are its own."""
     import matplotlib
     from matplotlib import rcsetup
@@ -150,6 +150,7 @@ def _svg(draw: Any, diagnosis: Diagnosis, place: int) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # names of groups, of which several may be alike
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>d{place}-", text)
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
@@ -157,7 +158,7 @@ def _svg(draw: Any, diagnosis: Diagnosis, place: int) -> str:
     text = re.sub(r"(stroke|fill): #(666666|808080|7f7f7f)", r"\1: var(--muted)", text)
     text = re.sub(r"(stroke|fill): #(e5e5e5|e6e6e6)", r"\1: var(--faint)", text)
     text = re.sub(r"(stroke|fill): #ffffff", r"\1: var(--card)", text)
-    return text.replace("<svg ", '<svg role="img" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
 
 
 def _reliability(diagnosis: Diagnosis) -> Any:

@@ -1,0 +1,67 @@
+"""The page of a diagnosis: self-contained, well-formed, without fixed colours, and honest about what it needs."""
+
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import keras_ls
+
+
+class Reader(HTMLParser):
+    """Collects ids, links and the text of tables."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids, self.links, self.open = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "xlink:href"):
+                self.links.append(value)
+        if tag not in ("meta", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def diagnosis():
+    rng = np.random.default_rng(0)
+    z = 3 * rng.normal(size=(400, 80))
+    return keras_ls.diagnose_predictions(rng.integers(0, 80, 400), z, num_resamples=5, from_logits=True)
+
+
+def test_it_needs_nothing_else(diagnosis, tmp_path):
+    diagnosis.to_html(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert len(set(reader.ids)) == len(reader.ids)
+    assert all(link.startswith("#") for link in reader.links)
+    assert {link[1:] for link in reader.links} <= set(reader.ids)
+    assert not re.search(r"url\((?!#)|@import|<script", text)
+    body = text[text.index("<body>") :]
+    assert not re.search(r"(fill|stroke): ?#", body)
+    assert text.count("<svg") == 3
+    for finding in diagnosis.findings:
+        assert finding.verdict in text
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    assert len(text) < 300_000
+    again = tmp_path / "again.html"
+    diagnosis.to_html(again)
+    assert again.read_text(encoding="utf-8") == text
+
+
+def test_without_matplotlib_it_says_what_to_install(diagnosis, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        diagnosis.to_html(tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
