@@ -1,5 +1,7 @@
 """Calibration errors with intervals, top-label and class by class."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from keras_ls._intervals import (
@@ -56,8 +58,7 @@ def class_errors(
 
 def _class_blocks(rows: LabelledRows, positions: Positions, num_bins: int):
     """Blocks of whole examples: their slice, and of each class's probability, flat, cell, hit − p and p."""
-    start = 0
-    for probabilities, ids, _ in rows.probabilities():
+    for start, probabilities, ids in _whole_examples(rows, positions):
         classes = probabilities.shape[-1]
         flat = probabilities.reshape(-1)
         nothing = np.empty(0)
@@ -66,7 +67,24 @@ def _class_blocks(rows: LabelledRows, positions: Positions, num_bins: int):
         difference = -flat
         difference[np.arange(len(ids)) * classes + ids] += 1.0
         yield slice(start, start + len(ids)), cell, difference, flat
-        start += len(ids)
+
+
+def _whole_examples(rows: LabelledRows, positions: Positions) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Blocks that end where an example does: their first row, probabilities and labels."""
+    start, held = 0, []
+    for probabilities, ids, _ in rows.probabilities():
+        if positions.example is None:
+            yield start, probabilities, ids
+            start += len(ids)
+            continue
+        held.append((probabilities, ids))
+        size = sum(len(part) for _, part in held)
+        example = positions.example[start : start + size]
+        whole = size if start + size == len(positions.example) else int(np.searchsorted(example, example[-1]))
+        if whole:
+            probabilities, ids = (np.concatenate(parts) for parts in zip(*held, strict=True))
+            yield start, probabilities[:whole], ids[:whole]
+            start, held = start + whole, [(probabilities[whole:], ids[whole:])]
 
 
 def _lower_limits(cells: BinMoments, level: float) -> np.ndarray:

@@ -108,6 +108,19 @@ def test_steps_of_a_sequence_are_no_examples_of_their_own():
     assert b.high - b.low > 0.7 * (a.high - a.low)
 
 
+def test_blocks_of_predictions_cut_no_sequence(monkeypatch):
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 4, (30, 9)), np.repeat(rng.dirichlet(np.ones(4), (30, 1)), 9, 1)
+    y[rng.random(y.shape) < 0.3] = -1
+    whole = keras_ls.diagnose_predictions(y, p, num_resamples=5, ignore_class=-1)
+    for size in (4, 28, 60):
+        monkeypatch.setattr("keras_ls._rows._BLOCK_SIZE", size)
+        found = keras_ls.diagnose_predictions(y, p, num_resamples=5, ignore_class=-1).estimates
+        for name, expected in whole.estimates.items():
+            limits = [found[name].value, found[name].low, found[name].high]
+            np.testing.assert_allclose(limits, [expected.value, expected.low, expected.high], rtol=1e-6, err_msg=name)
+
+
 @pytest.mark.parametrize(("temperature", "verdict"), [(3.0, "over"), (0.4, "under"), (1.0, "calibrated")])
 def test_confidence_is_judged_by_the_interval(temperature, verdict):
     y, z = drawn(6000, 3, temperature)
