@@ -18,11 +18,19 @@ NAMES = ("accuracy", "nll", "brier", "temperature", "aurc", "ece", "ece_equal_ma
 TEMPERATURES = (1.0, 1.5, 3.0)
 
 
-def draw(seed: object, size: int, temperature: float, classes: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) labels and (N, K) logits."""
+def draw(
+    seed: object, size: int, temperature: float, classes: int, spread: float, steps: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) labels and (N, K) logits, or (N, steps) and (N, steps, K) of sequences.
+
+    The steps of a sequence have much of their logits in common, and the chance that draws their labels.
+    """
     rng = np.random.default_rng(seed)
-    logits = spread * rng.normal(size=(size, classes))
-    return (logits + rng.gumbel(size=logits.shape)).argmax(-1), temperature * logits
+    logits = spread * rng.normal(size=(size, 1, classes))
+    if steps > 1:
+        logits = logits + rng.normal(size=(size, steps, classes))
+    labels, logits = (logits + rng.gumbel(size=(size, 1, classes))).argmax(-1), temperature * logits
+    return (labels, logits) if steps > 1 else (labels[:, 0], logits[:, 0])
 
 
 def coverage(
@@ -33,17 +41,18 @@ def coverage(
     spread: float = 2.5,
     num_truth: int = 1_000_000,
     num_resamples: int = 200,
+    steps: int = 1,
 ) -> dict[str, float]:
     """The share of draws whose 95 % interval holds the truth, by the names of estimates.
 
     "biased" is the share of draws whose plug-in ECE is above the truth.
     """
-    y, z = draw(0, num_truth, temperature, classes, spread)
+    y, z = draw(0, num_truth // steps, temperature, classes, spread, steps)
     truth = _values(keras_ls.diagnose_predictions(y, z, num_resamples=1, from_logits=True))
     truth["temperature"] = temperature
     held = dict.fromkeys((*NAMES, "biased"), 0)
     for number in range(draws):
-        y, z = draw([1, number], size, temperature, classes, spread)
+        y, z = draw([1, number], size, temperature, classes, spread, steps)
         found = keras_ls.diagnose_predictions(y, z, num_resamples=num_resamples, from_logits=True).estimates
         for name in NAMES:
             held[name] += found[name].low <= truth[name] <= found[name].high
@@ -64,12 +73,13 @@ def main(show: Callable[[str], None] = print) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 5000], help="examples (default: 500 5000)")
     parser.add_argument("--classes", type=int, default=10, help="number of classes (default: 10)")
     parser.add_argument("--spread", type=float, default=2.5, help="standard deviation of logits (default: 2.5)")
+    parser.add_argument("--steps", type=int, default=1, help="predictions per example, a sequence (default: 1)")
     args = parser.parse_args()
     show(f"| examples | T | {' | '.join(NAMES)} | plug-in ECE above the truth |")
     show("|" + " --- |" * (len(NAMES) + 3))
     for size in args.sizes:
         for temperature in TEMPERATURES:
-            found = coverage(args.draws, size, temperature, args.classes, args.spread)
+            found = coverage(args.draws, size, temperature, args.classes, args.spread, steps=args.steps)
             cells = " | ".join(f"{100 * share:.1f}" for share in found.values())
             show(f"| {size:,} | {temperature:g} | {cells} |")
 
