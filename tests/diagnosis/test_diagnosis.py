@@ -212,3 +212,19 @@ def test_intervals_hold_the_truth():
         assert found[name] >= 0.86, name  # 91 % less two standard errors of 100 draws
     for name in ("ece", "ece_equal_mass", "classwise_ece"):
         assert found[name] >= 0.93, name
+
+
+def test_too_much_data_leave_out_the_class_wise_interval_and_say_so(monkeypatch, tmp_path):
+    y, z = drawn(300, 4, 1.5)
+    expected = keras_ls.diagnose_predictions(y, z, num_resamples=5, from_logits=True)
+    monkeypatch.setattr("keras_ls.diagnosis._estimates._LARGEST_FOR_CLASSES", 1000)
+    np.save(tmp_path / "z.npy", z)
+    found = keras_ls.diagnose_predictions(
+        y, np.load(tmp_path / "z.npy", mmap_mode="r"), num_resamples=5, from_logits=True
+    )
+    estimate = found.estimates["classwise_ece"]
+    assert estimate.value == pytest.approx(expected.estimates["classwise_ece"].value)
+    assert np.isnan([estimate.low, estimate.high]).all()
+    assert found.findings[3].verdict == "cannot tell"
+    assert "no interval" in str(found)
+    assert found.estimates["ece"] == expected.estimates["ece"]
