@@ -59,8 +59,14 @@ def log_softmax(rows: np.ndarray) -> np.ndarray:
 
 def widened(x: Any) -> Any:
     """A tensor in float32 if it is in half precision, else as it is."""
-    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
-    return ops.cast(x, "float32") if half else x
+    dtype = widened_dtype(x)
+    return x if dtype == keras.backend.standardize_dtype(x.dtype) else ops.cast(x, dtype)
+
+
+def widened_dtype(x: Any) -> str:
+    """The dtype of `widened(x)`."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 def smallest_probability(dtype: str) -> float:

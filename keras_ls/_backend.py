@@ -168,17 +168,6 @@ def row_maximum(rows):
     return ops.max(rows, axis=-1, keepdims=True)
 
 
-def softmax_given_log_total(logits, log_total):
-    """(N, K) logits to their softmax, where log Σ exp(z − max z) is known already (N,).
-
-    A compiler fuses the exponential with what follows and needs no second sum; elsewhere the backend's own softmax
-    is one kernel, where the formula would be three.
-    """
-    if keras.backend.backend() == "jax":
-        return ops.exp(logits - ops.max(logits, axis=-1, keepdims=True) - ops.expand_dims(log_total, -1))
-    return ops.softmax(logits, axis=-1)
-
-
 def computed_after(x, dependency):
     """`x`, for use once `dependency` has been computed: an order that TensorFlow's executor keeps and others need not.
 

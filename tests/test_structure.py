@@ -12,6 +12,7 @@ ORDER = [
     "_checks",
     "_intervals",
     "_backend",
+    "_gradients",
     "_arrays",
     "_labels",
     "_rows",

@@ -1,27 +1,34 @@
 """Cross-entropy of (N, K) rows under smoothed integer labels, with no K-wide target."""
 
+from typing import Any, NamedTuple
+
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._arrays import widened
-from keras_ls._backend import added_at, computed_after, row_maximum, softmax_given_log_total
+from keras_ls._arrays import widened, widened_dtype
+from keras_ls._backend import row_maximum
+from keras_ls._gradients import exponential_sum, less_at, softmax_of, with_slopes
 from keras_ls._labels import gather_labels
 
 
-def loss_of_logits(logits, ids, alpha, prior, kept):
-    """(N, K) logits and (N,) ids to (N,) losses.
+class _Smoothing(NamedTuple):
+    """What label smoothing and prior come to.
 
-    JAX differentiates the formula itself, in either mode: a custom gradient would forbid forward mode there. Other
-    backends, which do not fuse what they derive from a formula, are given the gradient in closed form.
+    Attributes:
+        on_label: 1 − α.
+        weights: α·u in the dtype of the computation, a number for the uniform prior, else (K,); None if α is 0.
+        allowed: (K,) bool, False where the prior is 0; None if it is 0 nowhere.
     """
-    if keras.backend.backend() != "jax":
-        return _closed_form_loss(logits, ids, alpha, prior, kept)
-    wide = widened(logits)
-    if kept is not None:
-        wide = _zero_unless(kept, wide)
-    losses, _ = _losses_and_log_total(wide, ids, alpha, prior, kept)
-    return ops.cast(losses, logits.dtype)
+
+    on_label: float
+    weights: Any | None
+    allowed: Any | None
+
+
+def loss_of_logits(logits, ids, alpha, prior, kept):
+    """(N, K) logits and (N,) ids to (N,) losses, whose gradient is ``softmax(z) − (1 − α)·onehot(y) − α·u``."""
+    return with_slopes(_losses, _slopes, logits, ids, kept, _smoothing(alpha, prior, logits))
 
 
 def loss_of_probabilities(probabilities, ids, alpha, prior, kept):
@@ -33,7 +40,8 @@ def loss_of_probabilities(probabilities, ids, alpha, prior, kept):
     rows = rows / ops.where(ops.isfinite(total), total, np.nan)  # a finite probability over ∞ would be a plausible 0
     epsilon = keras.config.epsilon()
     log_rows = ops.log(ops.clip(rows, epsilon, 1.0 - epsilon))
-    losses = -(1.0 - alpha) * gather_labels(log_rows, ids) - _prior_term(alpha, prior, log_rows)
+    smoothing = _smoothing(alpha, prior, rows)
+    losses = -smoothing.on_label * gather_labels(log_rows, ids) - _prior_term(log_rows, smoothing)
     if kept is not None:
         losses = ops.where(kept, losses, 0.0)
     return ops.cast(losses, probabilities.dtype)
@@ -48,59 +56,56 @@ def without_forbidden(logits, targets):
     return ops.where(ops.logical_and(ops.equal(logits, -np.inf), ops.equal(targets, 0.0)), lowest, logits)
 
 
-def _closed_form_loss(logits, ids, alpha, prior, kept):
-    """`loss_of_logits` with the gradient ``softmax(z) − (1 − α)·onehot(y) − α·u``, written into one buffer."""
-
-    @ops.custom_gradient
-    def loss(logits):
-        losses, log_total = _losses_and_log_total(widened(logits), ids, alpha, prior, kept)
-
-        def gradient(*args, upstream=None):
-            upstream = args[-1] if upstream is None else upstream  # only PyTorch passes it by name
-            upstream = ops.cast(upstream, log_total.dtype)
-            wide = widened(logits)
-            if kept is not None:
-                wide = _zero_unless(kept, wide)
-                upstream = ops.where(kept, upstream, 0.0)
-            rows = softmax_given_log_total(wide, log_total)
-            if alpha:
-                rows = rows - _prior_weights(alpha, prior, rows)
-            rows = rows * ops.expand_dims(upstream, -1)
-            return ops.cast(added_at(rows, ids, (alpha - 1.0) * upstream), logits.dtype)
-
-        return ops.cast(losses, logits.dtype), gradient
-
-    return loss(logits)
-
-
-def _losses_and_log_total(rows, ids, alpha, prior, kept):
-    """(N, K) logits to (N,) losses, 0 where not kept, and to log Σ exp(z − max z) (N,)."""
-    shifted = rows - row_maximum(ops.stop_gradient(rows))  # differences stay exact, exp cannot overflow
-    linear = (1.0 - alpha) * gather_labels(shifted, ids) + _prior_term(alpha, prior, shifted)
-    # Nothing else reads `shifted` after `linear`, so that the exponential may overwrite it.
-    log_total = ops.log(ops.sum(ops.exp(computed_after(shifted, linear)), axis=-1))
+def _losses(fused, logits, ids, kept, smoothing):
+    """(N, K) logits to (N,) losses, 0 where not kept, and to their maximum (N, 1) and log Σ exp(z − max z) (N,)."""
+    rows = _counting_rows(logits, kept)
+    maximum = row_maximum(ops.stop_gradient(rows))
+    shifted = rows - maximum  # differences stay exact, exp cannot overflow
+    # Gathered from the logits as they are given, so that neither `rows` nor `shifted` is kept for it.
+    on_label = widened(gather_labels(logits, ids)) - ops.squeeze(maximum, -1)
+    if kept is not None:
+        on_label = ops.where(kept, on_label, 0.0)
+    linear = smoothing.on_label * on_label + _prior_term(shifted, smoothing)
+    log_total = ops.log(exponential_sum(fused, rows, maximum, shifted, linear))
     losses = log_total - linear
-    return losses if kept is None else ops.where(kept, losses, 0.0), log_total
+    if kept is not None:
+        losses = ops.where(kept, losses, 0.0)
+    return ops.cast(losses, logits.dtype), maximum, log_total
 
 
-def _zero_unless(kept, rows):
-    """(N, K) rows without those that do not count: the derivative of NaN is NaN, whatever multiplies it."""
-    return ops.where(ops.expand_dims(kept, -1), rows, 0.0)
+def _slopes(fused, logits, ids, kept, smoothing, known=None):
+    """The derivative of `_losses` in each logit (N, K), finite where not kept; `known` is what they give besides."""
+    if fused and known is None:
+        _, *known = _losses(fused, logits, ids, kept, smoothing)
+    rows = softmax_of(_counting_rows(logits, kept), known if fused else None)
+    if smoothing.weights is not None:
+        rows = rows - smoothing.weights
+    return less_at(fused, rows, ids, smoothing.on_label)
 
 
-def _prior_term(alpha, prior, rows):
-    """(N, K) to (N,): α·Σ_k u_k·row_k. Classes whose prior is 0 have no part in it, even at −inf."""
+def _counting_rows(logits, kept):
+    """Logits in float32 or wider, 0 where not kept: the derivative of NaN is NaN, whatever multiplies it."""
+    rows = widened(logits)
+    return rows if kept is None else ops.where(ops.expand_dims(kept, -1), rows, 0.0)
+
+
+def _smoothing(alpha, prior, rows):
+    """`_Smoothing` of checked arguments, for (N, K) rows."""
     if alpha == 0.0:
-        return 0.0
-    if prior is None:  # no mean: PyTorch's and JAX's, as Keras has them, are float32 under float64
-        return ops.sum(rows, axis=-1) * _prior_weights(alpha, prior, rows)
-    if not prior.all():
-        rows = ops.where(ops.convert_to_tensor(prior > 0), rows, 0.0)
-    return ops.sum(rows * _prior_weights(alpha, prior, rows), axis=-1)
-
-
-def _prior_weights(alpha, prior, rows):
-    """α·u in the dtype of (N, K) rows: a number for the uniform prior, else (K,)."""
+        return _Smoothing(1.0, None, None)
+    dtype = widened_dtype(rows)
     if prior is None:
-        return alpha / ops.cast(ops.shape(rows)[-1], rows.dtype)
-    return ops.convert_to_tensor(alpha * prior, dtype=rows.dtype)
+        return _Smoothing(1.0 - alpha, alpha / ops.cast(ops.shape(rows)[-1], dtype), None)
+    weights = ops.convert_to_tensor(alpha * prior, dtype=dtype)
+    return _Smoothing(1.0 - alpha, weights, None if prior.all() else ops.convert_to_tensor(prior > 0))
+
+
+def _prior_term(rows, smoothing):
+    """(N, K) to (N,): α·Σ_k u_k·row_k. Classes whose prior is 0 have no part in it, even at −inf."""
+    if smoothing.weights is None:
+        return 0.0
+    if smoothing.allowed is not None:
+        rows = ops.where(smoothing.allowed, rows, 0.0)
+    if len(smoothing.weights.shape):
+        return ops.sum(rows * smoothing.weights, axis=-1)
+    return ops.sum(rows, axis=-1) * smoothing.weights  # no mean: PyTorch's and JAX's, as Keras has them, are float32

@@ -70,9 +70,9 @@ def smoothed_categorical_crossentropy(
     """Cross-entropy ``−Σ_k t_k log p_k`` against smoothed one-hot (or soft) targets t.
 
     With ``prior=None`` this is ``keras.losses.CategoricalCrossentropy(label_smoothing=α)``, and targets that do not
-    sum to 1 are treated as that loss treats them on the same backend. Two differences: Keras takes K from the last
-    axis whatever `axis` is, and here it is the size of `axis`; and where Keras gives NaN for a logit of −inf whose
-    smoothed target is 0, such a class costs nothing here.
+    sum to 1 are treated as that loss treats them on the same backend. There are two differences. K is the size of
+    `axis` here, while Keras takes that of the last axis whatever `axis` is. A logit of −inf whose smoothed target is 0
+    costs nothing here, while Keras's loss is NaN.
 
     Args:
         y_true: Targets (…, K, …) of `y_pred`'s shape.
@@ -89,7 +89,7 @@ def smoothed_categorical_crossentropy(
         One loss per sample, in nats: `y_pred`'s shape less `axis`, in its dtype (computed in float32 or wider).
 
     Raises:
-        ValueError: If α, the prior or a flag is not allowed, the shapes differ, or something else than numbers comes.
+        ValueError: If α, the prior or a flag is not allowed, the shapes differ, or an argument does not hold numbers.
 
     Reference:
         Müller et al. 2019, section 1.1.
@@ -143,17 +143,17 @@ def smoothed_sparse_categorical_crossentropy(
         label_smoothing: α, in [0, 1).
         prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.
         from_logits: Whether `y_pred` holds logits.
-        ignore_class: A label, in [0, K) or not, whose positions have loss 0 and gradient 0 and are left out of
-            the mean that the loss class takes (``_keras_mask`` is set as Keras's own sparse loss sets it).
+        ignore_class: A label, in [0, K) or not. Positions with this label have loss 0 and gradient 0 and are left out
+            of the mean that the loss class takes (``_keras_mask`` is set as Keras's own sparse loss sets it).
         axis: The class axis.
 
     Returns:
         One loss per sample, in nats: `y_pred`'s shape less `axis`, in its dtype.
 
     Raises:
-        ValueError: If α, the prior, a flag or `ignore_class` is not allowed, the shapes cannot match, something else
-            than numbers comes, or, where values can be read (eagerly), a label is neither in [0, K) nor
-            `ignore_class`. In a compiled graph such a label's loss and gradient are NaN.
+        ValueError: If α, the prior, a flag or `ignore_class` is not allowed, the shapes cannot match, an argument does
+            not hold numbers, or a label whose value can be read (eagerly) is neither in [0, K) nor `ignore_class`.
+            In a compiled graph such a label's loss and gradient are NaN.
 
     Reference:
         Müller et al. 2019, section 1.1.

@@ -61,15 +61,15 @@ def neighbourhood_smoothed_targets(
         labels: Class ids (…, T), integers or floats that hold integers.
         num_classes: K.
         weights: w_d for the distances d = 1, 2, …: non-negative, with a sum below 1.
-        ignore_class: A label, in [0, K) or not, whose rows are zero and which gets no mass, such as padding.
+        ignore_class: A label, in [0, K) or not, such as padding. Its rows are zero, and it gets no mass.
 
     Returns:
         Targets (…, T, K) in Keras's floatx; each row sums to 1, or is zero where the label is ignored.
 
     Raises:
-        ValueError: If `weights` are negative, do not sum to less than 1 or are no sequence of numbers, `labels` has no
-            dimension or does not hold numbers, or, where values can be read (eagerly), a label is neither in [0, K)
-            nor `ignore_class`. In a compiled graph the rows that such a label takes part in are NaN.
+        ValueError: If `weights` is not a sequence of non-negative numbers with a sum below 1, `labels` has no dimension
+            or does not hold numbers, or a label whose value can be read (eagerly) is neither in [0, K) nor
+            `ignore_class`. In a compiled graph the rows that such a label takes part in are NaN.
 
     Reference:
         Chorowski and Jaitly 2017, section 3.2.

@@ -111,7 +111,7 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
         dtype: Dtype of the result; None is Keras's floatx. The computation is in float32 or wider.
 
     Raises:
-        ValueError: If an argument is not allowed, here; if shapes differ, at the first call.
+        ValueError: If an argument is not allowed; at the first call, if shapes differ.
 
     Example:
     >>> import keras, keras_ls
@@ -150,7 +150,7 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
         label_smoothing: α, in [0, 1).
         prior: K non-negative numbers, normalised here; None is the uniform prior.
         from_logits: Whether predictions are logits (exact) rather than probabilities (clipped).
-        ignore_class: A label whose positions cost nothing and do not count in the mean.
+        ignore_class: A label. Positions with this label cost nothing and do not count in the mean.
         axis: The class axis.
         reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean_with_sample_weight" or None.
         name: Name of the loss.
@@ -158,7 +158,7 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
             ids above 256 survive a bfloat16 loss.
 
     Raises:
-        ValueError: If an argument is not allowed, here; if shapes cannot match, at the first call.
+        ValueError: If an argument is not allowed; at the first call, if shapes cannot match.
 
     Example:
     >>> import keras, keras_ls, numpy as np

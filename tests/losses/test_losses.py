@@ -365,7 +365,11 @@ def test_a_label_that_is_no_class_is_nan_in_a_graph(label, from_logits, jit):
 
 @needs_graph
 def test_no_one_hot_and_one_softmax_in_the_compiled_step(rng):
-    logits, labels = make_case(rng, (4, 11), -1)
+    logits, labels = make_case(rng, (256, 500), -1)
+
+    def loss(z):
+        return ops.mean(sparse(labels, z, 0.1, from_logits=True))
+
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -373,38 +377,42 @@ def test_no_one_hot_and_one_softmax_in_the_compiled_step(rng):
         def step(z):
             with tf.GradientTape() as tape:
                 tape.watch(z)
-                value = ops.mean(sparse(labels, z, 0.1, from_logits=True))
+                value = loss(z)
             return tape.gradient(value, z)
 
-        kinds = [op.type for op in step.get_concrete_function(tf.constant(logits)).graph.get_operations()]
-        assert "OneHot" not in kinds
-        assert kinds.count("Softmax") == 1
+        graph = step.get_concrete_function(tf.constant(logits)).graph
+        # Which branch of the loss and of its gradient runs is for the device and the compiler to say.
+        branches = [[node.op for node in function.node_def] for function in graph.as_graph_def().library.function]
+        assert "OneHot" not in {op.type for op in graph.get_operations()}.union(*branches)
+        counts = sorted((kinds.count("Exp"), kinds.count("Softmax")) for kinds in branches)
+        assert [count for count in counts if any(count)] == [(0, 1), (1, 0), (1, 0), (2, 0)]
     else:
         import jax
 
-        step = jax.make_jaxpr(jax.grad(lambda z: sparse(labels, z, 0.1, from_logits=True).mean()))(logits)
-        primitives = [str(equation.primitive) for equation in step.jaxpr.eqns]
-        assert "eq" not in primitives  # how a one-hot is made
-        assert primitives.count("exp") <= 2
+        memory = jax.jit(jax.grad(loss)).lower(logits).compile().memory_analysis()
+        assert memory.output_size_in_bytes >= logits.nbytes
+        assert memory.temp_size_in_bytes < 0.1 * logits.nbytes  # what a one-hot, or a second softmax, would take
 
 
-def hessian_times(fn, x, direction):
+def hessian_times(fn, x, direction, jit=False):
     """The Hessian of Σ fn(x) times `direction`, forward over reverse on JAX, reverse over reverse elsewhere."""
     if BACKEND == "jax":
         import jax
 
-        return numpy(jax.jvp(jax.grad(lambda z: fn(z).sum()), (x,), (direction,))[1])
+        return numpy(compiled(lambda x: jax.jvp(jax.grad(lambda z: fn(z).sum()), (x,), (direction,))[1], jit)(x))
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        x = tf.constant(x)
-        with tf.GradientTape() as outer:
-            outer.watch(x)
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                total = tf.reduce_sum(fn(x))
-            slope = tf.reduce_sum(inner.gradient(total, x) * direction)
-        return numpy(outer.gradient(slope, x))
+        def run(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    total = tf.reduce_sum(fn(x))
+                slope = tf.reduce_sum(inner.gradient(total, x) * direction)
+            return outer.gradient(slope, x)
+
+        return numpy((tf.function(run, jit_compile=jit is True) if jit else run)(tf.constant(x)))
     import torch
 
     x = torch.tensor(x, requires_grad=True)
@@ -414,7 +422,8 @@ def hessian_times(fn, x, direction):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.2])
 @pytest.mark.parametrize("prior", [None, "zeros"])
-def test_second_derivatives_are_those_of_the_softmax(rng, alpha, prior):
+@pytest.mark.parametrize("jit", [False, "graph", True])
+def test_second_derivatives_are_those_of_the_softmax(rng, alpha, prior, jit):
     logits, labels = make_case(rng, (5, 6), -1, scale=1.0)
     direction = rng.standard_normal((5, 6)).astype("float32")
     prior, _ = make_prior(prior, 6)
@@ -424,7 +433,7 @@ def test_second_derivatives_are_those_of_the_softmax(rng, alpha, prior):
     expected[3] = 0.0
     logits[3] = np.nan
     product = hessian_times(
-        lambda z: sparse(labels, z, alpha, prior, from_logits=True, ignore_class=-1), logits, direction
+        lambda z: sparse(labels, z, alpha, prior, from_logits=True, ignore_class=-1), logits, direction, jit
     )
     np.testing.assert_allclose(product, expected, atol=1e-6)
 
