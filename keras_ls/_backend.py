@@ -168,6 +168,17 @@ def row_maximum(rows):
     return ops.max(rows, axis=-1, keepdims=True)
 
 
+def row_range(rows):
+    """The smallest and largest entry of each row, (N, K) to two (N, 1), NaN where a row holds NaN; also of no rows."""
+    if keras.backend.backend() == "torch":
+        return rows.amin(dim=-1, keepdim=True), rows.amax(dim=-1, keepdim=True)
+    if keras.backend.backend() != "tensorflow":
+        return ops.min(rows, axis=-1, keepdims=True), row_maximum(rows)
+    low, high = -row_maximum(-rows), row_maximum(rows)
+    holds_numbers = ops.all(rows == rows, axis=-1, keepdims=True)  # its reductions may pass NaN over
+    return tuple(ops.where(holds_numbers, bound, float("nan")) for bound in (low, high))
+
+
 def computed_after(x, dependency):
     """`x`, for use once `dependency` has been computed: an order that TensorFlow's executor keeps and others need not.
 
@@ -197,3 +208,17 @@ def added_at(rows, ids, values):
             ],
         )
     return ops.scatter_update(rows, positions, ops.take_along_axis(rows, positions[:, 1:], axis=1)[:, 0] + values)
+
+
+def on_tensorflow_cpu(fast, general):
+    """What `fast()` gives where TensorFlow computes on a CPU without XLA, else what `general()` gives.
+
+    The CPU kernels of TensorFlow are not fused, so that the quickest way there is another one than for a compiler.
+    Both functions return tensors of the same structure and dtypes.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return general()
+    import tensorflow as tf
+
+    # The index is 0 on a CPU, and 1 on other devices and where XLA compiles.
+    return tf.switch_case(tf.raw_ops.DeviceIndex(device_names=["CPU"]), [fast, general])

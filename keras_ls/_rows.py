@@ -1,7 +1,9 @@
 """Predictions with their labels and weights as rows, read block by block in float64."""
 
 import dataclasses
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from keras_ls._arrays import (
 
 # Elements of one block in float64, a few copies of which are alive at a time.
 _BLOCK_SIZE = 2**18
+# The same where threads share the blocks: what is alive at a time then stays in their caches.
+_SHARED_BLOCK_SIZE = 2**16
 # Half precision may round a probability a little past 1.
 LARGEST_PROBABILITY = 1.01
 
@@ -64,13 +68,22 @@ class LabelledRows:
         The logits of probabilities are log p, where a probability that underflowed to 0 counts as the smallest number
         of its dtype.
         """
-        smallest = smallest_probability(str(self.rows.dtype))
         for block, ids, weight in self._blocks():
-            if not self.from_logits:
-                block = np.log(np.maximum(_two_columns(block, 1.0 - block), smallest))
-            else:
-                block = _two_columns(block, np.zeros_like(block))
-            yield block, ids, weight
+            yield self._logits_of(block), ids, weight
+
+    def map_logits(self, function: Callable[..., Any], dtype: str | None = None) -> list[Any]:
+        """What `function(block, ids, weight)` gives for each block of `logits`, in their order; threads share the work.
+
+        Args:
+            function: must not change the block, which may be the caller's own array.
+            dtype: the dtype of blocks; None for float32, or float64 if the rows are as wide.
+        """
+        dtype = dtype or ("float64" if self.rows.dtype.itemsize > 4 else "float32")
+        return self._map(lambda block, ids, weight: function(self._logits_of(block), ids, weight), dtype)
+
+    def every(self, step: int) -> "LabelledRows":
+        """Each `step`-th row, the first included."""
+        return LabelledRows(self.rows[::step], self.ids[::step], self.weight[::step], self.from_logits)
 
     def probabilities(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Blocks of the rows that count: (n, K) float64 probabilities, K at least 2, (n,) ids and (n,) weights.
@@ -82,41 +95,38 @@ class LabelledRows:
         """
         for block, ids, weight in self._blocks():
             if self.from_logits:
-                yield np.exp(log_softmax(_two_columns(block, np.zeros_like(block)))), ids, weight
-                continue
-            finite = np.isfinite(block)
-            if (block[finite] < 0).any() or (block[finite] > LARGEST_PROBABILITY).any():
-                raise ValueError("`y_pred` must hold probabilities in [0, 1], or logits with from_logits=True.")
-            block = _two_columns(block, 1.0 - block)
-            block[~finite.all(axis=-1)] = np.nan
-            yield block, ids, weight
+                yield np.exp(log_softmax(self._logits_of(block))), ids, weight
+            else:
+                yield self._probabilities_of(block), ids, weight
 
     def top_label(self, temperature: float | None = None) -> "TopLabel":
         """The most probable class of each row that counts, or, with a temperature T, of softmax(z/T)."""
-        weight = self.weight[self.weight > 0]
-        top = TopLabel(np.empty(len(weight)), np.empty(len(weight), bool), weight, self.bin_dtype(temperature))
-        start = 0
-        for block, ids, _ in self.probabilities() if temperature is None else self._scaled(temperature):
-            part = slice(start, start + len(ids))
-            top.confidence[part], top.correct[part] = block.max(axis=-1), block.argmax(axis=-1) == ids
-            start += len(ids)
-        return top
+
+        def of_block(block: np.ndarray, ids: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if temperature is None and not self.from_logits:
+                rows = self._probabilities_of(block)
+                return rows.max(axis=-1), rows.argmax(axis=-1) == ids
+            distance = _below_largest(self._logits_of(block)) / (temperature or 1.0)
+            odds = np.exp(distance, out=distance)  # of the largest
+            return 1.0 / odds.sum(axis=-1), odds.argmax(axis=-1) == ids
+
+        found = self._map(of_block, "float64") or [(np.empty(0), np.empty(0, bool))]
+        confidence, correct = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return TopLabel(confidence, correct, self.weight[self.weight > 0], self.bin_dtype(temperature))
 
     def negative_log_likelihood(self, epsilon: float) -> float:
         """Weighted mean of −log p_y in nats, probabilities clipped to [epsilon, 1 − epsilon]; logits are exact."""
-        total = 0.0
-        if self.from_logits:
-            for block, ids, weight in self.logits():
-                total -= float(weight @ log_softmax(block)[np.arange(len(ids)), ids])
-        else:
-            for block, ids, weight in self.probabilities():
-                own = np.clip(block[np.arange(len(ids)), ids], epsilon, 1.0 - epsilon)
-                total -= float(weight @ np.log(own))
-        return total / float(self.weight.sum())
 
-    def _scaled(self, temperature: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for block, ids, weight in self.logits():
-            yield np.exp(log_softmax(block / temperature)), ids, weight
+        def of_block(block: np.ndarray, ids: np.ndarray, weight: np.ndarray) -> float:
+            place = np.arange(len(ids)), ids
+            if not self.from_logits:
+                own = np.clip(self._probabilities_of(block)[place], epsilon, 1.0 - epsilon)
+                return -float(weight @ np.log(own))
+            distance = _below_largest(self._logits_of(block))
+            own = distance[place]
+            return float(weight @ (np.log(np.exp(distance, out=distance).sum(axis=-1)) - own))
+
+        return sum(self._map(of_block, "float64")) / float(self.weight.sum())
 
     def bin_dtype(self, temperature: float | None = None) -> np.dtype:
         """The dtype in which confidences are compared with the edges of bins."""
@@ -125,13 +135,49 @@ class LabelledRows:
         narrow = narrow and self.rows.shape[-1] > 1  # 1 − p of one unit is no number of that dtype
         return self.rows.dtype if narrow else single
 
+    def _logits_of(self, block: np.ndarray) -> np.ndarray:
+        if self.from_logits:
+            return _two_columns(block, np.zeros_like(block))
+        return np.log(np.maximum(_two_columns(block, 1.0 - block), smallest_probability(str(self.rows.dtype))))
+
+    def _probabilities_of(self, block: np.ndarray) -> np.ndarray:
+        finite = np.isfinite(block)
+        numbers = block if finite.all() else block[finite]
+        if numbers.size and (numbers.min() < 0 or numbers.max() > LARGEST_PROBABILITY):
+            raise ValueError("`y_pred` must hold probabilities in [0, 1], or logits with from_logits=True.")
+        rows = _two_columns(block, 1.0 - block)
+        return rows if finite.all() else np.where(finite.all(axis=-1, keepdims=True), rows, np.nan)
+
+    def _map(self, function: Callable[..., Any], dtype: Any) -> list[Any]:
+        """What `function(block, ids, weight)` gives for each block of rows that count, in order."""
+
+        def of_part(part: slice) -> list[Any]:
+            block, ids, weight = self._counting(part, dtype)
+            return [function(block, ids, weight)] if len(ids) else []
+
+        parts = self._parts(_SHARED_BLOCK_SIZE)
+        if len(parts) == 1:
+            return of_part(parts[0])
+        with ThreadPoolExecutor(_cores()) as pool:
+            return [result for results in pool.map(of_part, parts) for result in results]
+
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        size = max(1, _BLOCK_SIZE // max(2, self.rows.shape[-1]))
-        for start in range(0, len(self.rows), size):
-            part = slice(start, start + size)
-            counts = self.weight[part] > 0
-            if counts.any():
-                yield self.rows[part][counts].astype("float64"), self.ids[part][counts], self.weight[part][counts]
+        for part in self._parts(_BLOCK_SIZE):
+            block, ids, weight = self._counting(part, self.rows.dtype)
+            if len(ids):
+                yield block.astype("float64"), ids, weight  # a copy, always
+
+    def _parts(self, size: int) -> list[slice]:
+        """Slices of rows that hold about `size` numbers each."""
+        rows = max(1, size // max(2, self.rows.shape[-1]))
+        return [slice(start, start + rows) for start in range(0, len(self.rows), rows)]
+
+    def _counting(self, part: slice, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows of a slice that count, with ids and weights; views where all count and have the dtype already."""
+        counts = self.weight[part] > 0
+        chosen = slice(None) if counts.all() else counts
+        block, ids, weight = (array[part][chosen] for array in (self.rows, self.ids, self.weight))
+        return block.astype(dtype, copy=False), ids, weight
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,3 +248,15 @@ def joined(parts: list[LabelledRows]) -> LabelledRows:
 def _two_columns(block: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(n, K) as it is; of (n, 1), which is of class 1, both classes' columns, `other` (n, 1) being class 0."""
     return np.concatenate([other, block], axis=-1) if block.shape[-1] == 1 else block
+
+
+def _below_largest(rows: np.ndarray) -> np.ndarray:
+    """(n, K) logits less the largest of their row; NaN where a row holds NaN, +inf, or −inf alone."""
+    with np.errstate(invalid="ignore"):
+        return rows - rows.max(axis=-1, keepdims=True)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

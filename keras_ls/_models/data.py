@@ -156,6 +156,14 @@ class LabelledData:
                 parts.append(self._rows(labels, outputs, weight, from_logits, mask))
         return joined(parts).check_any("x")
 
+    def label(self, outputs: np.ndarray, from_logits: bool) -> LabelledRows:
+        """What `predict` gives, from outputs (N, K) for all inputs that are known already.
+
+        Raises:
+            ValueError: If no prediction counts.
+        """
+        return self._rows(self.y, outputs, self.weight, from_logits, None).check_any("x")
+
     @property
     def _name(self) -> str:
         return "labels" if self.y is None else "y"

@@ -1,6 +1,5 @@
 """Temperature scaling: the temperature that maximises the likelihood of labels, and the layer that applies it."""
 
-import math
 import warnings
 from typing import Any
 
@@ -11,36 +10,7 @@ from keras import ops
 from keras_ls._checks import check_ignore_class, check_positive
 from keras_ls._models.layers import AfterLogits
 from keras_ls._rows import LabelledRows, labelled_rows
-
-LOWEST, HIGHEST = 0.01, 100.0
-
-
-def optimal_temperature(rows: LabelledRows) -> tuple[float, str | None]:
-    """Minimises NLL(T) = mean(logsumexp(z/T) − z_y/T), by weight, over T in [LOWEST, HIGHEST].
-
-    NLL is convex in β = 1/T, so that its derivative mean(E_p[z] − z_y), p = softmax(βz), grows with β and
-    has at most one root. It is found in log β, by Newton steps inside a bracket that only shrinks.
-
-    Returns:
-        T and, if no optimum lies within the bounds, a sentence that says why.
-
-    Raises:
-        ValueError: If logits that count are NaN or +inf, or a label's logit is −inf.
-    """
-    if not _check(rows):
-        return 1.0, "The logits of each example are all equal, so that every temperature fits as well: 1 is taken."
-    low, high = -math.log(HIGHEST), -math.log(LOWEST)
-    if _slope(rows, math.exp(low))[0] > 0:
-        return HIGHEST, (
-            f"The likelihood still rises at the highest temperature allowed, {HIGHEST:g} "
-            "(do the logits tell anything about the labels?)."
-        )
-    if _slope(rows, math.exp(high))[0] <= 0:
-        return LOWEST, (
-            f"The likelihood still rises at the lowest temperature allowed, {LOWEST:g} "
-            "(is every example classified correctly?)."
-        )
-    return math.exp(-_root(rows, low, high)), None
+from keras_ls.calibration.search import LOWEST, optimal_temperature
 
 
 def fitted_temperature(rows: LabelledRows, stacklevel: int = 2) -> np.float32:
@@ -105,7 +75,8 @@ class TemperatureScaling(AfterLogits):
     ) -> "TemperatureScaling":
         """Sets T to the minimiser of NLL(T) = mean(logsumexp(z/T) − z_y/T) within [0.01, 100].
 
-        NLL is convex in 1/T; its derivative's root is found in float64, block by block of examples. If the optimum lies
+        NLL is convex in 1/T; its derivative's root is found block by block of examples, on all cores, with the last
+        steps in float64. If the optimum lies
         outside the bounds, T is the nearer bound and a warning says so: separable examples (a single one that is
         classified correctly, say) have no optimum above 0, and logits that say less than nothing about the labels have
         none below infinity. If the logits of each example are all equal, T is 1, with a warning.
@@ -150,47 +121,3 @@ class TemperatureScaling(AfterLogits):
 
 def _wide(dtype: Any) -> str:
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
-
-
-def _root(rows: LabelledRows, low: float, high: float) -> float:
-    position, step = 0.0, high - low  # T = 1 first
-    while abs(step) > 1e-10:
-        beta = math.exp(position)
-        slope, curvature = _slope(rows, beta)
-        low, high = (position, high) if slope < 0 else (low, position)
-        newton = -slope / (beta * curvature) if curvature > 0 else math.inf
-        # A Newton step counts only where it stays inside and at least halves the last one; bisection does both.
-        safe = low <= position + newton <= high and abs(newton) < abs(step) / 2
-        step = newton if safe else (low + high) / 2 - position
-        position += step
-    return position
-
-
-def _slope(rows: LabelledRows, beta: float) -> tuple[float, float]:
-    """First and second derivative of NLL with respect to β: mean(E_p[z] − z_y) and mean(Var_p[z])."""
-    slope = curvature = total = 0.0
-    for block, ids, weight in rows.logits():
-        distance = block - block.max(axis=-1, keepdims=True)  # at most 0: no exponential overflows
-        own = distance[np.arange(len(ids)), ids]
-        share = np.exp(beta * distance)
-        share /= share.sum(axis=-1, keepdims=True)
-        distance[share == 0] = 0.0  # 0 · −inf of a class that cannot occur is 0
-        mean = (share * distance).sum(axis=-1)
-        slope += float(weight @ (mean - own))
-        curvature += float(weight @ (share * np.square(distance - mean[:, None])).sum(axis=-1))
-        total += float(weight.sum())
-    return slope / total, curvature / total
-
-
-def _check(rows: LabelledRows) -> bool:
-    """Raises an error for logits without a likelihood; says whether the logits of any example differ."""
-    differ = False
-    for block, ids, _ in rows.logits():
-        if np.isnan(block).any() or np.isposinf(block).any():
-            raise ValueError("`logits` must be finite, or −inf for a class that cannot occur. Received NaN or +inf.")
-        own = block[np.arange(len(ids)), ids]
-        if np.isneginf(own).any():
-            raise ValueError("`labels` must be classes that can occur. Received one whose logit is −inf.")
-        lowest = np.where(np.isneginf(block), np.inf, block).min(axis=-1)
-        differ = differ or bool((lowest < block.max(axis=-1)).any())
-    return differ

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_ls._checks import check_count
-from keras_ls.callbacks._tensorboard import EventWriter, prepare_log_dir
+from keras_ls.callbacks._tensorboard import BackgroundWriter, prepare_log_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class MeasuringCallback(keras.callbacks.Callback):
     """Measures after every `freq`-th epoch, adds the latest values to `logs`, and writes event files.
 
     A subclass defines `_prepare`, which raises `ValueError` for what does not fit the model, and `_measure`. It checks
-    its own arguments before it calls `super().__init__`, which makes the folder. There is one event file per training.
+    its own arguments before it calls `super().__init__`, which makes the folder. There is one event file per training,
+    written on another thread; an error there is raised after the next measurement, or when training ends.
 
     A training that goes on (its first epoch is not epoch 0) has values from the start, so that callbacks that monitor
     them find them: those that this object measured last on the same model, else a measurement before the first epoch.
@@ -47,7 +48,7 @@ class MeasuringCallback(keras.callbacks.Callback):
         super().__init__()
         self.freq = check_count("freq", freq)
         self.log_dir = None if log_dir is None else prepare_log_dir(log_dir)
-        self._writer: EventWriter | None = None
+        self._writer: BackgroundWriter | None = None
         self._latest: dict[str, float] = {}
         self._begun = False
 
@@ -61,7 +62,7 @@ class MeasuringCallback(keras.callbacks.Callback):
         """Raises `ValueError` for what does not fit the model, and begins an event file."""
         self._begun = False
         self._prepare()
-        self._writer = None if self.log_dir is None else EventWriter(self.log_dir)
+        self._writer = None if self.log_dir is None else BackgroundWriter(self.log_dir)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sees to the values that a training starts with."""
@@ -84,6 +85,12 @@ class MeasuringCallback(keras.callbacks.Callback):
                 self._writer.write(epoch, measurement.values, figures)
         if logs is not None and self.adds_to_logs:
             logs.update(self._latest)
+
+    def on_train_end(self, logs=None):
+        """Waits until the event file is written."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _is_due(self, epoch: int) -> bool:
         return (epoch + 1) % self.freq == 0

@@ -24,7 +24,7 @@ class ProjectorFolder:
         log_dir: the run's folder, which exists.
 
     Raises:
-        ValueError: where there is a config that cannot be read.
+        ValueError: If there is a config that cannot be read.
     """
 
     def __init__(self, log_dir: str):

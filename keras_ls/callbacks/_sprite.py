@@ -18,7 +18,7 @@ def check_images(images: Any, count: int) -> np.ndarray:
     """Returns `images` as an array (N, H, W, C), values as given, that holds one image an example.
 
     Raises:
-        ValueError: where it is no array (N, H, W) or (N, H, W, C) of numbers with 1 or 3 channels, or N is not `count`.
+        ValueError: If it is not an array of numbers (N, H, W), (N, H, W, 1) or (N, H, W, 3), or N is not `count`.
     """
     array = to_numpy("images", images)
     if array.ndim == 3:
@@ -38,7 +38,7 @@ def to_pixels(images: np.ndarray) -> np.ndarray:
     Values of any other range or dtype are mapped linearly, the smallest of all images to 0 and the largest to 255.
 
     Raises:
-        ValueError: where values are NaN or infinite.
+        ValueError: If values are NaN or infinite.
     """
     if images.dtype == np.uint8:
         return images

@@ -4,13 +4,16 @@ import io
 import itertools
 import os
 import socket
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from keras_ls._checks import shown
 
 _serial = itertools.count()  # two files of one second and process stay apart
+_RENDERING = threading.Lock()  # matplotlib is not made for several threads
 
 
 def check_log_dir(log_dir: Any) -> str:
@@ -80,6 +83,38 @@ class EventWriter:
                 raise
 
 
+class BackgroundWriter:
+    """An `EventWriter` that renders and writes on a thread of its own, in the order in which it is asked to.
+
+    What goes wrong there is raised by the next call. What was asked for is written even if no other call follows.
+
+    Args:
+        log_dir: the folder, where the file is made at once.
+    """
+
+    def __init__(self, log_dir: str):
+        self._writer = EventWriter(log_dir)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keras_ls_events")
+        self._pending: Future[None] | None = None
+
+    def write(self, step: int, scalars: Mapping[str, float], figures: Mapping[str, Any]) -> None:
+        """As `EventWriter.write`, but returns before it is done; waits for the write before it."""
+        self._wait()
+        self._pending = self._thread.submit(self._writer.write, step, scalars, figures)
+
+    def close(self) -> None:
+        """Waits until everything is written, and ends the thread."""
+        try:
+            self._wait()
+        finally:
+            self._thread.shutdown()
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+
 def _event(**fields: Any) -> bytes:
     """An event as a record of an event file."""
     # Not tensorboard's own EventFileWriter: it imports TensorFlow where that is installed.
@@ -95,7 +130,9 @@ def _image(figure: Any) -> dict[str, Any]:
     """The fields of an image that shows a matplotlib `Figure`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas, png = FigureCanvasAgg(figure), io.BytesIO()
-    canvas.print_png(png)
+    png = io.BytesIO()
+    with _RENDERING:
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(png)
     width, height = canvas.get_width_height()
     return {"height": height, "width": width, "colorspace": 4, "encoded_image_string": png.getvalue()}

@@ -10,9 +10,11 @@ import numpy as np
 from keras_ls._checks import check_count, check_flag, check_ignore_class, check_optional_flag, check_string
 from keras_ls._models.data import LabelledData, Predictor
 from keras_ls._models.logits import gives_logits
+from keras_ls._rows import LabelledRows
 from keras_ls.calibration.reliability import curve_of
 from keras_ls.calibration.temperature import fitted_temperature
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
+from keras_ls.callbacks._passes import Outputs, Source
 from keras_ls.metrics.risk_coverage import area_of_rows
 
 
@@ -32,7 +34,8 @@ class Calibration(MeasuringCallback):
     two measurements repeat the last values; before the first one there are none, as for Keras's `validation_freq`,
     except in a training that goes on (`initial_epoch` above 0), which has values from its first epoch. A model that
     gives NaN or infinities has NaN here. Random generators are left as they were: training is the same with the
-    callback and without it.
+    callback and without it. An `EmbeddingProjector` or `PenultimateProjection` that is given the same array `x` shares
+    the prediction pass.
 
     Args:
         x: inputs, an array or a list or dict of arrays, as `model.predict` takes them; or a dataset of (inputs,
@@ -96,6 +99,9 @@ class Calibration(MeasuringCallback):
         self.temperature_scaling = check_flag("temperature_scaling", temperature_scaling)
         self.prefix = check_string("prefix", prefix)
         self._data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)
+        self._source = None if y is None else Source(x, output)
+        self._outputs: Outputs | None = None
+        self._dtype: Any = None
         self._predictor: Predictor | None = None
         self._gives_logits = False
         super().__init__(freq, log_dir)
@@ -103,6 +109,10 @@ class Calibration(MeasuringCallback):
     def _prepare(self) -> None:
         self._predictor = Predictor(self.model, self._data.output)
         first = self._data.check(self._predictor, from_logits=True)  # builds the model, too
+        self._dtype = first.rows.dtype
+        self._outputs = None
+        if self._source is not None:
+            self._outputs = Outputs(self.model, self._source, self._data.x, self._is_due)
         shown = gives_logits(self.model, self._data.output)
         if self.from_logits is None and shown is None:
             raise ValueError(
@@ -114,9 +124,26 @@ class Calibration(MeasuringCallback):
             for _ in dataclasses.replace(first, from_logits=False).probabilities():  # raises for what are none
                 pass
 
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sees to the values that a training starts with, and lets go of the last epoch's predictions."""
+        super().on_epoch_begin(epoch, logs)
+        if self._outputs is not None:
+            self._outputs.forget()
+
+    def on_train_end(self, logs=None):
+        """Waits until the event file is written."""
+        self._outputs = None
+        super().on_train_end(logs)
+
+    def _predict(self, epoch: int) -> LabelledRows:
+        assert self._predictor is not None  # _prepare came first
+        outputs = None if self._outputs is None else self._outputs.shared(epoch)
+        if outputs is None:
+            return self._data.predict(self._predictor, self._gives_logits)
+        return self._data.label(outputs.astype(self._dtype, copy=False), self._gives_logits)
+
     def _measure(self, epoch: int) -> Measurement:
-        assert self._predictor is not None
-        rows = self._data.predict(self._predictor, self._gives_logits)
+        rows = self._predict(epoch)
         curve = curve_of(rows, self.num_bins)
         values = {"ece": curve.ece(), "nll": rows.negative_log_likelihood(keras.config.epsilon())}
         curves = {"as trained": curve}

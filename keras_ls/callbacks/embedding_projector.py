@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,10 +10,11 @@ import numpy as np
 
 from keras_ls._arrays import as_array, hard_labels, taken, to_numpy
 from keras_ls._checks import check_count, check_string, shown
-from keras_ls._models.head import Forward, Probe
+from keras_ls._models.head import Forward
 from keras_ls._models.inputs import input_arrays, number_of_examples
 from keras_ls._models.outputs import of_output
 from keras_ls.callbacks._class_probabilities import class_probabilities
+from keras_ls.callbacks._passes import Activations, Source
 from keras_ls.callbacks._probe import probe_for
 from keras_ls.callbacks._projector import ProjectorFolder
 from keras_ls.callbacks._sprite import check_images, sprite_sheet, to_pixels
@@ -100,6 +102,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         count = number_of_examples(arrays)
         chosen = _drawn(count, self.max_examples)
         self._x, self._count = taken(arrays, chosen), len(chosen)
+        self._source, self._rows = Source(x, self.output), chosen
         labels = of_output(labels, self.output, None)
         self._labels = None if labels is None else _check_labels(labels, count)[chosen]
         self._sprite: tuple[bytes, tuple[int, int]] | None = None
@@ -107,36 +110,45 @@ class EmbeddingProjector(keras.callbacks.Callback):
             self._sprite = sprite_sheet(to_pixels(check_images(images, count)[chosen]))
         self.log_dir = prepare_log_dir(log_dir)
         self._folder = ProjectorFolder(self.log_dir)
-        self._probe: Probe | None = None
+        self._forward: Callable[[int], Forward] | None = None
         self._epoch = 0
 
     def on_train_begin(self, logs=None):
         """Raises `ValueError` for labels and outputs that do not fit the model."""
-        self._epoch, self._probe = 0, probe_for(self.model, self._x, self.output)
+        self._epoch, probe = 0, probe_for(self.model, self._x, self.output)
         # As many as a batch of the passes to come, so that nothing is compiled twice.
-        run = self._probe.forward(taken(self._x, np.arange(min(self._count, BATCH_SIZE))), BATCH_SIZE)
+        run = probe.forward(taken(self._x, np.arange(min(self._count, BATCH_SIZE))), BATCH_SIZE)
         if self._sprite is not None and run.outputs.ndim > 2:
             raise ValueError("`images` must be None if the model has an output per time step.")
         if run.mask is not None:
             # Only a whole pass tells which time steps, and so which labels, count.
-            run = self._probe.forward(self._x, BATCH_SIZE)
+            run = probe.forward(self._x, BATCH_SIZE)
+        self._forward = lambda epoch: probe.forward(self._x, BATCH_SIZE)
+        if run.mask is None and run.outputs.ndim == 2 and self.freq is not None:
+            width = run.activations.shape[-1]
+            inputs = Activations(self.model, self._source, self._rows, self._x, probe, width, self._is_due)
+            self._forward = inputs.forward
         class_probabilities(_flat(run.activations), _flat(run.outputs), run.head)
         self._label_columns(run, self._places(run))
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes if it is time to."""
         self._epoch = epoch + 1
-        if self.freq is not None and self._epoch % self.freq == 0:
+        if self._is_due(epoch):
             self._write()
 
     def on_train_end(self, logs=None):
         """Writes once, without `freq`."""
         if self.freq is None:
             self._write()
+        self._forward = None
+
+    def _is_due(self, epoch: int) -> bool:
+        return self.freq is not None and (epoch + 1) % self.freq == 0
 
     def _write(self) -> None:
-        assert self._probe is not None
-        run = self._probe.forward(self._x, BATCH_SIZE)
+        assert self._forward is not None  # on_train_begin came first
+        run = self._forward(self._epoch - 1)
         places = self._places(run)
         points = _flat(run.activations)[places]
         if not np.isfinite(points).all():

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from keras_ls._checks import check_count, check_string, shown
 from keras_ls._models.head import Forward, Probe
 from keras_ls._models.outputs import of_output
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
+from keras_ls.callbacks._passes import Activations, Source
 from keras_ls.callbacks._probe import probe_for
 from keras_ls.callbacks._tensorboard import check_log_dir
 from keras_ls.projection.clusters import ClusterStatistics, cluster_statistics
@@ -95,9 +96,10 @@ class PenultimateProjection(MeasuringCallback):
         self.classes = check_classes(_ids(classes, self.class_names))
         self.output = None if output is None else check_string("output", output)
         self._x, self._labels = check_labels(x, of_output(y, self.output, None))
+        self._source, self._rows = Source(x, self.output), np.empty(0, int)
         if self._labels.ndim == 1:
-            (places,) = self._drawn(self._labels)
-            self._x, self._labels = taken(self._x, places), self._labels[places]
+            (self._rows,) = self._drawn(self._labels)
+            self._x, self._labels = taken(self._x, self._rows), self._labels[self._rows]
         self._shown: _Shown | None = None
         super().__init__(freq, check_log_dir(log_dir))
 
@@ -112,6 +114,11 @@ class PenultimateProjection(MeasuringCallback):
             )
         self._shown = self._choose(probe, run)
 
+    def on_train_end(self, logs=None):
+        """Waits until the event file is written."""
+        self._shown = None
+        super().on_train_end(logs)
+
     def _drawn(self, labels: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
         return drawn(labels, self.classes, self.examples_per_class, 0, mask, EXAMPLES_PER_CLASS)
 
@@ -120,18 +127,21 @@ class PenultimateProjection(MeasuringCallback):
         labels = self._labels.argmax(axis=1) if one_hot else self._labels
         _check_steps(labels, run)
         if self._labels.ndim == 1:
-            return _Shown(probe, self._x, (np.arange(len(labels)),), labels)
+            width = run.activations.shape[-1]
+            inputs = Activations(self.model, self._source, self._rows, self._x, probe, width, self._is_due)
+            return _Shown(inputs.forward, (np.arange(len(labels)),), labels)
         # Only the model knows which time steps count.
         places = self._drawn(labels, run.mask)
         examples, first = np.unique(places[0], return_inverse=True)
-        return _Shown(probe, taken(self._x, examples), (first, *places[1:]), labels[places])
+        x = taken(self._x, examples)
+        return _Shown(lambda epoch: probe.forward(x), (first, *places[1:]), labels[places])
 
     def _measure(self, epoch: int) -> Measurement:
         assert self._shown is not None  # _prepare came first
         values = dict.fromkeys((field.name for field in dataclasses.fields(ClusterStatistics)), math.nan)
         figures = {}
         try:
-            projection = self._shown.project(self.classes)
+            projection = self._shown.project(self.classes, epoch)
         except ValueError as error:
             warnings.warn(f"There is no picture of epoch {epoch + 1}: {error}", stacklevel=2)
         else:
@@ -146,15 +156,14 @@ class PenultimateProjection(MeasuringCallback):
 
 @dataclasses.dataclass(frozen=True)
 class _Shown:
-    """The inputs that hold what is shown, where in their activations that is, and its labels."""
+    """What gives a pass over the inputs that hold what is shown, where in their activations that is, and its labels."""
 
-    probe: Probe
-    x: Any
+    forward: Callable[[int], Forward]
     places: tuple[np.ndarray, ...]
     labels: np.ndarray
 
-    def project(self, classes: tuple[int, ...]) -> Projection:
-        run = self.probe.forward(self.x)
+    def project(self, classes: tuple[int, ...], epoch: int) -> Projection:
+        run = self.forward(epoch)
         return projected(run.head, run.activations[self.places], self.labels, classes)
 
 

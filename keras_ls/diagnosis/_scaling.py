@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ls._intervals import student_quantile
 from keras_ls._rows import LabelledRows
-from keras_ls.calibration.temperature import HIGHEST, LOWEST, optimal_temperature
+from keras_ls.calibration.search import HIGHEST, LOWEST, optimal_temperature
 from keras_ls.diagnosis._positions import Positions
 
 

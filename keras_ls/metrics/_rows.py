@@ -1,5 +1,6 @@
 """Labels, predictions, weights and masks brought into one form: rows, and what of them counts."""
 
+import functools
 from typing import Any, NamedTuple
 
 import keras
@@ -18,7 +19,8 @@ class Examples(NamedTuple):
         ids: (N,) int32 class ids that can index.
         rows: (N, K) predictions, K ≥ 2.
         weight: (N,), 0 where a position does not count.
-        is_valid: (N,) bool, False where a position that counts must make the result NaN.
+        is_valid: (N,) bool, False where a label, or a prediction of one unit, must make the result NaN; None if none.
+        is_one_unit: whether `rows` come from predictions of one unit, which `is_valid` has dealt with.
         from_logits: whether `rows` holds logits.
         edge_dtype: the dtype that rounds the edges of bins, as `reliability_curve` says.
     """
@@ -27,18 +29,35 @@ class Examples(NamedTuple):
     rows: Any
     weight: Any
     is_valid: Any
+    is_one_unit: bool
     from_logits: bool
     edge_dtype: str
 
-    def masked(self, values):
-        """Values (N, …) with 0 where nothing counts and NaN where a row is not valid."""
+    def masked(self, values, rows_are_checked: bool = False):
+        """Values (N, …) with 0 where nothing counts and NaN where a label or row is not valid.
+
+        Args:
+            values: what a row's prediction gives.
+            rows_are_checked: whether `values` is NaN already where a row is not valid.
+        """
         shape = (-1,) + (1,) * (len(values.shape) - 1)
-        values = ops.where(ops.reshape(self.is_valid, shape), values, np.nan)
+        is_valid = self.is_valid
+        if not (rows_are_checked or self.is_one_unit):
+            checked = are_valid(self.rows, self.from_logits)
+            is_valid = checked if is_valid is None else is_valid & checked
+        if is_valid is not None:
+            values = ops.where(ops.reshape(is_valid, shape), values, np.nan)
         return ops.where(ops.reshape(self.weight, shape) != 0, values, 0.0)
 
     def probabilities(self):
         """(N, K) probabilities."""
         return ops.softmax(self.rows, axis=-1) if self.from_logits else self.rows
+
+
+def are_valid(rows, from_logits: bool):
+    """(…, K) to (…,) bool: are logits finite, or probabilities within 0 and 1.01? NaN is neither."""
+    in_range = ops.isfinite(rows) if from_logits else (rows >= 0) & (rows <= LARGEST_PROBABILITY)
+    return ops.all(in_range, axis=-1)
 
 
 def hard_labelled(
@@ -67,8 +86,8 @@ def hard_labelled(
     is_narrow = given in ("float16", "bfloat16") and not from_logits and y_pred.shape[-1] > 1
     y_pred = ops.cast(y_pred, dtype)
     labels, one_hot = _labels(y_true, y_pred)
-    in_range = (y_pred >= 0) & (y_pred <= LARGEST_PROBABILITY)  # False for NaN
-    is_valid = ops.all(ops.isfinite(y_pred) if from_logits else in_range, axis=-1)
+    is_one_unit = y_pred.shape[-1] == 1
+    flags = [are_valid(y_pred, from_logits)] if is_one_unit else []
     y_pred = _two_columns(y_pred, from_logits)
     num_classes, positions = y_pred.shape[-1], y_pred[..., 0]
     weight = ops.ones_like(positions)
@@ -80,17 +99,18 @@ def hard_labelled(
     if one_hot is not None:
         mass = ops.sum(one_hot, axis=-1)
         weight = ops.where(mass != 0, weight, 0.0)
-        is_valid = is_valid & ops.isfinite(mass) & _marks_one(one_hot, weight)
-    labels, weight, is_valid = (ops.reshape(each, (-1,)) for each in (labels, weight, is_valid))
+        flags += [ops.isfinite(mass), _marks_one(one_hot, weight)]
+    labels, weight, *flags = (ops.reshape(each, (-1,)) for each in (labels, weight, *flags))
 
     labels = ops.where(weight != 0, labels, ops.zeros_like(labels))  # padding may hold any number
     ids, kept, valid = class_ids(labels, num_classes, ignore_class)
     if kept is not None:
         weight = ops.where(kept, weight, 0.0)
     if valid is not None:
-        is_valid = is_valid & valid
+        flags.append(valid)
+    is_valid = functools.reduce(ops.logical_and, flags) if flags else None
     rows = ops.reshape(y_pred, (-1, num_classes))
-    return Examples(ids, rows, weight, is_valid, from_logits, given if is_narrow else "float32")
+    return Examples(ids, rows, weight, is_valid, is_one_unit, from_logits, given if is_narrow else "float32")
 
 
 def _labels(y_true, y_pred):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 
 import keras
 import numpy as np
@@ -339,13 +340,24 @@ class TestTensorBoard:
             assert opened.size == (picture.width, picture.height)
             assert len(np.unique(np.asarray(opened.convert("RGB")).reshape(-1, 3), axis=0)) > 20  # not blank
 
-    def test_has_each_epoch_at_once(self, data, tmp_path):
+    def test_has_each_epoch_while_training_goes_on(self, data, tmp_path):
         seen = []
+
+        def counts():
+            events = read_events(tmp_path)
+            tags = events.Tags()
+            if "val_ece" not in tags["scalars"] or "val_reliability_diagram" not in tags["images"]:
+                return 0, 0
+            return len(events.Scalars("val_ece")), len(events.Images("val_reliability_diagram"))
 
         class Look(keras.callbacks.Callback):
             def on_epoch_end(self, epoch, logs=None):
-                events = read_events(tmp_path)
-                seen.append((len(events.Scalars("val_ece")), len(events.Images("val_reliability_diagram"))))
+                for _ in range(500):  # another thread writes them
+                    found = counts()
+                    if found == (epoch + 1, epoch + 1):
+                        break
+                    time.sleep(0.02)
+                seen.append(found)
 
         fit(classifier(), data, Calibration(*data, log_dir=str(tmp_path)), Look(), epochs=2)
         assert seen == [(1, 1), (2, 2)]

@@ -6,6 +6,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
 
 import keras
@@ -83,6 +85,16 @@ def read(path):
 def open_event_files():
     links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
     return [os.readlink(link) for link in links if os.path.islink(link) and "tfevents" in os.readlink(link)]
+
+
+def wait_until_written(*folders):
+    """Another thread writes event files: waits until the only one of each folder holds points."""
+    for folder in folders:
+        (file,) = folder.iterdir()
+        for _ in range(1000):
+            if file.stat().st_size > 100 and not open_event_files():
+                break
+            time.sleep(0.01)
 
 
 class TestValuesInLogs:
@@ -204,9 +216,38 @@ class TestEventFiles:
         ]
         with pytest.raises(RuntimeError, match="stopped"):
             fit(classifier(), data, *callbacks)
+        wait_until_written(tmp_path / "a", tmp_path / "b")
         assert open_event_files() == []
         (file,) = (tmp_path / "a").iterdir()
         assert [(step, tag) for step, tag, _ in read(file)] == [(0, "mutual_information")]
+
+    def test_are_written_on_another_thread_in_order(self, data, tmp_path, monkeypatch):
+        threads, append = [], EventWriter._append
+
+        def slow(writer, records):
+            threads.append(threading.current_thread())
+            time.sleep(0.02)
+            append(writer, records)
+
+        monkeypatch.setattr(EventWriter, "_append", slow)
+        fit(classifier(), data, Count(log_dir=tmp_path), epochs=4)
+        (file,) = tmp_path.iterdir()
+        assert read(file) == [(epoch, "count", epoch + 1) for epoch in range(4)]
+        first, *others = threads  # the file is made at once
+        assert first is threading.current_thread()
+        assert len(others) == 4
+        assert first not in others
+
+    @pytest.mark.parametrize(("epochs", "measured"), [(1, 1), (5, 2)])
+    def test_raise_what_went_wrong_where_the_model_trains(self, data, tmp_path, monkeypatch, epochs, measured):
+        def full(writer, step, scalars, figures):
+            raise OSError(errno.ENOSPC, "no space left")
+
+        monkeypatch.setattr(EventWriter, "write", full)
+        count = Count(log_dir=tmp_path)
+        with pytest.raises(OSError, match="no space left"):
+            fit(classifier(), data, count, epochs=epochs)
+        assert len(count.epochs) == measured
 
     def test_stay_readable_after_a_write_that_failed(self, tmp_path, monkeypatch):
         writer = EventWriter(str(tmp_path))
