@@ -103,6 +103,23 @@ def ready(outputs: Any) -> Any:
     return outputs
 
 
+def occupy(size: int) -> list[Any]:
+    """Tensors of about `size` bytes and less that fill what the backend's allocator keeps of freed ones.
+
+    While they are held, what a call needs comes from the kernel, whose gauge sees it. TensorFlow keeps freed buffers.
+    """
+    from keras import ops
+
+    held = []
+    for part in (size, size // 4, size // 16):
+        grown = 0
+        while grown < part // 2 and len(held) < 100:
+            before = harness.memory_status("VmRSS")
+            held.append(ready(ops.ones((part // 4,), "float32") * 2.0))
+            grown = harness.memory_status("VmRSS") - before
+    return held
+
+
 def peak_memory(call: Callable[[], Any]) -> int:
     """Bytes that `call` takes beyond what is held before it: of the accelerator, if there is one."""
     if "torch" in sys.modules and (torch := sys.modules["torch"]).cuda.is_available():

@@ -113,7 +113,11 @@ def worker(pipe: Any, module: str, case: Case, size: dict[str, Any], device: str
         start = time.perf_counter()
         prepared.call()
         repeats = max(1, math.ceil(SHORTEST / (time.perf_counter() - start)))
-        memory = backends.peak_memory(prepared.call) / prepared.unit if prepared.unit else None
+        memory = None
+        if prepared.unit:
+            held = backends.occupy(prepared.unit)
+            memory = backends.peak_memory(prepared.call) / prepared.unit
+            del held
     except ImportError as error:
         pipe.send({"missing": str(error)})
         return
