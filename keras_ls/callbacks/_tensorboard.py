@@ -4,7 +4,6 @@ import io
 import itertools
 import os
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,6 @@ from typing import Any
 from keras_ls._checks import shown
 
 _serial = itertools.count()  # two files of one second and process stay apart
-_RENDERING = threading.Lock()  # matplotlib is not made for several threads
 
 
 def check_log_dir(log_dir: Any) -> str:
@@ -64,9 +62,7 @@ class EventWriter:
             scalars: numbers by name.
             figures: matplotlib figures by name.
         """
-        values = [{"tag": tag, "simple_value": value} for tag, value in scalars.items()]
-        values += [{"tag": tag, "image": _image(figure)} for tag, figure in figures.items()]
-        self._append([_event(step=step, summary={"value": [value]}) for value in values])
+        self._append(_records(step, scalars, figures))
 
     def _append(self, records: list[bytes]) -> None:
         """Adds records to the file, all of them or none."""
@@ -83,24 +79,25 @@ class EventWriter:
                 raise
 
 
-class BackgroundWriter:
-    """An `EventWriter` that renders and writes on a thread of its own, in the order in which it is asked to.
+class BackgroundWriter(EventWriter):
+    """An `EventWriter` whose file is written on a thread of its own, in the order in which it is asked to.
 
-    What goes wrong there is raised by the next call. What was asked for is written even if no other call follows.
+    Pictures are rendered in the caller's thread, since matplotlib is not made for several. An error of the other thread
+    is raised by the next call. What was asked for is written even if no other call follows.
 
     Args:
         log_dir: the folder, where the file is made at once.
     """
 
     def __init__(self, log_dir: str):
-        self._writer = EventWriter(log_dir)
+        super().__init__(log_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="keras_ls_events")
         self._pending: Future[None] | None = None
 
     def write(self, step: int, scalars: Mapping[str, float], figures: Mapping[str, Any]) -> None:
         """As `EventWriter.write`, but returns before it is done; waits for the write before it."""
         self._wait()
-        self._pending = self._thread.submit(self._writer.write, step, scalars, figures)
+        self._pending = self._thread.submit(self._append, _records(step, scalars, figures))
 
     def close(self) -> None:
         """Waits until everything is written, and ends the thread."""
@@ -113,6 +110,13 @@ class BackgroundWriter:
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
+
+
+def _records(step: int, scalars: Mapping[str, float], figures: Mapping[str, Any]) -> list[bytes]:
+    """One record for each scalar and each figure."""
+    values = [{"tag": tag, "simple_value": value} for tag, value in scalars.items()]
+    values += [{"tag": tag, "image": _image(figure)} for tag, figure in figures.items()]
+    return [_event(step=step, summary={"value": [value]}) for value in values]
 
 
 def _event(**fields: Any) -> bytes:
@@ -131,8 +135,7 @@ def _image(figure: Any) -> dict[str, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     png = io.BytesIO()
-    with _RENDERING:
-        canvas = FigureCanvasAgg(figure)
-        canvas.print_png(png)
+    canvas = FigureCanvasAgg(figure)
+    canvas.print_png(png)
     width, height = canvas.get_width_height()
     return {"height": height, "width": width, "colorspace": 4, "encoded_image_string": png.getvalue()}

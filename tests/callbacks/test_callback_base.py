@@ -240,10 +240,11 @@ class TestEventFiles:
 
     @pytest.mark.parametrize(("epochs", "measured"), [(1, 1), (5, 2)])
     def test_raise_what_went_wrong_where_the_model_trains(self, data, tmp_path, monkeypatch, epochs, measured):
-        def full(writer, step, scalars, figures):
-            raise OSError(errno.ENOSPC, "no space left")
+        def full(writer, records):
+            if records:
+                raise OSError(errno.ENOSPC, "no space left")
 
-        monkeypatch.setattr(EventWriter, "write", full)
+        monkeypatch.setattr(EventWriter, "_append", full)
         count = Count(log_dir=tmp_path)
         with pytest.raises(OSError, match="no space left"):
             fit(classifier(), data, count, epochs=epochs)
