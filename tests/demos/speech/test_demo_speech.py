@@ -19,6 +19,7 @@ from demos.speech import beam_search, train, transcribe
 from demos.speech.analysis import earlier, evaluation
 from demos.speech.corpora import feature_cache
 from demos.speech.networks import recipe
+from demos.speech.networks.recogniser import Recogniser
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 for package in ("soundfile", "librosa", "jiwer", "tensorflow_io"):
@@ -151,7 +152,7 @@ class TestTrain:
         assert np.isfinite(numbers(results)).all()
         (trained,) = trained_networks(tmp_path / "out", {})
         known = tokenizers.read(tmp_path / "out" / "tokens.json")
-        assert trained.load(known).vocabulary_size == known.size
+        assert trained.load(Recogniser, known).vocabulary_size == known.size
 
     @pytest.mark.slow
     def test_a_killed_run_ends_as_one_that_was_not(self, run, tmp_path, monkeypatch, capsys):
@@ -392,5 +393,5 @@ class TestTranscribe:
 
 def test_saved_model_gives_the_numbers(trained):
     one = trained_networks(trained, {})[0]
-    model = one.load(tokenizers.read(trained / "tokens.json"))
+    model = one.load(Recogniser, tokenizers.read(trained / "tokens.json"))
     assert model.count_params() == one.result["parameters"]
