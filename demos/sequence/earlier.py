@@ -25,11 +25,10 @@ class Trained:
     result: dict[str, Any]  # its numbers
 
     def load(self, kind: Any, tokens: Tokens) -> Any:
-        """The network, if it is of the class `kind` and has these tokens; else a DamagedFile."""
+        """The network, if it is of the class or classes `kind` and has these tokens; else a DamagedFile."""
         network = checkpoints.load_network(self.folder)
         if not isinstance(network, kind) or network.vocabulary_size != tokens.size:
-            path = self.folder / "model.keras"
-            raise DamagedFile(f"{path} cannot be used: it is no {kind.__name__.lower()} of the run's tokens.")
+            raise DamagedFile(f"{self.folder / 'model.keras'} cannot be used: it is no network of the run's tokens.")
         return network
 
 

@@ -27,7 +27,7 @@ def plan(options: Chosen) -> Planned:
     out = pathlib.Path(options.run)
     trained = trained_networks(out, {})
     tokens = tokenizers.read(out / "tokens.json")
-    networks = [(each, each.load(Recogniser, tokens)) for each in trained]
+    networks = [(each, each.load(earlier.RECOGNISERS, tokens)) for each in trained]
     of_run = earlier.read_options(out)
     for name in ("data_dir", "cache_dir", "workers"):
         if getattr(options, name) is not None:

@@ -15,7 +15,7 @@ from demos.sequence import tokenizers
 from demos.sequence.earlier import choose, trained_networks
 from demos.sequence.search import Hypothesis, Searcher
 from demos.speech.analysis import SOUND, earlier
-from demos.speech.networks.recogniser import Recogniser, encoded_lengths
+from demos.speech.networks.recogniser import encoded_lengths
 from demos.speech.sound import audio, features
 
 # Bounds of the longest piece, which is as long as the longest utterance of the training, in seconds.
@@ -70,7 +70,9 @@ def plan(options: Chosen) -> Transcriber:
     statistics, max_frames = earlier.read_features(out)
     max_seconds = min(max(SHORTEST_LIMIT, max_frames / 100), LONGEST_LIMIT)
     longest = encoded_lengths(features.num_frames(int(max_seconds * audio.SAMPLE_RATE)))
-    return Transcriber(Searcher(chosen.load(Recogniser, tokens), tokens, longest), statistics, max_seconds, options)
+    return Transcriber(
+        Searcher(chosen.load(earlier.RECOGNISERS, tokens), tokens, longest), statistics, max_seconds, options
+    )
 
 
 def run(transcriber: Transcriber) -> int:
