@@ -81,12 +81,12 @@ def both(build, from_logits, ignore_class=None, metrics=None, **options):
     return plain, fused
 
 
-def assert_same_training(plain, fused, x, y, **options):
-    """Both models give the same numbers in `fit` and the same predictions afterwards."""
+def assert_same_training(plain, fused, x, y, measured=None, **options):
+    """Both models give the same numbers in `fit`, those in `measured` or all, and the same predictions afterwards."""
     options = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0, **options}
     expected, found = plain.fit(x, y, **options).history, fused.fit(x, y, **options).history
-    for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=2e-4, atol=1e-5, err_msg=name)
+    for name in measured or expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=2e-4, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(fused.predict(x, verbose=0), plain.predict(x, verbose=0), rtol=1e-3, atol=1e-5)
     return found
 
@@ -132,7 +132,14 @@ def test_sequences_with_masks(sentences, rng, weights):
     weight = {None: None, "of sentences": rng.uniform(0, 2, 12), "of steps": rng.uniform(0, 2, (12, 7))}[weights]
     if weights == "of sentences":
         weight = np.repeat(weight[:, None], 7, axis=1)
-    assert_same_training(plain, fused, x, y, sample_weight=weight, batch_size=6)
+    # There Keras's training step drops the mask, for the plain model's metrics alone.
+    measured = ["loss"] if BACKEND == "jax" else None
+    assert_same_training(plain, fused, x, y, measured, sample_weight=weight, batch_size=6)
+    expected, found = (
+        model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True) for model in (plain, fused)
+    )
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_mixed_precision(labelled):
