@@ -12,6 +12,7 @@ import pytest
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run tests marked slow")
+    parser.addoption("--every", type=int, default=1, metavar="N", help="run only every N-th test")
 
 
 def pytest_report_header():
@@ -19,6 +20,11 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
+    every = config.getoption("--every")
+    if every > 1:
+        kept = items[::every]
+        config.hook.pytest_deselected(items=[item for i, item in enumerate(items) if i % every])
+        items[:] = kept
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
