@@ -1,6 +1,6 @@
 """Measures what is named, or everything, and writes the numbers and the page.
 
-    python -m benchmarks                         # every subject; takes an hour on two idle cores
+    python -m benchmarks                         # every subject
     python -m benchmarks losses metrics          # two of them
     python -m benchmarks losses --quick          # small sizes and one round: whether it runs
     python -m benchmarks --page                  # docs/benchmarks.md again, from the numbers on disk

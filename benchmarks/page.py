@@ -45,7 +45,7 @@ def page(results: pathlib.Path) -> str:
         section(file.stem.rpartition("-")[0], json.loads(file.read_text("utf-8")))
         for file in sorted(results.glob("*.json"))
     ]
-    return "\n".join([HEAD, *sections])
+    return "\n".join([HEAD, *(sections or ["No results have been kept yet.\n"])])
 
 
 def section(name: str, results: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def share_interval(hits: np.ndarray, weight: np.ndarray, level: float) -> tuple[
     Args:
         hits: (E,) weighted hits of each example.
         weight: (E,) weights of each example.
-        level: of the interval.
+        level: The probability with which the interval is to hold the truth, in (0, 1).
 
     Returns:
         Share, lower and upper limit.
@@ -67,7 +67,7 @@ def mean_interval(values: np.ndarray, weight: np.ndarray, level: float) -> tuple
     Args:
         values: (E,) weighted sum of each example.
         weight: (E,) weights of each example.
-        level: of the interval.
+        level: The probability with which the interval is to hold the truth, in (0, 1).
 
     Returns:
         Mean, lower and upper limit; limits of a single example are NaN.
@@ -161,7 +161,7 @@ def calibration_error_interval(cells: BinMoments, error: float, level: float) ->
     Args:
         cells: moments (B,), or (B, K) of K classes.
         error: standard error of the plug-in value, its bins and signs given.
-        level: of the interval.
+        level: The probability with which the interval is to hold the truth, in (0, 1).
 
     Returns:
         Lower and upper limit.

@@ -10,11 +10,6 @@ from demos.kit.errors import DamagedFile
 from demos.sequence.tokenizers import Tokens
 
 
-def folder_name(alpha: float, seed: int) -> str:
-    """The directory of a network in its run."""
-    return f"alpha-{alpha!r}/seed-{seed}"
-
-
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A trained network of a run."""

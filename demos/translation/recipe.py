@@ -38,6 +38,11 @@ class Recipe:
     steps_per_epoch: int = 1
 
     @property
+    def model(self) -> str:
+        """The name of the network: its size."""
+        return self.size
+
+    @property
     def epochs(self) -> int:
         """The number of epochs."""
         return self.steps // self.steps_per_epoch

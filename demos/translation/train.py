@@ -17,7 +17,7 @@ from demos.translation.recipe import Recipe
 EPILOG = f"""
 {cli.paragraph(RULE)}
 
-The default run learns to write numbers in German, in about 4 minutes on two cores.
+The default run learns to write numbers in German.
 """
 
 

@@ -28,7 +28,7 @@ class Settings:
 
     Attributes:
         num_bins: number of bins.
-        level: of the intervals.
+        level: The probability with which each interval is to hold the truth, in (0, 1).
         num_resamples: number of resamples.
         seed: of halves, resamples, and the order of ties.
     """

@@ -10,7 +10,7 @@ def repeat(count, body, state):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # One at a time: by default the executor starts on ten chunks at once.
+        # Chunks are computed one after the other: by default TensorFlow starts on ten at once.
         return tf.while_loop(
             lambda index, *_: index < count,
             lambda index, *state: (index + 1, *body(index, *state)),

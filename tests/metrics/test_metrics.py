@@ -8,6 +8,7 @@ import pytest
 import reference
 from harness import BACKEND, assert_config_round_trip, compiled, needs_graph, numpy
 from keras import ops
+from metric_references import METRICS, each_metric
 
 from keras_ls._backend import set_mask
 from keras_ls.calibration import reliability_curve
@@ -19,13 +20,6 @@ from keras_ls.metrics import (
     bin_statistics,
 )
 
-METRICS = {
-    "ece": (ExpectedCalibrationError, reference.expected_calibration_error),
-    "classwise_ece": (ClasswiseCalibrationError, reference.classwise_calibration_error),
-    "nll": (NegativeLogLikelihood, reference.nll),
-    "brier": (BrierScore, reference.brier),
-}
-each_metric = pytest.mark.parametrize("name", METRICS)
 WIDE = "float32" if BACKEND == "jax" else "float64"  # Keras leaves JAX without 64-bit types
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 

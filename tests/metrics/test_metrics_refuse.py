@@ -6,21 +6,12 @@ import pytest
 import reference
 from harness import BACKEND, compiled, needs_graph, numpy
 from keras import ops
+from metric_references import METRICS, each_metric
 
 from keras_ls.metrics import (
-    BrierScore,
-    ClasswiseCalibrationError,
     ExpectedCalibrationError,
     NegativeLogLikelihood,
 )
-
-METRICS = {
-    "ece": (ExpectedCalibrationError, reference.expected_calibration_error),
-    "classwise_ece": (ClasswiseCalibrationError, reference.classwise_calibration_error),
-    "nll": (NegativeLogLikelihood, reference.nll),
-    "brier": (BrierScore, reference.brier),
-}
-each_metric = pytest.mark.parametrize("name", METRICS)
 
 
 def measure(metric, *args, **kwargs):

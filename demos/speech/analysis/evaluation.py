@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from demos.kit import cli, measures
+from demos.kit import cli, measures, smoothing
 from demos.kit.measures import Column
-from demos.sequence import report
 from demos.sequence.evaluation import Split, evaluate_tokens
 from demos.sequence.search import Searcher
 from demos.speech.analysis import PACKAGES
@@ -19,7 +18,7 @@ OF_TOKENS = ("token_accuracy", "nll", "ece", "temperature", "nll_scaled", "ece_s
 OF_TEXTS = ("greedy_wer", "greedy_cer", "beam_wer", "beam_cer")
 MEASURES = (*OF_TOKENS, *OF_TEXTS, "dev_nll", "dev_ece", "dev_greedy_wer", "dev_beam_wer")
 # What `evaluate` gives, as `records.read_json` takes it.
-FIELDS = {**dict.fromkeys(MEASURES, float), **dict.fromkeys(report.CURVES, measures.CURVE), "examples": [dict]}
+FIELDS = {**dict.fromkeys(MEASURES, float), **dict.fromkeys(smoothing.CURVES, measures.CURVE), "examples": [dict]}
 
 
 class Utterances(Split):

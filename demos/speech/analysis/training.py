@@ -9,13 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from demos.kit import cli, measures, records
+from demos.kit import cli, measures, records, smoothing
 from demos.kit.epochs import in_epochs
 from demos.kit.options import Chosen, Machine
-from demos.kit.runs import Run, device, open_run, publish
+from demos.kit.runs import device, open_run, publish
+from demos.kit.smoothing import Comparison
 from demos.kit.trials import History, Trial, run_trials
-from demos.sequence import report
-from demos.sequence.earlier import folder_name
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END
 from demos.speech.analysis import PACKAGES, RULE, data, earlier, evaluation
@@ -25,20 +24,10 @@ from demos.speech.corpora.batches import tensorflow_io, training_batches
 from demos.speech.networks import objective, recipe
 
 MONITORED_UTTERANCES, LOOKS = 48, 5
-figure = report.figure
+figure = smoothing.reliability
 
 
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """All that was decided before training starts."""
-
-    options: Chosen  # the command line
-    data: data.Data  # what is learned
-    recipe: recipe.Recipe  # how
-    run: Run  # where results go
-
-
-def plan(options: Chosen) -> Experiment:
+def plan(options: Chosen) -> Comparison:
     """Settles how networks are trained, makes the features, and opens the output directory."""
     recipe.settle(options)
     if options.fused_output and options.smoothing_kind == "neighbourhood":
@@ -64,12 +53,12 @@ def plan(options: Chosen) -> Experiment:
     run = open_run(out, settings, options.resume, options.defaults(), options.free())
     records.write_json(out / "tokens.json", found.tokens.to_json())
     earlier.write_features(out, train, options.data_dir)
-    return Experiment(options, found, settled, run)
+    return Comparison(options, found, settled, run)
 
 
-def run(experiment: Experiment) -> dict[str, Any]:
+def run(experiment: Comparison) -> dict[str, Any]:
     """Trains, evaluates and reports; returns what results.json holds."""
-    options, found, how = experiment.options, experiment.data, experiment.recipe
+    found, how = experiment.data, experiment.recipe
     sizes = ", ".join(f"{len(split.features)} {name}" for name, split in found.splits.items())
     hours = found.splits["train"].features.num_frames.sum() / 360_000
     print(
@@ -82,26 +71,22 @@ def run(experiment: Experiment) -> dict[str, Any]:
     def find(network: keras.Model) -> Searcher:
         return Searcher(network, found.tokens, found.max_tokens)
 
-    networks = [(alpha, seed) for seed in options.seeds for alpha in options.label_smoothing]
-    trials = run_trials([trial(experiment, *each, find) for each in networks], experiment.run)
+    trials = run_trials([trial(experiment, *each, find) for each in experiment.networks], experiment.run)
     summary = measures.summarize(trials, evaluation.MEASURES)
-    results = {
-        "experiment": "demos.speech.train",
-        "title": f"{found.name}, {how.model}, {report.seeds_in_words(options.seeds)}",
-        "label_smoothing": options.label_smoothing,
-        "seeds": options.seeds,
-        "evaluation": RULE,
-        "skipped": {name: split.features.skipped for name, split in found.splits.items()},
-        "best_on_dev": evaluation.best_on_dev(summary),
-        "trials": trials,
-        "summary": summary,
-        "series": report.series(trials),
-        "pictures": ["reliability.png"],
-    }
+    results = experiment.results(
+        "demos.speech.train",
+        evaluation=RULE,
+        skipped={name: split.features.skipped for name, split in found.splits.items()},
+        best_on_dev=evaluation.best_on_dev(summary),
+        trials=trials,
+        summary=summary,
+        series=smoothing.pooled_curves(trials),
+        pictures=["reliability.png"],
+    )
     return publish(experiment.run, results, table, figure, "results.txt")
 
 
-def trial(experiment: Experiment, alpha: float, seed: int, find: Callable[[keras.Model], Searcher]) -> Trial:
+def trial(experiment: Comparison, alpha: float, seed: int, find: Callable[[keras.Model], Searcher]) -> Trial:
     """The training of one recogniser; `find` makes its `Searcher`."""
     options, found, how = experiment.options, experiment.data, experiment.recipe
     train = found.splits["train"]
@@ -123,7 +108,7 @@ def trial(experiment: Experiment, alpha: float, seed: int, find: Callable[[keras
         return [SpeechMonitor(find(network), first(found.splits["dev"]), folder, how.epochs, freq, "wer")]
 
     return Trial(
-        folder_name(alpha, seed),
+        smoothing.directory(alpha, seed),
         seed,
         {"label_smoothing": alpha, "seed": seed},
         build,

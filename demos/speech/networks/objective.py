@@ -28,8 +28,8 @@ def ctc_loss(labels, logits, num_outputs, xla=False):
     """The CTC loss (Graves et al. 2006) of a batch: the mean over utterances of −log p(transcript) / tokens, in nats.
 
     `labels` (B, U) are the tokens, the end token, which has no part here, and then −1; `logits` are (B, S, V), with the
-    start token's id as the blank. An utterance whose `num_outputs` of the encoder are too few for its transcript (CTC
-    needs one per token, and one more between two that are alike) counts as 0, as does one without a token.
+    start token's id as the blank. The loss of an utterance is 0 if it has no token, or if its `num_outputs` of the
+    encoder are too few for its transcript: CTC needs one per token, and one more between two equal tokens.
     """
     is_label = labels > END
     lengths = ops.sum(ops.cast(is_label, "int32"), axis=-1)

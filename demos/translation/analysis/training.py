@@ -9,14 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from demos.kit import measures, records
+from demos.kit import measures, records, smoothing
 from demos.kit.epochs import epoch_length
 from demos.kit.measures import Column
 from demos.kit.options import Chosen, Machine
-from demos.kit.runs import Run, device, open_run, publish
+from demos.kit.runs import device, open_run, publish
+from demos.kit.smoothing import Comparison
 from demos.kit.trials import History, Trial, run_trials
-from demos.sequence import evaluation, report
-from demos.sequence.earlier import folder_name
+from demos.sequence import evaluation
 from demos.sequence.monitor import Monitor
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END
@@ -25,31 +25,21 @@ from demos.translation.analysis import RULE, data
 from demos.translation.analysis.data import Sentences
 from demos.translation.corpora.files import Pairs
 
-figure = report.figure
+figure = smoothing.reliability
 LOOKS, MONITORED_SENTENCES, EXAMPLES = 5, 50, 10
 OF_TOKENS = ("token_accuracy", "nll", "ece", "temperature", "nll_scaled", "ece_scaled")
 OF_TEXTS = ("greedy_bleu", "greedy_chrf", "beam_bleu", "beam_chrf", "beam_bleu_uncased")
 MEASURES = (*OF_TOKENS, *OF_TEXTS, "dev_nll", "dev_ece", "dev_beam_bleu")
 FIELDS = {
     **dict.fromkeys(MEASURES, float),
-    **dict.fromkeys(report.CURVES, measures.CURVE),
+    **dict.fromkeys(smoothing.CURVES, measures.CURVE),
     "examples": [dict],
     "signature": str,
     "parameters": int,
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """All that was decided before training starts."""
-
-    options: Chosen  # the command line
-    data: data.Data  # what is learned
-    recipe: recipe.Recipe  # how
-    run: Run  # where results go
-
-
-def plan(options: Chosen) -> Experiment:
+def plan(options: Chosen) -> Comparison:
     """Settles how networks are trained, learns the tokens, and opens the output directory."""
     recipe.settle(options)
     data.sacrebleu()
@@ -68,12 +58,12 @@ def plan(options: Chosen) -> Experiment:
     run = open_run(out, settings, options.resume, options.defaults(), options.free())
     records.write_json(out / "tokens.json", found.tokens.to_json())
     records.write_json(out / "data.json", {"data_dir": options.data_dir})
-    return Experiment(options, found, how, run)
+    return Comparison(options, found, how, run)
 
 
-def run(experiment: Experiment) -> dict[str, Any]:
+def run(experiment: Comparison) -> dict[str, Any]:
     """Trains, evaluates and reports; returns what results.json holds."""
-    options, found, how = experiment.options, experiment.data, experiment.recipe
+    found, how = experiment.data, experiment.recipe
     sizes = ", ".join(f"{len(split.references)} {split_name}" for split_name, split in found.splits.items())
     print(
         f"{found.name}: {sizes} pairs, {found.tokens.size} tokens. {how.size}, {how.steps} steps of "
@@ -85,22 +75,20 @@ def run(experiment: Experiment) -> dict[str, Any]:
     def find(network: keras.Model) -> Searcher:
         return Searcher(network, found.tokens, found.max_length)
 
-    networks = [(alpha, seed) for seed in options.seeds for alpha in options.label_smoothing]
-    trials = run_trials([trial(experiment, *each, find) for each in networks], experiment.run)
-    results = {
-        "experiment": "demos.translation.train",
-        "title": f"{found.name}, {how.size}, {report.seeds_in_words(options.seeds)}",
-        "evaluation": RULE,
-        "skipped": found.skipped,
-        "trials": trials,
-        "summary": measures.summarize(trials, MEASURES),
-        "series": report.series(trials),
-        "pictures": ["reliability.png"],
-    }
+    trials = run_trials([trial(experiment, *each, find) for each in experiment.networks], experiment.run)
+    results = experiment.results(
+        "demos.translation.train",
+        evaluation=RULE,
+        skipped=found.skipped,
+        trials=trials,
+        summary=measures.summarize(trials, MEASURES),
+        series=smoothing.pooled_curves(trials),
+        pictures=["reliability.png"],
+    )
     return publish(experiment.run, results, table, figure)
 
 
-def trial(experiment: Experiment, alpha: float, seed: int, find: Callable[[keras.Model], Searcher]) -> Trial:
+def trial(experiment: Comparison, alpha: float, seed: int, find: Callable[[keras.Model], Searcher]) -> Trial:
     """The training of one translator; `find` makes its `Searcher`."""
     options, found, how = experiment.options, experiment.data, experiment.recipe
     train = found.splits["train"]
@@ -120,7 +108,7 @@ def trial(experiment: Experiment, alpha: float, seed: int, find: Callable[[keras
         return [Monitor(find(network), first(found.splits["dev"], found.tokens), folder, how.epochs, freq, "bleu")]
 
     return Trial(
-        folder_name(alpha, seed),
+        smoothing.directory(alpha, seed),
         seed,
         {"label_smoothing": alpha, "seed": seed},
         build,

@@ -13,8 +13,9 @@ from harness import BACKEND
 
 from demos import redraw
 from demos.kit import checkpoints, epochs
+from demos.kit.smoothing import directory
 from demos.sequence import tokenizers
-from demos.sequence.earlier import folder_name, trained_networks
+from demos.sequence.earlier import trained_networks
 from demos.speech import beam_search, train, transcribe
 from demos.speech.analysis import earlier, evaluation
 from demos.speech.corpora import feature_cache
@@ -112,7 +113,7 @@ class TestTrain:
             assert one["history"][-1]["epoch"] * results["settings"]["steps_per_epoch"] == 4
             assert {"loss", "ctc_loss", "val_ece", "val_wer"} <= set(one["history"][-1])
             assert one["parameters"] > 0
-            folder = trained / folder_name(one["label_smoothing"], one["seed"])
+            folder = trained / directory(one["label_smoothing"], one["seed"])
             assert not list(folder.glob("checkpoint*"))
         assert (trained / "reliability.png").stat().st_size > 1000
         assert "beam 8 WER %" in (trained / "results.txt").read_text()
