@@ -25,8 +25,8 @@ def with_slopes(losses, slopes, logits, ids, kept, constants):
     Args:
         losses: A function of a module, ``losses(fused, logits, ids, kept, constants)``: the losses (N,) in the logits'
             dtype, and the two tensors that `slopes` may reuse.
-        slopes: Another, ``slopes(fused, logits, ids, kept, constants, known=None)``: ∂ loss / ∂ logits (N, K), in the
-            logits' dtype or wider, which can be differentiated itself. `known` are the two tensors.
+        slopes: Another, ``slopes(fused, logits, ids, kept, constants, known)``: ∂ loss / ∂ logits (N, K), in the
+            logits' dtype or wider, which can be differentiated itself. `known` are the two tensors, if it is `fused`.
         logits: (N, K).
         ids: (N,) class ids.
         kept: (N,) bool, False where the gradient is 0, or None.
@@ -41,8 +41,7 @@ def with_slopes(losses, slopes, logits, ids, kept, constants):
         result, *known = run(lambda fused, *rows: losses(fused, *rows, constants), logits, ids, kept)
 
         def scaled_slopes(fused, logits, ids, kept, upstream):
-            # Not of what is `known`, which nothing differentiates: XLA finds that it has computed the same before.
-            rows = slopes(fused, logits, ids, kept, constants)
+            rows = slopes(fused, logits, ids, kept, constants, known)
             upstream = ops.cast(upstream, rows.dtype)
             if kept is not None:
                 upstream = ops.where(kept, upstream, 0.0)
@@ -114,8 +113,19 @@ def _in_blocks(function, rows, *vectors):
     return joined, None, None
 
 
+def sum_of_differences(fused, rows, maximum, shifted):
+    """Σ (row − maximum) of each of (N, K) rows, (N,), given the maximum (N, 1) and the differences (N, K)."""
+    if not fused:
+        return ops.sum(shifted, axis=-1)
+    # XLA sums what is in memory: of rows as they are it need not store the differences first. That rounds no more than
+    # a few times as much, unless the rows have an offset that is large beside the differences.
+    scale = ops.cast(ops.shape(rows)[-1], rows.dtype) * ops.squeeze(maximum, -1)
+    total = ops.sum(rows, axis=-1) - scale
+    return ops.cond(ops.all(ops.abs(scale) <= -4.0 * total), lambda: total, lambda: ops.sum(rows - maximum, axis=-1))
+
+
 def exponential_sum(fused, rows, maximum, shifted, row_values):
-    """Σ exp(row − maximum) of each of (N, K) rows, (N,), in an order that needs one buffer.
+    """Σ exp(row − shift) of each of (N, K) rows, in an order that needs one buffer.
 
     Args:
         fused: Whether a compiler computes it.
@@ -123,24 +133,24 @@ def exponential_sum(fused, rows, maximum, shifted, row_values):
         maximum: (N, 1).
         shifted: ``rows − maximum``, which nothing else may read but what `row_values` are made of.
         row_values: (N,), NaN only where the sum is NaN.
+
+    Returns:
+        The shift (N, 1), the maximum or NaN, and the sum (N,).
     """
     if not fused:
-        return ops.sum(ops.exp(computed_after(shifted, row_values)), axis=-1)
+        return maximum, ops.sum(ops.exp(computed_after(shifted, row_values)), axis=-1)
     # XLA would have `shifted` and its exponential at once, did not the latter need what comes of the former.
-    start = ops.where(ops.isnan(row_values), row_values, ops.squeeze(maximum, -1))
-    return ops.sum(ops.exp(rows - ops.expand_dims(start, -1)), axis=-1)
+    row_values = ops.expand_dims(row_values, -1)
+    shift = ops.stop_gradient(ops.where(ops.isnan(row_values), row_values, maximum))
+    return shift, ops.sum(ops.exp(rows - shift), axis=-1)
 
 
-def softmax_of(rows, known):
-    """(N, K) rows to their softmax, given their maximum (N, 1) and log Σ exp(row − maximum) (N,), or None for both.
+def softmax_of(fused, rows, shift, total):
+    """(N, K) rows to their softmax, given what `exponential_sum` gives if it is `fused`.
 
-    What is known spares a compiler the second sum; without one the backend's own softmax is a single operation.
+    A compiler has the exponentials already. Without one the backend's own softmax is a single operation.
     """
-    if known is None:
-        return ops.softmax(rows, axis=-1)
-    maximum, log_total = known
-    # No quotient, for which the exponentials of the sum would be kept.
-    return ops.exp(rows - maximum - ops.expand_dims(log_total, -1))
+    return ops.exp(rows - shift) / ops.expand_dims(total, -1) if fused else ops.softmax(rows, axis=-1)
 
 
 def less_at(fused, rows, ids, value):

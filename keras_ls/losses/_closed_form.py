@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_ls._arrays import widened, widened_dtype
 from keras_ls._backend import row_maximum
-from keras_ls._gradients import exponential_sum, less_at, softmax_of, with_slopes
+from keras_ls._gradients import exponential_sum, less_at, softmax_of, sum_of_differences, with_slopes
 from keras_ls._labels import gather_labels
 
 
@@ -24,6 +24,11 @@ class _Smoothing(NamedTuple):
     on_label: float
     weights: Any | None
     allowed: Any | None
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every class has the same share of α, which is not 0."""
+        return self.weights is not None and not len(self.weights.shape)
 
 
 def loss_of_logits(logits, ids, alpha, prior, kept):
@@ -57,7 +62,7 @@ def without_forbidden(logits, targets):
 
 
 def _losses(fused, logits, ids, kept, smoothing):
-    """(N, K) logits to (N,) losses, 0 where not kept, and to their maximum (N, 1) and log Σ exp(z − max z) (N,)."""
+    """(N, K) logits to (N,) losses, 0 where not kept, and to what `exponential_sum` gives."""
     rows = _counting_rows(logits, kept)
     maximum = row_maximum(ops.stop_gradient(rows))
     shifted = rows - maximum  # differences stay exact, exp cannot overflow
@@ -65,19 +70,21 @@ def _losses(fused, logits, ids, kept, smoothing):
     on_label = widened(gather_labels(logits, ids)) - ops.squeeze(maximum, -1)
     if kept is not None:
         on_label = ops.where(kept, on_label, 0.0)
-    linear = smoothing.on_label * on_label + _prior_term(shifted, smoothing)
-    log_total = ops.log(exponential_sum(fused, rows, maximum, shifted, linear))
-    losses = log_total - linear
+    linear = smoothing.on_label * on_label
+    if smoothing.is_uniform:
+        linear = linear + smoothing.weights * sum_of_differences(fused, rows, maximum, shifted)
+    else:
+        linear = linear + _prior_term(shifted, smoothing)
+    shift, total = exponential_sum(fused, rows, maximum, shifted, linear)
+    losses = ops.log(total) - linear
     if kept is not None:
         losses = ops.where(kept, losses, 0.0)
-    return ops.cast(losses, logits.dtype), maximum, log_total
+    return ops.cast(losses, logits.dtype), shift, total
 
 
-def _slopes(fused, logits, ids, kept, smoothing, known=None):
+def _slopes(fused, logits, ids, kept, smoothing, known):
     """The derivative of `_losses` in each logit (N, K), finite where not kept; `known` is what they give besides."""
-    if fused and known is None:
-        _, *known = _losses(fused, logits, ids, kept, smoothing)
-    rows = softmax_of(_counting_rows(logits, kept), known if fused else None)
+    rows = softmax_of(fused, _counting_rows(logits, kept), *known)
     if smoothing.weights is not None:
         rows = rows - smoothing.weights
     return less_at(fused, rows, ids, smoothing.on_label)
@@ -106,6 +113,6 @@ def _prior_term(rows, smoothing):
         return 0.0
     if smoothing.allowed is not None:
         rows = ops.where(smoothing.allowed, rows, 0.0)
-    if len(smoothing.weights.shape):
-        return ops.sum(rows * smoothing.weights, axis=-1)
-    return ops.sum(rows, axis=-1) * smoothing.weights  # no mean: PyTorch's and JAX's, as Keras has them, are float32
+    if smoothing.is_uniform:  # no mean: PyTorch's and JAX's, as Keras has them, are float32 under float64
+        return ops.sum(rows, axis=-1) * smoothing.weights
+    return ops.sum(rows * smoothing.weights, axis=-1)

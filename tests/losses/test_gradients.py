@@ -60,6 +60,20 @@ def test_broken_and_extreme_rows_are_those_of_the_definition(prior, alpha, jit):
     assert np.isnan(gradients[broken]).any(-1).all()  # TensorFlow's softmax has zeros beside NaN
 
 
+@pytest.mark.parametrize("offset", [0.0, 40.0, -1e4, 1e4])
+def test_an_offset_of_all_rows_changes_nothing_where_compiled(rng, offset):
+    rows = (3.0 * rng.standard_normal((8, 300)) + offset).astype("float32")
+    labels = rng.integers(0, 300, 8)
+
+    def loss(z):
+        return losses.smoothed_sparse_categorical_crossentropy(labels, z, 0.3, from_logits=True)
+
+    values, gradients = value_and_gradient(loss, rows, jit=True)
+    expected, slopes = step_by_step(rows, labels, 0.3, None)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradients, slopes, rtol=RTOL["float32"], atol=1e-7)
+
+
 @pytest.mark.parametrize("ignore_class", [-1, 3])
 def test_ignored_rows_are_0_whatever_they_hold(ignore_class):
     rows = np.array(list(ROWS.values()), "float32")
