@@ -8,7 +8,7 @@ import shlex
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A result that a page shows."""
+    """A result that a page shows: the constants of its file, in capitals."""
 
     commands: str  # what is run, line by line, as the page shows it
     time: str  # how long it takes, and on what machine
@@ -24,5 +24,7 @@ class Experiment:
 def experiments() -> dict[str, Experiment]:
     """All experiments by name."""
     folder = importlib.import_module(f"{__name__}.experiments")
-    names = [module.name for module in pkgutil.iter_modules(folder.__path__)]
-    return {name: importlib.import_module(f"{folder.__name__}.{name}").EXPERIMENT for name in sorted(names)}
+    names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
+    files = {name: vars(importlib.import_module(f"{folder.__name__}.{name}")) for name in names}
+    fields = [field.name.upper() for field in dataclasses.fields(Experiment)]
+    return {name: Experiment(*(said[field] for field in fields)) for name, said in files.items()}

@@ -1,12 +1,8 @@
 """Word error rates of a speech recogniser of an open vocabulary, over temperatures and beam widths."""
 
-from demos.reproduce import Experiment
-
-EXPERIMENT = Experiment(
-    commands="""python -m demos.speech.train --text train.en --train-sentences 4000 --snr 10 25 --no-augment \
-        --dropout 0 --steps 1500 --label-smoothing 0 0.02 0.05 0.1 --seeds 0 1 2 --out runs/speech/multi30k
-    python -m demos.speech.beam_search --from runs/speech/multi30k""",
-    time="10 minutes per network on a core of an AMD EPYC",
-    paper="Table 1, of other data: WER 8.9 % with hard targets, 7.0 and 6.7 % with smoothing",
-    shown="docs/speech.md: An open vocabulary: where smoothing helps",
-)
+COMMANDS = """python -m demos.speech.train --text train.en --train-sentences 4000 --snr 10 25 --no-augment \
+    --dropout 0 --steps 1500 --label-smoothing 0 0.02 0.05 0.1 --seeds 0 1 2 --out runs/speech/multi30k
+python -m demos.speech.beam_search --from runs/speech/multi30k"""
+TIME = "10 minutes per network on a core of an AMD EPYC"
+PAPER = "Table 1, of other data: WER 8.9 % with hard targets, 7.0 and 6.7 % with smoothing"
+SHOWN = "docs/speech.md: An open vocabulary: where smoothing helps"
