@@ -9,7 +9,8 @@ import keras_ls
 from demos.kit import measures
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
-from demos.kit.runs import Run
+from demos.kit.runs import Run, open_run
+from demos.kit.trials import Trial
 
 SPREAD = " (mean ± s.d.)"
 CURVES = ("curve", "curve_scaled")
@@ -20,7 +21,7 @@ class Comparison:
     """All that was decided before training starts."""
 
     options: Chosen  # the command line
-    data: Any  # what is learned; it has a name
+    data: Any  # what is learned; it has a name and a fingerprint
     recipe: Any  # how; it has a model, the name of the network
     run: Run  # where results go
 
@@ -29,12 +30,35 @@ class Comparison:
         """Label smoothing and seed of each network."""
         return [(alpha, seed) for seed in self.options.seeds for alpha in self.options.label_smoothing]
 
+    def trial(self, alpha: float, seed: int, **parts: Any) -> Trial:
+        """The training of a network; `parts` are the fields of `Trial` in which demos differ."""
+        facts = {"label_smoothing": alpha, "seed": seed}
+        epochs = {"steps_per_epoch": self.recipe.steps_per_epoch, "epochs": self.recipe.epochs}
+        return Trial(directory(alpha, seed), seed, facts, label=f"α={alpha:g} seed={seed}", **epochs, **parts)
+
     def results(self, demo: str, **parts: Any) -> dict[str, Any]:
         """What results.json of a demo holds, besides what `runs.publish` adds."""
         seeds = self.options.seeds
         title = f"{self.data.name}, {self.recipe.model}, {seeds_in_words(seeds)}{SPREAD * (len(seeds) > 1)}"
         common = {"title": title, "label_smoothing": self.options.label_smoothing, "seeds": seeds}
         return {"experiment": demo, **common, **parts}
+
+
+def prepare(options: Chosen, data: Any, recipe: Any, parent: str, **settings: Any) -> Comparison:
+    """Opens the output directory of a run; `settings` stand beside, or in place of, what options and recipe say.
+
+    Raises:
+        ValueError: If an earlier run there had other settings.
+    """
+    settings = {**options.settings(), **dataclasses.asdict(recipe), "data": data.fingerprint, **settings}
+    out = output_directory(options, data, recipe, parent)
+    run = open_run(out, settings, options.resume, options.defaults(), options.free())
+    return Comparison(options, data, recipe, run)
+
+
+def output_directory(options: Chosen, data: Any, recipe: Any, parent: str) -> pathlib.Path:
+    """Where the command line wants its results: `parent`/DATA-MODEL unless --out says so."""
+    return pathlib.Path(options.out or f"{parent}/{data.name}-{recipe.model}")
 
 
 def directory(alpha: float, seed: int) -> str:

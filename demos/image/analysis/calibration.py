@@ -8,12 +8,12 @@ import keras
 
 import keras_ls
 from demos.image import data, recipes
-from demos.image.analysis import HALVES, evaluation, smoothing
+from demos.image.analysis import HALVES, smoothing
 from demos.kit import measures
 from demos.kit.options import Chosen
 from demos.kit.runs import publish
 from demos.kit.seeds import of_data
-from demos.kit.smoothing import Comparison, pooled_curves, reliability
+from demos.kit.smoothing import Comparison, pooled_curves, prepare, reliability
 
 MONITORED_IMAGES = 2_000
 MEASUREMENTS = 10
@@ -23,7 +23,7 @@ def plan(options: Chosen) -> Comparison:
     """Loads the data and settles everything that can be wrong before training starts."""
     images = data.load_chosen(options)
     recipe = recipes.choose(options, len(images.x_train), "calibration")
-    return smoothing.prepare(options, images, recipe, "runs/calibration")
+    return prepare(options, images, recipe, "runs/calibration", backend=keras.backend.backend())
 
 
 def run(comparison: Comparison) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def run(comparison: Comparison) -> dict[str, Any]:
         "demos.image.calibration",
         evaluation=HALVES,
         trials=trials,
-        summary=measures.summarize(trials, evaluation.MEASURES),
+        summary=measures.summarize(trials, smoothing.MEASURES),
         series=pooled_curves(trials),
         pictures=["reliability.png"],
     )
@@ -52,7 +52,7 @@ def monitor(comparison: Comparison, model: keras.Model, folder: pathlib.Path) ->
 
 def table(results: dict[str, Any]) -> str:
     """The means over the seeds as text, one row per label smoothing."""
-    return measures.table(results["summary"], evaluation.COLUMNS)
+    return measures.table(results["summary"], smoothing.COLUMNS)
 
 
 def figure(results: dict[str, Any]) -> Any:

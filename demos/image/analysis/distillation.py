@@ -34,7 +34,7 @@ def plan(options: Chosen) -> Plan:
         **experiment.settings,
         **({} if options.noise is None else {"noise": options.noise}),
         "precision": options.precision,
-        "data": images.fingerprint(),
+        "data": images.fingerprint,
         "backend": keras.backend.backend(),
     }
     run = open_run(pathlib.Path(options.out or f"runs/distillation/{name}"), settings, options.resume)

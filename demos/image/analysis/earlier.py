@@ -58,7 +58,7 @@ class EarlierRun:
     def load(self, options: Chosen) -> tuple[ImageData, Recipe]:
         """What the networks were trained on, and how."""
         images = data.load_chosen(options)
-        differences = runs.differences(self.settings["data"], images.fingerprint())
+        differences = runs.differences(self.settings["data"], images.fingerprint)
         if differences:
             raise ValueError(f"{self.path} was trained on other data than is here: {differences}.")
         names = {field.name for field in dataclasses.fields(Recipe)}

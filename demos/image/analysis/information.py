@@ -19,7 +19,7 @@ from demos.kit import cli, measures
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import publish
-from demos.kit.smoothing import Comparison, seeds_in_words
+from demos.kit.smoothing import Comparison, prepare, seeds_in_words
 from demos.kit.trials import History, Trial, run_trials
 
 AUGMENT_NOISE = 0.1
@@ -64,8 +64,8 @@ def plan(options: Chosen) -> Plan:
         raise ValueError(f"--classes must have training images. Received: {counts} of the two.")
     # Null stands for no noise on other data than the digits, as in runs of earlier versions.
     on_images = options.noise if options.noise or "noise" in options.given() else None
-    settings = {"classes": classes, "augment_noise": noise, "noise": on_images}
-    comparison = smoothing.prepare(options, images, recipe, "runs/information", **settings)
+    settings = {"classes": classes, "augment_noise": noise, "noise": on_images, "backend": keras.backend.backend()}
+    comparison = prepare(options, images, recipe, "runs/information", **settings)
     num_examples = sum(min(count, EXAMPLES_PER_CLASS) for count in counts)
     augment = crop_and_flip if noise is None else noisy(noise)
     return Plan(**vars(comparison), augment=augment, classes=classes, num_examples=num_examples)

@@ -19,7 +19,7 @@ from demos.kit import checkpoints
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import open_run, publish
-from demos.kit.smoothing import Comparison, directory
+from demos.kit.smoothing import Comparison, directory, output_directory, prepare
 
 PARENT = "runs/projection"
 PICTURES = 5
@@ -42,14 +42,15 @@ def plan(options: Chosen) -> Plan:
         images = data.load_chosen(options)
         triples = choose_triples(options, images)
         recipe = recipes.choose(options, len(images.x_train), "projection")
-        return Plan(**vars(smoothing.prepare(options, images, recipe, PARENT)), triples=triples, earlier=None)
+        comparison = prepare(options, images, recipe, PARENT, backend=keras.backend.backend())
+        return Plan(**vars(comparison), triples=triples, earlier=None)
     earlier = EarlierRun(options.from_run)
     earlier.settle(options)
     images, recipe = earlier.load(options)
     triples = choose_triples(options, images)
     for alpha, seed in itertools.product(options.label_smoothing, options.seeds):
         earlier.check_network(alpha, seed, images.num_classes, triples)
-    out = smoothing.output_directory(options, images, recipe, PARENT)
+    out = output_directory(options, images, recipe, PARENT)
     theirs = earlier.path.resolve()
     if out.resolve() in (theirs, *theirs.parents):
         raise ValueError(f"--out must not be the directory of --from, nor hold it. Received: {out}.")

@@ -1,39 +1,37 @@
-"""Image networks trained once for each label smoothing and seed: planned, described and trained."""
+"""Image networks trained once for each label smoothing and seed: described, trained and measured.
 
-import dataclasses
+The temperatures that their logits are scaled with never saw the images they are judged on.
+"""
+
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from demos.image.analysis import evaluation
+import keras_ls
 from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
-from demos.kit.options import Chosen, Machine
-from demos.kit.runs import device, open_run
-from demos.kit.smoothing import Comparison, directory
+from demos.kit import measures
+from demos.kit.options import Machine
+from demos.kit.runs import device
+from demos.kit.seeds import of_data
+from demos.kit.smoothing import Comparison
 from demos.kit.trials import History, Trial, run_trials
 
 Callbacks = Callable[[keras.Model, pathlib.Path], Sequence[keras.callbacks.Callback]]
-
-
-def prepare(options: Chosen, images: ImageData, recipe: Recipe, parent: str, **settings: Any) -> Comparison:
-    """Opens the output directory of a run; `settings` stand in place of what the command line says.
-
-    Raises:
-        ValueError: If an earlier run there had other settings.
-    """
-    settings = {**options.settings(), **dataclasses.asdict(recipe), **settings}
-    settings |= {"data": images.fingerprint(), "backend": keras.backend.backend()}
-    out = output_directory(options, images, recipe, parent)
-    return Comparison(options, images, recipe, open_run(out, settings, options.resume, options.defaults()))
-
-
-def output_directory(options: Chosen, images: ImageData, recipe: Recipe, parent: str) -> pathlib.Path:
-    """Where the command line wants its results: `parent`/DATASET-MODEL unless --out says so."""
-    return pathlib.Path(options.out or f"{parent}/{images.name}-{recipe.model}")
+COLUMNS = (
+    measures.Column("accuracy %", "accuracy", 2, 100),
+    measures.Column("NLL", "nll", 4),
+    measures.Column("ECE", "ece", 4),
+    measures.Column("temperature", "temperature", 3),
+    measures.Column("ECE scaled", "ece_scaled", 4),
+)
+MEASURES = ("accuracy", "nll", "ece", "temperature", "nll_scaled", "ece_scaled")
+# What `evaluate` gives, as `records.read_json` takes it.
+FIELDS = {**dict.fromkeys(MEASURES, float), "curve": measures.CURVE, "curve_scaled": measures.CURVE}
 
 
 def describe(images: ImageData, recipe: Recipe, shown: str | None = None) -> str:
@@ -52,10 +50,10 @@ def train(comparison: Comparison, callbacks: Callbacks) -> list[dict[str, Any]]:
     """Trains each network; the results are its accuracy and calibration on the held-out images."""
     images = comparison.data
 
-    def evaluate(model: keras.Model | None, history: History) -> dict[str, Any]:
-        return evaluation.evaluate(building.predict(model, images.x_test), images.y_test)
+    def judge(model: keras.Model | None, history: History) -> dict[str, Any]:
+        return evaluate(building.predict(model, images.x_test), images.y_test)
 
-    judged: dict[str, Any] = {"evaluate": evaluate, "fields": evaluation.FIELDS, "callbacks": callbacks}
+    judged: dict[str, Any] = {"evaluate": judge, "fields": FIELDS, "callbacks": callbacks}
     return run_trials([trial(comparison, *each, **judged) for each in comparison.networks], comparison.run)
 
 
@@ -69,14 +67,29 @@ def trial(comparison: Comparison, alpha: float, seed: int, x_train: Any = None, 
         building.compile_model(model, recipe, alpha, **machine.compilation())
         return model, model
 
-    return Trial(
-        name=directory(alpha, seed),
-        seed=seed,
-        facts={"label_smoothing": alpha, "seed": seed},
-        build=build,
-        batches=lambda first_step: building.batches_of(x, images.y_train, recipe, seed, first_step),
-        steps_per_epoch=recipe.steps_per_epoch,
-        epochs=recipe.epochs,
-        label=f"α={alpha:g} seed={seed}",
-        **judged,
-    )
+    def batches(first_step: int) -> Any:
+        return building.batches_of(x, images.y_train, recipe, seed, first_step)
+
+    return comparison.trial(alpha, seed, build=build, batches=batches, **judged)
+
+
+def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Accuracy, NLL (nats) and ECE (15 bins), before and after temperature scaling, with their reliability curves.
+
+    Of `logits` (N, K) and class ids (N,) of held-out images, N of at least 2: the numbers of `MEASURES`, the
+    "temperatures" of the two halves, and "curve" and "curve_scaled" for JSON.
+    """
+    halves = np.array_split(of_data().permutation(len(labels)), 2)
+    scaled = np.empty_like(logits)
+    temperatures = []
+    for mine, other in (halves, halves[::-1]):
+        scaling = keras_ls.TemperatureScaling().fit(logits[other], labels[other])
+        temperatures.append(float(keras.ops.convert_to_numpy(scaling.temperature)))
+        scaled[mine] = logits[mine] / temperatures[-1]
+    return {
+        "accuracy": float(np.mean(logits.argmax(-1) == labels)),
+        **measures.calibration(logits, labels),
+        **{f"{name}_scaled": value for name, value in measures.calibration(scaled, labels).items()},
+        "temperature": float(np.mean(temperatures)),
+        "temperatures": temperatures,
+    }

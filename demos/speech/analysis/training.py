@@ -1,6 +1,5 @@
 """Recognisers trained once for each label smoothing and seed: what demos.speech.train does."""
 
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from demos.kit import cli, measures, records, smoothing
 from demos.kit.epochs import in_epochs
 from demos.kit.options import Chosen, Machine
-from demos.kit.runs import device, open_run, publish
+from demos.kit.runs import device, publish
 from demos.kit.smoothing import Comparison
 from demos.kit.trials import History, Trial, run_trials
 from demos.sequence.search import Searcher
@@ -43,17 +42,11 @@ def plan(options: Chosen) -> Comparison:
     train = found.splits["train"].features
     how = recipe.choose(options, len(train))
     settled = in_epochs(how, len(train), "utterances", options.steps_per_execution)
-    settings = {
-        **options.settings(),
-        **dataclasses.asdict(settled),
-        "data": found.fingerprint,
-        "utterances": {name: len(split.features) for name, split in found.splits.items()},
-    }
-    out = pathlib.Path(options.out or f"runs/speech/{found.name}-{settled.model}")
-    run = open_run(out, settings, options.resume, options.defaults(), options.free())
-    records.write_json(out / "tokens.json", found.tokens.to_json())
-    earlier.write_features(out, train, options.data_dir)
-    return Comparison(options, found, settled, run)
+    utterances = {name: len(split.features) for name, split in found.splits.items()}
+    comparison = smoothing.prepare(options, found, settled, "runs/speech", utterances=utterances)
+    records.write_json(comparison.run.out / "tokens.json", found.tokens.to_json())
+    earlier.write_features(comparison.run.out, train, options.data_dir)
+    return comparison
 
 
 def run(experiment: Comparison) -> dict[str, Any]:
@@ -107,19 +100,9 @@ def trial(experiment: Comparison, alpha: float, seed: int, find: Callable[[keras
         freq = max(1, how.epochs // LOOKS)
         return [SpeechMonitor(find(network), first(found.splits["dev"]), folder, how.epochs, freq, "wer")]
 
-    return Trial(
-        smoothing.directory(alpha, seed),
-        seed,
-        {"label_smoothing": alpha, "seed": seed},
-        build,
-        functools.partial(training_batches, *of_train, augment=how.augment),
-        how.steps_per_epoch,
-        how.epochs,
-        evaluate,
-        {**evaluation.FIELDS, "parameters": int},
-        callbacks,
-        f"α={alpha:g} seed={seed}",
-    )
+    batches = functools.partial(training_batches, *of_train, augment=how.augment)
+    judged: dict[str, Any] = {"evaluate": evaluate, "fields": {**evaluation.FIELDS, "parameters": int}}
+    return experiment.trial(alpha, seed, build=build, batches=batches, callbacks=callbacks, **judged)
 
 
 def first(split: Utterances) -> Utterances:

@@ -34,8 +34,8 @@ class TestDigits:
 
     def test_fingerprint_tells_data_apart(self):
         first, second = load("digits"), load("digits", noise=0.1)
-        assert first.fingerprint() == load("digits").fingerprint()
-        assert first.fingerprint() != second.fingerprint()
+        assert first.fingerprint == load("digits").fingerprint
+        assert first.fingerprint != second.fingerprint
 
 
 class TestNamed:

@@ -14,7 +14,7 @@ from image_files import cifar_like, image_folders
 
 import keras_ls
 from demos.image import calibration, data
-from demos.image.analysis import evaluation
+from demos.image.analysis import smoothing
 from demos.kit import checkpoints, epochs, measures
 from demos.kit.seeds import DATA_SEED
 
@@ -49,7 +49,7 @@ def refused(capsys, *arguments):
 
 def numbers(results):
     """What a run must reproduce, as an array."""
-    return np.array([[run[name] for name in evaluation.MEASURES] for run in results["trials"]], "float64")
+    return np.array([[run[name] for name in smoothing.MEASURES] for run in results["trials"]], "float64")
 
 
 class TestRun:
@@ -67,7 +67,7 @@ class TestRun:
         assert "half" in results["evaluation"]
         for row in results["summary"]:
             group = [r for r in results["trials"] if r["label_smoothing"] == row["label_smoothing"]]
-            for name in evaluation.MEASURES:
+            for name in smoothing.MEASURES:
                 a, b = (r[name] for r in group)
                 assert row[name]["mean"] == pytest.approx((a + b) / 2)
                 assert row[name]["sd"] == pytest.approx(abs(a - b) / 2**0.5)
@@ -269,7 +269,7 @@ class TestEvaluation:
         return (z * temperature).astype("float32"), (z + gumbel).argmax(-1).astype("int32")
 
     def test_finds_the_temperature(self, rng):
-        result = evaluation.evaluate(*self.logits(rng, 2.5))
+        result = smoothing.evaluate(*self.logits(rng, 2.5))
         assert result["temperature"] == pytest.approx(2.5, rel=0.05)
         assert result["ece"] > 0.1 > 0.05 > result["ece_scaled"]
         assert result["nll_scaled"] < result["nll"]
@@ -278,7 +278,7 @@ class TestEvaluation:
         logits, labels = self.logits(rng, 1.0, size=1000)
         halves = np.array_split(np.random.default_rng(DATA_SEED).permutation(1000), 2)
         expected = [float(keras_ls.TemperatureScaling().fit(logits[h], labels[h]).temperature) for h in halves[::-1]]
-        result = evaluation.evaluate(logits, labels)
+        result = smoothing.evaluate(logits, labels)
         assert result["temperatures"] == pytest.approx(expected, rel=1e-6)
         assert result["temperature"] == pytest.approx(np.mean(expected))
         scaled = logits.copy()
@@ -308,8 +308,8 @@ class TestEvaluation:
         assert copy.ece() == curve.ece()
 
     def test_table(self):
-        row = {name: {"mean": 0.5, "sd": None} for name in evaluation.MEASURES}
+        row = {name: {"mean": 0.5, "sd": None} for name in smoothing.MEASURES}
         row["accuracy"] = {"mean": 0.7212, "sd": 0.003}
-        lines = measures.table([{"label_smoothing": 0.05, **row}], evaluation.COLUMNS).splitlines()
+        lines = measures.table([{"label_smoothing": 0.05, **row}], smoothing.COLUMNS).splitlines()
         assert lines[-1].split() == ["0.05", "72.12", "±", "0.30", "0.5000", "0.5000", "0.500", "0.5000"]
         assert lines[0].index("NLL") == lines[-1].index("0.5000")

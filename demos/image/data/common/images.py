@@ -1,6 +1,7 @@
 """A data set in memory, what a file of this package says of one, and data sets in Keras's form."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import zlib
@@ -50,6 +51,7 @@ class ImageData:
         """K."""
         return len(self.class_names)
 
+    @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """Sizes and a checksum that tell whether a resumed run sees the same data."""
         checksum = 0
