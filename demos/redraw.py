@@ -2,7 +2,6 @@
 
 import importlib
 import pathlib
-import sys
 from typing import Any
 
 from demos.__main__ import demos
@@ -45,4 +44,4 @@ def run(planned: tuple[pathlib.Path, pathlib.Path, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

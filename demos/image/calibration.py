@@ -1,7 +1,6 @@
 """Accuracy and calibration of hard and smoothed targets, side by side: the paper's Tables 2 and 3 and Figure 2."""
 
 import dataclasses
-import sys
 
 from demos.image import recipes
 from demos.image.analysis import HALVES
@@ -41,4 +40,4 @@ COMMAND = recipes.command("calibration", (__doc__, EPILOG), "what to compare", O
 main = COMMAND.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -121,4 +120,4 @@ COMMAND = cli.Command(
 main = COMMAND.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,7 +1,6 @@
 """How much two classes' logits say about the training example, while networks train: the paper's Figure 6."""
 
 import dataclasses
-import sys
 
 from demos.image import recipes
 from demos.kit import options
@@ -48,4 +47,4 @@ COMMAND = recipes.command("information", (__doc__, EPILOG), "what to compare and
 main = COMMAND.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,7 +1,6 @@
 """What smoothing does to a network's penultimate activations: the paper's Figure 1 as a grid, and its numbers."""
 
 import dataclasses
-import sys
 
 from demos.image import recipes
 from demos.image.analysis import SCATTER
@@ -48,4 +47,4 @@ COMMAND = recipes.command("projection", (__doc__, EPILOG), "what to show", Optio
 main = COMMAND.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -70,11 +70,7 @@ def paper_recipe(model: str, dataset: str) -> Recipe:
 
 
 def choose(options: Chosen, num_images: int, demo: str) -> Recipe:
-    """The paper's settings, with those that were given in their place.
-
-    Raises:
-        ValueError: If the settings do not fit together.
-    """
+    """The paper's settings, with those that were given in their place; a ValueError if they do not fit together."""
     given = options.given(Recipe)
     recipe = paper_recipe(given.get("model", Recipe.model), options.dataset)
     if options.dataset == "digits":

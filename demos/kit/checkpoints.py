@@ -37,12 +37,8 @@ def fit(
     that what they add to the logs is in the history. A checkpoint with other settings than those of `run` is refused.
     `later_steps` are the steps of the trainings that follow, for the estimate of the time that is left.
 
-    Returns:
-        The history: a dict of numbers per epoch.
-
-    Raises:
-        demos.kit.errors.Diverged: If the loss or the weights are no longer finite.
-        demos.kit.errors.DamagedFile: If the checkpoint cannot be used.
+    Returns the history, a dict of numbers per epoch. It raises Diverged if the loss or the weights are no longer
+    finite, and DamagedFile if the checkpoint cannot be used.
     """
     epoch, history = restore(checkpoint, model, run) if checkpoint.exists() else (0, [])
     if epoch < epochs:
@@ -133,8 +129,7 @@ def save(
 def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> tuple[int, History]:
     """Sets `model` and its optimizer to what `save` wrote; returns (epochs done, history).
 
-    Raises:
-        demos.kit.errors.DamagedFile: If the file cannot be read, or is of another network or of other settings.
+    It is a DamagedFile if the file cannot be read, or is of another network or of other settings.
     """
     try:
         records.check_file(path)
@@ -159,11 +154,7 @@ def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> t
 
 
 def load_network(folder: pathlib.Path) -> keras.Model:
-    """The network that a finished training left in a folder.
-
-    Raises:
-        demos.kit.errors.DamagedFile: If it cannot be read.
-    """
+    """The network that a finished training left in a folder; a DamagedFile if it cannot be read."""
     path = folder / "model.keras"
     records.check_file(path)
     try:

@@ -149,11 +149,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def optional(module: str, purpose: str, extra: str = "demos") -> Any:
-    """Imports `module`, which the package's `extra` installs.
-
-    Raises:
-        demos.kit.errors.MissingExtra: If it is not installed; the message says how to get it.
-    """
+    """Imports `module`, which the package's `extra` installs; if it is not there, MissingExtra says how to get it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -34,10 +34,7 @@ def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
     """Downloads archives and unpacks them all into `folder`; does nothing where it exists.
 
     An interrupted download goes on from where it was. The folder, which is returned, appears once all archives are
-    whole, checked and unpacked.
-
-    Raises:
-        ValueError: If an archive cannot be had, or is not what it should be.
+    whole, checked and unpacked. An archive that cannot be had, or is not what it should be, is a ValueError.
     """
     if folder.is_dir():
         return folder

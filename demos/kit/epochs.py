@@ -13,10 +13,8 @@ SHORTEST_EPOCH = 100
 def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 1) -> Recipe:
     """A dataclass with `steps`, `batch_size` and `steps_per_epoch`, whose epochs are about a pass over the data.
 
-    `examples` is what the data consist of, in the plural. A note says where the epochs take more steps than `steps`.
-
-    Raises:
-        ValueError: If a batch is more than there are examples.
+    `examples` is what the data consist of, in the plural. A note says where the epochs take more steps than `steps`. A
+    batch of more than there are is a ValueError.
     """
     if recipe.batch_size > num_examples:
         raise ValueError(

@@ -16,11 +16,8 @@ def read_json(path: pathlib.Path, fields: Any = dict) -> Any:
     """The value in a JSON file of a run.
 
     `fields` is what it must hold: a type; a dict of names and what stands there; a list of one entry, for lists of any
-    length; or a tuple of alternatives, of which None stands for null.
-
-    Raises:
-        ValueError: If there is no such file.
-        demos.kit.errors.DamagedFile: If it is anything but a file of that kind.
+    length; or a tuple of alternatives, of which None stands for null. It is a ValueError if there is no such file, and
+    a DamagedFile if it is anything else.
     """
     try:
         size = path.stat().st_size
@@ -41,11 +38,7 @@ def read_json(path: pathlib.Path, fields: Any = dict) -> Any:
 
 
 def check_file(path: pathlib.Path) -> None:
-    """Refuses what has no end or no content of its own, such as a device, a pipe or a directory.
-
-    Raises:
-        demos.kit.errors.DamagedFile: If it is not a file.
-    """
+    """Raises DamagedFile for what has no end or no content of its own, such as a device, a pipe or a directory."""
     if not path.is_file():
         raise DamagedFile(f"{path} is damaged: it is not a regular file.")
 

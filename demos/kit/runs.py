@@ -59,10 +59,8 @@ def open_run(
     """Takes hold of a directory until the process, or the demo, ends.
 
     With `resume`, an earlier run there must have had the same settings. Without it, an earlier run is moved aside:
-    nothing that took hours is written over. Settings that are `free` may differ in runs that still have them.
-
-    Raises:
-        ValueError: If the settings differ (the message names each difference), or another process works there.
+    nothing that took hours is written over. Settings that are `free` may differ in runs that still have them. It is a
+    ValueError if the others differ (the message names each difference), or if another process works there.
     """
     out.mkdir(parents=True, exist_ok=True)
     _lock(out)

@@ -51,9 +51,7 @@ def run_trials(trials: Iterable[Trial], run: Run, later_steps: int = 0) -> list[
 def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     """The result of a trial; its directory gets `result.json` and, if it keeps the network, `model.keras`.
 
-    Raises:
-        demos.kit.errors.Diverged: If it diverges and may not.
-        demos.kit.errors.DamagedFile: If a file of an earlier run cannot be used.
+    It raises Diverged if it diverges and may not, and DamagedFile if a file of an earlier run cannot be used.
     """
     folder = run.out / trial.name
     if trial.is_done(run):
@@ -96,11 +94,7 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
 
 
 def read_result(trial: Trial, run: Run) -> dict[str, Any]:
-    """The result of a finished trial, without the settings of its run.
-
-    Raises:
-        demos.kit.errors.DamagedFile: If the file is damaged, or of another training.
-    """
+    """The result of a finished trial, without its run's settings; a DamagedFile if it is damaged or of another."""
     path = run.out / trial.name / "result.json"
     result = records.read_json(path, dict(trial.fields))
     run.check(path, result.pop("settings", None))

@@ -5,7 +5,6 @@ beam, for every model of the run, on its test split.
 """
 
 import dataclasses
-import sys
 
 from demos.kit import cli, values
 from demos.kit.options import Group, option
@@ -34,4 +33,4 @@ COMMAND = cli.Command("demos.speech.beam_search", __doc__ or "", "", GROUPS, "de
 main = COMMAND.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,7 +5,6 @@ search, for each label smoothing.
 """
 
 import dataclasses
-import sys
 
 from demos.kit import cli, options, values
 from demos.kit.options import Group, Machine, Output, option
@@ -61,4 +60,4 @@ COMMAND = cli.Command("demos.speech.train", __doc__ or "", EPILOG, GROUPS, "demo
 main = COMMAND.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

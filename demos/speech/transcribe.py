@@ -7,7 +7,6 @@ file is the mean of its pieces'.
 """
 
 import dataclasses
-import sys
 
 from demos.kit import cli, values
 from demos.kit.options import Group, option
@@ -40,4 +39,4 @@ COMMAND = cli.Command("demos.speech.transcribe", __doc__ or "", EPILOG, GROUPS, 
 main = COMMAND.main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 import keras_ls
-from demos.image.analysis import teachers
 from demos.image.analysis.students import Network, Trainings
 from demos.image.data.common.images import ImageData
 from demos.image.recipes import Recipe, paper_recipe
@@ -70,13 +69,10 @@ class Figure5:
         names, networks = zip(*self.networks(), strict=True)
         results = trainings.results(networks)
         groups: dict[tuple[str, float, float | None], list[dict[str, Any]]] = {}
-        measures: dict[str, list[dict[str, float | None]]] = {}
         for curve, network, result in zip(names, networks, results, strict=True):
             teacher = network.teacher
             alpha = (teacher or network).label_smoothing
             groups.setdefault((curve, alpha, network.temperature if teacher else None), []).append(result)
-            if curve == TEACHER:
-                measures.setdefault(f"α = {alpha:g}", []).append(trainings.measures(network))
         points = [
             {
                 "curve": curve,
@@ -93,7 +89,7 @@ class Figure5:
             "summary": points,
             "margins": margins(points),
             "series": {name: {"gamma": gamma.tolist(), "accuracy": rows.tolist()} for name, (gamma, rows) in lines},
-            "teachers": teachers.summarize(measures),
+            "teachers": trainings.summarize((f"α = {n.label_smoothing:g}", n) for n in networks if n.teaches),
             "pictures": ["distillation.png", "distillation.pdf"],
         }
 
@@ -126,9 +122,7 @@ def network_name(recipe: Recipe) -> str:
 
 def figure(results: dict[str, Any]) -> Any:
     """Figure 5: accuracy against γ, a line for each curve over the range of its seeds."""
-    series = results["series"].items()
-    lines = {name: (np.array(line["gamma"]), np.array(line["accuracy"])) for name, line in series}
-    axes = keras_ls.distillation_curves(lines)
+    axes = keras_ls.distillation_curves(curves(results["summary"]))
     axes.set_title(results["title"])
     return axes.figure
 
@@ -158,11 +152,9 @@ def curves(points: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarr
 def margins(points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """How far the students of teachers are above the student alone at the same γ, in points of accuracy %.
 
-    The student alone is interpolated between its α. Points with a γ beyond its largest α are left out.
-
-    Returns:
-        For each curve of taught students with such points: "points", how many, "mean" over them and seeds, and "sd",
-        of the seeds' means (None for one seed).
+    The student alone is interpolated between its α. Points with a γ beyond its largest α are left out. Each curve of
+    taught students with others has "points", how many, the "mean" over them and seeds, and "sd", of the seeds' means
+    (None for one seed).
     """
     by_name = curves(points)
     if ALONE not in by_name:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from demos.image.analysis import teachers
 from demos.image.analysis.students import Network, Trainings
 from demos.image.data.common.images import ImageData
 from demos.image.recipes import Recipe
@@ -99,10 +98,7 @@ class MnistExperiment:
     def select(self, trainings: Trainings, later_steps: int) -> dict[str, dict[str, Any]]:
         """Trains all candidates on part of the training images and takes the best of each kind on the rest.
 
-        Errors are in %, and None where a training diverged.
-
-        Raises:
-            demos.kit.errors.Diverged: If every candidate of a kind did.
+        Errors are in %, and None where a training diverged; it raises Diverged if every candidate of a kind did.
         """
         chosen: dict[str, dict[str, Any]] = {}
         best_networks: dict[str, Network] = {}
@@ -138,11 +134,12 @@ class MnistExperiment:
             networks += of_seed.values()
         final = trainings_of(images, "final")
         results = final.results(networks)
-        measures: dict[str, list[dict[str, float | None]]] = {}
-        for network, kind, result in zip(networks, KINDS * len(seeds), results, strict=True):
-            if network.teaches and result["accuracy"] is not None:
-                measures.setdefault(kind.name, []).append(final.measures(network))
-        summaries = {"summary": summarize(chosen, results), "teachers": teachers.summarize(measures)}
+        finished = [
+            (kind.name, network)
+            for network, kind, result in zip(networks, KINDS * len(seeds), results, strict=True)
+            if network.teaches and result["accuracy"] is not None
+        ]
+        summaries = {"summary": summarize(chosen, results), "teachers": final.summarize(finished)}
         return {"selection": chosen, "trials": results, **summaries, "series": {}, "pictures": []}
 
 
@@ -162,8 +159,7 @@ def summarize(chosen: dict[str, dict[str, Any]], results: list[dict[str, Any]]) 
         rows.append(
             {
                 "arm": kind.name,
-                "rate": chosen[kind.name]["rate"],
-                "dropout": chosen[kind.name]["dropout"],
+                **{name: chosen[kind.name][name] for name in ("rate", "dropout")},
                 "errors": errors,
                 **(mean_and_sd(valid) if valid else {"mean": None, "sd": None}),
                 "paper": kind.paper,

@@ -61,8 +61,7 @@ def plan(options: Chosen) -> Plan:
 def choose_triples(options: Chosen, images: ImageData) -> list[Triple]:
     """The ids of the classes of each row; says where there are fewer images than asked for.
 
-    Raises:
-        ValueError: If a name is not known, a row has not three different classes, or a class has no images.
+    It is a ValueError if a name is not known, a row has not three different classes, or a class has no images.
     """
     names = images.class_names
     rows = options.classes or data.get(options.dataset).triples

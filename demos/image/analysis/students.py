@@ -1,7 +1,7 @@
 """Many small trainings: teachers, students alone, and students of teachers."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -122,14 +122,18 @@ class Trainings:
         logits = self.teacher_logits(network.teacher)
         return keras_ls.equivalent_smoothing(logits, self.images.y_train, network.temperature)
 
-    def measures(self, teacher: Network) -> dict[str, float | None]:
-        """What `teachers.measure` says of a trained teacher (None for NaN), from disk if it lies there."""
-        path = self.run.out / self.part / teacher.name / "measures.json"
-        if not path.exists():
-            logits = self.teacher_logits(teacher)
-            keras.utils.clear_session()
-            records.write_json(path, teachers.measure(self._load(teacher), self.images, teacher.recipe, logits))
-        return records.read_json(path, dict.fromkeys(teachers.MEASURES, (float, None)))
+    def summarize(self, trained: Iterable[tuple[str, Network]]) -> list[dict[str, Any]]:
+        """What `teachers.summarize` says of trained teachers, by the names of their rows; each is measured once."""
+        groups: dict[str, list[dict[str, float | None]]] = {}
+        for name, teacher in trained:
+            path = self.run.out / self.part / teacher.name / "measures.json"
+            if not path.exists():
+                logits = self.teacher_logits(teacher)
+                keras.utils.clear_session()
+                records.write_json(path, teachers.measure(self._load(teacher), self.images, teacher.recipe, logits))
+            measured = records.read_json(path, dict.fromkeys(teachers.MEASURES, (float, None)))  # None for NaN
+            groups.setdefault(name, []).append(measured)
+        return teachers.summarize(groups)
 
     def teacher_logits(self, teacher: Network) -> np.ndarray:
         """(N, K) logits of a trained teacher for the training images as they are, from disk if they lie there."""

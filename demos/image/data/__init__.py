@@ -44,8 +44,7 @@ class Options:
 def load(name: str, data_dir: str | None = None, noise: float = 0.0, image_size: int = 32) -> ImageData:
     """Loads a data set, split into a training and a held-out part; the arguments are those of `Options`.
 
-    Raises:
-        ValueError: If the data cannot be found or read, or do not fit together.
+    It is a ValueError if the data cannot be found or read, or do not fit together.
     """
     data = get(name).load(data_dir, image_size)
     if not noise:

@@ -56,11 +56,7 @@ def batches_of(x: Any, y: Any, recipe: Recipe, seed: int, first_step: int) -> Ba
 
 
 def predict(model: keras.Model, images: np.ndarray, batch_size: int = PREDICTION_BATCH) -> np.ndarray:
-    """The logits of a trained network for images, float32 (N, K).
-
-    Raises:
-        demos.kit.errors.Diverged: If they are not finite.
-    """
+    """The logits of a trained network for images, float32 (N, K); raises Diverged if they are not finite."""
     logits = np.asarray(model.predict(images, batch_size=batch_size, verbose=0), "float32")
     if not np.isfinite(logits).all():
         raise Diverged("The trained network's logits are not finite: lower --learning-rate or set --clipnorm.")

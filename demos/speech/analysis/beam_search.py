@@ -12,7 +12,7 @@ from demos.sequence import sweep, tokenizers
 from demos.sequence.earlier import Trained, trained_networks
 from demos.sequence.search import Searcher
 from demos.speech.analysis import PACKAGES, RULE, data, earlier
-from demos.speech.networks.recogniser import Recogniser
+from demos.speech.networks.recognisers import Recogniser
 
 Planned = tuple[Chosen, list[tuple[Trained, Recogniser]], data.Data]
 SWEPT = ("temperatures", "beam_widths", "beam_width", "length_penalty", "split")

@@ -11,7 +11,7 @@ from demos.speech.analysis.evaluation import Utterances
 from demos.speech.corpora import feature_cache
 from demos.speech.corpora.base import cache_directory
 from demos.speech.corpora.batches import too_long
-from demos.speech.networks.recogniser import encoded_lengths
+from demos.speech.networks.recognisers import encoded_lengths
 
 
 @dataclasses.dataclass(frozen=True)

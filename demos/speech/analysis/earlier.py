@@ -9,8 +9,7 @@ from demos.kit.errors import DamagedFile
 from demos.kit.options import Chosen, Group
 from demos.speech import corpora
 from demos.speech.corpora.feature_cache import FeatureSet
-from demos.speech.networks.lstm import LSTMRecogniser
-from demos.speech.networks.transformer import TransformerRecogniser
+from demos.speech.networks.recognisers import LSTMRecogniser, TransformerRecogniser
 from demos.speech.sound.features import NUM_MELS
 
 # The networks of a run: their classes must be known before a file of one is read.

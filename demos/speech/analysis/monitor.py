@@ -8,7 +8,7 @@ import numpy as np
 from demos.sequence.monitor import Monitor
 from demos.sequence.tokenizers import END, START
 from demos.speech.analysis.evaluation import Utterances
-from demos.speech.networks.recogniser import encoded_lengths
+from demos.speech.networks.recognisers import encoded_lengths
 from demos.speech.sound.features import REDUCTION
 
 ATTENTION = 2

@@ -88,8 +88,8 @@ def trial(experiment: Comparison, alpha: float, seed: int, find: Callable[[keras
     def build() -> tuple[keras.Model, keras.Model]:
         network = objective.build(how, found.tokens.size, options.precision)
         labels = np.concatenate([np.append(ids, END) for ids in train.token_ids])
-        machine = {**options.read(Machine).compilation(), "fused_output": options.fused_output}
-        return objective.make_objective(network, how, alpha, labels, **machine), network
+        machine = options.read(Machine).compilation()
+        return objective.make_objective(network, how, alpha, labels, options.fused_output, **machine), network
 
     def evaluate(network: keras.Model, history: History) -> dict[str, Any]:
         splits = found.splits["dev"], found.splits["test"]

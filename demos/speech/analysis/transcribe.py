@@ -15,7 +15,7 @@ from demos.sequence import tokenizers
 from demos.sequence.earlier import choose, trained_networks
 from demos.sequence.search import Hypothesis, Searcher
 from demos.speech.analysis import SOUND, earlier
-from demos.speech.networks.recogniser import encoded_lengths
+from demos.speech.networks.recognisers import encoded_lengths
 from demos.speech.sound import audio, features
 
 # Bounds of the longest piece, which is as long as the longest utterance of the training, in seconds.

@@ -9,10 +9,8 @@ from keras import ops
 import keras_ls
 from demos.sequence.objective import token_loss
 from demos.sequence.tokenizers import END, IGNORED, START
-from demos.speech.networks.lstm import LSTMRecogniser
 from demos.speech.networks.recipe import Recipe
-from demos.speech.networks.recogniser import Recogniser, encoded_lengths
-from demos.speech.networks.transformer import TransformerRecogniser
+from demos.speech.networks.recognisers import LSTMRecogniser, Recogniser, TransformerRecogniser, encoded_lengths
 
 
 def build(recipe: Recipe, vocabulary_size: int, precision: str = "float32") -> Recogniser:
@@ -87,22 +85,18 @@ class Objective(keras.Model):
 
     def _fused_loss(self, y, features):
         head, how = self.recogniser.logits, self.token_loss
-        losses = keras_ls.linear_smoothed_crossentropy(
-            features, head.kernel, head.bias, y, how.label_smoothing, how.prior, how.ignore_class
-        )
+        smoothing = (how.label_smoothing, how.prior, how.ignore_class)
+        losses = keras_ls.linear_smoothed_crossentropy(features, head.kernel, head.bias, y, *smoothing)
         return ops.divide_no_nan(ops.sum(losses), ops.sum(ops.cast(y != IGNORED, losses.dtype)))
 
 
 def make_objective(
-    recogniser: Recogniser,
-    recipe: Recipe,
-    label_smoothing: float,
-    labels,
-    steps_per_execution=1,
-    jit_compile=False,
-    fused_output=False,
+    recogniser: Recogniser, recipe: Recipe, label_smoothing: float, labels, fused_output=False, **machine: Any
 ) -> Objective:
-    """Compiles a recogniser for training as the recipe says; `labels` are all labels of the training data."""
+    """Compiles a recogniser for training as the recipe says; `labels` are all labels of the training data.
+
+    `machine` has the arguments of `keras.Model.compile` that say how steps are run, by default without XLA.
+    """
     loss = token_loss(recipe.smoothing_kind, label_smoothing, recogniser.vocabulary_size, labels)
     objective = Objective(recogniser, loss, recipe.ctc_weight, fused_output)
     warmup = min(recipe.warmup_steps, recipe.steps - 1)
@@ -113,6 +107,6 @@ def make_objective(
         warmup_steps=warmup,
     )
     optimizer = keras.optimizers.Adam(schedule, global_clipnorm=recipe.clipnorm or None)
-    objective.compile(optimizer, steps_per_execution=steps_per_execution, jit_compile=jit_compile)
+    objective.compile(optimizer, **{"jit_compile": False, **machine})
     optimizer.build(objective.trainable_variables)
     return objective

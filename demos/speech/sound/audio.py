@@ -31,9 +31,8 @@ Source = str | pathlib.Path | BinaryIO
 def read(source: Source, name: str | None = None) -> np.ndarray:
     """A whole file, whatever its suffix: float32 (n,) at `SAMPLE_RATE`, channels mixed down, within [-1, 1].
 
-    Raises:
-        AudioError: If it is no audio, corrupt, truncated, silent, shorter than 25 ms, or needs ffmpeg and there is
-            none. The message begins with `name`, by default the path.
+    It is an AudioError if it is no audio, corrupt, truncated, silent, shorter than 25 ms, or needs ffmpeg and there is
+    none. The message begins with `name`, by default the path.
     """
     name = name or str(source)
     blocks = list(_audible(_blocks(source, name), name))

@@ -20,7 +20,7 @@ from demos.speech import beam_search, train, transcribe
 from demos.speech.analysis import earlier, evaluation
 from demos.speech.corpora import feature_cache
 from demos.speech.networks import recipe
-from demos.speech.networks.recogniser import Recogniser
+from demos.speech.networks.recognisers import Recogniser
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 for package in ("soundfile", "librosa", "jiwer", "tensorflow_io"):

@@ -7,9 +7,7 @@ from harness import BACKEND
 
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END, START, Characters
-from demos.speech.networks.lstm import LSTMRecogniser
-from demos.speech.networks.recogniser import TimeReduction, encoded_lengths
-from demos.speech.networks.transformer import TransformerRecogniser
+from demos.speech.networks.recognisers import LSTMRecogniser, TimeReduction, TransformerRecogniser, encoded_lengths
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 

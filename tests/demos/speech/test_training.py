@@ -20,7 +20,7 @@ from demos.speech.corpora import batches
 from demos.speech.corpora.feature_cache import FeatureSet
 from demos.speech.networks.objective import build, ctc_loss, make_objective
 from demos.speech.networks.recipe import Recipe
-from demos.speech.networks.recogniser import encoded_lengths
+from demos.speech.networks.recognisers import encoded_lengths
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 
