@@ -4,7 +4,6 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,49 +19,10 @@ MEASURED = "val_"
 History = list[dict[str, Any]]
 
 
-def fit(
-    model: keras.Model,
-    batches: Callable[[int], Any],
-    steps_per_epoch: int,
-    epochs: int,
-    checkpoint: pathlib.Path,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    label: str = "",
-    run: Run | None = None,
-    later_steps: int = 0,
-) -> History:
-    """Trains a compiled model, whose optimizer is built, going on from `checkpoint` if that file exists.
-
-    The arguments are those of a `demos.kit.trials.Trial`. `callbacks` run before an epoch's checkpoint is written, so
-    that what they add to the logs is in the history. A checkpoint with other settings than those of `run` is refused.
-    `later_steps` are the steps of the trainings that follow, for the estimate of the time that is left.
-
-    Returns the history, a dict of numbers per epoch. It raises Diverged if the loss or the weights are no longer
-    finite, and DamagedFile if the checkpoint cannot be used.
-    """
-    epoch, history = restore(checkpoint, model, run) if checkpoint.exists() else (0, [])
-    if epoch < epochs:
-        freq = max([1, *(getattr(callback, "freq", 1) for callback in callbacks)])
-        model.fit(
-            batches(epoch * steps_per_epoch),
-            initial_epoch=epoch,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                *callbacks,
-                Progress(label, steps_per_epoch, epochs, later_steps),
-                Checkpoint(checkpoint, history, freq, None if run is None else run.settings),
-            ],
-        )
-    return history
-
-
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the history and saves all that is needed to go on, after each epoch."""
 
-    def __init__(self, path: pathlib.Path, history: History, freq: int, settings: dict[str, Any] | None):
+    def __init__(self, path: pathlib.Path, history: History, freq: int, settings: dict[str, Any]):
         super().__init__()
         self.path, self.history, self.freq, self.settings = path, history, freq, settings
         self.first_epoch = len(history)

@@ -61,17 +61,7 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     model, network = trial.build()
     history: History = []
     try:
-        history = checkpoints.fit(
-            model,
-            trial.batches,
-            trial.steps_per_epoch,
-            trial.epochs,
-            folder / "checkpoint.npz",
-            trial.callbacks(network, folder),
-            trial.label,
-            run,
-            later_steps,
-        )
+        history = fit(trial, run, model, network, later_steps)
         numbers = trial.evaluate(network, history)
     except Diverged as error:
         if not trial.may_diverge:
@@ -91,6 +81,30 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     records.write_json(folder / "result.json", result)
     (folder / "checkpoint.npz").unlink(missing_ok=True)
     return read_result(trial, run)
+
+
+def fit(trial: Trial, run: Run, model: keras.Model, network: keras.Model, later_steps: int = 0) -> History:
+    """Trains a compiled model, whose optimizer is built, going on from the trial's checkpoint if there is one.
+
+    Callbacks run before an epoch's checkpoint is written, so that what they add to the logs is in the history, which is
+    returned. It raises Diverged if the loss or the weights are no longer finite, and DamagedFile if the checkpoint
+    cannot be used, such as one with other settings than those of `run`.
+    """
+    path, callbacks = run.out / trial.name / "checkpoint.npz", trial.callbacks(network, run.out / trial.name)
+    epoch, history = checkpoints.restore(path, model, run) if path.exists() else (0, [])
+    if epoch < trial.epochs:
+        freq = max([1, *(getattr(callback, "freq", 1) for callback in callbacks)])
+        progress = checkpoints.Progress(trial.label, trial.steps_per_epoch, trial.epochs, later_steps)
+        model.fit(
+            trial.batches(epoch * trial.steps_per_epoch),
+            initial_epoch=epoch,
+            epochs=trial.epochs,
+            steps_per_epoch=trial.steps_per_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[*callbacks, progress, checkpoints.Checkpoint(path, history, freq, run.settings)],
+        )
+    return history
 
 
 def read_result(trial: Trial, run: Run) -> dict[str, Any]:

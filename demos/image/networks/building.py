@@ -8,11 +8,11 @@ from keras import layers
 
 import keras_ls
 from demos.image.data.common.batches import Batches
-from demos.image.networks import alexnet, mlp, resnet
+from demos.image.networks import bodies
 from demos.image.recipes import Recipe
 from demos.kit.errors import Diverged
 
-BODIES = {"mlp": mlp.body, "alexnet": alexnet.body, "resnet": resnet.body}
+BODIES = {"mlp": bodies.mlp, "alexnet": bodies.alexnet, "resnet": bodies.resnet}
 PREDICTION_BATCH = 500
 
 

@@ -23,7 +23,8 @@ from demos.image.data.common.batches import Batches
 from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
-from demos.kit import checkpoints, epochs
+from demos.kit import checkpoints, epochs, trials
+from demos.kit.runs import Run
 
 for package in ("sklearn", "PIL"):
     pytest.importorskip(package, reason='the demos need pip install -e ".[demos]"')
@@ -48,18 +49,18 @@ def _short_epochs():
 def record(patch):
     """Makes training note its beginnings; returns the list of (name, teacher or None, targets, recipe)."""
     begun = []
-    fit, batches_of = checkpoints.fit, building.batches_of
+    fit, batches_of = trials.fit, building.batches_of
 
-    def recorded(model, batches, steps_per_epoch, epochs, checkpoint, callbacks, label, *rest):
-        begun.append((label.split()[-1], getattr(model, "teacher", None)))
-        return fit(model, batches, steps_per_epoch, epochs, checkpoint, callbacks, label, *rest)
+    def recorded(trial, run, model, *rest):
+        begun.append((trial.label.split()[-1], getattr(model, "teacher", None)))
+        return fit(trial, run, model, *rest)
 
     def recorded_batches(x, y, recipe, *rest):
         if len(begun[-1]) == 2:
             begun[-1] += (y if isinstance(y, dict) else None, recipe)
         return batches_of(x, y, recipe, *rest)
 
-    patch.setattr(checkpoints, "fit", recorded)
+    patch.setattr(trials, "fit", recorded)
     patch.setattr(building, "batches_of", recorded_batches)
     return begun
 
@@ -463,7 +464,8 @@ class TestParts:
         def batches(first):
             return building.batches_of(data.x_train, data.y_train, recipe, 3, first)
 
-        checkpoints.fit(model, batches, recipe.steps_per_epoch, recipe.epochs, path)
+        trial = trials.Trial("", 3, {}, None, batches, recipe.steps_per_epoch, recipe.epochs, None, {})
+        trials.fit(trial, Run(path, {}), model, model)
         return [numpy(v) for v in model.weights]
 
     @pytest.mark.parametrize("nesterov", [False, True])

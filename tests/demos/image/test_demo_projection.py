@@ -16,11 +16,11 @@ from test_demo_calibration import ROOT, SMALL, short_epochs  # noqa: F401 (a fix
 
 import keras_ls
 from demos.image import calibration, data, projection
-from demos.image.analysis import clusters, smoothing
+from demos.image.analysis import clusters
 from demos.image.analysis import projection as analysis
 from demos.image.data import cifar10, cifar100, fashion_mnist
 from demos.image.data.common.images import ImageData
-from demos.kit import checkpoints
+from demos.kit import trials
 from demos.kit.smoothing import Comparison
 
 for package in ("sklearn", "PIL"):
@@ -170,13 +170,13 @@ class TestRun:
     def test_finished_networks_are_not_trained_again(self, tmp_path, monkeypatch):
         arguments = [*SMALL, "--seeds", "0", "--label-smoothing", "0.1"]
         first = run(tmp_path, *arguments)
-        monkeypatch.setattr(checkpoints, "fit", None)
+        monkeypatch.setattr(trials, "fit", None)
         again = run(tmp_path, *arguments, "--resume", "--classes", "7", "8", "9")
         assert again["trials"] == first["trials"]
         assert again["classes"] == [["7", "8", "9"]]
 
     def test_digits_are_trained_longer_than_in_the_calibration_demo(self, monkeypatch):
-        monkeypatch.setattr(smoothing, "prepare", lambda *decided: Comparison(*decided))
+        monkeypatch.setattr(analysis, "prepare", lambda *decided, **_: Comparison(*decided))
         assert analysis.plan(projection.COMMAND.choose([])).recipe.steps == 4_000
 
 
@@ -225,7 +225,7 @@ class TestDefaultClasses:
 class TestFrom:
     def test_takes_the_networks_as_they_are(self, tmp_path, calibrated, grids, monkeypatch):
         before = sorted(calibrated.rglob("*"))
-        monkeypatch.setattr(checkpoints, "fit", None)
+        monkeypatch.setattr(trials, "fit", None)
         results = run(tmp_path / "out", "--from", str(calibrated))
         assert [(r["label_smoothing"], r["seed"]) for r in results["trials"]] == [(0, 0), (0.1, 0), (0, 3), (0.1, 3)]
         theirs = json.loads((calibrated / "results.json").read_text())["trials"]

@@ -10,10 +10,12 @@ from keras import ops
 
 from demos.image import recipes
 from demos.image.data.common.images import ImageData
-from demos.image.networks import NAMES, alexnet, building, resnet
+from demos.image.networks import NAMES, bodies, building
 from demos.image.recipes import Recipe
 from demos.kit import checkpoints, epochs
 from demos.kit.errors import DamagedFile, Diverged
+from demos.kit.runs import Run
+from demos.kit.trials import Trial, fit
 
 
 def pixels(rng, shape=(6, 32, 32, 3)):
@@ -34,7 +36,8 @@ def train(model, data, recipe, seed, path):
     def batches(first):
         return building.batches_of(data.x_train, data.y_train, recipe, seed, first)
 
-    return checkpoints.fit(model, batches, recipe.steps_per_epoch, recipe.epochs, path)
+    trial = Trial("", seed, {}, None, batches, recipe.steps_per_epoch, recipe.epochs, None, {})
+    return fit(trial, Run(path, {}), model, model)
 
 
 @pytest.mark.parametrize(
@@ -64,21 +67,21 @@ def test_lrn_is_the_formula(rng):
     for c in range(11):
         neighbours = x[..., max(0, c - radius) : c + radius + 1].astype("float64")
         expected[..., c] = x[..., c] / (bias + alpha * (neighbours**2).sum(-1)) ** beta
-    layer = alexnet.LocalResponseNormalization(radius, bias, alpha, beta)
+    layer = bodies.LocalResponseNormalization(radius, bias, alpha, beta)
     np.testing.assert_allclose(numpy(layer(x)), expected, rtol=1e-5)
 
 
 def test_lrn_of_bfloat16_rounds_only_its_result(rng):
     x = ops.cast(rng.normal(size=(4, 2, 2, 64)).astype("float32") * 30, "bfloat16")
-    out = alexnet.LocalResponseNormalization(dtype="bfloat16")(x)
+    out = bodies.LocalResponseNormalization(dtype="bfloat16")(x)
     assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
-    exact = alexnet.LocalResponseNormalization(dtype="float32")(ops.cast(x, "float32"))
+    exact = bodies.LocalResponseNormalization(dtype="float32")(ops.cast(x, "float32"))
     np.testing.assert_array_equal(numpy(out), numpy(ops.cast(exact, "bfloat16")))
 
 
 def test_padded_shortcut(rng):
     x = rng.normal(size=(2, 5, 4, 3)).astype("float32")
-    layer = resnet.PaddedShortcut(6)
+    layer = bodies.PaddedShortcut(6)
     out = numpy(layer(x))
     assert out.shape == (2, 3, 2, 6)
     assert layer(keras.Input(x.shape[1:])).shape == (None, 3, 2, 6)
@@ -220,7 +223,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(rng, name, tmp_path, 
         model = make_model(name, data, recipe, 0.1)
         return train(model, data, recipe, 3, path), model
 
-    expected_history, expected = run(tmp_path / "whole.npz")
+    expected_history, expected = run(tmp_path / "whole")
     save = checkpoints.save
 
     def killed(path, model, epoch, *rest):
@@ -230,16 +233,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(rng, name, tmp_path, 
 
     monkeypatch.setattr(checkpoints, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed.npz")
+        run(tmp_path / "killed")
     monkeypatch.setattr(checkpoints, "save", save)
-    history, model = run(tmp_path / "killed.npz")
+    history, model = run(tmp_path / "killed")
 
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
     assert int(numpy(model.optimizer.iterations)) == 12
     for got, wanted in zip(model.weights, expected.weights, strict=True):
         np.testing.assert_allclose(numpy(got), numpy(wanted), rtol=1e-4, atol=1e-5)
     assert history[-1]["loss"] == pytest.approx(expected_history[-1]["loss"], rel=1e-4)
-    again, _ = run(tmp_path / "killed.npz")  # finished: nothing is trained
+    again, _ = run(tmp_path / "killed")  # finished: nothing is trained
     assert again == history
 
 
@@ -270,7 +273,7 @@ def test_a_checkpoint_of_another_network_is_refused(rng, tmp_path):
 def test_divergence_stops_training(rng, tmp_path):
     data, recipe = toy(rng), toy_recipe(learning_rate=1e30)
     with pytest.raises(Diverged, match="lower --learning-rate"):
-        train(make_model("mlp", data, recipe, 0.0), data, recipe, 0, tmp_path / "checkpoint.npz")
+        train(make_model("mlp", data, recipe, 0.0), data, recipe, 0, tmp_path)
     assert not (tmp_path / "checkpoint.npz").exists()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from harness import BACKEND
 
-from demos.kit import checkpoints
+from demos.kit import checkpoints, trials
 from demos.kit.errors import DamagedFile, Diverged
 from demos.kit.runs import Run
 from demos.kit.trials import Trial, run_trial, run_trials
@@ -103,7 +103,7 @@ def test_history_and_result_after_a_kill_are_those_without_one(run, tmp_path, mo
 
 def test_what_is_done_is_not_done_again(run, monkeypatch):
     first = run_trials([trial("a"), trial("b", keeps_network=False)], run)
-    monkeypatch.setattr(checkpoints, "fit", None)
+    monkeypatch.setattr(trials, "fit", None)
     assert run_trials([trial("a"), trial("b")], run) == first
     assert not (run.out / "b" / "model.keras").exists()
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from harness import BACKEND, value_and_gradient
 
-from demos.kit import checkpoints, measures
+from demos.kit import measures
+from demos.kit.runs import Run
+from demos.kit.trials import Trial, fit
 from demos.sequence.evaluation import next_tokens
 from demos.sequence.monitor import pixels
 from demos.sequence.search import Hypothesis, Searcher
@@ -151,8 +153,8 @@ def train(split, folder, recipe=RECIPE, alpha=0.1, callbacks=(), **arguments):
     def endless(first_step):
         return batches.training_batches(split.features, split.token_ids, recipe.batch_size, 0, first_step, False)
 
-    path = folder / "checkpoint.npz"
-    return model, checkpoints.fit(objective, endless, recipe.steps_per_epoch, recipe.epochs, path, callbacks)
+    how = (recipe.steps_per_epoch, recipe.epochs, None, {}, lambda *_: callbacks)
+    return model, fit(Trial("", 0, {}, None, endless, *how), Run(folder, {}), objective, model)
 
 
 @pytest.mark.parametrize(("network", "kind"), [("lstm", "unigram"), ("transformer", "uniform")])
