@@ -24,11 +24,6 @@ class Archive:
     url: str  # where it is
     sha256: str | None = None  # its checksum; if it is None, the checksums inside the file have to do
 
-    @property
-    def name(self) -> str:
-        """The last part of the address."""
-        return self.url.rpartition("/")[2]
-
 
 def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
     """Downloads archives and unpacks them all into `folder`; does nothing where it exists.
@@ -39,7 +34,7 @@ def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    paths = [_download(archive, folder.parent / archive.name) for archive in archives]
+    paths = [_download(archive, folder.parent / archive.url.rpartition("/")[2]) for archive in archives]
     unpacking = folder.with_name(f"{folder.name}.unpacking")
     shutil.rmtree(unpacking, ignore_errors=True)
     for path in paths:
@@ -107,6 +102,6 @@ def _fetch_rest(url: str, part: pathlib.Path) -> None:
                 if time.monotonic() - reported > REPORT or have == total:
                     reported = time.monotonic()
                     of = f" of {total / 1e6:.1f}" if total else ""
-                    print(f"  {url.rpartition('/')[2]}: {have / 1e6:.1f}{of} MB", flush=True)
+                    print(f"  {part.stem}: {have / 1e6:.1f}{of} MB", flush=True)
     if total is not None and have < total:
         raise ConnectionError(f"the connection ended after {have} of {total} bytes")

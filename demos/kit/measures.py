@@ -23,6 +23,16 @@ class Column(NamedTuple):
     factor: float = 1
 
 
+# Measures of calibration before and after temperature scaling, and those of them that tables show.
+SCALED = ("nll", "ece", "temperature", "nll_scaled", "ece_scaled")
+COLUMNS = (
+    Column("NLL", "nll", 4),
+    Column("ECE", "ece", 4),
+    Column("temperature", "temperature", 3),
+    Column("ECE scaled", "ece_scaled", 4),
+)
+
+
 def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """NLL in nats ("nll"), ECE ("ece") and the reliability "curve", for JSON, of logits (N, K) and class ids (N,)."""
     metric = keras_ls.NegativeLogLikelihood(from_logits=True)
@@ -64,11 +74,8 @@ def by_smoothing(results: Iterable[dict[str, Any]]) -> dict[float, list[dict[str
 def summarize(results: Iterable[dict[str, Any]], measures: Iterable[str]) -> list[dict[str, Any]]:
     """`mean_and_sd` of each measure over the seeds, a row for each label smoothing."""
     return [
-        {
-            "label_smoothing": alpha,
-            "seeds": len(group),
-            **{name: mean_and_sd([result[name] for result in group]) for name in measures},
-        }
+        {"label_smoothing": alpha, "seeds": len(group)}
+        | {name: mean_and_sd([result[name] for result in group]) for name in measures}
         for alpha, group in by_smoothing(results).items()
     ]
 

@@ -114,8 +114,8 @@ def publish(
     files), and whatever else the demo states; settings, data and provenance are added. `table` makes text of them,
     `figure` the picture or a list of one for each file. `text_file` is the name of a file that gets the table, too.
     """
-    results = {**results, "settings": run.settings, "data": run.settings.get("data"), "provenance": provenance()}
-    results = records.to_json(results)
+    common = {"settings": run.settings, "data": run.settings.get("data"), "provenance": provenance()}
+    results = records.to_json({**results, **common})
     records.write_json(run.out / file, results)
     if results["pictures"]:
         pictures.save(figure(results), [run.out / name for name in results["pictures"]])

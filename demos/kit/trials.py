@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from demos.kit import checkpoints, records, seeds
+from demos.kit import checkpoints, records
 from demos.kit.checkpoints import History
 from demos.kit.errors import DamagedFile, Diverged
 from demos.kit.runs import Run, provenance
@@ -57,7 +57,8 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     if trial.is_done(run):
         return read_result(trial, run)
     start = time.monotonic()
-    seeds.begin(trial.seed)
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(trial.seed)
     model, network = trial.build()
     history: History = []
     try:

@@ -9,8 +9,7 @@ import numpy as np
 import keras_ls
 from demos.image.analysis import MEASURED_IMAGES
 from demos.image.data.common.images import ImageData
-from demos.kit import cli
-from demos.kit.measures import by_smoothing, mean_and_sd
+from demos.kit import cli, measures
 from demos.kit.seeds import of_data
 
 # In the span of the templates' differences, as `keras_ls.cluster_statistics` calls them.
@@ -49,10 +48,9 @@ def measure(model: keras.Model, data: ImageData) -> dict[str, dict[str, float]]:
 def summarize(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and sample standard deviation (None for one network) over the seeds, for each part and label smoothing."""
     return [
-        {"examples": part, "label_smoothing": alpha, "seeds": len(group)}
-        | {name: mean_and_sd([network["statistics"][part][name] for network in group]) for name in MEASURES}
+        {"examples": part, **row}
         for part in networks[0]["statistics"]
-        for alpha, group in by_smoothing(networks).items()
+        for row in measures.summarize([network | network["statistics"][part] for network in networks], MEASURES)
     ]
 
 

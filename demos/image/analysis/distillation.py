@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import keras
 
 from demos.image import data, recipes
-from demos.image.analysis import distillation_curves, distillation_mnist, teachers
-from demos.image.analysis.students import Trainings
+from demos.image.analysis import distillation_curves, distillation_mnist
+from demos.image.analysis.students import Trainings, legend, teachers_table
 from demos.kit.options import Chosen, Machine
 from demos.kit.runs import Run, device, open_run, publish
 
@@ -50,7 +50,7 @@ def run(plan: Plan) -> dict[str, Any]:
         "experiment": "demos.image.distillation",
         "title": plan.experiment.title,
         "seeds": options.seeds,
-        "legend": teachers.legend(images),
+        "legend": legend(images),
         **plan.experiment.run(functools.partial(Trainings, run=plan.run, machine=options.read(Machine))),
     }
     return publish(plan.run, results, table, figure)
@@ -59,7 +59,7 @@ def run(plan: Plan) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """What was compared, and what the teachers have left to teach, as text."""
     part = distillation_mnist if results["settings"]["experiment"] == "mnist" else distillation_curves
-    return f"{part.table(results)}\n\n{teachers.table(results['teachers'])}\n{results['legend']}"
+    return f"{part.table(results)}\n\n{teachers_table(results['teachers'])}\n{results['legend']}"
 
 
 figure = distillation_curves.figure

@@ -22,14 +22,8 @@ from demos.kit.smoothing import Comparison
 from demos.kit.trials import History, Trial, run_trials
 
 Callbacks = Callable[[keras.Model, pathlib.Path], Sequence[keras.callbacks.Callback]]
-COLUMNS = (
-    measures.Column("accuracy %", "accuracy", 2, 100),
-    measures.Column("NLL", "nll", 4),
-    measures.Column("ECE", "ece", 4),
-    measures.Column("temperature", "temperature", 3),
-    measures.Column("ECE scaled", "ece_scaled", 4),
-)
-MEASURES = ("accuracy", "nll", "ece", "temperature", "nll_scaled", "ece_scaled")
+COLUMNS = (measures.Column("accuracy %", "accuracy", 2, 100), *measures.COLUMNS)
+MEASURES = ("accuracy", *measures.SCALED)
 # What `evaluate` gives, as `records.read_json` takes it.
 FIELDS = {**dict.fromkeys(MEASURES, float), "curve": measures.CURVE, "curve_scaled": measures.CURVE}
 

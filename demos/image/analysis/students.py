@@ -1,6 +1,10 @@
-"""Many small trainings: teachers, students alone, and students of teachers."""
+"""Many small trainings: teachers, students alone, and students of teachers; and what teachers have left to teach.
+
+That is γ, mutual information and the scatter of a trained teacher's clusters, side by side.
+"""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,18 +12,29 @@ import keras
 import numpy as np
 
 import keras_ls
-from demos.image.analysis import teachers
+from demos.image import data
+from demos.image.analysis import clusters
+from demos.image.data.common.augment import Augment, crop_and_flip, noisy, shift
 from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
-from demos.kit import checkpoints, records
+from demos.kit import checkpoints, cli, records
 from demos.kit.errors import DamagedFile
 from demos.kit.options import Machine
 from demos.kit.runs import Run
+from demos.kit.seeds import of_data
 from demos.kit.trials import History, Trial, run_trials
 
 PREDICTION_BATCH = 250
 LESSON = ("temperature", "beta", "matching")
+NOISE = 0.1
+EXAMPLES_PER_CLASS = 300  # the paper's
+MEASURES = {
+    "gamma": "γ at T = 1",
+    "mutual_information": "mutual information",
+    "scatter_ratio": "within / between",
+    "template_distance_cv": "distance cv",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,17 +138,22 @@ class Trainings:
         return keras_ls.equivalent_smoothing(logits, self.images.y_train, network.temperature)
 
     def summarize(self, trained: Iterable[tuple[str, Network]]) -> list[dict[str, Any]]:
-        """What `teachers.summarize` says of trained teachers, by the names of their rows; each is measured once."""
+        """Means of `measure` over seeds, a row for each name of trained teachers; None where a seed has none."""
         groups: dict[str, list[dict[str, float | None]]] = {}
         for name, teacher in trained:
             path = self.run.out / self.part / teacher.name / "measures.json"
             if not path.exists():
                 logits = self.teacher_logits(teacher)
                 keras.utils.clear_session()
-                records.write_json(path, teachers.measure(self._load(teacher), self.images, teacher.recipe, logits))
-            measured = records.read_json(path, dict.fromkeys(teachers.MEASURES, (float, None)))  # None for NaN
+                records.write_json(path, measure(self._load(teacher), self.images, teacher.recipe, logits))
+            measured = records.read_json(path, dict.fromkeys(MEASURES, (float, None)))
             groups.setdefault(name, []).append(measured)
-        return teachers.summarize(groups)
+        # None is NaN as a float, and so is a mean with it.
+        return [
+            {"teacher": name, "seeds": len(group)}
+            | {key: float(np.mean(np.array([entry[key] for entry in group], "float64"))) for key in MEASURES}
+            for name, group in groups.items()
+        ]
 
     def teacher_logits(self, teacher: Network) -> np.ndarray:
         """(N, K) logits of a trained teacher for the training images as they are, from disk if they lie there."""
@@ -168,3 +188,45 @@ def whole_loss(recipe: Recipe) -> Recipe:
         clipnorm=recipe.clipnorm / scale,
         loss_scale=1.0,
     )
+
+
+def measure(model: keras.Model, images: ImageData, recipe: Recipe, logits: np.ndarray) -> dict[str, float]:
+    """The numbers of `MEASURES`, all of training images, of which `logits` (N, K) are the teacher's.
+
+    The mutual information is under the augmentation of its recipe, or noise of s.d. `NOISE` if it has none.
+    """
+    augment, generator = _augmentation(recipe), of_data()
+    measured = (images.x_train, images.y_train, data.get(images.name).pair)
+    information = keras_ls.logit_mutual_information(model, *measured, lambda batch: augment(batch, generator))
+    scatter = clusters.measure(model, images)["training"]
+    return {
+        "gamma": keras_ls.equivalent_smoothing(logits, images.y_train),
+        "mutual_information": information,
+        "scatter_ratio": scatter["ratio"],
+        "template_distance_cv": scatter["template_distance_cv"],
+    }
+
+
+def teachers_table(rows: list[dict[str, Any]]) -> str:
+    """What `Trainings.summarize` gave as a table of text."""
+    cells = [["teacher", *MEASURES.values()]]
+    for row in rows:
+        cells.append([row["teacher"], *("" if row[name] is None else f"{row[name]:.3g}" for name in MEASURES)])
+    return cli.aligned(cells)
+
+
+def legend(images: ImageData) -> str:
+    """What the mutual information may be at most, in a line."""
+    pair = data.get(images.name).pair
+    examples = sum(min(EXAMPLES_PER_CLASS, int(np.sum(images.y_train == k))) for k in pair)
+    names = " and ".join(repr(images.class_names[k]) for k in pair)
+    return (
+        f"Mutual information of {names} in nats: log 2 = {math.log(2):.2f} where only the class is left, "
+        f"log N = {math.log(examples):.2f} where every image is told apart."
+    )
+
+
+def _augmentation(recipe: Recipe) -> Augment:
+    if recipe.shift:
+        return lambda images, rng: shift(images, rng, recipe.shift)
+    return crop_and_flip if recipe.augment else noisy(NOISE)

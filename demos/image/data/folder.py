@@ -36,17 +36,14 @@ def _class_folders(folder: pathlib.Path) -> list[str]:
 
 
 def _read_folder(folder: pathlib.Path, classes: list[str], image_size: int):
-    images, labels, grey = [], [], True
+    found: list[tuple[np.ndarray, bool, int]] = []
     for label, name in enumerate(classes):
         paths = sorted(p for p in (folder / name).iterdir() if p.is_file() and not p.name.startswith("."))
         if not paths:
             raise ValueError(f"{folder / name} holds no images.")
-        for path in paths:
-            pixels, is_grey = _read_image(path, image_size)
-            images.append(pixels)
-            labels.append(label)
-            grey = grey and is_grey
-    return np.stack(images), np.array(labels, "int32"), grey
+        found += [(*_read_image(path, image_size), label) for path in paths]
+    images, are_grey, labels = zip(*found, strict=True)
+    return np.stack(images), np.array(labels, "int32"), all(are_grey)
 
 
 def _read_image(path: pathlib.Path, image_size: int) -> tuple[np.ndarray, bool]:

@@ -14,9 +14,8 @@ from demos.speech.corpora.feature_cache import FeatureSet
 
 BATCH_SIZE = 32
 EXAMPLES = 10
-OF_TOKENS = ("token_accuracy", "nll", "ece", "temperature", "nll_scaled", "ece_scaled")
 OF_TEXTS = ("greedy_wer", "greedy_cer", "beam_wer", "beam_cer")
-MEASURES = (*OF_TOKENS, *OF_TEXTS, "dev_nll", "dev_ece", "dev_greedy_wer", "dev_beam_wer")
+MEASURES = ("token_accuracy", *measures.SCALED, *OF_TEXTS, "dev_nll", "dev_ece", "dev_greedy_wer", "dev_beam_wer")
 # What `evaluate` gives, as `records.read_json` takes it.
 FIELDS = {**dict.fromkeys(MEASURES, float), **dict.fromkeys(smoothing.CURVES, measures.CURVE), "examples": [dict]}
 
@@ -63,10 +62,7 @@ def columns(beam_width: int) -> tuple[Column, ...]:
     """The columns of the table of a run; rates in percent."""
     return (
         Column("tokens %", "token_accuracy", 2, 100),
-        Column("NLL", "nll", 4),
-        Column("ECE", "ece", 4),
-        Column("temperature", "temperature", 3),
-        Column("ECE scaled", "ece_scaled", 4),
+        *measures.COLUMNS,
         Column("greedy WER %", "greedy_wer", 2, 100),
         Column("CER %", "greedy_cer", 2, 100),
         Column(f"beam {beam_width} WER %", "beam_wer", 2, 100),

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 
 from demos.kit import download
 from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
-from demos.speech.corpora import transcripts
 from demos.speech.sound import audio
 
 SPLITS = ("train", "dev", "test")
@@ -22,7 +22,7 @@ class Utterance:
     """Something said."""
 
     key: str  # unique within the corpus; it seeds the utterance's noise, and is its name in errors
-    transcript: str  # what was said, as `transcripts.normalise` leaves it; never empty
+    transcript: str  # what was said, as `normalise` leaves it; never empty
 
 
 @dataclasses.dataclass(eq=False)
@@ -90,7 +90,7 @@ def file_corpus(
     seen: set[str] = set()
     times: list[int] = []
     for split, place, path, text in entries:
-        transcript = transcripts.normalise(text)
+        transcript = normalise(text)
         if not path.is_file():
             fault = f"{place}: the audio file {path} does not exist."
         elif not transcript:
@@ -145,3 +145,17 @@ def read_text(path: pathlib.Path) -> str:
         return pathlib.Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+def normalise(text: str) -> str:
+    """The text in lower case and NFKC, with letters, digits and apostrophes inside words, single spaces between them.
+
+    Examples:
+        >>> normalise("Don't  shout, O’Neill: it's 7 o'clock!")
+        "don't shout o'neill it's 7 o'clock"
+        >>> normalise(" -- ")
+        ''
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower().replace("’", "'"))
+    kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
+    return " ".join(word for word in (word.strip("'") for word in kept.split()) if word)

@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 
 from demos.kit.cli import optional
-from demos.speech.corpora import grammar, transcripts
-from demos.speech.corpora.base import Corpus, Utterance, read_text
+from demos.speech.corpora import grammar
+from demos.speech.corpora.base import Corpus, Utterance, normalise, read_text
 from demos.speech.sound import audio, espeak, features, noise
 
 SIZES = {"train": 3000, "dev": 200, "test": 300}
@@ -98,7 +98,7 @@ def _spoken(key: str, sentence: str, pairs: list[tuple[int, int]]) -> SpokenSent
 def _read(path: str) -> list[str]:
     """The different sentences of a text file, in its order."""
     lines = read_text(pathlib.Path(path)).splitlines()
-    sentences = dict.fromkeys(filter(None, map(transcripts.normalise, lines)))
+    sentences = dict.fromkeys(filter(None, map(normalise, lines)))
     for sentence in sentences:
         if len(sentence.split()) > MAX_WORDS:
             raise ValueError(f"--text {path} must have one sentence per line. One has {len(sentence.split())} words.")

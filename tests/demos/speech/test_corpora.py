@@ -33,7 +33,6 @@ from demos.speech.corpora import (
     manifest,
     speech_commands,
     synthetic,
-    transcripts,
 )
 from demos.speech.sound import espeak, features, noise
 
@@ -63,7 +62,7 @@ class TestGrammar:
         assert made[:50] == grammar.sentences(3, 50)
         assert made != grammar.sentences(4, 2000)
         assert {len(sentence.split()) for sentence in made} <= set(range(3, 9))
-        assert all(transcripts.normalise(sentence) == sentence for sentence in made)
+        assert all(base.normalise(sentence) == sentence for sentence in made)
         words = {word for sentence in made for word in sentence.split()}
         fixed = {word for template in grammar.TEMPLATES for word in template.split() if "{" not in word}
         fields = {word for words in grammar.FIELDS.values() for word in words}
@@ -71,7 +70,7 @@ class TestGrammar:
         assert len(words) > 350
 
 
-@pytest.mark.parametrize("module", [grammar, transcripts])
+@pytest.mark.parametrize("module", [grammar, base])
 def test_examples(module):
     results = doctest.testmod(module)
     assert results.attempted > 0 == results.failed
@@ -92,8 +91,8 @@ class TestTranscripts:
         ],
     )
     def test_normalise(self, text, expected):
-        assert transcripts.normalise(text) == expected
-        assert transcripts.normalise(expected) == expected
+        assert base.normalise(text) == expected
+        assert base.normalise(expected) == expected
 
 
 class TestNoise:
