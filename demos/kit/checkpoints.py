@@ -91,16 +91,14 @@ def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> t
 
     It is a DamagedFile if the file cannot be read, or is of another network or of other settings.
     """
+    records.check_file(path)
     try:
-        records.check_file(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         state = json.loads(str(arrays.pop("state")))
         epoch, history, settings = int(state["epoch"]), list(state["history"]), state.get("settings")
         if [entry["epoch"] for entry in history] != list(range(1, epoch + 1)):
             raise ValueError("its history is not that of its epochs")
-    except DamagedFile:
-        raise
     except Exception as error:  # a broken file fails in many ways: zip, zlib, header, JSON, no archive at all
         raise DamagedFile(f"{path} is damaged: {error}. Without it, training starts anew.") from error
     if run is not None:

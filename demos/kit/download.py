@@ -89,12 +89,11 @@ def _fetch_rest(url: str, part: pathlib.Path) -> None:
             return  # it is whole already
         raise
     with response:
-        resumed = response.status == 206
-        if not resumed:  # a server that knows no ranges sends all of it
+        if response.status != 206:  # a server that knows no ranges sends all of it
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        with open(part, "ab" if resumed else "wb") as file:
+        with open(part, "ab" if have else "wb") as file:
             reported = time.monotonic()
             while block := response.read(BLOCK):
                 file.write(block)

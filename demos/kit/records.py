@@ -48,14 +48,9 @@ def _problem(value: Any, fields: Any, place: str) -> str | None:
     if isinstance(fields, tuple):
         problems = [_problem(value, kind, place) for kind in fields]
         return None if None in problems else problems[0]
-    kind = type(fields) if isinstance(fields, dict | list) else fields
-    if kind is None:
-        is_right = value is None
-    elif kind is float:
-        is_right = isinstance(value, int | float) and not isinstance(value, bool)
-    else:
-        is_right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    if not is_right:
+    kind: Any = type(fields) if isinstance(fields, dict | list) else fields
+    allowed: Any = {None: type(None), float: int | float}.get(kind, kind)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         return f"{place or 'the whole'} is {str(value)[:40]!r}, not {getattr(kind, '__name__', 'null')}"
     if isinstance(fields, list):
         return next((p for entry in value if (p := _problem(entry, fields[0], place))), None)

@@ -45,7 +45,7 @@ class Comparison:
 
 
 def prepare(options: Chosen, data: Any, recipe: Any, parent: str, **settings: Any) -> Comparison:
-    """Opens the output directory, as `open_run` does; `settings` go before what options, recipe and data say."""
+    """Opens the output directory as `open_run` does; `settings` add to or replace those of options, recipe and data."""
     settings = {**options.settings(), **dataclasses.asdict(recipe), "data": data.fingerprint, **settings}
     out = output_directory(options, data, recipe, parent)
     run = open_run(out, settings, options.resume, options.defaults(), options.free())

@@ -71,15 +71,8 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
         numbers = trial.evaluate(None, history)
     if trial.keeps_network:
         network.save(folder / "model.keras")
-    result = {
-        **trial.facts,
-        **numbers,
-        "seconds": time.monotonic() - start,
-        **provenance(),
-        "settings": run.settings,
-        "history": history,
-    }
-    records.write_json(folder / "result.json", result)
+    result = {**trial.facts, **numbers, "seconds": time.monotonic() - start, **provenance()}
+    records.write_json(folder / "result.json", {**result, "settings": run.settings, "history": history})
     (folder / "checkpoint.npz").unlink(missing_ok=True)
     return read_result(trial, run)
 

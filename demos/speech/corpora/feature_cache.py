@@ -62,16 +62,12 @@ class FeatureSet:
         lines = [bad[index] for index in sorted(bad)]
         if not skip_bad:
             raise ValueError(_refusal(lines))
-        kept = [i for i in range(len(self)) if i not in bad]
-        if not kept:
+        rows = [i for i in range(len(self)) if i not in bad]
+        if not rows:
             raise ValueError(f"Every utterance is bad. The first: {lines[0]}")
-        return dataclasses.replace(
-            self,
-            keys=[self.keys[i] for i in kept],
-            transcripts=[self.transcripts[i] for i in kept],
-            frames=[self.frames[i] for i in kept],
-            skipped=[*self.skipped, *lines],
-        )
+        lists: dict[str, list[Any]] = {"keys": self.keys, "transcripts": self.transcripts, "frames": self.frames}
+        kept: dict[str, Any] = {name: [values[i] for i in rows] for name, values in lists.items()}
+        return dataclasses.replace(self, **kept, skipped=[*self.skipped, *lines])
 
 
 def open_features(

@@ -71,17 +71,15 @@ class Recogniser(keras.Model):
 
     def call(self, inputs, training=False):
         """Logits of each next token, given the correct ones before it."""
-        encoded = self.encode(inputs["features"], inputs["num_frames"], training)
-        return self.decode(inputs["tokens"], self.remember(encoded), training)[0]
+        return self.decode(inputs["tokens"], self.memory(inputs, training), training)[0]
 
     def attention(self, inputs):
         """Where the decoder looks for each next token: float32 (B, U, S), rows with sum 1."""
-        encoded = self.encode(inputs["features"], inputs["num_frames"])
-        return self.decode(inputs["tokens"], self.remember(encoded))[1]
+        return self.decode(inputs["tokens"], self.memory(inputs))[1]
 
-    def memory(self, inputs):
+    def memory(self, inputs, training=False):
         """What the decoder reads of a batch of inputs, made once for a search."""
-        return self.remember(self.encode(inputs["features"], inputs["num_frames"]))
+        return self.remember(self.encode(inputs["features"], inputs["num_frames"], training))
 
     def max_tokens(self, inputs):
         """The most tokens (B,) that a search may find: one for each encoder output."""

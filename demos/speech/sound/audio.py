@@ -160,17 +160,15 @@ def _sound(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
     soundfile = optional("soundfile", "Reading audio", extra="speech")
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            if not RATES[0] <= sound.samplerate <= RATES[1]:
-                low, high = RATES
-                raise AudioError(
-                    f"{name} must have a sample rate from {low} to {high} Hz. Received: {sound.samplerate}."
-                )
+            rate, (low, high) = sound.samplerate, RATES
+            if not low <= rate <= high:
+                raise AudioError(f"{name} must have a sample rate from {low} to {high} Hz. Received: {rate}.")
             # Else soundfile seeks after each block, which fails at the end of a FLAC of unknown length.
             sound.seekable = lambda: False
             count = 0
             while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
                 count += len(block)
-                yield block, sound.samplerate
+                yield block, rate
             length, tolerance = _length(sound, file)
             if count + tolerance < length < headers.UNKNOWN_LONG:
                 raise AudioError(f"{name} is truncated or corrupt: it has {count} of its {length} samples.")
