@@ -1,13 +1,17 @@
 """Weights, confidences and hits summed in bins of confidence, and the calibration error of the sums."""
 
+import keras
 import numpy as np
 from keras import ops
 
+from keras_ls._backend import segment_sums
 from keras_ls._labels import gather_labels
 
 # float32 sums of many like numbers drift when added one by one (5e-6 of the sum after 50,000 terms, 1e-3 after a
 # million), so a batch is added up as interleaved partial sums, as many as make this number of segments.
 _SEGMENTS = 4096
+# Up to so many bins vectorised comparisons with each edge are quicker than a search among them, most of all under XLA.
+_FEW_BINS = 32
 
 
 def bin_statistics(confidence, correct, weight, num_bins: int, edge_dtype: str = "float32"):
@@ -32,8 +36,8 @@ def bin_statistics(confidence, correct, weight, num_bins: int, edge_dtype: str =
     """
     confidence = ops.convert_to_tensor(confidence)
     weight = ops.cast(weight, confidence.dtype)
-    rows = ops.stack([weight, weight * confidence, weight * ops.cast(correct, confidence.dtype)], axis=-1)
-    return segment_sums(rows, bin_index(confidence, num_bins, edge_dtype), num_bins)
+    columns = weight, weight * confidence, weight * ops.cast(correct, confidence.dtype)
+    return bin_sums(columns, bin_index(confidence, num_bins, edge_dtype), num_bins)
 
 
 def classwise_bin_statistics(probabilities, ids, weight, num_bins: int, edge_dtype: str = "float32"):
@@ -54,10 +58,10 @@ def classwise_bin_statistics(probabilities, ids, weight, num_bins: int, edge_dty
     index = bin_index(ops.reshape(probabilities, (-1,)), num_bins, edge_dtype)
     of_class = ops.reshape(index, (-1, num_classes)) * num_classes + ops.arange(num_classes, dtype="int32")
     wide_weight = ops.broadcast_to(ops.expand_dims(weight, -1), ops.shape(probabilities))
-    rows = ops.reshape(ops.stack([wide_weight, wide_weight * probabilities], axis=-1), (-1, 2))
-    sums = segment_sums(rows, ops.reshape(of_class, (-1,)), num_bins * num_classes)
+    columns = [ops.reshape(column, (-1,)) for column in (wide_weight, wide_weight * probabilities)]
+    sums = bin_sums(columns, ops.reshape(of_class, (-1,)), num_bins * num_classes)
     # A hit happens once an example, in the bin of its own class: no (N, K) indicator is needed.
-    hits = segment_sums(ops.expand_dims(weight, -1), gather_labels(of_class, ids), num_bins * num_classes)
+    hits = bin_sums([weight], gather_labels(of_class, ids), num_bins * num_classes)
     return ops.concatenate([ops.reshape(sums, shape), ops.reshape(hits, shape)], axis=-1)
 
 
@@ -99,14 +103,19 @@ def bin_index(confidence, num_bins: int, edge_dtype: str):
 
     Both sides are compared as `edge_dtype` rounds them, so that a confidence that was float32(b/B), say, is b/B.
     """
-    edges = ops.convert_to_tensor(inner_edges(num_bins, edge_dtype))
-    return ops.cast(ops.searchsorted(edges, ops.cast(confidence, "float32"), side="left"), "int32")
+    edges, confidence = inner_edges(num_bins, edge_dtype), ops.cast(confidence, "float32")
+    if num_bins > _FEW_BINS or keras.backend.backend() == "torch":  # which is as quick to search
+        return ops.cast(ops.searchsorted(ops.convert_to_tensor(edges), confidence, side="left"), "int32")
+    index = ops.zeros_like(confidence, dtype="int32")
+    for edge in edges:
+        index = index + ops.cast(confidence > float(edge), "int32")
+    return index
 
 
-def segment_sums(rows, index, num_segments):
-    """(M, C) rows and (M,) segments to (num_segments, C)."""
-    lanes = max(1, _SEGMENTS // num_segments)
+def bin_sums(columns, index, num_bins):
+    """C columns (M,) and the bins (M,) of their entries to (num_bins, C)."""
+    lanes = max(1, _SEGMENTS // num_bins)
     lane = ops.arange(ops.shape(index)[0], dtype="int32") % lanes
-    sums = ops.segment_sum(rows, index * lanes + lane, num_segments=num_segments * lanes)
+    sums = segment_sums(columns, index * lanes + lane, num_bins * lanes)
     # Along the last axis, where every backend adds pairwise; along others TensorFlow adds one by one.
-    return ops.sum(ops.moveaxis(ops.reshape(sums, (num_segments, lanes, rows.shape[-1])), 1, -1), axis=-1)
+    return ops.transpose(ops.sum(ops.reshape(sums, (len(columns), num_bins, lanes)), axis=-1))

@@ -1,7 +1,9 @@
-"""Class-wise sums by the kernels that TensorFlow has on a CPU, which are not fused."""
+"""Class-wise sums by the kernels that TensorFlow and PyTorch have on a CPU, which are not fused."""
+
+from keras import ops
 
 from keras_ls._labels import gather_labels
-from keras_ls.metrics._bins import bin_index, inner_edges, segment_sums
+from keras_ls.metrics._bins import bin_index, bin_sums, inner_edges
 from keras_ls.metrics._top_label import all_are_valid
 
 # Rows that are added up one by one, before the sums of all such groups are.
@@ -18,45 +20,38 @@ def statistics_by_kernels(examples, num_bins: int, general):
         num_bins: B, at least 2.
         general: gives the same, with NaN where a row is not valid. It is used where one may not be.
     """
-    import tensorflow as tf
-
     is_valid = all_are_valid(examples.rows, examples.from_logits)
     if examples.is_valid is not None:
-        is_valid = is_valid & tf.reduce_all(examples.is_valid)
-    return tf.cond(is_valid, lambda: _statistics(examples, num_bins), general)
+        is_valid = is_valid & ops.all(examples.is_valid)
+    return ops.cond(is_valid, lambda: _statistics(examples, num_bins), general)
 
 
 def _statistics(examples, num_bins):
-    import tensorflow as tf
-
     probabilities, weight, edge_dtype = examples.probabilities(), examples.weight, examples.edge_dtype
     num_classes = probabilities.shape[-1]
     is_high = probabilities > inner_edges(num_bins, edge_dtype)[0]
-    lowest = _weighted_column_sums(tf.where(is_high, 0.0, probabilities), weight)
+    lowest = _weighted_column_sums(ops.where(is_high, 0.0, probabilities), weight)
 
-    places = tf.where(is_high)
-    confidence, wide_weight = tf.gather_nd(probabilities, places), tf.gather(weight, places[:, 0])
-    column = tf.cast(places[:, 1], tf.int32)
-    segment = (bin_index(confidence, num_bins, edge_dtype) - 1) * num_classes + column
-    terms = tf.stack([wide_weight, wide_weight * confidence], axis=-1)
-    sums = segment_sums(terms, segment, (num_bins - 1) * num_classes)
-    sums = tf.reshape(sums, (num_bins - 1, num_classes, 2))
-    remaining = tf.maximum(tf.reduce_sum(weight) - tf.reduce_sum(sums[..., 0], axis=0), 0.0)
-    sums = tf.concat([tf.stack([remaining, lowest], axis=-1)[None], sums], axis=0)
+    place = ops.nonzero(ops.reshape(is_high, (-1,)))[0]
+    confidence = ops.take(ops.reshape(probabilities, (-1,)), place)
+    own_weight = ops.take(weight, place // num_classes)
+    segment = (bin_index(confidence, num_bins, edge_dtype) - 1) * num_classes + place % num_classes
+    sums = bin_sums([own_weight, own_weight * confidence], segment, (num_bins - 1) * num_classes)
+    sums = ops.reshape(sums, (num_bins - 1, num_classes, 2))
+    remaining = ops.maximum(ops.sum(weight) - ops.sum(sums[..., 0], axis=0), 0.0)
+    sums = ops.concatenate([ops.stack([remaining, lowest], axis=-1)[None], sums], axis=0)
 
     own = bin_index(gather_labels(probabilities, examples.ids), num_bins, edge_dtype)
-    hits = segment_sums(weight[:, None], own * num_classes + examples.ids, num_bins * num_classes)
-    return tf.concat([sums, tf.reshape(hits, (num_bins, num_classes, 1))], axis=-1)
+    hits = bin_sums([weight], own * num_classes + examples.ids, num_bins * num_classes)
+    return ops.concatenate([sums, ops.reshape(hits, (num_bins, num_classes, 1))], axis=-1)
 
 
 def _weighted_column_sums(rows, weight):
     """(N, K) and (N,) to (K,), in groups, whose sums are added pairwise."""
-    import tensorflow as tf
-
-    groups = tf.shape(rows)[0] // _GROUP
+    groups = ops.shape(rows)[0] // _GROUP
     whole = groups * _GROUP
-    first = tf.matmul(
-        tf.reshape(weight[:whole], (groups, 1, _GROUP)), tf.reshape(rows[:whole], (groups, _GROUP, rows.shape[-1]))
+    first = ops.matmul(
+        ops.reshape(weight[:whole], (groups, 1, _GROUP)), ops.reshape(rows[:whole], (groups, _GROUP, rows.shape[-1]))
     )
-    rest = tf.matmul(weight[None, whole:], rows[whole:])
-    return tf.reduce_sum(tf.transpose(first[:, 0]), axis=-1) + rest[0]
+    rest = ops.matmul(weight[None, whole:], rows[whole:])
+    return ops.sum(ops.transpose(first[:, 0]), axis=-1) + rest[0]

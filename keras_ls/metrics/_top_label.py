@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._backend import on_tensorflow_cpu, row_maximum, row_range
+from keras_ls._backend import on_cpu_kernels, row_argmax, row_maximum, row_range
 from keras_ls._labels import gather_labels
 from keras_ls._rows import LARGEST_PROBABILITY
 
@@ -29,8 +29,11 @@ def top_label(rows, ids, from_logits: bool):
 
     if keras.backend.standardize_dtype(rows.dtype) != "float32":
         return general()
-    fast = _logits_by_kernels if from_logits else _probabilities_by_kernels
-    return on_tensorflow_cpu(lambda: fast(rows, ids, general), general)
+    if from_logits:
+        fast = _logits_by_kernels
+    else:
+        fast = _probabilities_by_bits if keras.backend.backend() == "tensorflow" else _probabilities_by_kernels
+    return on_cpu_kernels(rows, lambda: fast(rows, ids, general), general)
 
 
 def _in_one_pass(rows, ids, from_logits):
@@ -48,7 +51,7 @@ def _in_one_pass(rows, ids, from_logits):
     return ops.where(is_valid, confidence, np.nan), (own == high) & (before < own)
 
 
-def _probabilities_by_kernels(rows, ids, general):
+def _probabilities_by_bits(rows, ids, general):
     """As unsigned integers the bits of valid probabilities have their order, and those of all others lie above."""
     import tensorflow as tf
 
@@ -60,36 +63,51 @@ def _probabilities_by_kernels(rows, ids, general):
     )
 
 
-def _logits_by_kernels(rows, ids, general):
-    """From the softmax alone, save for rows in which the label's class may share the first place."""
-    import tensorflow as tf
-
-    probabilities = tf.nn.softmax(rows)
-    confidence = tf.reduce_max(probabilities, axis=-1)
-    own = gather_labels(probabilities, ids)
-    leads = own == confidence
+def _probabilities_by_kernels(rows, ids, general):
+    """From reductions alone, save for rows in which the label's class may share the first place."""
+    high = ops.squeeze(row_maximum(rows), -1)
+    own = gather_labels(rows, ids)
 
     def checked():
-        doubtful = tf.where(leads & (own <= _MAJORITY))
-        predicted = tf.argmax(tf.gather_nd(rows, doubtful), axis=-1, output_type=tf.int32)
-        correct = tf.tensor_scatter_nd_update(leads, doubtful, predicted == tf.gather_nd(ids, doubtful))
-        return confidence, correct
+        return high, _is_first(rows, ids, own == high, own <= _MAJORITY * ops.sum(rows, axis=-1))
 
-    return tf.cond(all_are_valid(rows, from_logits=True), checked, general)
+    return ops.cond(all_are_valid(rows, from_logits=False), checked, general)
+
+
+def _logits_by_kernels(rows, ids, general):
+    """As `_probabilities_by_kernels`, from the softmax; logits may differ where it does not."""
+    probabilities = ops.softmax(rows, axis=-1)
+    confidence = ops.squeeze(row_maximum(probabilities), -1)
+    own = gather_labels(probabilities, ids)
+
+    def checked():
+        return confidence, _is_first(rows, ids, own == confidence, own <= _MAJORITY)
+
+    return ops.cond(all_are_valid(rows, from_logits=True), checked, general)
+
+
+def _is_first(rows, ids, leads, may_share):
+    """(N,) bool: of the rows whose label's class has the largest probability, is it the first such class?"""
+    doubtful = ops.nonzero(leads & may_share)[0]
+    predicted = row_argmax(ops.take(rows, doubtful, axis=0))
+    return ops.scatter_update(leads, ops.expand_dims(doubtful, -1), predicted == ops.take(ids, doubtful))
 
 
 def all_are_valid(rows, from_logits: bool):
-    """A bool tensor of TensorFlow: True only if `are_valid` is for all rows, though not always then.
+    """A bool tensor: True only if `are_valid` is for all rows, though not always then.
 
     Args:
         rows: (N, K) float32.
         from_logits: whether `rows` holds logits.
     """
-    import tensorflow as tf
-
     if from_logits:
-        return tf.math.is_finite(tf.reduce_sum(rows))  # which one infinity or NaN makes another
-    return tf.reduce_all(tf.reduce_max(tf.bitcast(rows, tf.uint32), axis=-1) <= _limit())
+        return ops.isfinite(ops.sum(rows))  # which one infinity or NaN makes another
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.reduce_all(tf.reduce_max(tf.bitcast(rows, tf.uint32), axis=-1) <= _limit())
+    low, high = row_range(rows)
+    return ops.all((low >= 0) & (high <= LARGEST_PROBABILITY))
 
 
 def _limit():

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._backend import on_tensorflow_cpu
+from keras_ls._backend import on_cpu_kernels
 from keras_ls._checks import check_choice, check_count
 from keras_ls.metrics._base import ProbabilityMetric
 from keras_ls.metrics._bins import bin_statistics, calibration_error_of_bins, classwise_bin_statistics
@@ -189,7 +189,7 @@ class ClasswiseCalibrationError(ProbabilityMetric):
 
         if keras.backend.standardize_dtype(examples.rows.dtype) != "float32" or self.num_bins == 1:
             return general()
-        return on_tensorflow_cpu(lambda: statistics_by_kernels(examples, self.num_bins, general), general)
+        return on_cpu_kernels(examples.rows, lambda: statistics_by_kernels(examples, self.num_bins, general), general)
 
     def _require_classes(self, num_classes):
         if self.statistics is None:
