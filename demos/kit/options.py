@@ -96,7 +96,7 @@ class Chosen(argparse.Namespace):
 
     def read(self, fields: type[Fields]) -> Fields:
         """An object of a dataclass, with the options that are its fields."""
-        return fields(**{name: getattr(self, name) for name in (f.name for f in dataclasses.fields(fields))})
+        return fields(**{field.name: getattr(self, field.name) for field in Group("", fields).options()})
 
     def given(self, fields: type | None = None) -> dict[str, Any]:
         """The options that stand on the command line, those of one dataclass if `fields` is it; lists are tuples."""

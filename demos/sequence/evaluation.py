@@ -7,16 +7,28 @@ import keras
 import numpy as np
 
 import keras_ls
+from demos.kit import measures, smoothing
 from demos.kit.errors import Diverged
-from demos.kit.measures import calibration
+from demos.kit.measures import Column, calibration
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import IGNORED
+
+EXAMPLES = 10
+OF_TOKENS = ("token_accuracy", "nll", "ece", "temperature", "nll_scaled", "ece_scaled", "dev_nll", "dev_ece")
+TOKEN_COLUMNS = (
+    Column("tokens %", "token_accuracy", 2, 100),
+    Column("NLL", "nll", 4),
+    Column("ECE", "ece", 4),
+    Column("temperature", "temperature", 3),
+    Column("ECE scaled", "ece_scaled", 4),
+)
 
 
 class Split:
     """Examples that a model is measured on."""
 
     references: Sequence[str]  # the correct text of each
+    token_ids: list[np.ndarray]  # its tokens, without start and end
 
     def batches(self) -> Any:
         """One pass of (x, y, places in the order of `references`)."""
@@ -29,6 +41,14 @@ class Split:
     def quality(self, text: str, place: int) -> float:
         """How good a text is for the example at a place: the higher, the better."""
         raise NotImplementedError
+
+    def inputs(self, place: int) -> Sequence[str] | np.ndarray:
+        """What the decoder looks at in an example: the names of its inputs, or their times in seconds."""
+        raise NotImplementedError
+
+    def about(self, place: int) -> dict[str, str]:
+        """What a list of examples shows of one besides the texts that are found."""
+        return {"reference": self.references[place]}
 
     def search(self, searcher: Searcher, *how: Any) -> list[str]:
         """The best text of each example, in their order; `how` is that of `Searcher.texts`."""
@@ -69,3 +89,30 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
         **{f"{name}_scaled": value for name, value in after.items()},
         **{f"dev_{name}": value for name, value in calibration(dev_logits, dev_labels).items() if name != "curve"},
     }
+
+
+def evaluate(
+    searcher: Searcher, dev: Split, test: Split, beam_width: int, length_penalty: float
+) -> tuple[dict[str, Any], list[str]]:
+    """Measures a model: what `evaluate_tokens` gives, and the texts that it finds greedily and with a beam.
+
+    Returns:
+        The numbers, with the error rates of both splits as "greedy_…", "beam_…", "dev_greedy_…" and "dev_beam_…" and a
+        few texts as "examples"; and all texts of the test split that the beam found.
+    """
+    numbers = evaluate_tokens(searcher, dev, test)
+    searches: dict[str, tuple[Any, ...]] = {"greedy": (), "beam": (beam_width, 1.0, length_penalty)}
+    found = {name: test.search(searcher, *how) for name, how in searches.items()}
+    for name, how in searches.items():
+        numbers |= {f"{name}_{rate}": value for rate, value in test.error_rates(found[name]).items()}
+        of_dev = dev.error_rates(dev.search(searcher, *how))
+        numbers |= {f"dev_{name}_{rate}": value for rate, value in of_dev.items()}
+    rows = range(min(EXAMPLES, len(test.references)))
+    examples = [{**test.about(i), **{name: texts[i] for name, texts in found.items()}} for i in rows]
+    return {**numbers, "examples": examples}, found["beam"]
+
+
+def fields(names: Sequence[str]) -> dict[str, Any]:
+    """The fields of a result with the measures `names`, as `records.read_json` takes them."""
+    curves = dict.fromkeys(smoothing.CURVES, measures.CURVE)
+    return {**dict.fromkeys((*OF_TOKENS, *names), float), **curves, "examples": [dict], "parameters": int}

@@ -1,6 +1,7 @@
 """What TensorBoard shows of a training: curves, calibration, texts."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,8 +12,9 @@ import keras_ls
 from demos.kit.measures import calibration, curve_from_json
 from demos.sequence.evaluation import Split, next_tokens
 from demos.sequence.search import Searcher
+from demos.sequence.tokenizers import END, IGNORED
 
-TEXTS = 8
+TEXTS, ATTENTION = 8, 2
 
 
 class Monitor(keras.callbacks.Callback):
@@ -46,10 +48,6 @@ class Monitor(keras.callbacks.Callback):
         """Closes the event file."""
         self.writer.close()
 
-    def figures(self) -> dict[str, Any]:
-        """Further pictures of a look, by their names."""
-        return {}
-
     def _look(self) -> dict[str, float]:
         logits, labels = next_tokens(self.searcher, self.split)
         if not np.isfinite(logits).all():  # the checkpoint that follows refuses to go on
@@ -57,7 +55,7 @@ class Monitor(keras.callbacks.Callback):
         numbers = calibration(logits, labels)
         texts = self.split.search(self.searcher)
         diagram = keras_ls.reliability_diagram(curve_from_json(numbers["curve"]))
-        for name, figure in {"next-token reliability": diagram.figure, **self.figures()}.items():
+        for name, figure in {"next-token reliability": diagram.figure, **self._attention()}.items():
             tf.summary.image(name, pixels(figure))
         rows = zip(self.split.references[:TEXTS], texts, strict=False)
         lines = [f"| {reference} | {text} |" for reference, text in rows]
@@ -68,6 +66,54 @@ class Monitor(keras.callbacks.Callback):
             "val_ece": numbers["ece"],
             f"val_{self.rate}": self.split.error_rates(texts)[self.rate],
         }
+
+    def _attention(self) -> dict[str, Any]:
+        """Where the model looks in a few examples, given their correct tokens."""
+        x, y, places = next(iter(self.split.batches()))
+        weights = keras.ops.convert_to_numpy(self.searcher.model.attention(x))
+        figures = {}
+        for of_example, labels, place in list(zip(weights, np.asarray(y), np.asarray(places), strict=True))[:ATTENTION]:
+            ids = labels[labels != IGNORED]
+            names = [self.searcher.tokens.decode([token]) or ("end" if token == END else " ") for token in ids]
+            shown = of_example[: len(ids)], names, self.split.inputs(place), self.split.references[place]
+            figures[f"attention/{place}"] = attention_picture(*shown)
+        return figures
+
+
+def attention_picture(
+    weights: np.ndarray, labels: Sequence[str], inputs: Sequence[str] | np.ndarray, title: str = ""
+) -> Any:
+    """A matplotlib `Figure` of where the decoder looks, (U, S), for each of the U next tokens.
+
+    `inputs` names what it looks at, or has the time of each in seconds; it may be shorter than S.
+    """
+    from matplotlib.figure import Figure
+
+    in_time, count = isinstance(inputs, np.ndarray), len(inputs)
+    size = (min(12.0, 3.0 + (0.05 if in_time else 0.14) * count), min(16.0, 1.2 + 0.14 * len(labels)))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    ax = figure.add_subplot()
+    end = float(inputs[-1]) * count / max(1, count - 1) if in_time else count
+    image = ax.imshow(
+        weights[:, :count],
+        aspect="auto",
+        interpolation="nearest",
+        cmap="Greys",
+        vmin=0,
+        vmax=1,
+        extent=(0, end, len(labels) - 0.5, -0.5),
+    )
+    ax.set_yticks(range(len(labels)), [_shown(label) for label in labels], fontsize=7)
+    ax.set(xlabel="Time (seconds)" if in_time else "Input", ylabel="Next token")
+    if not in_time:
+        ax.set_xticks(np.arange(count) + 0.5, [_shown(name) for name in inputs], fontsize=7, rotation=90)
+    figure.colorbar(image, label="Attention weight", aspect=40)
+    ax.set_title(title.replace("$", r"\$"), fontsize=9)
+    return figure
+
+
+def _shown(name: str) -> str:
+    return name.replace(" ", "␣").replace("$", r"\$")
 
 
 def pixels(figure: Any) -> np.ndarray:

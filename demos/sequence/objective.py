@@ -54,21 +54,38 @@ class WarmUpThenInverseSquareRoot(keras.optimizers.schedules.LearningRateSchedul
         return {"peak": self.peak, "warmup_steps": self.warmup_steps}
 
 
-class TokenObjective(keras.Model):
-    """A network that predicts next tokens, and what it is trained for: the loss of the next tokens."""
+def fused_loss(loss: Any, labels, features, kernel, bias=None):
+    """The mean of `loss`, a smoothed Keras loss of integer labels, without the logits features · kernel + bias.
 
-    def __init__(self, network: keras.Model, loss: Any):
+    Labels are (B, U), −1 where there is none; features (B, U, D); the kernel (D, V).
+    """
+    losses = keras_ls.linear_smoothed_crossentropy(
+        features, kernel, bias, labels, loss.label_smoothing, loss.prior, loss.ignore_class
+    )
+    return ops.divide_no_nan(ops.sum(losses), ops.sum(ops.cast(labels != IGNORED, losses.dtype)))
+
+
+class TokenObjective(keras.Model):
+    """A network that predicts next tokens, and what it is trained for: the loss of the next tokens.
+
+    With `fused_output` the loss is computed without the logits in memory, from the network's `penultimate` outputs and
+    its `token_vectors`; then the accuracy is not.
+    """
+
+    def __init__(self, network: keras.Model, loss: Any, fused_output: bool = False):
         super().__init__()
-        self.network, self.token_loss = network, loss
-        self.accuracy = keras.metrics.Mean("accuracy")
+        self.network, self.token_loss, self.fused_output = network, loss, fused_output
+        self.accuracy: Any = None if fused_output else keras.metrics.Mean("accuracy")
         self.built = True
 
     def call(self, inputs, training=False):
-        """Logits of the next tokens."""
-        return self.network(inputs, training=training)
+        """Logits of the next tokens, or what they come from."""
+        return (self.network.penultimate if self.fused_output else self.network)(inputs, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
+        if self.fused_output:
+            return fused_loss(self.token_loss, y, y_pred, ops.transpose(self.network.token_vectors))
         is_right = ops.cast(ops.argmax(y_pred, axis=-1), y.dtype) == y
         self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
         return self.token_loss(y, y_pred)

@@ -1,9 +1,10 @@
 """Options that demos with sequences share; nothing heavy is imported for them."""
 
+import dataclasses
 from typing import Any
 
 from demos.kit import values
-from demos.kit.options import option
+from demos.kit.options import Machine, option
 
 SMOOTHING_KINDS = ("uniform", "unigram", "neighbourhood")
 # Beams compare the mean log p per token. Sums favour short texts, and smoothed models, whose best text loses α of every
@@ -19,3 +20,19 @@ def beam_width(help: str, default: int = 8) -> Any:
 def length_penalty(help: str) -> Any:
     """The option that says how hypotheses of different lengths compare."""
     return option(LENGTH_PENALTY, help, values.not_negative)
+
+
+@dataclasses.dataclass(frozen=True)
+class Computing(Machine):
+    """How a network that writes tokens is computed."""
+
+    fused_output: bool = option(
+        False,
+        "compute the loss of the next tokens without their logits in memory, for large vocabularies",
+        affects_result=False,
+        action="store_true",
+    )
+
+    def compilation(self) -> dict[str, Any]:
+        """The arguments that say how a network is compiled for training."""
+        return {**super().compilation(), "fused_output": self.fused_output}

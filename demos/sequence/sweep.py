@@ -1,15 +1,89 @@
-"""Temperature and beam width swept over, for several models: error rates and calibration, their curves and tables."""
+"""Temperature, beam width and length penalty swept over, for all networks of a run: error rates and calibration."""
 
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras_ls
 from demos.kit import cli
 from demos.kit.measures import by_smoothing, calibration
+from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
+from demos.kit.runs import Run, publish
+from demos.sequence.earlier import Trained, trained_networks
 from demos.sequence.evaluation import Split, next_tokens
 from demos.sequence.search import Searcher
+from demos.sequence.tokenizers import Tokens
+from demos.sequence.training import Data
 
 CALIBRATION = ("ece", "nll")
-AGAINST = ("temperature", "beam_width")
+AGAINST = ("temperature", "beam_width", "length_penalty")
+# The options of what is swept over; a demo may leave out the last.
+SWEPT = ("temperatures", "beam_widths", "length_penalties")
+HOW = (*SWEPT, "beam_width", "length_penalty", "split")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The networks of a run, and what they are measured on."""
+
+    options: Chosen  # the command line
+    networks: list[tuple[Trained, Any]]
+    data: Data  # what they were trained on
+
+    @property
+    def split(self) -> Split:
+        """What is measured on."""
+        return self.data.splits[self.options.split]
+
+
+def plan(options: Chosen, kind: Any, tokens: Tokens, load: Callable[[], Data]) -> Sweep:
+    """Loads the networks, of the class or classes `kind`, and then the data that they were trained on."""
+    for name in SWEPT:
+        if hasattr(options, name):
+            setattr(options, name, sorted(set(getattr(options, name))))
+    out = pathlib.Path(options.run)
+    networks = [(each, each.load(kind, tokens)) for each in trained_networks(out, {})]
+    planned = Sweep(options, networks, load())
+    pathlib.Path(options.out or out).mkdir(parents=True, exist_ok=True)
+    return planned
+
+
+def run(
+    planned: Sweep, more: Callable[[Searcher, dict[str, Any]], dict[str, Any]] = lambda *_: {}
+) -> list[dict[str, Any]]:
+    """Sweeps with each network; `more` makes further numbers of it and of those."""
+    options, found, trials = planned.options, planned.data, []
+    examples = len(planned.split.references)
+    print(f"{found.name}: {examples} examples of the {options.split} split, {len(planned.networks)} models.")
+    how = (options.temperatures, options.beam_widths, options.beam_width, options.length_penalty)
+    for trained, network in planned.networks:
+        searcher = Searcher(network, found.tokens, found.max_tokens)
+        label = f"{network_name(trained.label_smoothing)}, seed {trained.seed}"
+        swept = sweep(searcher, planned.split, *how, label, getattr(options, "length_penalties", ()))
+        facts = {"label_smoothing": trained.label_smoothing, "seed": trained.seed, **swept}
+        trials.append({**facts, **more(searcher, facts)})
+    return trials
+
+
+def publish_results(
+    planned: Sweep, demo: str, parts: dict[str, Any], table: Any, figure: Any, pictures: Sequence[str] = ()
+) -> None:
+    """Writes the results of a demo, its table and its pictures, of which `pictures` follow those of the sweep."""
+    options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
+    swept = [against for against in AGAINST if against in trials[0]]
+    results = {
+        "experiment": demo,
+        "title": f"{planned.data.name}, {options.split} split, {len(trials)} models",
+        **parts,
+        "summary": [],
+        "series": {against: curves(trials, against) for against in swept},
+        "pictures": [*(f"{against}.png" for against in swept), *pictures],
+    }
+    settings = {each: getattr(options, each) for each in HOW if hasattr(options, each)}
+    run = Run(pathlib.Path(options.out or options.run), {**settings, "data": planned.data.fingerprint})
+    publish(run, results, table, figure, f"{name}.txt", f"{name}.json")
 
 
 def sweep(
@@ -20,28 +94,33 @@ def sweep(
     beam_width: int,
     length_penalty: float,
     label: str,
+    length_penalties: Sequence[float] = (),
 ) -> dict[str, dict[str, list[float]]]:
-    """Error rates and calibration of a model against temperature, and error rates against beam width.
+    """Error rates and calibration of a model against temperature, and error rates against the rest.
 
-    All `temperatures` are tried with `beam_width`, all `beam_widths` at temperature 1; lines of progress begin with
-    `label`.
+    All `temperatures` and `length_penalties` are tried with `beam_width`, all but the temperatures at temperature 1;
+    lines of progress begin with `label`.
     """
     logits, labels = next_tokens(searcher, split)
 
-    def rates(temperature: float, width: int) -> dict[str, float]:
-        found = split.error_rates(split.search(searcher, width, temperature, length_penalty))
+    def rates(temperature: float, width: int, penalty: float) -> dict[str, float]:
+        found = split.error_rates(split.search(searcher, width, temperature, penalty))
         name, rate = next(iter(found.items()))
-        print(f"{label}: T = {temperature:g}, width {width}: {name.upper()} {100 * rate:.2f} %", flush=True)
+        where = f"T = {temperature:g}, width {width}" + f", length penalty {penalty:g}" * (penalty != length_penalty)
+        print(f"{label}: {where}: {name.upper()} {100 * rate:.2f} %", flush=True)
         return found
 
-    by_temperature, by_width = [], []
+    swept: dict[str, list[dict[str, float]]] = {against: [] for against in AGAINST}
     for temperature in temperatures:
         numbers = calibration(logits / temperature, labels)
         measured = {name: numbers[name] for name in CALIBRATION}
-        by_temperature.append({"temperature": temperature, **rates(temperature, beam_width), **measured})
+        found = rates(temperature, beam_width, length_penalty)
+        swept["temperature"].append({"temperature": temperature, **found, **measured})
     for width in beam_widths:
-        by_width.append({"beam_width": width, **rates(1.0, width)})
-    return {"temperature": _as_lists(by_temperature), "beam_width": _as_lists(by_width)}
+        swept["beam_width"].append({"beam_width": width, **rates(1.0, width, length_penalty)})
+    for penalty in length_penalties:
+        swept["length_penalty"].append({"length_penalty": penalty, **rates(1.0, beam_width, penalty)})
+    return {against: _as_lists(rows) for against, rows in swept.items() if rows}
 
 
 def curves(sweeps: list[dict[str, Any]], against: str) -> dict[str, dict[str, Any]]:
@@ -55,6 +134,18 @@ def curves(sweeps: list[dict[str, Any]], against: str) -> dict[str, dict[str, An
     }
 
 
+def tables(sweeps: list[dict[str, Any]]) -> list[str]:
+    """`table` against everything that was swept over."""
+    return [table(sweeps, against) for against in AGAINST if against in sweeps[0]]
+
+
+def figures(series: dict[str, Any], percent: Sequence[str]) -> list[Any]:
+    """Figure 4 against everything that was swept over; the measures called `percent` are shown so."""
+    return [
+        keras_ls.beam_temperature_curves(lines, against=against, percent=percent) for against, lines in series.items()
+    ]
+
+
 def table(sweeps: list[dict[str, Any]], against: str) -> str:
     """The means over the seeds as text: one row per temperature or width, columns for each α; rates in percent."""
     lines = curves(sweeps, against)
@@ -66,7 +157,7 @@ def table(sweeps: list[dict[str, Any]], against: str) -> str:
                 continue
             is_rate = key not in CALIBRATION
             mean = [sum(values) / len(values) for values in zip(*of_seeds, strict=True)]
-            title = f"{name}: {key.upper()}{' %' if is_rate else ''}"
+            title = f"{name}: {key.replace('_', ' ').upper()}{' %' if is_rate else ''}"
             columns.append([title, *(f"{100 * v:.2f}" if is_rate else f"{v:.4f}" for v in mean)])
     return cli.aligned([list(row) for row in zip(*columns, strict=True)])
 

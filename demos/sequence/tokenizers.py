@@ -109,9 +109,9 @@ class Subwords:
             raise UnknownCharacter({c for piece, i in zip(pieces, ids, strict=True) if i == 2 for c in piece})
         return ids
 
-    def pieces(self) -> list[str]:
-        """The text of each id; ▁ stands for the space before a word."""
-        return [self._processor.id_to_piece(i) for i in range(self.size)]
+    def pieces(self, ids: Iterable[int] | None = None) -> list[str]:
+        """The text of each of some ids, or of all; ▁ stands for the space before a word."""
+        return [self._processor.id_to_piece(int(i)) for i in (range(self.size) if ids is None else ids)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; start, end and unknown tokens stand for nothing."""

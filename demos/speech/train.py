@@ -7,11 +7,11 @@ search, for each label smoothing.
 import dataclasses
 
 from demos.kit import cli, options, values
-from demos.kit.options import Group, Machine, Output, option
+from demos.kit.options import Group, Output, option
 from demos.sequence.options import beam_width, length_penalty
 from demos.speech import corpora
 from demos.speech.analysis import RULE
-from demos.speech.networks.recipe import QUICK, Recipe
+from demos.speech.networks.recipe import QUICK, Computing, Recipe
 
 EPILOG = f"""
 {cli.paragraph(RULE)}
@@ -20,8 +20,6 @@ The default run makes its own corpus: sentences of numbers, dates, names and com
 sentences and their voices' settings are in no other split. It takes about 5 minutes on two cores.
 """
 FITS = "hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, all the more the smoother the model"
-FUSED = "compute the loss of the next tokens without their logits in memory, for large vocabularies"
-XLA = "XLA, which compiles each of the batches' few shapes once and keeps the LSTMs from cuDNN"
 IN_FLAGS = [f"--{name.replace('_', '-')} {value:g}" for name, value in QUICK.items() if name != "augment"]
 QUICKLY = f"show in about 2 minutes that it works: {', '.join(IN_FLAGS)}, --no-augment"
 
@@ -37,14 +35,6 @@ class Options:
     beam_width: int = beam_width("width of the beam of the search that is not greedy")
     length_penalty: float = length_penalty(FITS)
     quick: bool = option(False, QUICKLY, affects_result=False, action="store_true")
-
-
-@dataclasses.dataclass(frozen=True)
-class Computing(Machine):
-    """How the networks are computed."""
-
-    jit_compile: str = option("no", XLA, affects_result=False, choices=("yes", "no"))
-    fused_output: bool = option(False, FUSED, affects_result=False, action="store_true")
 
 
 GROUPS = (

@@ -17,14 +17,19 @@ def build(recipe: Recipe, vocabulary_size: int, precision: str = "float32") -> T
 
 
 def make_objective(
-    network: Translator, recipe: Recipe, label_smoothing: float, labels: np.ndarray, **machine: Any
+    network: Translator,
+    recipe: Recipe,
+    label_smoothing: float,
+    labels: np.ndarray,
+    fused_output: bool = False,
+    **machine: Any,
 ) -> TokenObjective:
     """Compiles a translator for training as the recipe says; `labels` are all labels of the training data.
 
     `machine` has the arguments of `keras.Model.compile` that say how steps are run.
     """
     loss = token_loss(recipe.smoothing_kind, label_smoothing, network.vocabulary_size, labels)
-    objective = TokenObjective(network, loss)
+    objective = TokenObjective(network, loss, fused_output)
     schedule = WarmUpThenInverseSquareRoot(recipe.learning_rate, min(recipe.warmup_steps, recipe.steps))
     optimizer = keras.optimizers.Adam(schedule, beta_2=0.98, global_clipnorm=recipe.clipnorm or None)
     objective.compile(optimizer, **machine)

@@ -1,14 +1,14 @@
-"""How translators are made and trained: options, and the defaults that depend on the corpus."""
+"""How translators are made and trained: options, some of whose defaults depend on the corpus."""
 
 import dataclasses
 from typing import Any
 
-from demos.kit.options import Chosen, option
+from demos.kit.options import option
 from demos.kit.values import count, fraction, not_negative, positive
 
-# Defaults that differ from the fields'
-TOY: dict[str, Any] = {"size": "tiny", "steps": 1_500, "batch_tokens": 1_500, "dropout": 0.1, "vocabulary_size": 150}
-FILES: dict[str, Any] = {"vocabulary_size": 8_000}
+
+def _by_corpus(toy: Any, real: Any) -> dict[str, Any]:
+    return {"toy": toy, "multi30k": real, "tsv": real}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +24,16 @@ class Recipe:
         "where the mass α goes: to all tokens alike, or by how often they occur",
         choices=("uniform", "unigram"),
     )
-    size: str = option("small", "width and depth", choices=("tiny", "small", "base"), shown="toy tiny, else small")
-    dropout: float = option(0.3, "share of activations dropped in training", fraction, shown="toy 0.1, else 0.3")
-    steps: int = option(6_000, "updates of the weights", count, shown="toy 1500, else 6000")
+    size: str = option(
+        "small", "width and depth", choices=("tiny", "small", "base"), defaults=_by_corpus("tiny", "small")
+    )
+    vocabulary_size: int = option(
+        8_000, "the most subword tokens, shared by both languages", count, defaults=_by_corpus(150, 8_000)
+    )
+    dropout: float = option(0.3, "share of activations dropped in training", fraction, defaults=_by_corpus(0.1, 0.3))
+    steps: int = option(3_000, "updates of the weights", count, defaults=_by_corpus(1_500, 3_000))
     batch_tokens: int = option(
-        3_000, "tokens of a batch on its longer side, padding included", count, shown="toy 1500, else 3000"
+        3_000, "tokens of a batch on its longer side, padding included", count, defaults=_by_corpus(1_500, 3_000)
     )
     learning_rate: float = option(
         1e-3, "of Adam at the end of warm-up; it falls with the square root of the steps", positive
@@ -46,16 +51,3 @@ class Recipe:
     def epochs(self) -> int:
         """The number of epochs."""
         return self.steps // self.steps_per_epoch
-
-
-def settle(options: Chosen) -> None:
-    """Fills in the defaults of the corpus where nothing was given."""
-    for name, value in (TOY if options.corpus == "toy" else FILES).items():
-        if getattr(options, name, None) is None:
-            setattr(options, name, value)
-
-
-def choose(options: Chosen) -> Recipe:
-    """The defaults, with what was given or settled in their place."""
-    names = [field.name for field in dataclasses.fields(Recipe)]
-    return Recipe(**{name: value for name in names if (value := getattr(options, name, None)) is not None})

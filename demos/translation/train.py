@@ -8,8 +8,8 @@ import dataclasses
 import sys
 
 from demos.kit import cli, options, values
-from demos.kit.options import Group, Machine, Output, option
-from demos.sequence.options import beam_width, length_penalty
+from demos.kit.options import Group, Output, option
+from demos.sequence.options import Computing, beam_width, length_penalty
 from demos.translation import corpora
 from demos.translation.analysis import RULE
 from demos.translation.recipe import Recipe
@@ -36,8 +36,8 @@ class Options:
 GROUPS = (
     Group("corpus", corpora.Options),
     Group("what to compare", Options),
-    Group("network and training", Recipe, settled_later=True),
-    Group("running", Machine),
+    Group("network and training", Recipe),
+    Group("running", Computing),
     Group("output", Output, shown={"out": "runs/translation/CORPUS-SIZE"}),
 )
 COMMAND = cli.Command("demos.translation.train", __doc__ or "", EPILOG, GROUPS, "demos.translation.analysis.training")

@@ -1,32 +1,16 @@
 """What is learned and measured on: the features of a corpus, and its transcripts as tokens."""
 
-import dataclasses
-
 import numpy as np
 
 from demos.kit.options import Chosen
 from demos.sequence import tokenizers
+from demos.sequence.training import Data
 from demos.speech import corpora
 from demos.speech.analysis.evaluation import Utterances
 from demos.speech.corpora import feature_cache
 from demos.speech.corpora.base import cache_directory
 from demos.speech.corpora.batches import too_long
 from demos.speech.networks.recognisers import encoded_lengths
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """A corpus as a recogniser sees it."""
-
-    name: str  # that of the corpus
-    splits: dict[str, Utterances]  # "train", "dev" and "test"
-    tokens: tokenizers.Tokens  # learned from the training transcripts
-    fingerprint: str  # that of the corpus
-
-    @property
-    def max_tokens(self) -> int:
-        """The most tokens that are searched for in an utterance that is measured on."""
-        return int(encoded_lengths(max(self.splits[name].features.num_frames.max() for name in ("dev", "test"))))
 
 
 def load(options: Chosen, known: tokenizers.Tokens | None = None, fingerprint: str | None = None) -> Data:
@@ -43,7 +27,9 @@ def load(options: Chosen, known: tokenizers.Tokens | None = None, fingerprint: s
     if known is None:
         known = tokenizers.learn(options.tokens, found["train"].transcripts, options.vocabulary_size)
     splits = {name: make_split(known, split, options.skip_bad) for name, split in found.items()}
-    return Data(corpus.name, splits, known, corpus.fingerprint())
+    max_tokens = int(encoded_lengths(max(splits[name].features.num_frames.max() for name in ("dev", "test"))))
+    skipped = {name: split.features.skipped for name, split in splits.items()}
+    return Data(corpus.name, splits, known, corpus.fingerprint(), max_tokens, skipped)
 
 
 def make_split(known: tokenizers.Tokens, found: feature_cache.FeatureSet, skip_bad: bool) -> Utterances:

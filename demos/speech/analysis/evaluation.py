@@ -1,23 +1,22 @@
-"""What a trained recogniser is measured by: its next-token predictions, and the words that it finds."""
+"""What recognisers are measured on, and by: the words that they find."""
 
 from typing import Any
 
 import numpy as np
 
-from demos.kit import cli, measures, smoothing
-from demos.kit.measures import Column
-from demos.sequence.evaluation import Split, evaluate_tokens
-from demos.sequence.search import Searcher
+from demos.kit import cli
+from demos.sequence import evaluation
+from demos.sequence.evaluation import Split
 from demos.speech.analysis import PACKAGES
 from demos.speech.corpora.batches import evaluation_batches
 from demos.speech.corpora.feature_cache import FeatureSet
+from demos.speech.networks.recognisers import encoded_lengths
+from demos.speech.sound.features import REDUCTION
 
 BATCH_SIZE = 32
-EXAMPLES = 10
-OF_TEXTS = ("greedy_wer", "greedy_cer", "beam_wer", "beam_cer")
-MEASURES = ("token_accuracy", *measures.SCALED, *OF_TEXTS, "dev_nll", "dev_ece", "dev_greedy_wer", "dev_beam_wer")
-# What `evaluate` gives, as `records.read_json` takes it.
-FIELDS = {**dict.fromkeys(MEASURES, float), **dict.fromkeys(smoothing.CURVES, measures.CURVE), "examples": [dict]}
+SECONDS_PER_OUTPUT = REDUCTION / 100
+RATES = ("greedy_wer", "greedy_cer", "beam_wer", "beam_cer", "dev_greedy_wer", "dev_beam_wer")
+MEASURES = (*evaluation.OF_TOKENS, *RATES)
 
 
 class Utterances(Split):
@@ -37,38 +36,14 @@ class Utterances(Split):
         references = list(self.references)
         return {"wer": jiwer.wer(references, texts), "cer": jiwer.cer(references, texts)}
 
+    def inputs(self, place: int) -> np.ndarray:
+        """When each of the encoder's outputs begins."""
+        return np.arange(encoded_lengths(int(self.features.num_frames[place]))) * SECONDS_PER_OUTPUT
 
-def evaluate(
-    searcher: Searcher, dev: Utterances, test: Utterances, beam_width: int, length_penalty: float
-) -> dict[str, Any]:
-    """Measures a recogniser: the numbers of `FIELDS`, with a few transcripts as "examples"."""
-    how = (beam_width, 1.0, length_penalty)
-    numbers = evaluate_tokens(searcher, dev, test)
-    greedy, beam = test.search(searcher), test.search(searcher, *how)
-    return {
-        **numbers,
-        **{f"greedy_{name}": rate for name, rate in test.error_rates(greedy).items()},
-        **{f"beam_{name}": rate for name, rate in test.error_rates(beam).items()},
-        "dev_greedy_wer": dev.error_rates(dev.search(searcher))["wer"],
-        "dev_beam_wer": dev.error_rates(dev.search(searcher, *how))["wer"],
-        "examples": [
-            {"reference": reference, "greedy": a, "beam": b}
-            for reference, a, b in zip(test.references[:EXAMPLES], greedy, beam, strict=False)
-        ],
-    }
-
-
-def columns(beam_width: int) -> tuple[Column, ...]:
-    """The columns of the table of a run; rates in percent."""
-    return (
-        Column("tokens %", "token_accuracy", 2, 100),
-        *measures.COLUMNS,
-        Column("greedy WER %", "greedy_wer", 2, 100),
-        Column("CER %", "greedy_cer", 2, 100),
-        Column(f"beam {beam_width} WER %", "beam_wer", 2, 100),
-        Column("CER %", "beam_cer", 2, 100),
-        Column("dev WER %", "dev_beam_wer", 2, 100),
-    )
+    def first(self, count: int) -> "Utterances":
+        """The first utterances."""
+        beyond = {i: "" for i in range(count, len(self.features))}
+        return Utterances(self.features.without(beyond, skip_bad=True), self.token_ids[:count])
 
 
 def best_on_dev(summary: list[dict[str, Any]]) -> float:

@@ -6,8 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-import keras_ls
-from demos.sequence.objective import token_loss
+from demos.sequence.objective import fused_loss, token_loss
 from demos.sequence.tokenizers import END, IGNORED, START
 from demos.speech.networks.recipe import Recipe
 from demos.speech.networks.recognisers import LSTMRecogniser, Recogniser, TransformerRecogniser, encoded_lengths
@@ -73,7 +72,11 @@ class Objective(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
-        losses = [(self._fused_loss if self.fused_output else self.token_loss)(y, y_pred[0])]
+        head = self.recogniser.logits
+        if self.fused_output:
+            losses = [fused_loss(self.token_loss, y, y_pred[0], head.kernel, head.bias)]
+        else:
+            losses = [self.token_loss(y, y_pred[0])]
         if self.ctc_weight:
             losses.append(ctc_loss(y, y_pred[1], encoded_lengths(x["num_frames"]), bool(self.jit_compile)))
         for mean, loss in zip(self.means, losses, strict=True):
@@ -82,12 +85,6 @@ class Objective(keras.Model):
             is_right = ops.cast(ops.argmax(y_pred[0], axis=-1), y.dtype) == y
             self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
         return losses[0] + sum(self.ctc_weight * loss for loss in losses[1:])
-
-    def _fused_loss(self, y, features):
-        head, how = self.recogniser.logits, self.token_loss
-        smoothing = (how.label_smoothing, how.prior, how.ignore_class)
-        losses = keras_ls.linear_smoothed_crossentropy(features, head.kernel, head.bias, y, *smoothing)
-        return ops.divide_no_nan(ops.sum(losses), ops.sum(ops.cast(y != IGNORED, losses.dtype)))
 
 
 def make_objective(

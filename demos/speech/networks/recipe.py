@@ -4,6 +4,7 @@ import dataclasses
 
 from demos.kit.options import Chosen, option
 from demos.kit.values import count, fraction, not_negative, positive, whole
+from demos.sequence import options as sequence_options
 from demos.sequence.options import SMOOTHING_KINDS
 from demos.speech import corpora
 
@@ -26,6 +27,7 @@ KINDS = (
     "transcript"
 )
 STEPS = f"{SHORTEST_TRAINING}, or {PASSES} passes if those are more"
+XLA = "XLA, which compiles each of the batches' few shapes once and keeps the LSTMs from cuDNN"
 CTC = "factor on the CTC loss of the encoder, which makes the attention find its way sooner; 0 has none"
 
 
@@ -55,6 +57,13 @@ class Recipe:
     def epochs(self) -> int:
         """The number of epochs."""
         return self.steps // self.steps_per_epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Computing(sequence_options.Computing):
+    """How the networks are computed."""
+
+    jit_compile: str = option("no", XLA, affects_result=False, choices=("yes", "no"))
 
 
 def settle(options: Chosen) -> None:

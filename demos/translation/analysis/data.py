@@ -1,6 +1,5 @@
 """What is learned and measured on: pairs of sentences as tokens, in batches of about one length."""
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
@@ -14,10 +13,12 @@ from demos.kit.options import Chosen
 from demos.sequence.buckets import Bucket, buckets, sorted_batches, teacher_forcing
 from demos.sequence.evaluation import Split
 from demos.sequence.tokenizers import END, Subwords
+from demos.sequence.training import Data
 from demos.translation import corpora
 from demos.translation.corpora.files import Pairs
 
 NUM_BUCKETS = 8
+ROOM = 32  # tokens that a translation may have more than any reference
 BATCH_SIZE = 50  # sentences that are searched for at a time
 
 
@@ -25,9 +26,9 @@ class Sentences(Split):
     """A split that a translator is measured on."""
 
     def __init__(self, pairs: Pairs, tokens: Subwords):
-        self.references, self.sources = pairs.targets, pairs.sources
+        self.references, self.sources, self.tokens = pairs.targets, pairs.sources, tokens
         self.source_ids = [np.append(tokens.encode(text, strict=False), END) for text in pairs.sources]
-        self.target_ids = [tokens.encode(text, strict=False) for text in pairs.targets]
+        self.token_ids = [tokens.encode(text, strict=False) for text in pairs.targets]
 
     def batches(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
         """One pass of (x, y, indices), the shortest sentences first."""
@@ -35,30 +36,27 @@ class Sentences(Split):
             yield (*batch(self, bucket), bucket.rows)
 
     def error_rates(self, texts: list[str]) -> dict[str, float]:
-        """BLEU and chrF, cased and as shares of 1."""
-        return {"bleu": bleu().corpus_score(texts, [self.references]).score / 100} | {
-            "chrf": chrf().corpus_score(texts, [self.references]).score / 100
-        }
+        """BLEU and chrF, cased and as shares of 1, and the texts' length over the references'."""
+        score = bleu().corpus_score(texts, [self.references])
+        chrf_score = chrf().corpus_score(texts, [self.references]).score
+        return {"bleu": score.score / 100, "chrf": chrf_score / 100, "length_ratio": score.ratio}
 
     def quality(self, text: str, place: int) -> float:
         """The chrF of one sentence."""
         return chrf().sentence_score(text, [self.references[place]]).score
 
+    def inputs(self, place: int) -> list[str]:
+        """The pieces of the source sentence."""
+        return [*self.tokens.pieces(self.source_ids[place][:-1]), "end"]
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """A corpus as a translator sees it."""
+    def about(self, place: int) -> dict[str, str]:
+        """The source sentence and its translation."""
+        return {"source": self.sources[place], **super().about(place)}
 
-    name: str
-    splits: dict[str, Sentences]
-    tokens: Subwords  # learned from both sides of the training pairs
-    fingerprint: str
-    skipped: dict[str, list[str]]  # one line for each pair of a split that was left out
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens of any translation that is searched for: more than any reference has."""
-        return max(len(ids) for split in ("dev", "test") for ids in self.splits[split].target_ids) + 32
+    def first(self, count: int) -> "Sentences":
+        """The first sentences."""
+        pairs = Pairs(self.sources[:count], list(self.references[:count]), [])
+        return Sentences(pairs, self.tokens)
 
 
 def load(options: Chosen, known: Subwords | None = None, fingerprint: str | None = None) -> Data:
@@ -75,15 +73,16 @@ def load(options: Chosen, known: Subwords | None = None, fingerprint: str | None
     skipped = {name: list(pairs.skipped) for name, pairs in corpus.splits.items()}
     splits["train"], long = _short_enough(splits["train"], options.max_tokens)
     skipped["train"] += [f"Training pair {i + 1} has more than {options.max_tokens} tokens." for i in long]
-    return Data(corpus.name, splits, tokens, corpus.fingerprint, skipped)
+    longest = max(len(ids) for split in ("dev", "test") for ids in splits[split].token_ids)
+    return Data(corpus.name, splits, tokens, corpus.fingerprint, longest + ROOM, skipped)
 
 
 def _short_enough(train: Sentences, most: int) -> tuple[Sentences, list[int]]:
-    lengths = np.maximum([len(ids) for ids in train.source_ids], [len(ids) + 1 for ids in train.target_ids])
+    lengths = np.maximum([len(ids) for ids in train.source_ids], [len(ids) + 1 for ids in train.token_ids])
     long = np.flatnonzero(lengths > most).tolist()
     if len(long) == len(lengths):
         raise ValueError(f"--max-tokens leaves no training pair: the shortest has {lengths.min()}.")
-    for side in ("references", "sources", "source_ids", "target_ids"):
+    for side in ("references", "sources", "source_ids", "token_ids"):
         values = getattr(train, side)
         setattr(train, side, [value for value, length in zip(values, lengths, strict=True) if length <= most])
     return train, long
@@ -130,12 +129,12 @@ def batch(split: Sentences, bucket: Bucket) -> tuple[dict[str, np.ndarray], np.n
     sources = np.full((len(rows), inputs), END, "int32")
     for i, row in enumerate(rows):
         sources[i, : lengths[i]] = split.source_ids[row]
-    tokens, y = teacher_forcing([split.target_ids[row] for row in rows], width)
+    tokens, y = teacher_forcing([split.token_ids[row] for row in rows], width)
     return {"sources": sources, "num_sources": lengths, "tokens": tokens}, y
 
 
 def _buckets(split: Sentences) -> list[Bucket]:
-    sources, targets = (np.array([len(ids) for ids in side]) for side in (split.source_ids, split.target_ids))
+    sources, targets = (np.array([len(ids) for ids in side]) for side in (split.source_ids, split.token_ids))
     return buckets(sources, targets, NUM_BUCKETS)
 
 
@@ -154,3 +153,8 @@ def chrf() -> Any:
 def bleu(lowercase: bool = False) -> Any:
     """BLEU as sacrebleu defines it (13a, smoothing exp)."""
     return sacrebleu().BLEU(lowercase=lowercase)
+
+
+def signature() -> str:
+    """What sacrebleu says of how its BLEU was computed, after it has been."""
+    return str(bleu().get_signature())

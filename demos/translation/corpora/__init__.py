@@ -27,9 +27,6 @@ class Options:
     )
     reverse: bool = option(False, "translate from the second language into the first", action="store_true")
     skip_bad: bool = option(False, "leave out lines that cannot be used, with a count", action="store_true")
-    vocabulary_size: int | None = option(
-        None, "the most subword tokens, shared by both languages", count, shown="toy 150, else 8000"
-    )
     max_tokens: int = option(100, "leave out training pairs with more tokens on a side", count)
 
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from harness import BACKEND, value_and_gradient
 
-from demos.kit import measures
 from demos.kit.runs import Run
 from demos.kit.trials import Trial, fit
-from demos.sequence.evaluation import next_tokens
-from demos.sequence.monitor import pixels
+from demos.sequence.evaluation import EXAMPLES, evaluate, next_tokens
+from demos.sequence.monitor import attention_picture, pixels
 from demos.sequence.search import Hypothesis, Searcher
 from demos.sequence.tokenizers import END, START, Characters
-from demos.speech.analysis import evaluation, monitor
+from demos.speech.analysis import evaluation, training
 from demos.speech.analysis.data import make_split
 from demos.speech.corpora import batches
 from demos.speech.corpora.feature_cache import FeatureSet
@@ -215,7 +214,8 @@ class TestTrain:
         assert history[-1]["accuracy"] > 0.85
         test = make_split(TOKENS, made_up(rng, 16), skip_bad=False)
         searcher = Searcher(model, TOKENS, encoded_lengths(test.features.num_frames.max()))
-        result = evaluation.evaluate(searcher, split, test, beam_width=3, length_penalty=1.0)
+        result, texts = evaluate(searcher, split, test, beam_width=3, length_penalty=1.0)
+        assert len(texts) == 16
         assert set(evaluation.MEASURES) <= set(result)
         assert result["token_accuracy"] > 0.85
         assert result["beam_cer"] < 0.3
@@ -226,7 +226,7 @@ class TestTrain:
         log_probs = logits - np.log(np.exp(logits.astype("float64")).sum(-1, keepdims=True))
         assert result["nll"] == pytest.approx(-log_probs[np.arange(len(labels)), labels].mean(), rel=1e-4)
         assert result["nll_scaled"] <= result["nll"] + 0.05
-        assert [e["reference"] for e in result["examples"]] == test.features.transcripts[: evaluation.EXAMPLES]
+        assert [e["reference"] for e in result["examples"]] == test.features.transcripts[:EXAMPLES]
 
 
 class TestEvaluation:
@@ -263,7 +263,7 @@ class TestEvaluation:
     def test_table(self):
         row = self.row(0.1, 0.0823)
         row["greedy_wer"] = {"mean": 0.1234, "sd": 0.01}
-        lines = measures.table([row], evaluation.columns(8)).splitlines()
+        lines = training.table({"summary": [row], "settings": {"beam_width": 8}}).splitlines()
         assert "beam 8 WER %" in lines[0]
         assert lines[-1].split()[-1] == "8.23"
         assert "12.34 ± 1.00" in lines[-1]
@@ -282,7 +282,7 @@ def test_bad_utterances_are_refused_or_skipped(rng):
 
 def test_attention_picture(rng):
     weights = rng.dirichlet(np.ones(20), 5)
-    figure = monitor.attention_picture(weights, ["a", " ", "$", "ü", "end"], "a $ ü")
+    figure = attention_picture(weights, ["a", " ", "$", "ü", "end"], 0.04 * np.arange(20), "a $ ü")
     image = pixels(figure)
     assert image.dtype == np.uint8
     assert image.ndim == 4
