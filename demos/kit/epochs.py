@@ -21,7 +21,12 @@ def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 
             f"--batch-size must be at most the number of training {examples} ({num_examples}). "
             f"Received: {recipe.batch_size}."
         )
-    length, epochs = epoch_length(recipe.steps, num_examples // recipe.batch_size, multiple)
+    return in_passes(recipe, num_examples // recipe.batch_size, multiple)
+
+
+def in_passes(recipe: Recipe, pass_length: int, multiple: int = 1) -> Recipe:
+    """As `in_epochs`, for a pass over the data of `pass_length` batches."""
+    length, epochs = epoch_length(recipe.steps, pass_length, multiple)
     if length * epochs != recipe.steps:
         print(f"Note: {recipe.steps} steps are rounded up to {length * epochs}, {epochs} epochs of {length}.")
     return dataclasses.replace(recipe, steps=length * epochs, steps_per_epoch=length)

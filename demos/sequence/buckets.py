@@ -1,6 +1,8 @@
 """Examples of about one length together: few shapes, little padding, batches that depend on the seed and step alone."""
 
-from collections.abc import Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +47,30 @@ def shuffled_batches(groups: list[Bucket], batch_size: int, seed: int, epoch: in
     return [planned[i] for i in rng.permutation(len(planned))]
 
 
+def token_batches(groups: list[Bucket], batch_tokens: int, seed: int, epoch: int) -> list[Bucket]:
+    """The batches of an epoch, in random order: as many examples of a bucket as its padded length allows.
+
+    The last batch of a bucket is filled up with others of it, so that there are few shapes.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    planned = []
+    for rows, inputs, tokens in groups:
+        size = min(max(1, batch_tokens // max(inputs, tokens)), len(rows))
+        order = rng.permutation(rows)
+        order = np.concatenate([order, rng.choice(rows, -len(rows) % size, replace=False)])
+        planned += [Bucket(part, inputs, tokens) for part in order.reshape(-1, size)]
+    return [planned[i] for i in rng.permutation(len(planned))]
+
+
+def endless(plan: Callable[[int], list[Bucket]], first_step: int) -> Iterator[tuple[int, Bucket]]:
+    """Steps from the first on, and the batch of each; `plan` gives those of an epoch, always the same in number."""
+    plan = functools.lru_cache(maxsize=1)(plan)
+    length = len(plan(0))
+    for step in itertools.count(first_step):
+        epoch, place = divmod(step, length)
+        yield step, plan(epoch)[place]
+
+
 def sorted_batches(groups: list[Bucket], batch_size: int) -> list[Bucket]:
     """All examples once, the shortest first; the last batch may be smaller."""
     order = np.concatenate([bucket.rows for bucket in groups])
@@ -65,6 +91,14 @@ def teacher_forcing(token_ids: Sequence[np.ndarray], width: int) -> tuple[np.nda
         tokens[i, 1 : len(ids) + 1] = labels[i, : len(ids)] = ids
         labels[i, len(ids)] = END
     return tokens, labels
+
+
+def padded(token_ids: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids as int32 (B, `width`), with end tokens after them, and how many there are of each, int32 (B,)."""
+    rows = np.full((len(token_ids), width), END, "int32")
+    for row, ids in zip(rows, token_ids, strict=True):
+        row[: len(ids)] = ids
+    return rows, np.array([len(ids) for ids in token_ids], "int32")
 
 
 def _rounded_up(number: int) -> int:

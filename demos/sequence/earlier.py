@@ -7,6 +7,7 @@ from typing import Any
 
 from demos.kit import checkpoints, records
 from demos.kit.errors import DamagedFile
+from demos.kit.options import Chosen
 from demos.sequence.tokenizers import Tokens
 
 
@@ -42,10 +43,14 @@ def trained_networks(out: pathlib.Path, fields: dict[str, Any]) -> list[Trained]
     return sorted(networks, key=lambda network: (network.label_smoothing, network.seed))
 
 
-def choose(
-    networks: list[Trained], alpha: float | None, seed: int | None, cost: Callable[[dict[str, Any]], Any]
-) -> Trained:
-    """The network asked for; of several, the one whose result costs least."""
+def choose(options: Chosen, fields: dict[str, Any], cost: Callable[[dict[str, Any]], Any]) -> Trained:
+    """The network of a run that the `Finding` options ask for; of several, the one whose result costs least."""
+    if options.n_best > options.beam_width:
+        raise ValueError(
+            f"--n-best must be at most --beam-width ({options.beam_width}). Received: --n-best {options.n_best}."
+        )
+    networks = trained_networks(pathlib.Path(options.run), fields)
+    alpha, seed = options.label_smoothing, options.seed
     fitting = [each for each in networks if alpha in (None, each.label_smoothing) and seed in (None, each.seed)]
     if not fitting:
         there = ", ".join(f"α = {each.label_smoothing:g} seed {each.seed}" for each in networks)

@@ -10,6 +10,7 @@ SMOOTHING_KINDS = ("uniform", "unigram", "neighbourhood")
 # Beams compare the mean log p per token. Sums favour short texts, and smoothed models, whose best text loses α of every
 # token, end at once.
 LENGTH_PENALTY = 1.0
+CHOICE = "the model with the best texts on the development split"
 
 
 def beam_width(help: str, default: int = 8) -> Any:
@@ -20,6 +21,23 @@ def beam_width(help: str, default: int = 8) -> Any:
 def length_penalty(help: str) -> Any:
     """The option that says how hypotheses of different lengths compare."""
     return option(LENGTH_PENALTY, help, values.not_negative)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Which network of a run finds texts, and how."""
+
+    label_smoothing: float | None = option(None, "that of the model to use", values.fraction, shown=CHOICE, metavar="α")
+    seed: int | None = option(None, "that of the model to use", values.seed, shown="as for --label-smoothing")
+    beam_width: int = beam_width("width of the beam; 1 is greedy")
+    temperature: float = option(1.0, "what logits are divided by", values.temperature, metavar="T")
+    length_penalty: float = length_penalty("scores are log p / tokens**X")
+    n_best: int = option(1, "number of texts per input, each on a line with its score", values.count)
+
+
+def run(command: str) -> Any:
+    """The option that names the directory of a run; `command` wrote it."""
+    return option("", f"directory that {command} wrote", flags=("--from",), required=True, metavar="RUN")
 
 
 @dataclasses.dataclass(frozen=True)

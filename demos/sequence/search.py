@@ -37,7 +37,8 @@ class Searcher:
     """
 
     def __init__(self, model: Any, tokens: Tokens, max_length: int):
-        self.model, self.tokens, self.max_length = model, tokens, int(max_length)
+        self.model, self.max_length = model, int(max_length)
+        self.tokens: Any = tokens
         self.inputs = dict(model.sources)
         self._compiled = functools.cache(self._compile)
 

@@ -137,14 +137,16 @@ def from_json(value: dict[str, Any]) -> Tokens:
     return Subwords(base64.b64decode(value["model"], validate=True))
 
 
-def read(path: pathlib.Path) -> Tokens:
-    """The tokens in a JSON file of a run.
+def read(path: pathlib.Path, kind: str | None = None) -> Any:
+    """The tokens in a JSON file of a run, which must be of the kind if one is given.
 
     Raises:
         ValueError: If there is no such file.
         demos.kit.errors.DamagedFile: If it holds anything else.
     """
     value = records.read_json(path, FIELDS)
+    if kind not in (None, value["kind"]):
+        raise DamagedFile(f"{path} is damaged: its tokens are {value['kind']}, not {kind}.")
     try:
         return from_json(value)
     except (KeyError, ValueError, RuntimeError) as error:  # of base64, or of SentencePiece

@@ -8,7 +8,7 @@ import dataclasses
 
 from demos.kit import cli, values
 from demos.kit.options import Group, option
-from demos.sequence.options import beam_width, length_penalty
+from demos.sequence.options import beam_width, length_penalty, run
 from demos.speech.corpora import Storage
 
 
@@ -16,7 +16,7 @@ from demos.speech.corpora import Storage
 class Options:
     """What is swept over, and where."""
 
-    run: str = option("", "directory that demos.speech.train wrote", flags=("--from",), required=True, metavar="RUN")
+    run: str = run("demos.speech.train")
     temperatures: tuple[float, ...] = option(
         (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0), "tried with --beam-width", values.temperature, metavar="T"
     )

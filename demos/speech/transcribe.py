@@ -8,33 +8,26 @@ file is the mean of its pieces'.
 
 import dataclasses
 
-from demos.kit import cli, values
+from demos.kit import cli
 from demos.kit.options import Group, option
-from demos.sequence.options import beam_width, length_penalty
+from demos.sequence.options import Finding, run
 
 EPILOG = "A file that cannot be used gives one line on standard error; the others go on, and the status is 1."
 FORMATS = "audio of any common format (M4A, AAC, WebM, WMA and AMR by ffmpeg); - for standard input"
-CHOICE = "the model with the lowest WER on the development split"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is read, and how."""
+    """What is read and written."""
 
     files: tuple[str, ...] = option((), FORMATS, flags=("files",), metavar="FILE")
-    run: str = option("", "directory that demos.speech.train wrote", flags=("--from",), required=True, metavar="RUN")
-    label_smoothing: float | None = option(None, "that of the model to use", values.fraction, shown=CHOICE, metavar="α")
-    seed: int | None = option(None, "that of the model to use", values.seed, shown="as for --label-smoothing")
-    beam_width: int = beam_width("width of the beam; 1 is greedy")
-    temperature: float = option(1.0, "what logits are divided by", values.temperature, metavar="T")
-    length_penalty: float = length_penalty("scores are log p / tokens**X")
-    n_best: int = option(1, "number of texts per piece of audio", values.count)
+    run: str = run("demos.speech.train")
     json: bool = option(
         False, "one line of JSON per file, with its pieces' starts, texts and scores", action="store_true"
     )
 
 
-GROUPS = (Group("options of the search", Options),)
+GROUPS = (Group("input and output", Options), Group("options of the search", Finding))
 COMMAND = cli.Command("demos.speech.transcribe", __doc__ or "", EPILOG, GROUPS, "demos.speech.analysis.transcribe")
 main = COMMAND.main
 

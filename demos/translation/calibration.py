@@ -10,7 +10,7 @@ import sys
 
 from demos.kit import cli, values
 from demos.kit.options import Group, option
-from demos.sequence.options import beam_width, length_penalty
+from demos.sequence.options import beam_width, length_penalty, run
 from demos.translation.analysis import RULE
 
 LISTS = (
@@ -24,9 +24,7 @@ EPILOG = f"\n{cli.paragraph(RULE)}\n\n{cli.paragraph(LISTS)}\n"
 class Options:
     """What is swept."""
 
-    run: str = option(
-        "", "directory that demos.translation.train wrote", flags=("--from",), required=True, metavar="RUN"
-    )
+    run: str = run("demos.translation.train")
     split: str = option("test", "what is measured on", choices=("dev", "test"))
     temperatures: tuple[float, ...] = option(
         (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5, 2.0), "what logits are divided by", values.temperature, unique=True

@@ -6,14 +6,16 @@ import keras
 import numpy as np
 
 from demos.sequence.objective import TokenObjective, WarmUpThenInverseSquareRoot, token_loss
-from demos.translation.network import HEADS, SIZES, Translator
+from demos.sequence.translator import Translator
 from demos.translation.recipe import Recipe
+
+# The width, the blocks of the encoder and of the decoder, the heads; the base is that of Vaswani et al. 2017.
+SIZES = {"tiny": (128, 2, 4), "small": (256, 3, 4), "base": (512, 6, 8)}
 
 
 def build(recipe: Recipe, vocabulary_size: int, precision: str = "float32") -> Translator:
     """The translator of a recipe, with fresh weights."""
-    units, blocks = SIZES[recipe.size]
-    return Translator(vocabulary_size, units, blocks, HEADS[recipe.size], recipe.dropout, dtype=precision)
+    return Translator(vocabulary_size, *SIZES[recipe.size], recipe.dropout, dtype=precision)
 
 
 def make_objective(

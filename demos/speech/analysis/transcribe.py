@@ -12,7 +12,7 @@ import numpy as np
 from demos.kit import cli
 from demos.kit.options import Chosen
 from demos.sequence import tokenizers
-from demos.sequence.earlier import choose, trained_networks
+from demos.sequence.earlier import choose
 from demos.sequence.search import Hypothesis, Searcher
 from demos.speech.analysis import SOUND, earlier
 from demos.speech.networks.recognisers import encoded_lengths
@@ -55,17 +55,13 @@ class Transcriber:
 
 def plan(options: Chosen) -> Transcriber:
     """Loads the network."""
-    if options.n_best > options.beam_width:
-        raise ValueError(
-            f"--n-best must be at most --beam-width ({options.beam_width}). Received: --n-best {options.n_best}."
-        )
     if STANDARD_INPUT in options.files and sys.stdin is None:
         raise ValueError("Standard input is closed.")
     for package, purpose in SOUND.items():
         cli.optional(package, purpose, extra="speech")
     out = pathlib.Path(options.run)
-    networks = trained_networks(out, {"dev_beam_wer": float, "dev_nll": float})
-    chosen = choose(networks, options.label_smoothing, options.seed, lambda r: (r["dev_beam_wer"], r["dev_nll"]))
+    fields = {"dev_beam_wer": float, "dev_nll": float}
+    chosen = choose(options, fields, lambda result: (result["dev_beam_wer"], result["dev_nll"]))
     tokens = tokenizers.read(out / "tokens.json")
     statistics, max_frames = earlier.read_features(out)
     max_seconds = min(max(SHORTEST_LIMIT, max_frames / 100), LONGEST_LIMIT)

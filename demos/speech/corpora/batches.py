@@ -1,14 +1,13 @@
 """Batches for `tf.data`: bucketed by length into few shapes, each a function of the seed and its step alone."""
 
 import functools
-import itertools
 import warnings
 
 import numpy as np
 import tensorflow as tf
 
 from demos.kit.cli import optional
-from demos.sequence.buckets import Bucket, buckets, shuffled_batches, sorted_batches, teacher_forcing
+from demos.sequence.buckets import Bucket, buckets, endless, shuffled_batches, sorted_batches, teacher_forcing
 from demos.speech.corpora.feature_cache import FeatureSet
 from demos.speech.sound.features import NUM_MELS, REDUCTION
 
@@ -49,14 +48,12 @@ def training_batches(
             f"`batch_size` must be from 1 to the number of training utterances ({len(features)}). "
             f"Received: batch_size={batch_size}."
         )
-    plan = functools.lru_cache(maxsize=2)(lambda epoch: shuffled_batches(groups, batch_size, seed, epoch))
-    batches_per_epoch = len(features) // batch_size
+    plan = functools.partial(shuffled_batches, groups, batch_size, seed)
     bank = mask_bank(seed) if augment else None
 
     def made():
-        for step in itertools.count(first_step):
-            epoch, batch = divmod(step, batches_per_epoch)
-            yield (*_batch(features, token_ids, plan(epoch)[batch]), step)
+        for step, bucket in endless(plan, first_step):
+            yield (*_batch(features, token_ids, bucket), step)
 
     def finished(x, y, step):
         if bank is not None:

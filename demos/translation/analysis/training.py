@@ -5,14 +5,14 @@ import pathlib
 from typing import Any
 
 from demos.kit import measures, records, smoothing
-from demos.kit.epochs import epoch_length
+from demos.kit.epochs import in_passes
 from demos.kit.measures import Column
 from demos.kit.options import Chosen
 from demos.kit.runs import open_run, publish
 from demos.kit.smoothing import Comparison
 from demos.sequence import evaluation, training
 from demos.translation import objective, recipe
-from demos.translation.analysis import RULE, data, significance
+from demos.translation.analysis import RULE, data, scores
 
 figure = smoothing.reliability
 RATES = ("greedy_bleu", "greedy_chrf", "beam_bleu", "beam_chrf", "dev_beam_bleu")
@@ -21,7 +21,7 @@ KIND = training.Kind(
     build=objective.build,
     make_objective=objective.make_objective,
     batches=lambda split, how, seed, step: data.training_batches(split, how.batch_tokens, seed, step),
-    first=lambda split: split.first(MONITORED_SENTENCES),
+    first=lambda split: split.part(range(min(MONITORED_SENTENCES, len(split.references)))),
     rate="bleu",
     rates=RATES,
 )
@@ -30,17 +30,14 @@ KIND = training.Kind(
 def plan(options: Chosen) -> Comparison:
     """Settles how networks are trained, learns the tokens, and opens the output directory."""
     options.settle("corpus")
-    data.sacrebleu()
+    scores.sacrebleu()
     found = data.load(options)
     for split, lines in found.skipped.items():
         if lines:
             print(f"Left out {len(lines)} pairs of the {split} split, the first: {lines[0]}")
     how = options.read(recipe.Recipe)
     batches = len(data.training_plan(found.splits["train"], how.batch_tokens, 0, 0))
-    length, epochs = epoch_length(how.steps, batches, options.steps_per_execution)
-    if length * epochs != how.steps:
-        print(f"Note: {how.steps} steps are rounded up to {length * epochs}, {epochs} epochs of {length}.")
-    how = dataclasses.replace(how, steps=length * epochs, steps_per_epoch=length)
+    how = in_passes(how, batches, options.steps_per_execution)
     settings = {**options.settings(), **dataclasses.asdict(how), "data": found.fingerprint}
     out = pathlib.Path(options.out or f"runs/translation/{found.name}-{how.size}")
     run = open_run(out, settings, options.resume, options.defaults(), options.free())
@@ -60,8 +57,8 @@ def run(experiment: Comparison) -> dict[str, Any]:
         trials=trials,
         summary=measures.summarize(trials, (*evaluation.OF_TOKENS, *RATES)),
         series=smoothing.pooled_curves(trials),
-        significance=significance.by_seed(beams(experiment), found.splits["test"].references),
-        signature=data.signature(),
+        significance=scores.by_seed(beams(experiment), found.splits["test"].references),
+        signature=str(scores.bleu().get_signature()),
         pictures=["reliability.png"],
     )
     return publish(experiment.run, results, table, figure)
@@ -86,4 +83,4 @@ def table(results: dict[str, Any]) -> str:
         Column("dev BLEU", "dev_beam_bleu", 2, 100),
     )
     means = measures.table(results["summary"], columns)
-    return f"{means}\n\n{significance.table(results['significance'])}"
+    return f"{means}\n\n{scores.table(results['significance'])}"

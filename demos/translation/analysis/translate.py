@@ -1,6 +1,5 @@
 """Lines of text to their translations: what demos.translation.translate does."""
 
-import dataclasses
 import itertools
 import json
 import pathlib
@@ -10,44 +9,31 @@ from collections.abc import Iterator
 import numpy as np
 
 from demos.kit.options import Chosen
-from demos.sequence.earlier import choose, trained_networks
+from demos.sequence.buckets import padded
+from demos.sequence.earlier import choose
 from demos.sequence.search import Hypothesis, Searcher
-from demos.sequence.tokenizers import END, Subwords
+from demos.sequence.tokenizers import END
+from demos.sequence.translator import GROWTH, ROOM, Translator
 from demos.translation.analysis import earlier
-from demos.translation.network import GROWTH, ROOM, Translator
 
 LONGEST = 400  # the most tokens of a sentence
 
 
-@dataclasses.dataclass(frozen=True)
-class Translation:
-    """All that turns lines into translations."""
-
-    searcher: Searcher
-    tokens: Subwords
-    options: Chosen  # the command line
-
-
-def plan(options: Chosen) -> Translation:
+def plan(options: Chosen) -> tuple[Searcher, Chosen]:
     """Loads the network that was asked for; of several, that of the highest BLEU, then the lowest NLL, on dev."""
-    if options.n_best > options.beam_width:
-        raise ValueError(
-            f"--n-best must be at most --beam-width ({options.beam_width}). Received: --n-best {options.n_best}."
-        )
-    out = pathlib.Path(options.run)
-    tokens = earlier.tokens(out)
-    networks = trained_networks(out, {"dev_beam_bleu": float, "dev_nll": float})
-    chosen = choose(networks, options.label_smoothing, options.seed, lambda r: (-r["dev_beam_bleu"], r["dev_nll"]))
-    searcher = Searcher(chosen.load(Translator, tokens), tokens, GROWTH * LONGEST + ROOM)
-    return Translation(searcher, tokens, options)
+    fields = {"dev_beam_bleu": float, "dev_nll": float}
+    chosen = choose(options, fields, lambda result: (-result["dev_beam_bleu"], result["dev_nll"]))
+    tokens = earlier.tokens(pathlib.Path(options.run))
+    return Searcher(chosen.load(Translator, tokens), tokens, GROWTH * LONGEST + ROOM), options
 
 
-def run(translation: Translation) -> None:
+def run(planned: tuple[Searcher, Chosen]) -> None:
     """Prints the translations of all lines, in their order."""
-    waiting = lines(translation.options)
-    while some := list(itertools.islice(waiting, translation.options.batch_size)):
-        for line, found in zip(some, translate(translation, some), strict=True):
-            for text in shown(line, found, translation.options):
+    searcher, options = planned
+    waiting = lines(options)
+    while some := list(itertools.islice(waiting, options.batch_size)):
+        for line, found in zip(some, translate(searcher, some, options), strict=True):
+            for text in shown(line, found, options):
                 print(text, flush=True)
 
 
@@ -63,21 +49,17 @@ def lines(options: Chosen) -> Iterator[str]:
                     raise OSError(f"{source} line {number} is not UTF-8") from None
 
 
-def translate(translation: Translation, sentences: list[str]) -> list[list[Hypothesis]]:
+def translate(searcher: Searcher, sentences: list[str], options: Chosen) -> list[list[Hypothesis]]:
     """The translations of some sentences, none of empty ones; sentences beyond the longest are cut, with a note."""
     ids = []
     for sentence in sentences:
-        tokens = translation.tokens.encode(sentence, strict=False)
+        tokens = searcher.tokens.encode(sentence, strict=False)
         if len(tokens) >= LONGEST:
             print(f"Note: a sentence of {len(tokens)} tokens is cut at {LONGEST - 1}.", file=sys.stderr, flush=True)
         ids.append(np.append(tokens[: LONGEST - 1], END))
-    lengths = np.array([len(row) for row in ids], "int32")
-    sources = np.full((len(ids), lengths.max()), END, "int32")
-    for i, row in enumerate(ids):
-        sources[i, : len(row)] = row
-    options = translation.options
+    sources, lengths = padded(ids, max(map(len, ids)))
     how = options.beam_width, options.temperature, options.length_penalty, options.n_best
-    found = translation.searcher.hypotheses({"sources": sources, "num_sources": lengths}, *how)
+    found = searcher.hypotheses({"sources": sources, "num_sources": lengths}, *how)
     return [hypotheses if sentence else [] for sentence, hypotheses in zip(sentences, found, strict=True)]
 
 

@@ -29,9 +29,6 @@ class Pairs:
     targets: list[str]
     skipped: list[str]  # one line for each pair left out as bad
 
-    def __len__(self) -> int:
-        return len(self.sources)
-
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
@@ -55,7 +52,8 @@ class Corpus:
 def multi30k(data_dir: str | None, skip_bad: bool) -> Corpus:
     """Captions of photographs in English and German (Elliott et al. 2016), downloaded where no directory is known."""
     if data_dir:
-        folder = pathlib.Path(data_dir)
+        folder = pathlib.Path(data_dir, "multi30k")
+        folder = folder if folder.is_dir() else folder.parent
     elif os.environ.get(DATA_VARIABLE):
         folder = pathlib.Path(os.environ[DATA_VARIABLE], "multi30k")
     else:

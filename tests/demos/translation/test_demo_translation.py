@@ -7,8 +7,10 @@ import pytest
 from harness import BACKEND
 
 from demos import redraw
+from demos.kit import checkpoints
 from demos.sequence.objective import WarmUpThenInverseSquareRoot
 from demos.translation import calibration, train, translate
+from demos.translation.analysis import scores
 
 pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="a search without a compiler is slow")
 for package in ("sacrebleu", "sentencepiece"):
@@ -28,26 +30,95 @@ def corpus(tmp_path_factory):
     return folder
 
 
+SMALL = ["--size", "tiny", "--steps", "4", "--batch-tokens", "60", "--vocabulary-size", "40", "--beam-width", "2"]
+
+
+def arguments(corpus, out, *more):
+    """The command line of a small run."""
+    return ["--corpus", "tsv", "--data-dir", str(corpus), "--out", str(out), *SMALL, *more]
+
+
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
-    """A run of one network."""
+    """A run of two networks."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    small = ["--size", "tiny", "--steps", "4", "--batch-tokens", "60", "--vocabulary-size", "40", "--beam-width", "2"]
-    argv = ["--corpus", "tsv", "--data-dir", str(corpus), "--out", str(out), "--label-smoothing", "0.1", *small]
+    argv = arguments(corpus, out, "--label-smoothing", "0", "0.1")
     assert train.main(argv) == 0
     assert train.main([*argv, "--resume"]) == 0
     return out
 
 
+def history(out):
+    """What each epoch of the only network of a run had."""
+    (result,) = out.glob("alpha-*/seed-*/result.json")
+    return json.loads(result.read_text())["history"]
+
+
 def test_results_hold_what_the_table_and_the_picture_show(trained, tmp_path):
     results = json.loads((trained / "results.json").read_text())
-    assert [row["label_smoothing"] for row in results["summary"]] == [0.1]
+    assert [row["label_smoothing"] for row in results["summary"]] == [0, 0.1]
     assert results["summary"][0]["beam_bleu"]["mean"] <= 1
     assert results["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
     assert len(results["trials"][0]["examples"]) == 8
     assert redraw.main([str(trained / "results.json"), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "reliability.png").read_bytes() == (trained / "reliability.png").read_bytes()
-    assert list(trained.rglob("events.out.*"))
+    first, second = results["significance"]
+    assert first["bleu"]["p"] is None
+    assert 0 <= second["bleu"]["p"] <= 1
+    assert first["bleu"]["score"] == pytest.approx(100 * results["trials"][0]["beam_bleu"])
+    texts = (trained / "alpha-0.1/seed-0/texts.txt").read_text().splitlines()
+    assert [example["beam"] for example in results["trials"][1]["examples"]] == texts
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the event files are read by TensorFlow")
+def test_tensorboard_has_texts_reliability_and_attention(trained):
+    import tensorflow as tf
+
+    (path,) = (trained / "alpha-0.1").rglob("events.out.*")
+    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(path)) for value in event.summary.value}
+    assert {"texts", "next-token reliability", "val_bleu", "learning_rate"} <= tags
+    assert len([tag for tag in tags if tag.startswith("attention/")]) == 2
+
+
+def test_training_without_all_logits_in_memory_has_the_same_losses(corpus, tmp_path):
+    how = ["--label-smoothing", "0.1", "--dropout", "0"]
+    for name, more in (("logits", []), ("fused", ["--fused-output"])):
+        assert train.main(arguments(corpus, tmp_path / name, *how, *more)) == 0
+    losses, fused = ([epoch["loss"] for epoch in history(tmp_path / name)] for name in ("logits", "fused"))
+    assert fused == pytest.approx(losses, rel=1e-4)
+
+
+def test_a_killed_run_ends_as_one_that_was_not(corpus, tmp_path, monkeypatch):
+    how = ["--label-smoothing", "0.1", "--steps", "200"]
+    assert train.main(arguments(corpus, tmp_path / "whole", *how)) == 0
+    save, calls = checkpoints.save, []
+
+    def killed(*args):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(args)
+        return save(*args)
+
+    monkeypatch.setattr(checkpoints, "save", killed)
+    with pytest.raises(SystemExit):
+        train.main(arguments(corpus, tmp_path / "killed", *how))
+    monkeypatch.setattr(checkpoints, "save", save)
+    assert train.main([*arguments(corpus, tmp_path / "killed", *how), "--resume"]) == 0
+    ours, expected = history(tmp_path / "killed"), history(tmp_path / "whole")
+    assert [epoch["loss"] for epoch in ours] == pytest.approx([epoch["loss"] for epoch in expected], rel=1e-5)
+
+
+def test_a_difference_that_is_there_is_sure_and_none_is_not(rng):
+    references = [" ".join(rng.choice(list("abcdefgh"), 12)) for _ in range(60)]
+    noisy = [" ".join(word if rng.random() > 0.3 else "x" for word in text.split()) for text in references]
+    translations = [({"T": 1.0}, noisy), ({"T": 2.0}, noisy), ({"T": 3.0}, references)]
+    same, better = scores.by_seed({7: translations}, references)[1:]
+    assert same["bleu"]["p"] == 1
+    assert better["bleu"]["p"] < 0.01
+    assert better["bleu"]["score"] == pytest.approx(100)
+    assert same["bleu"]["half_width"] > better["bleu"]["half_width"]
+    assert (better["seed"], better["T"]) == (7, 3.0)
+    assert "100.00 ± 0.00" in scores.table([same, better])
 
 
 def test_calibration_sweeps_and_draws(trained, tmp_path, capsys):
@@ -57,6 +128,9 @@ def test_calibration_sweeps_and_draws(trained, tmp_path, capsys):
     results = json.loads((tmp_path / "calibration.json").read_text())
     trial = results["trials"][0]
     assert trial["temperature"]["temperature"] == trial["lists"]["temperature"] == [1.0, 2.0]
+    assert trial["length_penalty"]["length_ratio"][0] > 0
+    best = results["significance"][0]
+    assert best["bleu"]["score"] == pytest.approx(100 * max(trial["temperature"]["bleu"]))
     assert 0 < trial["lists"]["first_is_best"] <= 1
     assert set(trial["tokens"]["panel"]["labels"]) == set(trial["tokens"]["panel"]["classes"])
     assert all((tmp_path / name).stat().st_size for name in results["pictures"])

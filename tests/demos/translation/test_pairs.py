@@ -69,7 +69,9 @@ def test_bad_lines_are_named(bad, message, tmp_path):
         load(options(*where))
     if not isinstance(bad, bytes):
         corpus = load(options(*where, "--skip-bad"))
-        assert len(corpus.splits["train"]) == sum(len(list(filter(str.strip, line.split("\t")))) == 2 for line in bad)
+        assert len(corpus.splits["train"].sources) == sum(
+            len(list(filter(str.strip, line.split("\t")))) == 2 for line in bad
+        )
 
 
 def test_what_is_missing_is_named(tmp_path):
@@ -101,6 +103,6 @@ def test_batches_depend_on_seed_and_step_alone_and_hold_every_pair(tmp_path):
     assert all(len(bucket.rows) * max(bucket.inputs, bucket.tokens) <= 200 for bucket in plan)
     assert len({(len(bucket.rows), bucket.inputs, bucket.tokens) for bucket in plan}) <= data.NUM_BUCKETS
     later = iter(data.training_batches(train, 200, 3, first_step=len(plan) + 2))
-    expected = data.batch(train, data.training_plan(train, 200, 3, 1)[2])
+    expected = train.batch(data.training_plan(train, 200, 3, 1)[2])
     for found, wanted in zip(next(later)[0].values(), expected[0].values(), strict=True):
         assert (found == wanted).all() if isinstance(found, type(wanted)) else (found.numpy() == wanted).all()

@@ -7,7 +7,7 @@ from harness import BACKEND, numpy
 
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END, START, Characters
-from demos.translation.network import Translator
+from demos.sequence.translator import Translator
 
 TOKENS = Characters("abcdefghi")
 LENGTHS = np.array([7, 3, 1, 5], "int32")

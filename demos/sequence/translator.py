@@ -1,4 +1,4 @@
-"""A Transformer that translates: one vocabulary, whose embedding is also the output layer."""
+"""A Transformer from tokens to tokens of one vocabulary, whose embedding is also the output layer."""
 
 from types import MappingProxyType
 
@@ -9,9 +9,6 @@ from demos.sequence.attention import valid
 from demos.sequence.tokenizers import END
 from demos.sequence.transformer import Transformer, make_blocks
 
-# The width, and the blocks of the encoder and of the decoder; the base of Vaswani et al. 2017 has 512 and 6.
-SIZES = {"tiny": (128, 2), "small": (256, 3), "base": (512, 6)}
-HEADS = {"tiny": 4, "small": 4, "base": 8}
 # The most tokens of a translation: these for each source token, and these besides.
 GROWTH, ROOM = 2, 10
 

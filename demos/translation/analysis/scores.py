@@ -1,0 +1,73 @@
+"""BLEU and chrF, and how sure their differences are: bootstrap intervals and paired tests; all by sacrebleu."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from demos.kit import cli
+
+RULE = (
+    "± is half the width of a 95 % bootstrap interval over the sentences (Koehn 2004); p is of the paired bootstrap "
+    "test against the first row of a seed. Neither knows how much networks of other seeds would differ."
+)
+HEADINGS = ("BLEU", "p", "uncased BLEU", "p", "chrF", "p")
+RESAMPLES = 1000
+METRICS = ("bleu", "bleu_uncased", "chrf")
+
+
+def by_seed(
+    translations: Mapping[int, list[tuple[dict[str, float], list[str]]]], references: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Several translations of one text for each seed, of which the first is what the others are held against.
+
+    `translations` has the facts of each translation, the same in number, and its sentences. The row of each has the
+    seed, the facts, and of all `METRICS` "score", "half_width" and "p", None for the first; up to 100, as sacrebleu has
+    them.
+    """
+    sacrebleu()
+    from sacrebleu.significance import PairedTest
+
+    metrics = dict(zip(METRICS, (bleu(), bleu(lowercase=True), chrf()), strict=True))
+    rows = []
+    for seed, of_seed in translations.items():
+        named: list[Any] = [(str(i), texts) for i, (_, texts) in enumerate(of_seed)]
+        measured: list[dict[str, Any]] = [{"seed": seed, **facts} for facts, _ in of_seed]
+        for name, metric in metrics.items():
+            test = PairedTest(named, {name: metric}, [list(references)], test_type="bs", n_samples=RESAMPLES)
+            found: list[Any] = list(test()[1].values())[1]  # after the systems' names
+            for row, result, (_, texts) in zip(measured, found, named, strict=True):
+                # sacrebleu's p of a difference that is 0 in every resample is the least that there is.
+                p = 1.0 if result.p_value is not None and texts == named[0][1] else result.p_value
+                row[name] = {"score": float(result.score), "half_width": float(result.ci), "p": p}
+        rows += measured
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """What `by_seed` gives as text."""
+    facts = [name for name in rows[0] if name not in METRICS]
+    lines = [[*(name.replace("_", " ") for name in facts), *HEADINGS]]
+    for row in rows:
+        cells = [f"{row[name]:g}" for name in facts]
+        for name in METRICS:
+            of = row[name]
+            cells += [f"{of['score']:.2f} ± {of['half_width']:.2f}", "" if of["p"] is None else f"{of['p']:.3f}"]
+        lines.append(cells)
+    return f"{cli.aligned(lines)}\n\n{RULE}"
+
+
+def sacrebleu() -> Any:
+    """The package that measures translations."""
+    return cli.optional("sacrebleu", "Measuring translations", extra="translation")
+
+
+@functools.cache
+def chrf() -> Any:
+    """ChrF as sacrebleu defines it."""
+    return sacrebleu().CHRF()
+
+
+@functools.cache
+def bleu(lowercase: bool = False) -> Any:
+    """BLEU as sacrebleu defines it (13a, smoothing exp)."""
+    return sacrebleu().BLEU(lowercase=lowercase)
