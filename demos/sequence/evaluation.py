@@ -14,14 +14,8 @@ from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import IGNORED
 
 EXAMPLES = 10
-OF_TOKENS = ("token_accuracy", "nll", "ece", "temperature", "nll_scaled", "ece_scaled", "dev_nll", "dev_ece")
-TOKEN_COLUMNS = (
-    Column("tokens %", "token_accuracy", 2, 100),
-    Column("NLL", "nll", 4),
-    Column("ECE", "ece", 4),
-    Column("temperature", "temperature", 3),
-    Column("ECE scaled", "ece_scaled", 4),
-)
+OF_TOKENS = ("token_accuracy", *measures.SCALED, "dev_nll", "dev_ece")
+TOKEN_COLUMNS = (Column("tokens %", "token_accuracy", 2, 100), *measures.COLUMNS)
 
 
 class Split:

@@ -87,7 +87,7 @@ def _trial(
     experiment: Comparison, kind: Kind, alpha: float, seed: int, find: Callable[[keras.Model], Searcher]
 ) -> Trial:
     options, found, how = experiment.options, experiment.data, experiment.recipe
-    train, name = found.splits["train"], smoothing.directory(alpha, seed)
+    train, folder = found.splits["train"], experiment.run.out / smoothing.directory(alpha, seed)
 
     def build() -> tuple[keras.Model, keras.Model]:
         network = kind.build(how, found.tokens.size, options.precision)
@@ -99,23 +99,19 @@ def _trial(
         splits = found.splits["dev"], found.splits["test"]
         numbers, texts = evaluation.evaluate(find(network), *splits, options.beam_width, options.length_penalty)
         lines = "".join(f"{text}\n" for text in texts).encode()
-        records.write(experiment.run.out / name / TEXTS, lambda file: file.write(lines))
+        records.write(folder / TEXTS, lambda file: file.write(lines))
         return {**numbers, "parameters": network.count_params()}
 
     def callbacks(network: keras.Model, folder: pathlib.Path) -> Sequence[keras.callbacks.Callback]:
         freq = max(1, how.epochs // LOOKS)
         return [Monitor(find(network), kind.first(found.splits["dev"]), folder, how.epochs, freq, kind.rate)]
 
-    return Trial(
-        name,
+    return experiment.trial(
+        alpha,
         seed,
-        {"label_smoothing": alpha, "seed": seed},
-        build,
-        functools.partial(kind.batches, train, how, seed),
-        how.steps_per_epoch,
-        how.epochs,
-        evaluate,
-        evaluation.fields(kind.rates),
-        callbacks,
-        f"α={alpha:g} seed={seed}",
+        build=build,
+        batches=functools.partial(kind.batches, train, how, seed),
+        evaluate=evaluate,
+        fields=evaluation.fields(kind.rates),
+        callbacks=callbacks,
     )

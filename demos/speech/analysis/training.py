@@ -1,14 +1,12 @@
 """Recognisers trained once for each label smoothing and seed: what demos.speech.train does."""
 
-import dataclasses
-import pathlib
 from typing import Any
 
 from demos.kit import cli, measures, records, smoothing
 from demos.kit.epochs import in_epochs
 from demos.kit.measures import Column
 from demos.kit.options import Chosen
-from demos.kit.runs import open_run, publish
+from demos.kit.runs import publish
 from demos.kit.smoothing import Comparison
 from demos.sequence import evaluation, training
 from demos.speech.analysis import PACKAGES, RULE, data, earlier
@@ -48,17 +46,11 @@ def plan(options: Chosen) -> Comparison:
     train = found.splits["train"].features
     how = recipe.choose(options, len(train))
     settled = in_epochs(how, len(train), "utterances", options.steps_per_execution)
-    settings = {
-        **options.settings(),
-        **dataclasses.asdict(settled),
-        "data": found.fingerprint,
-        "utterances": {name: len(split.features) for name, split in found.splits.items()},
-    }
-    out = pathlib.Path(options.out or f"runs/speech/{found.name}-{settled.model}")
-    run = open_run(out, settings, options.resume, options.defaults(), options.free())
-    records.write_json(out / "tokens.json", found.tokens.to_json())
-    earlier.write_features(out, train, options.data_dir)
-    return Comparison(options, found, settled, run)
+    utterances = {name: len(split.features) for name, split in found.splits.items()}
+    comparison = smoothing.prepare(options, found, settled, "runs/speech", utterances=utterances)
+    records.write_json(comparison.run.out / "tokens.json", found.tokens.to_json())
+    earlier.write_features(comparison.run.out, train, options.data_dir)
+    return comparison
 
 
 def run(experiment: Comparison) -> dict[str, Any]:

@@ -1,14 +1,12 @@
 """Translators trained once for each label smoothing and seed: what demos.translation.train does."""
 
-import dataclasses
-import pathlib
 from typing import Any
 
 from demos.kit import measures, records, smoothing
 from demos.kit.epochs import in_passes
 from demos.kit.measures import Column
 from demos.kit.options import Chosen
-from demos.kit.runs import open_run, publish
+from demos.kit.runs import publish
 from demos.kit.smoothing import Comparison
 from demos.sequence import evaluation, training
 from demos.translation import objective, recipe
@@ -38,12 +36,10 @@ def plan(options: Chosen) -> Comparison:
     how = options.read(recipe.Recipe)
     batches = len(data.training_plan(found.splits["train"], how.batch_tokens, 0, 0))
     how = in_passes(how, batches, options.steps_per_execution)
-    settings = {**options.settings(), **dataclasses.asdict(how), "data": found.fingerprint}
-    out = pathlib.Path(options.out or f"runs/translation/{found.name}-{how.size}")
-    run = open_run(out, settings, options.resume, options.defaults(), options.free())
-    records.write_json(out / "tokens.json", found.tokens.to_json())
-    records.write_json(out / "data.json", {"data_dir": options.data_dir})
-    return Comparison(options, found, how, run)
+    comparison = smoothing.prepare(options, found, how, "runs/translation")
+    records.write_json(comparison.run.out / "tokens.json", found.tokens.to_json())
+    records.write_json(comparison.run.out / "data.json", {"data_dir": options.data_dir})
+    return comparison
 
 
 def run(experiment: Comparison) -> dict[str, Any]:
