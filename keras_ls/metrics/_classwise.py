@@ -33,17 +33,21 @@ def _statistics(examples, num_bins):
     lowest = _weighted_column_sums(ops.where(is_high, 0.0, probabilities), weight)
 
     place = ops.nonzero(ops.reshape(is_high, (-1,)))[0]
-    confidence = ops.take(ops.reshape(probabilities, (-1,)), place)
-    own_weight = ops.take(weight, place // num_classes)
+    confidence, own_weight = ops.take(ops.reshape(probabilities, (-1,)), place), ops.take(weight, place // num_classes)
     segment = (bin_index(confidence, num_bins, edge_dtype) - 1) * num_classes + place % num_classes
-    sums = bin_sums([own_weight, own_weight * confidence], segment, (num_bins - 1) * num_classes)
-    sums = ops.reshape(sums, (num_bins - 1, num_classes, 2))
-    remaining = ops.maximum(ops.sum(weight) - ops.sum(sums[..., 0], axis=0), 0.0)
-    sums = ops.concatenate([ops.stack([remaining, lowest], axis=-1)[None], sums], axis=0)
+    shape = (num_bins - 1, num_classes)
+    counts, confidences = (
+        ops.reshape(bin_sums([terms], segment, (num_bins - 1) * num_classes), shape)
+        # Weights in float64, so that what the other bins leave of them for the first is exact.
+        for terms in (ops.cast(own_weight, "float64"), own_weight * confidence)
+    )
+    remaining = ops.maximum(ops.sum(ops.cast(weight, "float64")) - ops.sum(counts, axis=0), 0.0)
+    counts = ops.cast(ops.concatenate([remaining[None], counts], axis=0), weight.dtype)
+    confidences = ops.concatenate([lowest[None], confidences], axis=0)
 
     own = bin_index(gather_labels(probabilities, examples.ids), num_bins, edge_dtype)
     hits = bin_sums([weight], own * num_classes + examples.ids, num_bins * num_classes)
-    return ops.concatenate([sums, ops.reshape(hits, (num_bins, num_classes, 1))], axis=-1)
+    return ops.stack([counts, confidences, ops.reshape(hits, (num_bins, num_classes))], axis=-1)
 
 
 def _weighted_column_sums(rows, weight):
