@@ -72,11 +72,12 @@ class Monitor(keras.callbacks.Callback):
         x, y, places = next(iter(self.split.batches()))
         weights = keras.ops.convert_to_numpy(self.searcher.model.attention(x))
         figures = {}
-        for of_example, labels, place in list(zip(weights, np.asarray(y), np.asarray(places), strict=True))[:ATTENTION]:
+        for i, place in enumerate(np.asarray(places)[:ATTENTION]):
+            labels = np.asarray(y)[i]
             ids = labels[labels != IGNORED]
             names = [self.searcher.tokens.decode([token]) or ("end" if token == END else " ") for token in ids]
-            shown = of_example[: len(ids)], names, self.split.inputs(place), self.split.references[place]
-            figures[f"attention/{place}"] = attention_picture(*shown)
+            shown = weights[i, : len(ids)], names, self.split.inputs(place), self.split.references[place]
+            figures[f"attention/{i}"] = attention_picture(*shown)
         return figures
 
 
