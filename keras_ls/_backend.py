@@ -168,6 +168,15 @@ def row_maximum(rows):
     return ops.max(rows, axis=-1, keepdims=True)
 
 
+def first_maximum(rows, maximum):
+    """(N, K) to int32 (N,): the first class of each row's `maximum` (N,); any number where that is NaN."""
+    if keras.backend.backend() != "jax":
+        return ops.cast(ops.argmax(rows, axis=-1), "int32")
+    # XLA's own looks at entries one by one on a CPU, which takes as long as a product of matrices.
+    classes = ops.arange(rows.shape[-1], dtype="int32")
+    return ops.min(ops.where(ops.equal(rows, ops.expand_dims(maximum, -1)), classes, rows.shape[-1]), axis=-1)
+
+
 def row_range(rows):
     """The smallest and largest entry of each row, (N, K) to two (N, 1), NaN where a row holds NaN; also of no rows."""
     if keras.backend.backend() == "torch":
@@ -188,6 +197,19 @@ def row_argmax(rows):
     return ops.cast(ops.argmax(rows, axis=-1), "int32")
 
 
+def in_place(name: str, x, *others):
+    """``ops.<name>(x, *others)`` (or PyTorch's own) of an `x` that is needed no more: on PyTorch in its memory.
+
+    Compilers and TensorFlow's executor see by themselves that nothing else reads `x`.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        # What is to be differentiated must stay.
+        return getattr(x, name if torch.is_grad_enabled() else f"{name}_")(*others)
+    return getattr(ops, name)(x, *others)
+
+
 def computed_after(x, dependency):
     """`x`, for use once `dependency` has been computed: an order that TensorFlow's executor keeps and others need not.
 
@@ -202,7 +224,10 @@ def computed_after(x, dependency):
 
 
 def added_at(rows, ids, values):
-    """(N, K) `rows` with `values` (N,) added at the columns `ids` (N,)."""
+    """(N, K) `rows`, which are needed no more, with `values` (N,) added at the columns `ids` (N,)."""
+    if keras.backend.backend() == "torch":
+        columns = ops.expand_dims(ops.cast(ids, "int64"), -1)
+        return in_place("scatter_add", rows, 1, columns, ops.expand_dims(values, -1))
     positions = ops.stack([ops.arange(ops.shape(ids)[0], dtype="int32"), ids], axis=-1)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_ls._backend import added_at
+from keras_ls._backend import added_at, first_maximum, in_place
 from keras_ls._labels import gather_labels
 
 # Columns of the result where statistics are asked for.
@@ -62,7 +62,7 @@ def with_classes(rows, logits, ids, start, weights):
 
     Args:
         rows: `Rows`.
-        logits: (N, C).
+        logits: (N, C), whose memory may be used again.
         ids: (N,) int32 labels in [0, K).
         start: the first class.
         weights: α·u of the classes, (C,) or a number; 0 where nothing is smoothed.
@@ -72,16 +72,15 @@ def with_classes(rows, logits, ids, start, weights):
     own = ops.where(is_here, gather_labels(logits, local), rows.own)
     top, top_id = ops.max(logits, axis=-1), rows.top_id
     if top_id is not None:
-        here = ops.cast(ops.argmax(logits, axis=-1), "int32") + start
-        top_id = ops.where(ops.greater(top, rows.top), here, top_id)
+        top_id = ops.where(ops.greater(top, rows.top), first_maximum(logits, top) + start, top_id)
     seen = rows._replace(top=ops.maximum(rows.top, top), top_id=top_id, own=own)
     shift = seen.shift
-    shifted = logits - ops.expand_dims(shift, -1)  # differences stay exact, exp cannot overflow
+    shifted = in_place("subtract", logits, ops.expand_dims(shift, -1))  # differences stay exact, exp cannot overflow
     mixed, mass = rows.mixed, rows.mass
     if not isinstance(weights, float) or weights:
         mixed = mixed + (rows.shift - shift) * mass + _mixed(shifted, weights)
         mass = mass + (weights * width if isinstance(weights, float) else ops.sum(weights))
-    total = rows.total * ops.exp(rows.top - shift) + ops.sum(ops.exp(shifted), axis=-1)
+    total = rows.total * ops.exp(rows.top - shift) + ops.sum(in_place("exp", shifted), axis=-1)
     return seen._replace(total=total, mixed=mixed, mass=mass)
 
 
@@ -97,14 +96,13 @@ def results(rows, ids, alpha, kept):
     return columns if kept is None else ops.where(ops.expand_dims(kept, -1), columns, 0.0)
 
 
-def gradient_of_logits(logits, ids, start, weights, alpha, shift, total, upstream):
-    """(N, C) ``upstream·(softmax(z) − (1 − α)·onehot(y) − α·u)`` of a block of classes; arguments as `with_classes`."""
+def slopes_of_logits(logits, ids, start, weights, alpha, shift, total):
+    """(N, C) ``softmax(z) − (1 − α)·onehot(y) − α·u`` of a block of classes; arguments as `with_classes`."""
     local, is_here = local_ids(ids, start, logits.shape[-1])
-    upstream_rows = ops.expand_dims(upstream, -1)
-    rows = ops.exp(logits - ops.expand_dims(shift, -1)) * ops.expand_dims(upstream / total, -1)
+    rows = in_place("exp", in_place("subtract", logits, ops.expand_dims(shift + ops.log(total), -1)))
     if not isinstance(weights, float) or weights:
-        rows = rows - weights * upstream_rows
-    return added_at(rows, local, ops.where(is_here, (alpha - 1.0) * upstream, 0.0))
+        rows = in_place("subtract", rows, weights)
+    return added_at(rows, local, ops.where(is_here, ops.cast(alpha - 1.0, rows.dtype), 0.0))
 
 
 def local_ids(ids, start, width):

@@ -6,13 +6,14 @@ import keras
 from keras import ops
 
 from keras_ls._arrays import widened
+from keras_ls._backend import in_place
 from keras_ls.losses._linear_chunks import (
     STATISTICS,
     Rows,
     Smoothing,
-    gradient_of_logits,
     no_rows_seen,
     results,
+    slopes_of_logits,
     with_classes,
 )
 from keras_ls.losses._loops import Pieces, piece_of, repeat
@@ -27,19 +28,28 @@ class Layer(NamedTuple):
     def logits(self, features):
         """(N, D) to (N, K) in float32 or wider."""
         logits = ops.matmul(features, self.kernel)
-        return widened(logits if self.bias is None else ops.add(logits, self.bias))
+        return widened(logits if self.bias is None else in_place("add", logits, self.bias))
 
     def classes(self, start, size):
         """The block of `size` classes from `start` on."""
         bias = None if self.bias is None else piece_of(self.bias, start, size, 0)
         return Layer(piece_of(self.kernel, start, size, 1), bias)
 
-    def gradients(self, features, of_logits):
-        """Gradients of features (N, D), kernel (D, K) and bias (K,) or None, the last two in float32 or wider."""
-        narrow = ops.cast(of_logits, features.dtype)
+    def gradients(self, scaled, upstream, slopes):
+        """What a block of classes adds to the gradients, in float32 or wider.
+
+        Args:
+            scaled: (N, D) features times `upstream`, so that the (N, C) slopes need not be.
+            upstream: (N,).
+            slopes: (N, C) derivatives of each loss.
+
+        Returns:
+            (N, D) derivatives of each loss in its features, and gradients of kernel (D, C) and bias (C,) or None.
+        """
+        narrow = ops.cast(slopes, scaled.dtype)
         of_features = widened(ops.matmul(narrow, ops.transpose(self.kernel)))
-        of_kernel = widened(ops.matmul(ops.transpose(features), narrow))
-        return of_features, of_kernel, None if self.bias is None else ops.sum(of_logits, axis=0)
+        of_kernel = widened(ops.matmul(ops.transpose(scaled), narrow))
+        return of_features, of_kernel, None if self.bias is None else ops.matmul(upstream, slopes)
 
 
 class Examples(NamedTuple):
@@ -80,10 +90,12 @@ class ByClasses:
         weights, wide = self._weights(examples), shift.dtype
         kernel = Pieces(layer.kernel.shape, self.size, self.count, -1, wide)
         bias = Pieces(layer.kernel.shape[1:], self.size, self.count, 0, wide)
+        by_row = ops.expand_dims(upstream, -1)
+        scaled = ops.cast(widened(examples.features) * by_row, examples.features.dtype)
 
         def gradients(start, size):
             block = layer.classes(start, size)
-            slope = gradient_of_logits(
+            slopes = slopes_of_logits(
                 block.logits(examples.features),
                 examples.ids,
                 start,
@@ -91,14 +103,13 @@ class ByClasses:
                 self.smoothing.alpha,
                 shift,
                 total,
-                upstream,
             )
-            return block.gradients(examples.features, slope)
+            return block.gradients(scaled, upstream, slopes)
 
         def body(index, of_features, of_kernel, *of_bias):
             more, kernel_piece, bias_piece = gradients(index * self.size, self.size)
             written = [bias.put(each, index, bias_piece) for each in of_bias]
-            return (of_features + more, kernel.put(of_kernel, index, kernel_piece), *written)
+            return (in_place("add", of_features, more), kernel.put(of_kernel, index, kernel_piece), *written)
 
         start: tuple[Any, ...] = (ops.zeros_like(widened(examples.features)), kernel.start())
         if layer.bias is not None:
@@ -107,9 +118,9 @@ class ByClasses:
         kernel_tail = bias_tail = None
         if self.rest:
             more, kernel_tail, bias_tail = gradients(self.count * self.size, self.rest)
-            of_features = of_features + more
+            of_features = in_place("add", of_features, more)
         of_bias = bias.finish(found[0], bias_tail) if found else None
-        return of_features, kernel.finish(of_kernel, kernel_tail), of_bias
+        return in_place("multiply", of_features, by_row), kernel.finish(of_kernel, kernel_tail), of_bias
 
     def _see(self, start, size, rows, examples, layer, weights):
         logits = layer.classes(start, size).logits(examples.features)
