@@ -23,6 +23,7 @@ class Case:
     backend: str  # of Keras; cases of one backend take turns
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the subject's `prepare` needs to know
     growth: bool = False  # whether it is measured at the sizes of the subject's `growth`, too
+    group: str = ""  # its name, if only some cases of a backend take turns, such as those that fit into memory together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Subject:
         growth: A keyword of `size` to the values at which the cases marked so are measured.
         unit: What memory is counted in; "" measures none.
         together: Whether cases of all backends take turns, rather than those of each backend.
+        notes: Where the time of what misses its bound goes, and what it cannot fall below, for the page.
     """
 
     title: str
@@ -69,6 +71,7 @@ class Subject:
     growth: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     unit: str = ""
     together: bool = False
+    notes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +145,10 @@ def take_turns(module: str, cases: list[Case], size: dict[str, Any], device: str
         process = context.Process(target=worker, args=(other, module, case, size, device), daemon=True)
         process.start()
         other.close()
-        results[case.name] = pipe.recv()
+        try:
+            results[case.name] = pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"The process of {case.name} ended, perhaps for want of memory.") from None
         if "error" in results[case.name]:
             raise RuntimeError(f"{case.name} failed:\n{results[case.name]['error']}")
         if "missing" in results[case.name]:
@@ -184,9 +190,9 @@ def measure(name: str, device: str, quick: bool, rounds: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     groups: dict[str, list[Case]] = {}
     for case in subject.cases:
-        groups.setdefault("all backends" if subject.together else case.backend, []).append(case)
-    for backend, cases in groups.items():
-        print(f"{subject.title}, {backend}: {len(cases)} cases, {rounds} rounds", flush=True)
+        groups.setdefault("all backends" if subject.together else case.group or case.backend, []).append(case)
+    for group, cases in groups.items():
+        print(f"{subject.title}, {group}: {len(cases)} cases, {rounds} rounds", flush=True)
         results |= take_turns(module, cases, size, device, rounds)
     bounds = [{**dataclasses.asdict(bound), "reached": compare(bound, results)} for bound in subject.bounds]
     growth = []

@@ -66,6 +66,7 @@ def section(name: str, results: dict[str, Any]) -> str:
     lines += [*_cases(results, about.unit), ""]
     for table in (_bounds(results["bounds"]), _growth(results["growth"], about.unit)):
         lines += [*table, ""] if table else []
+    lines += [about.notes, ""] if about.notes else []
     return "\n".join(lines)
 
 

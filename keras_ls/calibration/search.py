@@ -13,9 +13,9 @@ LOWEST, HIGHEST = 0.01, 100.0
 # Logits from which single precision pays off, and how many of more than twice as many tell where to begin.
 _MANY = 2**18
 _SAMPLE = 2**20
-# The length of a Newton step in log T after which a search is near enough, as about its square is left: for a search on
-# a sample, one in single precision, and for the result, which is kept in single precision.
-_SAMPLE_STEP, _SINGLE_STEP, _LAST_STEP = 1e-2, 3e-3, 5e-5
+# The length of a Newton step in log T after which a search is near enough, as less than its square is left: for those
+# that tell where the next begins, and for the result, which is kept in single precision.
+_ROUGH_STEP, _LAST_STEP = 1e-2, 5e-5
 
 Slope = Callable[[float], tuple[float, float]]
 
@@ -36,8 +36,8 @@ def optimal_temperature(rows: LabelledRows) -> tuple[float, str | None]:
     if not any(rows.map_logits(_check)):
         return 1.0, "The logits of each example are all equal, so that every temperature fits as well: 1 is taken."
     start = 0.0
-    for some, dtype, last_step in _rough_searches(rows):
-        found = _root(partial(_slope, some, dtype), start, last_step)
+    for some, dtype in _rough_searches(rows):
+        found = _root(partial(_slope, some, dtype), start, _ROUGH_STEP)
         start = found if math.isfinite(found) else start
     position = _root(partial(_slope, rows, "float64"), start, _LAST_STEP)
     if position == -math.inf:
@@ -53,15 +53,15 @@ def optimal_temperature(rows: LabelledRows) -> tuple[float, str | None]:
     return math.exp(-position), None
 
 
-def _rough_searches(rows: LabelledRows) -> Iterator[tuple[LabelledRows, str, float]]:
-    """Rows, precision and last step of the searches that tell where the last one begins."""
+def _rough_searches(rows: LabelledRows) -> Iterator[tuple[LabelledRows, str]]:
+    """Rows and precision of the searches that tell where the last one begins."""
     size, dtype = rows.rows.size, "float32" if rows.rows.dtype.itemsize <= 4 else "float64"
     if size > 2 * _SAMPLE:
         sample = rows.every(size // _SAMPLE)
         if sample.weight.any():
-            yield sample, dtype, _SAMPLE_STEP
+            yield sample, dtype
     if size >= _MANY and dtype == "float32":
-        yield rows, dtype, _SINGLE_STEP
+        yield rows, dtype
 
 
 def _root(slope: Slope, start: float, last_step: float) -> float:

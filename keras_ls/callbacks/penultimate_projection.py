@@ -18,7 +18,9 @@ from keras_ls.callbacks._base import Measurement, MeasuringCallback
 from keras_ls.callbacks._passes import Activations, Source
 from keras_ls.callbacks._probe import probe_for
 from keras_ls.callbacks._tensorboard import check_log_dir
+from keras_ls.projection.activations import templates_of
 from keras_ls.projection.clusters import ClusterStatistics, cluster_statistics
+from keras_ls.projection.collapse import neural_collapse
 from keras_ls.projection.plane import (
     EXAMPLES_PER_CLASS,
     Projection,
@@ -37,10 +39,12 @@ class PenultimateProjection(MeasuringCallback):
 
     - the image `projection/plane`, as `class_projection` draws it;
     - the scalars `projection/within`, `projection/between`, `projection/ratio`, `projection/template_distance` and
-      `projection/template_distance_cv`: `cluster_statistics` of the same points and templates in that plane.
+      `projection/template_distance_cv`: `cluster_statistics` of the same points and templates in that plane;
+    - the scalars `projection/variability`, `projection/cdnv` and so on: `neural_collapse` of the same examples, in the
+      whole space of their activations.
 
     The same examples are shown each time. If the weights are NaN or three templates lie on a line there is no plane:
-    the image is left out, with a warning, and the scalars are NaN.
+    the image is left out, with a warning, and the scalars of the plane are NaN.
 
     Args:
         x: inputs, an array or a list or dict of arrays, as `model.predict` takes them.
@@ -138,10 +142,11 @@ class PenultimateProjection(MeasuringCallback):
 
     def _measure(self, epoch: int) -> Measurement:
         assert self._shown is not None  # _prepare came first
+        activations, run = self._shown.activations(epoch)
+        labels, figures = self._shown.labels, {}
         values = dict.fromkeys((field.name for field in dataclasses.fields(ClusterStatistics)), math.nan)
-        figures = {}
         try:
-            projection = self._shown.project(self.classes, epoch)
+            projection = projected(run.head, activations, labels, self.classes)
         except ValueError as error:
             warnings.warn(f"There is no picture of epoch {epoch + 1}: {error}", stacklevel=2)
         else:
@@ -151,6 +156,7 @@ class PenultimateProjection(MeasuringCallback):
             statistics = cluster_statistics(projection.points, projection.labels, projection.templates_2d)
             values = dataclasses.asdict(statistics)
             figures["projection/plane"] = lambda: _picture(projection)
+        values |= dataclasses.asdict(neural_collapse(activations, labels, templates_of(run.head)))
         return Measurement({f"projection/{name}": value for name, value in values.items()}, figures)
 
 
@@ -162,9 +168,10 @@ class _Shown:
     places: tuple[np.ndarray, ...]
     labels: np.ndarray
 
-    def project(self, classes: tuple[int, ...], epoch: int) -> Projection:
+    def activations(self, epoch: int) -> tuple[np.ndarray, Forward]:
+        """Those of the examples (N, D), and the pass that they are of."""
         run = self.forward(epoch)
-        return projected(run.head, run.activations[self.places], self.labels, classes)
+        return run.activations[self.places], run
 
 
 def _picture(projection: Projection) -> Any:

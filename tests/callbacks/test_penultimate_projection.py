@@ -12,9 +12,10 @@ from keras import layers
 from tensorboard.backend.event_processing import event_accumulator
 
 from keras_ls.callbacks import PenultimateProjection
-from keras_ls.projection import cluster_statistics
+from keras_ls.projection import NeuralCollapse, cluster_statistics, neural_collapse
 
 STATISTICS = ["within", "between", "ratio", "template_distance", "template_distance_cv"]
+COLLAPSE = [field.name for field in dataclasses.fields(NeuralCollapse)]
 NAMES = ["ant", "bee", "cat", "dog"]
 
 
@@ -44,8 +45,8 @@ def test_writes_pictures_and_numbers(data, tmp_path):
     callback = PenultimateProjection(*data, [3, 0, 2], tmp_path, freq=2, examples_per_class=5)
     fit(classifier(layers.Dense(6)), data, callback, epochs=5)
     events = read(tmp_path)
-    assert sorted(events.Tags()["scalars"]) == sorted(f"projection/{name}" for name in STATISTICS)
-    for name in STATISTICS:
+    assert sorted(events.Tags()["scalars"]) == sorted(f"projection/{name}" for name in STATISTICS + COLLAPSE)
+    for name in STATISTICS + COLLAPSE:
         assert [point.step for point in events.Scalars(f"projection/{name}")] == [1, 3]
     pictures = events.Images("projection/plane")
     assert [picture.step for picture in pictures] == [1, 3]
@@ -95,6 +96,11 @@ def test_numbers_are_those_of_the_definitions(data, tmp_path, form):
     events = read(tmp_path)
     values = [events.Scalars(f"projection/{name}")[0].value for name in STATISTICS]
     np.testing.assert_allclose(values, statistics_of_all(model, x, y, classes), rtol=1e-4)
+    kernel, bias = (numpy(weight) for weight in model.layers[-1].weights)
+    templates, chosen = np.concatenate([kernel.T, bias[:, None]], axis=1), np.isin(y, classes)
+    collapse = dataclasses.asdict(neural_collapse(x[chosen], y[chosen], templates))
+    values = {name: events.Scalars(f"projection/{name}")[0].value for name in COLLAPSE}
+    assert values == pytest.approx(collapse, rel=1e-4)
 
 
 def drawn_by(callback, monkeypatch):

@@ -14,6 +14,8 @@ from demos.kit.seeds import of_data
 
 # In the span of the templates' differences, as `keras_ls.cluster_statistics` calls them.
 IN_SPAN = ("within", "between", "ratio", "template_distance", "template_distance_cv")
+# In the whole space, as `keras_ls.neural_collapse` calls them.
+COLLAPSE = ("variability", "cdnv", "means_angle", "self_duality")
 MEASURES = {
     "within": "within",
     "between": "between",
@@ -21,6 +23,10 @@ MEASURES = {
     "whole_space_ratio": "ratio, whole space",
     "template_distance": "template distance",
     "template_distance_cv": "distance cv",
+    "variability": "variability",
+    "cdnv": "cdnv",
+    "means_angle": "angle",
+    "self_duality": "self-duality",
 }
 
 
@@ -41,7 +47,12 @@ def measure(model: keras.Model, data: ImageData) -> dict[str, dict[str, float]]:
     for part, rows, (_, labels) in zip(parts(data), rows_of_parts, chosen, strict=True):
         span = keras_ls.cluster_statistics(rows, labels, templates)
         whole = keras_ls.cluster_statistics(rows, labels)
-        numbers[part] = {name: getattr(span, name) for name in IN_SPAN} | {"whole_space_ratio": whole.ratio}
+        collapse = keras_ls.neural_collapse(rows, labels, templates)
+        numbers[part] = {
+            **{name: getattr(span, name) for name in IN_SPAN},
+            "whole_space_ratio": whole.ratio,
+            **{name: getattr(collapse, name) for name in COLLAPSE},
+        }
     return numbers
 
 
@@ -56,9 +67,10 @@ def summarize(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(summary: list[dict[str, Any]]) -> str:
     """The summary as a table of text, one row for each part and label smoothing."""
-    rows = [["images", "α", *MEASURES.values()]]
+    there = {name: heading for name, heading in MEASURES.items() if name in summary[0]}  # earlier results have fewer
+    rows = [["images", "α", *there.values()]]
     for row in summary:
-        rows.append([row["examples"], f"{row['label_smoothing']:g}", *(_shown(**row[name]) for name in MEASURES)])
+        rows.append([row["examples"], f"{row['label_smoothing']:g}", *(_shown(**row[name]) for name in there)])
     return cli.aligned(rows)
 
 

@@ -127,6 +127,9 @@ class TestRun:
         distances = [np.linalg.norm(a - b) for i, a in enumerate(templates) for b in templates[:i]]
         assert found["template_distance"] == pytest.approx(np.mean(distances), rel=1e-4)
         assert found["template_distance_cv"] == pytest.approx(np.std(distances) / np.mean(distances), rel=1e-3)
+        collapse = keras_ls.neural_collapse(rows, images.y_test, templates)
+        for name in clusters.COLLAPSE:
+            assert found[name] == pytest.approx(getattr(collapse, name), rel=1e-3)
 
     def check_picture(self, out, grids):
         from PIL import Image
