@@ -12,7 +12,7 @@ def plain(vocabulary_size, units, blocks, heads, dropout):
     import keras
     from keras import layers, ops
 
-    from demos.sequence.attention import positions
+    from demos.sequence.attention import positions, valid
 
     table = layers.Embedding(vocabulary_size, units, keras.initializers.RandomNormal(0, units**-0.5))
 
@@ -28,28 +28,30 @@ def plain(vocabulary_size, units, blocks, heads, dropout):
         def call(self, x):
             return ops.matmul(x, ops.transpose(self.table.embeddings))
 
+    class Mask(layers.Layer):
+        def call(self, sources, count):
+            return ops.expand_dims(valid(count, ops.shape(sources)[1]), 1)
+
     def added(x, change):
         return layers.add([x, layers.Dropout(dropout)(change(layers.LayerNormalization()(x)))])
 
     def dense(x):
         return layers.Dense(units)(layers.Dropout(dropout)(layers.Dense(4 * units, activation="relu")(x)))
 
-    def attended(x, mask, memory=None):
+    def attended(x, memory=None, **mask):
         attention = layers.MultiHeadAttention(heads, units // heads)
-        return added(x, lambda y: attention(y, y if memory is None else memory, attention_mask=mask))
+        return added(x, lambda y: attention(y, y if memory is None else memory, **mask))
 
     sources, tokens = (keras.Input((None,), dtype="int32", name=name) for name in ("sources", "tokens"))
     count = keras.Input((), dtype="int32", name="num_sources")
-    mask = ops.expand_dims(ops.arange(ops.shape(sources)[1]) < ops.expand_dims(count, -1), 1)
-    places = ops.arange(ops.shape(tokens)[1])
-    is_earlier = ops.expand_dims(ops.expand_dims(places, 0) <= ops.expand_dims(places, 1), 0)
+    mask = Mask()(sources, count)
     x = layers.Dropout(dropout)(Embedded()(sources))
     for _ in range(blocks):
-        x = added(attended(x, mask), dense)
+        x = added(attended(x, attention_mask=mask), dense)
     memory = layers.LayerNormalization()(x)
     x = layers.Dropout(dropout)(Embedded()(tokens))
     for _ in range(blocks):
-        x = added(attended(attended(x, is_earlier), mask, memory), dense)
+        x = added(attended(attended(x, use_causal_mask=True), memory, attention_mask=mask), dense)
     inputs = {"sources": sources, "num_sources": count, "tokens": tokens}
     return keras.Model(inputs, Tied()(layers.LayerNormalization()(x)))
 
