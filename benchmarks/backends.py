@@ -21,6 +21,12 @@ def start(backend: str, device: str) -> None:
         raise ImportError(f"{backend} sees no GPU")
 
 
+def require_gpu(backend: str, package: str) -> None:
+    """An ImportError, which leaves a case out, where the backend sees no GPU."""
+    if not _accelerators(backend):
+        raise ImportError(f"{package} needs a GPU")
+
+
 def _accelerators(backend: str) -> int:
     if backend == "tensorflow":
         import tensorflow as tf

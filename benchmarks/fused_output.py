@@ -7,6 +7,7 @@ from benchmarks.harness import Bound, Case, Prepared, Subject
 
 ALPHA = 0.1
 OURS, ONE_HOT = "keras_ls", "Dense and Keras"
+LIGER = "Liger-Kernel"  # where there is a GPU, after `pip install liger-kernel`
 FEW = ", 10 classes"
 ENDINGS = {
     ", tf.function": ("tensorflow", False),
@@ -32,13 +33,20 @@ def losses(name):
         losses = keras.losses.categorical_crossentropy(targets, logits, from_logits=True, label_smoothing=ALPHA)
         return ops.mean(losses)
 
-    return {OURS: fused, ONE_HOT: one_hot}[name]
+    def liger(features, kernel, bias, labels):
+        from liger_kernel.transformers.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyLoss
+
+        return LigerFusedLinearCrossEntropyLoss(label_smoothing=ALPHA)(ops.transpose(kernel), features, labels, bias)
+
+    return {OURS: fused, ONE_HOT: one_hot, LIGER: liger}[name]
 
 
 def prepare(case, examples, features, classes):
     """The mean loss and its gradients by features, kernel and bias, in one compiled call or several."""
     from keras import ops
 
+    if case.options["loss"] == LIGER:
+        backends.require_gpu(case.backend, LIGER)
     classes, repeats = case.options.get("classes", classes), case.options.get("repeats", 1)
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape, dtype="float32") for shape in ((examples, features), (features, classes))]
@@ -77,7 +85,7 @@ SUBJECT = Subject(
         )
         for few in ("", FEW)
         for ending, (backend, jit) in ENDINGS.items()
-        for loss in (OURS, ONE_HOT)
+        for loss in (OURS, ONE_HOT, *([LIGER] if backend == "torch" and not few else []))
     ),
     bounds=tuple(
         bound
