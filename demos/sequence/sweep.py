@@ -38,14 +38,21 @@ class Sweep:
         return self.data.splits[self.options.split]
 
 
-def plan(options: Chosen, kind: Any, tokens: Tokens, load: Callable[[], Data]) -> Sweep:
-    """Loads the networks, of the class or classes `kind`, and then the data that they were trained on."""
+def plan(
+    options: Chosen,
+    kind: Any,
+    read_tokens: Callable[[pathlib.Path], Tokens],
+    load: Callable[[pathlib.Path, Any], Data],
+) -> Sweep:
+    """Loads the networks, of the class or classes `kind`, and then, in their tokens, what they were trained on."""
     for name in SWEPT:
         if hasattr(options, name):
             setattr(options, name, sorted(set(getattr(options, name))))
     out = pathlib.Path(options.run)
-    networks = [(each, each.load(kind, tokens)) for each in trained_networks(out, {})]
-    planned = Sweep(options, networks, load())
+    trained = trained_networks(out, {})
+    tokens = read_tokens(out)
+    networks = [(each, each.load(kind, tokens)) for each in trained]
+    planned = Sweep(options, networks, load(out, tokens))
     pathlib.Path(options.out or out).mkdir(parents=True, exist_ok=True)
     return planned
 

@@ -7,23 +7,22 @@ from demos.kit import cli
 from demos.kit.options import Chosen
 from demos.sequence import sweep, tokenizers
 from demos.sequence.sweep import Sweep
+from demos.sequence.training import Data
 from demos.speech.analysis import PACKAGES, RULE, data, earlier
 
 
 def plan(options: Chosen) -> Sweep:
     """Finds the networks of the run and its data, which must be what they were trained on."""
     cli.optional("jiwer", PACKAGES["jiwer"], extra="speech")
-    out = pathlib.Path(options.run)
-    tokens = tokenizers.read(out / "tokens.json")
 
-    def load() -> data.Data:
+    def load(out: pathlib.Path, tokens: tokenizers.Tokens) -> Data:
         of_run = earlier.read_options(out)
         for name in ("data_dir", "cache_dir", "workers"):
             if getattr(options, name) is not None:
                 setattr(of_run, name, getattr(options, name))
         return data.load(of_run, tokens, of_run.data)
 
-    return sweep.plan(options, earlier.RECOGNISERS, tokens, load)
+    return sweep.plan(options, earlier.RECOGNISERS, lambda out: tokenizers.read(out / "tokens.json"), load)
 
 
 def run(planned: Sweep) -> None:

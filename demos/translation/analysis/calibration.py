@@ -1,6 +1,6 @@
 """What temperature, beam width and length do to trained translators: what demos.translation.calibration does."""
 
-import pathlib
+import functools
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,10 @@ PERCENT = ("bleu", "chrf", "length_ratio")
 def plan(options: Chosen) -> tuple[Sweep, list[int]]:
     """Finds the networks of the run and its data, which must be what they were trained on, and the tokens to draw."""
     scores.sacrebleu()
-    out = pathlib.Path(options.run)
-    tokens = earlier.tokens(out)
-    planned = sweep.plan(options, Translator, tokens, lambda: earlier.read_data(out, tokens, options.data_dir))
+    load = functools.partial(earlier.read_data, data_dir=options.data_dir)
+    planned = sweep.plan(options, Translator, earlier.tokens, load)
     labels = np.concatenate(planned.split.token_ids)
-    return planned, tokens_in_plane.choose(labels, tokens, options.tokens)
+    return planned, tokens_in_plane.choose(labels, planned.data.tokens, options.tokens)
 
 
 def run(plan: tuple[Sweep, list[int]]) -> None:
