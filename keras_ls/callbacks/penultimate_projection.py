@@ -40,7 +40,7 @@ class PenultimateProjection(MeasuringCallback):
     - the image `projection/plane`, as `class_projection` draws it;
     - the scalars `projection/within`, `projection/between`, `projection/ratio`, `projection/template_distance` and
       `projection/template_distance_cv`: `cluster_statistics` of the same points and templates in that plane;
-    - the scalars `projection/variability`, `projection/cdnv` and so on: `neural_collapse` of the same examples, in the
+    - the scalars `collapse/variability`, `collapse/cdnv` and so on: `neural_collapse` of the same examples, in the
       whole space of their activations.
 
     The same examples are shown each time. If the weights are NaN or three templates lie on a line there is no plane:
@@ -156,8 +156,9 @@ class PenultimateProjection(MeasuringCallback):
             statistics = cluster_statistics(projection.points, projection.labels, projection.templates_2d)
             values = dataclasses.asdict(statistics)
             figures["projection/plane"] = lambda: _picture(projection)
-        values |= dataclasses.asdict(neural_collapse(activations, labels, templates_of(run.head)))
-        return Measurement({f"projection/{name}": value for name, value in values.items()}, figures)
+        collapse = dataclasses.asdict(neural_collapse(activations, labels, templates_of(run.head)))
+        scalars = {f"projection/{name}": value for name, value in values.items()}
+        return Measurement(scalars | {f"collapse/{name}": value for name, value in collapse.items()}, figures)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,9 +45,10 @@ def test_writes_pictures_and_numbers(data, tmp_path):
     callback = PenultimateProjection(*data, [3, 0, 2], tmp_path, freq=2, examples_per_class=5)
     fit(classifier(layers.Dense(6)), data, callback, epochs=5)
     events = read(tmp_path)
-    assert sorted(events.Tags()["scalars"]) == sorted(f"projection/{name}" for name in STATISTICS + COLLAPSE)
-    for name in STATISTICS + COLLAPSE:
-        assert [point.step for point in events.Scalars(f"projection/{name}")] == [1, 3]
+    tags = [*(f"projection/{name}" for name in STATISTICS), *(f"collapse/{name}" for name in COLLAPSE)]
+    assert sorted(events.Tags()["scalars"]) == sorted(tags)
+    for tag in tags:
+        assert [point.step for point in events.Scalars(tag)] == [1, 3]
     pictures = events.Images("projection/plane")
     assert [picture.step for picture in pictures] == [1, 3]
     for picture in pictures:
@@ -99,7 +100,7 @@ def test_numbers_are_those_of_the_definitions(data, tmp_path, form):
     kernel, bias = (numpy(weight) for weight in model.layers[-1].weights)
     templates, chosen = np.concatenate([kernel.T, bias[:, None]], axis=1), np.isin(y, classes)
     collapse = dataclasses.asdict(neural_collapse(x[chosen], y[chosen], templates))
-    values = {name: events.Scalars(f"projection/{name}")[0].value for name in COLLAPSE}
+    values = {name: events.Scalars(f"collapse/{name}")[0].value for name in COLLAPSE}
     assert values == pytest.approx(collapse, rel=1e-4)
 
 

@@ -93,7 +93,7 @@ class TestRun:
         printed = capsys.readouterr().out
         table = [line.split() for line in printed.splitlines() if line.startswith(("training ", "held-out "))]
         assert [row[:2] for row in table] == [[part, a] for part in ("training", "held-out") for a in ("0", "0.1")]
-        assert all(row.count("±") == 6 for row in table)
+        assert all(row.count("±") == len(clusters.MEASURES) for row in table)
         assert "fewer than 100 training images of 0 (79), 1 (91)" in printed
         assert "UserWarning" not in printed
         assert printed.splitlines()[-1] == f"tensorboard --logdir {out}"
