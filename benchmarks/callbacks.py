@@ -61,6 +61,5 @@ SUBJECT = Subject(
         for backend in NAMES
         for case, at_most, peer in ((METRICS, 1.10, PLAIN), (CALIBRATION, 1.30, PREDICT))
     ),
-    notes="On PyTorch Keras trains without a compiler. What the two metrics add to a step of 14 ms, about 2 ms, is the "
-    "dispatch of small operations, which does not grow with the network.",
+    notes="On PyTorch Keras trains without a compiler, so that the metrics' operations are called one by one.",
 )

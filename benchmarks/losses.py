@@ -97,6 +97,5 @@ SUBJECT = Subject(
     ),
     growth={"rows": (512, 1024, 2048, 4096), "classes": (8_000, 16_000, 32_000, 64_000)},
     unit="the logits' size",
-    notes="Under XLA the memory is that of the gradient: 1.00 where it is half as large, and 1.13 from this size on, "
-    "since TensorFlow's allocator rounds up so large a buffer.",
+    notes="Under XLA the memory is that of the gradient, 1.00, at the smaller sizes of the last table.",
 )

@@ -170,4 +170,4 @@ def table(sweeps: list[dict[str, Any]], against: str) -> str:
 
 
 def _as_lists(rows: list[dict[str, float]]) -> dict[str, list[float]]:
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    return {name: [row[name] for row in rows] for name in rows[0]}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from demos.kit import records, smoothing
+from demos.kit.errors import DamagedFile
 from demos.kit.runs import device
 from demos.kit.smoothing import Comparison
 from demos.kit.trials import History, Trial, run_trials
@@ -77,10 +78,13 @@ def train(experiment: Comparison, kind: Kind, units: str) -> list[dict[str, Any]
 
 
 def texts(experiment: Comparison, alpha: float, seed: int) -> list[str]:
-    """What the beam of a trained network found for each example of the test split."""
+    """What the beam of a trained network found for each example of the test split; else a DamagedFile."""
     path = experiment.run.out / smoothing.directory(alpha, seed) / TEXTS
     records.check_file(path)
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+    found = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
+    if len(found) != len(experiment.data.splits["test"].references):
+        raise DamagedFile(f"{path} is damaged: it does not have a line for each example of the test split.")
+    return found
 
 
 def _trial(

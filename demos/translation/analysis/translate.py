@@ -38,7 +38,7 @@ def run(planned: tuple[Searcher, Chosen]) -> None:
 
 
 def lines(options: Chosen) -> Iterator[str]:
-    """The lines of the files, or of standard input; a ValueError names the first that is not UTF-8."""
+    """The lines of the files, or of standard input; an OSError names the first that is not UTF-8."""
     for name in options.files or ["-"]:
         with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
             for number, line in enumerate(file, start=1):

@@ -1,6 +1,7 @@
 """The translation demo from its command lines: what it writes, how it goes on, what it measures and translates."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,6 +69,14 @@ def test_results_hold_what_the_table_and_the_picture_show(trained, tmp_path):
     assert first["bleu"]["score"] == pytest.approx(100 * results["trials"][0]["beam_bleu"])
     texts = (trained / "alpha-0.1/seed-0/texts.txt").read_text().splitlines()
     assert [example["beam"] for example in results["trials"][1]["examples"]] == texts
+
+
+def test_translations_that_were_cut_off_are_refused(trained, corpus, tmp_path, capsys):
+    out = shutil.copytree(trained, tmp_path / "run")
+    (out / "alpha-0.1/seed-0/texts.txt").write_text("one\n")
+    with pytest.raises(SystemExit):
+        train.main([*arguments(corpus, out, "--label-smoothing", "0", "0.1"), "--resume"])
+    assert "texts.txt is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the event files are read by TensorFlow")
