@@ -6,6 +6,7 @@ from benchmarks import backends
 from benchmarks.harness import Bound, Case, Prepared, Subject
 
 TORCHMETRICS, NETCAL = "torchmetrics MulticlassCalibrationError", "netcal ECE"
+FLOORS = ("top_k", "softmax", "reduce_max")  # operations of TensorFlow that take part of the time, or as little as any
 
 
 def predictions(examples, classes, batch_size, logits):
@@ -24,8 +25,10 @@ def prepare(case, examples, classes, batch_size):
     """A pass over all batches, from an empty metric to its result."""
     logits = case.options.get("logits", False)
     batches = predictions(examples, classes, batch_size, logits)
-    call = {"ours": ours, TORCHMETRICS: torchmetrics, NETCAL: netcal}[case.options["kind"]](case, batches, classes)
-    return Prepared(call, facts=lambda error: {"error": float(error)})
+    call = {"ours": ours, TORCHMETRICS: torchmetrics, NETCAL: netcal, "floor": floor}[case.options["kind"]](
+        case, batches, classes
+    )
+    return Prepared(call, facts=lambda error: {} if error is None else {"error": float(error)})
 
 
 def ours(case, batches, classes):
@@ -83,6 +86,25 @@ def netcal(case, batches, classes):
     return lambda: ECE(15).measure(rows, labels)
 
 
+def floor(case, batches, classes):
+    """One operation of TensorFlow alone."""
+    import tensorflow as tf
+
+    operation = {
+        "top_k": lambda rows: tf.math.top_k(rows, 1),
+        "softmax": tf.nn.softmax,
+        "reduce_max": lambda rows: tf.reduce_max(rows, axis=-1),
+    }[case.options["operation"]]
+    compute = backends.compiled(operation, jit=False)
+    batches = [tf.constant(rows) for _, rows in batches]
+
+    def measure():
+        for rows in batches:
+            compute(rows)
+
+    return measure
+
+
 def cases():
     """Both kinds of predictions, each backend, the peers."""
     found = []
@@ -95,6 +117,8 @@ def cases():
     options = {"kind": "ours", "metric": "ClasswiseCalibrationError"}
     for backend, name in (("tensorflow", "TensorFlow"), ("jax", "JAX"), ("torch", "PyTorch")):
         found.append(Case(f"keras_ls class-wise ECE, {name}, probabilities", backend, options))
+    for operation in FLOORS:
+        found.append(Case(f"TensorFlow's {operation} alone", "tensorflow", {"kind": "floor", "operation": operation}))
     return tuple(found)
 
 
