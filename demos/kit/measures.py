@@ -1,5 +1,6 @@
 """What demos measure of predictions, in a form that JSON holds, and how it is summed up over seeds."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,9 @@ COLUMNS = (
     Column("temperature", "temperature", 3),
     Column("ECE scaled", "ece_scaled", 4),
 )
+# What ranking by confidence costs; results of earlier versions lack it.
+RANKING = Column("excess AURC", "excess_aurc", 4)
+RESAMPLES = 200
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -39,6 +43,20 @@ def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     metric.update_state(labels, logits)
     curve = keras_ls.reliability_curve(labels, logits, num_bins=NUM_BINS, from_logits=True)
     return {"nll": float(metric.result()), "ece": float(curve.ece()), "curve": curve_to_json(curve)}
+
+
+def diagnosis(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What `keras_ls.diagnose_predictions` finds, for JSON: "excess_aurc", and all of it as "diagnosis".
+
+    That holds "num_classes", the "estimates" with their 95 % limits, and the verdicts of the "findings" by topic.
+    """
+    found = keras_ls.diagnose_predictions(labels, logits, NUM_BINS, num_resamples=RESAMPLES, from_logits=True)
+    estimates = {name: dataclasses.asdict(estimate) for name, estimate in found.estimates.items()}
+    verdicts = {finding.topic: finding.verdict for finding in found.findings}
+    return {
+        "excess_aurc": estimates["excess_aurc"]["value"],
+        "diagnosis": to_json({"num_classes": found.num_classes, "estimates": estimates, "findings": verdicts}),
+    }
 
 
 def curve_to_json(curve: keras_ls.ReliabilityCurve) -> dict[str, list[float | None]]:
@@ -72,10 +90,12 @@ def by_smoothing(results: Iterable[dict[str, Any]]) -> dict[float, list[dict[str
 
 
 def summarize(results: Iterable[dict[str, Any]], measures: Iterable[str]) -> list[dict[str, Any]]:
-    """`mean_and_sd` of each measure over the seeds, a row for each label smoothing."""
+    """`mean_and_sd` over the seeds of each measure that all results have, a row for each label smoothing."""
+    results = list(results)
+    there = [name for name in measures if all(name in result for result in results)]
     return [
         {"label_smoothing": alpha, "seeds": len(group)}
-        | {name: mean_and_sd([result[name] for result in group]) for name in measures}
+        | {name: mean_and_sd([result[name] for result in group]) for name in there}
         for alpha, group in by_smoothing(results).items()
     ]
 
@@ -87,7 +107,8 @@ def mean_and_sd(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def table(summary: list[dict[str, Any]], columns: Sequence[Column]) -> str:
-    """What `summarize` gave as a table of text, one row for each label smoothing."""
+    """What `summarize` gave as a table of text, a row for each label smoothing, without the measures that it lacks."""
+    columns = [column for column in columns if column.measure in summary[0]]
     rows = [["α", *(column.heading for column in columns)]]
     rows += [[f"{row['label_smoothing']:g}", *(_shown(row[c.measure], c) for c in columns)] for row in summary]
     return cli.aligned(rows)

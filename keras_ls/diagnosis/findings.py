@@ -48,7 +48,11 @@ def confidence_verdict(temperature: Estimate) -> str:
         return "over-confident"
     if temperature.high < 1:
         return "under-confident"
-    return "calibrated" if CALIBRATED[0] <= temperature.low and temperature.high <= CALIBRATED[1] else CANNOT_TELL
+    return "calibrated" if _is_near_one(temperature) else CANNOT_TELL
+
+
+def _is_near_one(temperature: Estimate) -> bool:
+    return CALIBRATED[0] <= temperature.low and temperature.high <= CALIBRATED[1]
 
 
 def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
@@ -62,6 +66,11 @@ def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
         "calibrated": "On the whole, predictions are as sure as they are right. Leave their confidence as it is.",
         CANNOT_TELL: "The interval holds 1 but is too wide to call the model calibrated. Measure on more data.",
     }
+    if _is_near_one(temperature) and verdict != "calibrated":
+        than = "more" if verdict == "over-confident" else "less"
+        said[verdict] = (
+            f"Predictions are a little {than} sure than they are right, by too little to matter in most uses."
+        )
     return Finding("confidence", verdict, f"{measured} {said[verdict]}")
 
 
@@ -88,6 +97,9 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
     temperature, accuracy = estimates["temperature"], estimates["accuracy"]
     verdict = confidence_verdict(temperature)
     fits = f"The temperature that fits best is {temperature}"
+    if _is_near_one(temperature):
+        text = f"{fits}. For the sake of calibration there is nothing to smooth; accuracy may be another reason."
+        return Finding("smoothing", "not needed", text)
     if verdict == "over-confident":
         largest = min(1.0, (1.0 - accuracy.high) * num_classes / (num_classes - 1))
         limit = (
@@ -102,9 +114,6 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
             "More smoothing would make it still less sure; train with less, or scale."
         )
         return Finding("smoothing", "as if smoothed", text)
-    if verdict == "calibrated":
-        text = f"{fits}. For the sake of calibration there is nothing to smooth; accuracy may be another reason."
-        return Finding("smoothing", "not needed", text)
     return Finding("smoothing", CANNOT_TELL, f"{fits}, which does not say on which side of 1 it lies.")
 
 

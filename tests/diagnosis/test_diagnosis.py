@@ -131,6 +131,19 @@ def test_confidence_is_judged_by_the_interval(temperature, verdict):
     assert few.findings[0].verdict != "calibrated"
 
 
+def test_a_temperature_close_to_one_is_no_reason_to_smooth_more_or_less():
+    for temperature, verdict, than in ((1.05, "over-confident", "more"), (0.95, "under-confident", "less")):
+        labels, logits = drawn(20_000, 10, temperature)
+        confidence, _, smoothing, *_ = keras_ls.diagnose_predictions(
+            labels, logits, from_logits=True, num_resamples=10
+        ).findings
+        assert confidence.verdict == verdict
+        assert confidence.text.endswith(
+            f"a little {than} sure than they are right, by too little to matter in most uses."
+        )
+        assert smoothing.verdict == "not needed"
+
+
 def test_normalised_logits_repair_a_ranking_that_scale_has_spoiled():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(3000, 5))

@@ -34,7 +34,7 @@ def run(comparison: Comparison) -> dict[str, Any]:
         "demos.image.calibration",
         evaluation=HALVES,
         trials=trials,
-        summary=measures.summarize(trials, smoothing.MEASURES),
+        summary=measures.summarize(trials, (*smoothing.MEASURES, measures.RANKING.measure)),
         series=pooled_curves(trials),
         pictures=["reliability.png"],
     )

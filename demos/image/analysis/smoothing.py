@@ -22,7 +22,7 @@ from demos.kit.smoothing import Comparison
 from demos.kit.trials import History, Trial, run_trials
 
 Callbacks = Callable[[keras.Model, pathlib.Path], Sequence[keras.callbacks.Callback]]
-COLUMNS = (measures.Column("accuracy %", "accuracy", 2, 100), *measures.COLUMNS)
+COLUMNS = (measures.Column("accuracy %", "accuracy", 2, 100), *measures.COLUMNS, measures.RANKING)
 MEASURES = ("accuracy", *measures.SCALED)
 # What `evaluate` gives, as `records.read_json` takes it.
 FIELDS = {**dict.fromkeys(MEASURES, float), "curve": measures.CURVE, "curve_scaled": measures.CURVE}
@@ -71,7 +71,7 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Accuracy, NLL (nats) and ECE (15 bins), before and after temperature scaling, with their reliability curves.
 
     Of `logits` (N, K) and class ids (N,) of held-out images, N of at least 2: the numbers of `MEASURES`, the
-    "temperatures" of the two halves, and "curve" and "curve_scaled" for JSON.
+    "temperatures" of the two halves, "curve" and "curve_scaled" for JSON, and what `measures.diagnosis` gives.
     """
     halves = np.array_split(of_data().permutation(len(labels)), 2)
     scaled = np.empty_like(logits)
@@ -86,4 +86,5 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         **{f"{name}_scaled": value for name, value in measures.calibration(scaled, labels).items()},
         "temperature": float(np.mean(temperatures)),
         "temperatures": temperatures,
+        **measures.diagnosis(logits, labels),
     }

@@ -5,6 +5,8 @@ import importlib
 import pkgutil
 from typing import Any
 
+import numpy as np
+
 from demos.image.data.common.augment import noisy
 from demos.image.data.common.images import DataSet, ImageData
 from demos.kit.options import DATA_VARIABLE, option
@@ -38,6 +40,7 @@ class Options:
         not_negative,
         shown="0.4 for the digits, else 0",
     )
+    train_images: int | None = option(None, "how many of the training images are drawn", count, shown="all")
     image_size: int = option(32, "height and width to which images from folders are resized", count)
 
 
@@ -53,11 +56,21 @@ def load(name: str, data_dir: str | None = None, noise: float = 0.0, image_size:
     return dataclasses.replace(data, x_train=augment(data.x_train, rng), x_test=augment(data.x_test, rng))
 
 
+def draw(images: ImageData, count: int) -> ImageData:
+    """Leaves `count` of the training images, the same ones for every run; a ValueError if there are fewer."""
+    if count > len(images.x_train):
+        raise ValueError(f"--train-images must be at most {len(images.x_train):,}. Received: {count:,}.")
+    rows = np.sort(of_data().permutation(len(images.x_train))[:count])
+    return dataclasses.replace(images, x_train=images.x_train[rows], y_train=images.y_train[rows])
+
+
 def load_chosen(options: Any) -> ImageData:
     """Loads the data set that the command line names; `options.noise` becomes a number."""
     if options.noise is None:
         options.noise = get(options.dataset).noise
     images = load(options.dataset, options.data_dir, options.noise, options.image_size)
+    if options.train_images is not None:
+        images = draw(images, options.train_images)
     if len(images.x_test) < 2:
         raise ValueError("Temperature scaling needs at least 2 held-out images, half of them to fit. Received: 1.")
     return images

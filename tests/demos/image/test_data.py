@@ -6,7 +6,7 @@ import pytest
 from image_files import cifar_like, image_folders
 from PIL import Image
 
-from demos.image.data import load
+from demos.image.data import draw, load
 from demos.image.data.common.augment import crop_and_flip
 from demos.image.data.common.batches import Batches
 from demos.image.data.common.images import ImageData
@@ -36,6 +36,36 @@ class TestDigits:
         first, second = load("digits"), load("digits", noise=0.1)
         assert first.fingerprint == load("digits").fingerprint
         assert first.fingerprint != second.fingerprint
+
+
+class TestTables:
+    @pytest.mark.parametrize(
+        ("name", "train", "held_out", "features", "classes"),
+        [("wine", 89, 89, 13, 3), ("breast_cancer", 285, 284, 30, 2)],
+    )
+    def test_rows_are_pictures_of_one_line(self, name, train, held_out, features, classes):
+        data = load(name)
+        assert data.x_train.shape == (train, 1, features, 1)
+        assert data.x_test.shape == (held_out, 1, features, 1)
+        assert data.num_classes == classes
+        pixels = np.concatenate([data.x_train, data.x_test])[:, 0, :, 0]
+        assert (pixels.min(0) == 0).all()
+        assert (pixels.max(0) == 255).all()
+
+
+class TestDraw:
+    def test_draws_the_same_training_images_and_leaves_the_others(self):
+        data = load("digits")
+        drawn, again = draw(data, 50), draw(data, 50)
+        assert len(drawn.x_train) == len(drawn.y_train) == 50
+        assert drawn.fingerprint == again.fingerprint
+        np.testing.assert_array_equal(drawn.x_test, data.x_test)
+        images = {image.tobytes(): label for image, label in zip(data.x_train, data.y_train, strict=True)}
+        assert all(images[x.tobytes()] == y for x, y in zip(drawn.x_train, drawn.y_train, strict=True))
+
+    def test_more_than_there_are(self):
+        with pytest.raises(ValueError, match=r"--train-images must be at most 900\. Received: 901\."):
+            draw(load("digits"), 901)
 
 
 class TestNamed:

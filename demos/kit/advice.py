@@ -1,0 +1,95 @@
+"""What a diagnosis of networks trained on hard targets says that label smoothing would do, and what it did."""
+
+import collections
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from demos.kit import cli
+from demos.kit.measures import by_smoothing
+
+LOWER, HIGHER, SAME = "lower", "higher", "no difference"
+MEASURES = {"ece": "ECE", "nll_scaled": "NLL scaled", "excess_aurc": "excess AURC"}
+LEVEL = 0.95
+RULE = (
+    "Predicted from the diagnosis of hard-target networks alone, by the majority of seeds. ECE: lower where smoothing "
+    'is "worth trying", unless α is above (1 − accuracy)·K / (K − 1), with which even the surest prediction would be '
+    'less sure than the network is right; then, and where it is "not needed" or the network behaves "as if smoothed", '
+    f"higher. Seen: the difference of means over seeds, beyond Welch's {100 * LEVEL:g} % interval."
+)
+
+
+def outcomes(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was predicted and what was seen, for each α above 0 and measure, of a results.json.
+
+    It is a ValueError if there are fewer than two seeds, no hard targets, nothing else, or results without diagnosis.
+    """
+    groups = by_smoothing(results["trials"])
+    hard = groups.pop(0.0, [])
+    lacking = [trial for group in (hard, *groups.values()) for trial in group if "diagnosis" not in trial]
+    if not hard or not groups or lacking or min(map(len, (hard, *groups.values()))) < 2:
+        raise ValueError(
+            "there must be networks of hard and of smoothed targets, of two seeds at least, each with a diagnosis"
+        )
+    rows = []
+    for alpha, smoothed in groups.items():
+        predicted = predict([trial["diagnosis"] for trial in hard], alpha)
+        for measure in MEASURES:
+            seen = compare(*([trial[measure] for trial in group] for group in (hard, smoothed)))
+            rows.append({"label_smoothing": alpha, "measure": measure, "predicted": predicted[measure], **seen})
+    return rows
+
+
+def predict(hard: Sequence[dict[str, Any]], alpha: float) -> dict[str, str]:
+    """The outcome for each measure that the diagnoses of hard-target networks, one per seed, lead to expect."""
+    votes = collections.Counter(_of_one(diagnosis, alpha) for diagnosis in hard)
+    (ece, count), *others = votes.most_common()
+    tied = any(other == count for _, other in others)
+    return {"ece": SAME if tied else ece, "nll_scaled": SAME, "excess_aurc": SAME}
+
+
+def _of_one(diagnosis: dict[str, Any], alpha: float) -> str:
+    verdict = diagnosis["findings"]["smoothing"]
+    if verdict == "cannot tell":
+        return SAME
+    num_classes, accuracy = diagnosis["num_classes"], diagnosis["estimates"]["accuracy"]["value"]
+    is_too_much = alpha > (1 - accuracy) * num_classes / (num_classes - 1)
+    return LOWER if verdict == "worth trying" and not is_too_much else HIGHER
+
+
+def compare(hard: Sequence[float], smoothed: Sequence[float]) -> dict[str, Any]:
+    """The "difference" of means over seeds, its limits "low" and "high", and the outcome "seen"."""
+    from scipy import stats
+
+    difference = float(np.mean(smoothed) - np.mean(hard))
+    if np.ptp(hard) == np.ptp(smoothed) == 0:
+        low = high = difference
+    else:
+        limits = stats.ttest_ind(smoothed, hard, equal_var=False).confidence_interval(LEVEL)
+        low, high = float(limits.low), float(limits.high)
+    seen = LOWER if high < 0 else HIGHER if low > 0 else SAME
+    return {"difference": difference, "low": low, "high": high, "seen": seen}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of `outcomes`, each with the "data" it is of, as a table of text, and how many predictions came true."""
+    cells = [["data", "α", "measure", "predicted", "seen", "difference", "95 % interval", ""]]
+    for row in rows:
+        difference, low, high = (f"{row[name]:+.4f}" for name in ("difference", "low", "high"))
+        hit = "hit" if row["predicted"] == row["seen"] else "miss"
+        said = [MEASURES[row["measure"]], row["predicted"], row["seen"], difference, f"{low} to {high}", hit]
+        cells.append([row["data"], f"{row['label_smoothing']:g}", *said])
+    return cli.aligned(cells) + "\n\n" + "\n".join(counts(rows))
+
+
+def counts(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """How many predictions of each measure came true, beside those of one outcome for all."""
+    lines = []
+    for measure, name in MEASURES.items():
+        of_measure = [row for row in rows if row["measure"] == measure]
+        hits = sum(row["predicted"] == row["seen"] for row in of_measure)
+        always = {outcome: sum(row["seen"] == outcome for row in of_measure) for outcome in (LOWER, HIGHER, SAME)}
+        others = ", ".join(f'always "{outcome}" {count}' for outcome, count in always.items())
+        lines.append(f"{name}: {hits} of {len(of_measure)} predictions came true; {others}.")
+    return lines

@@ -1,0 +1,124 @@
+"""Whether a diagnosis predicts what smoothing does: the rule, what counts as a difference, and the command."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from demos import advice as command
+from demos.kit import advice, measures
+
+
+def diagnosis(verdict, accuracy=0.8, num_classes=10):
+    return {
+        "num_classes": num_classes,
+        "estimates": {"accuracy": {"value": accuracy, "low": accuracy - 0.02, "high": accuracy + 0.02}},
+        "findings": {"smoothing": verdict},
+    }
+
+
+def results(hard, smoothed, verdict="worth trying", alpha=0.1):
+    """A results.json of networks with these calibration errors, one per seed."""
+    trials = [
+        {"label_smoothing": a, "seed": seed, "ece": ece, "nll_scaled": 0.5, "excess_aurc": 0.1}
+        | {"diagnosis": diagnosis(verdict)}
+        for a, values in ((0.0, hard), (alpha, smoothed))
+        for seed, ece in enumerate(values)
+    ]
+    return {"title": "data", "trials": trials}
+
+
+class TestRule:
+    @pytest.mark.parametrize(
+        ("verdict", "alpha", "ece"),
+        [
+            ("worth trying", 0.1, "lower"),
+            ("worth trying", 0.23, "higher"),  # above 0.2 · 10/9
+            ("not needed", 0.1, "higher"),
+            ("as if smoothed", 0.1, "higher"),
+            ("cannot tell", 0.1, "no difference"),
+        ],
+    )
+    def test_of_the_calibration_error(self, verdict, alpha, ece):
+        assert advice.predict([diagnosis(verdict)] * 3, alpha)["ece"] == ece
+
+    def test_most_seeds_decide_and_a_tie_decides_nothing(self):
+        sure, unsure = diagnosis("worth trying"), diagnosis("as if smoothed")
+        assert advice.predict([sure, unsure, sure], 0.1)["ece"] == "lower"
+        assert advice.predict([sure, unsure], 0.1)["ece"] == "no difference"
+
+    def test_sees_nothing_of_smoothed_networks(self):
+        one, other = (advice.outcomes(results([0.2, 0.21], each)) for each in ([0.1, 0.11], [0.3, 0.4]))
+        assert [row["predicted"] for row in one] == [row["predicted"] for row in other]
+        assert [row["seen"] for row in one] != [row["seen"] for row in other]
+
+    def test_takes_what_the_demos_record(self, rng):
+        logits = 5 * rng.normal(size=(300, 4))
+        recorded = measures.diagnosis(logits, (logits / 5 + rng.gumbel(size=logits.shape)).argmax(-1))
+        assert recorded["excess_aurc"] > 0
+        assert advice.predict([json.loads(json.dumps(recorded["diagnosis"]))], 0.1)["ece"] == "lower"
+
+
+class TestSeen:
+    def test_interval_is_welchs(self):
+        hard, smoothed = [0.20, 0.21, 0.25], [0.10, 0.11, 0.19]
+        variances = [np.var(each, ddof=1) / 3 for each in (hard, smoothed)]
+        error = math.sqrt(sum(variances))
+        freedom = sum(variances) ** 2 / sum(v**2 / 2 for v in variances)
+        from scipy import stats
+
+        half = stats.t.ppf(0.975, freedom) * error
+        seen = advice.compare(hard, smoothed)
+        difference = np.mean(smoothed) - np.mean(hard)
+        assert [seen[n] for n in ("difference", "low", "high")] == pytest.approx(
+            [difference, difference - half, difference + half]
+        )
+        assert seen["seen"] == "no difference"
+
+    @pytest.mark.parametrize(
+        ("smoothed", "seen"), [([0.1, 0.1], "lower"), ([0.3, 0.3], "higher"), ([0.2, 0.2], "no difference")]
+    )
+    def test_without_spread(self, smoothed, seen):
+        assert advice.compare([0.2, 0.2], smoothed)["seen"] == seen
+
+
+class TestCommand:
+    def test_counts_hits_beside_rules_of_one_outcome(self, tmp_path, capsys):
+        for name, smoothed in (("better", [0.10, 0.11]), ("worse", [0.40, 0.41])):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "results.json").write_text(json.dumps(results([0.2, 0.21], smoothed)))
+        files = [str(tmp_path / name / "results.json") for name in ("better", "worse")]
+        assert command.main([*files, "--out", str(tmp_path / "advice.json")]) == 0
+        printed = capsys.readouterr().out
+        assert (
+            'ECE: 1 of 2 predictions came true; always "lower" 1, always "higher" 1, always "no difference" 0.'
+            in printed
+        )
+        assert advice.RULE in printed
+        written = json.loads((tmp_path / "advice.json").read_text())
+        assert [row["data"] for row in written["rows"]] == ["better"] * 3 + ["worse"] * 3
+        assert written["counts"] == advice.counts(written["rows"])
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda r: r["trials"].pop(0),  # one seed of hard targets
+            lambda r: r.update(trials=[t for t in r["trials"] if t["label_smoothing"]]),
+            lambda r: r.update(trials=[t for t in r["trials"] if not t["label_smoothing"]]),
+            lambda r: r["trials"][0].pop("diagnosis"),
+            lambda r: r["trials"][0].pop("ece"),
+            lambda r: r["trials"][0].update(diagnosis={}),
+            lambda r: r.pop("trials"),
+        ],
+    )
+    def test_refuses_what_it_cannot_use(self, tmp_path, capsys, spoil):
+        spoiled = results([0.2, 0.21], [0.1, 0.11])
+        spoil(spoiled)
+        (tmp_path / "results.json").write_text(json.dumps(spoiled))
+        with pytest.raises(SystemExit) as stopped:
+            command.main([str(tmp_path / "results.json"), "--out", str(tmp_path / "advice.json")])
+        assert stopped.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(tmp_path / "results.json") in line
+        assert not (tmp_path / "advice.json").exists()
