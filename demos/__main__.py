@@ -21,4 +21,5 @@ if __name__ == "__main__":
     for name, line in demos().items():
         print(f"python -m {name}\n    {line}")
     print("python -m demos.redraw RESULTS\n    Draws the pictures of a results.json again, and prints its table.")
+    print("python -m demos.advice RESULTS...\n    Counts how often a diagnosis says rightly what smoothing does.")
     print("\nEach has --help.")
