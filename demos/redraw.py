@@ -32,7 +32,7 @@ def plan(options: Any) -> tuple[pathlib.Path, pathlib.Path, dict[str, Any]]:
 def run(planned: tuple[pathlib.Path, pathlib.Path, dict[str, Any]]) -> None:
     """Draws the pictures and prints the table."""
     path, out, results = planned
-    text, figure = drawing.shown(results, path)
+    text, figure = drawing.shown([results], path)
     files = [out / pathlib.Path(name).name for name in results["pictures"]]
     pictures.save(figure, files)
     print(f"{results['title']}\n\n{text}\n", *(f"Picture: {file}" for file in files), sep="\n")

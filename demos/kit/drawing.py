@@ -7,24 +7,30 @@ from typing import Any
 from demos.kit.errors import DamagedFile
 
 
-def shown(results: dict[str, Any], path: Any) -> tuple[str, Any]:
-    """The table of a results.json, and its `Figure`, a list of one for each picture, or None if it has no pictures.
+def shown(found: list[dict[str, Any]], path: Any) -> tuple[str, Any]:
+    """The table of what results.json files of a demo hold together, and its pictures.
 
-    What lacks something is a DamagedFile, which names `path`.
+    The files are of different networks with the same setting. The pictures are a `Figure`, a list of one for each, or
+    None if there are none. What lacks something is a DamagedFile, which names `path`.
     """
-    work = importlib.import_module(results["experiment"]).COMMAND.load()
+    work = importlib.import_module(found[0]["experiment"]).COMMAND.load()
     try:
+        results = found[0] if len(found) == 1 else _together(found, work)
         return work.table(results), work.figure(results) if results["pictures"] else None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DamagedFile(f"{path} is damaged: {type(error).__name__} {error}.") from error
 
 
-def merged(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several results of one demo and setting, of different networks, as one; a single one stays as it is."""
-    first, *others = found
-    if not others:
-        return first
+def picture(found: list[dict[str, Any]], name: str, path: Any) -> Any:
+    """The `Figure` of one picture, by its name; else as `shown`."""
+    names = found[0]["pictures"]
+    if name not in names:
+        raise DamagedFile(f"{path} is damaged: it has no picture {name!r}.")
+    _, figure = shown(found, path)
+    return figure[names.index(name)] if isinstance(figure, list) else figure
+
+
+def _together(found: list[dict[str, Any]], work: Any) -> dict[str, Any]:
     trials = [trial for results in found for trial in results["trials"]]
-    work = importlib.import_module(first["experiment"]).COMMAND.load()
-    title = re.sub(r", [^,]*$", f", {len(trials)} networks", first["title"])
-    return {**first, "title": title, "trials": trials, **work.of_trials(trials)}
+    title = re.sub(r", [^,]*$", f", {len(trials)} networks", found[0]["title"])
+    return {**found[0], "title": title, "trials": trials, **work.of_trials(trials)}

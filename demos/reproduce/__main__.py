@@ -115,20 +115,20 @@ def list_trials(plan: Plan) -> None:
 
 
 def announce(plan: Plan) -> None:
-    """Says what is to come, and how long it takes: an estimate from short runs where nobody knows."""
+    """Says what is to come and how long it takes: where nobody has run it, as short runs tell."""
+    print(f"{len(plan.todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
     known = [trial.setting.minutes for trial in plan.todo if trial.setting.minutes is not None]
-    print(f"{len(plan.todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.")
     if known:
-        print(f"About {sum(known):g} minutes in all where they were last timed ({plan.todo[0].setting.machine}).")
-    unknown = [trial for trial in plan.todo if trial.setting.minutes is None]
-    of_commands = {}
-    for trial in unknown:
-        key = trial.setting.commands.partition("\n")[0]
-        if key not in of_commands:
-            of_commands[key] = estimate.hours(trial)
-        hours = of_commands[key]
-        told = f"about {hours:.1f} hours here" if isinstance(hours, float) else f"no estimate ({hours})"
-        print(f"{trial.label}: {told}", flush=True)
+        print(f"{len(known)} of them took about {sum(known):g} minutes in all, on the machines that --list names.")
+    told: dict[str, float | str] = {}  # of first commands, which several trials may have in common
+    for trial in plan.todo:
+        if trial.setting.minutes is None:
+            first = trial.setting.commands.partition("\n")[0]
+            if first not in told:
+                told[first] = estimate.hours(trial)
+            hours = told[first]
+            about = f"about {hours:.1f} hours here" if isinstance(hours, float) else f"no estimate: {hours}"
+            print(f"{trial.label}: {about}", flush=True)
 
 
 if __name__ == "__main__":

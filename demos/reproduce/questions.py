@@ -13,6 +13,7 @@ ECE = {
     "cifar100": ("CIFAR-100, ResNet-56, α = 0.05", "0.150", "0.021", "0.024", "1.9"),
     "translation": ("WMT EN-DE, Transformer, α = 0.1", "0.056", "0.018", "0.019", "1.13"),
 }
+REGIME = {"ece": ECE["cifar100"][1], "temperature": ECE["cifar100"][4]}
 # By how much the ECE of smoothing exceeds that of scaling in the paper at most (ImageNet: 0.035 and 0.022).
 WIDEST_GAP = 0.013
 STUDENT = "student of"
@@ -54,6 +55,20 @@ def table3(data: str, alpha: float, demo: str = "demos.image.calibration") -> Pa
         Claim(as_good, ece[1].label, "below", of_scaled.label, WIDEST_GAP),
     )
     return Part(source, (ece[0], of_scaled, ece[1]), claims)
+
+
+def regime() -> Part:
+    """Whether the networks are such as the paper speaks of: they have learnt their images, and are too sure."""
+    hard, demo = {"label_smoothing": 0.0}, "demos.image.calibration"
+    learnt = Number("accuracy on training images %, hard targets", demo, "history.-1.accuracy", hard, "", "%")
+    ece, temperature = (Number(f"{name}, hard targets", demo, name, hard, paper) for name, paper in REGIME.items())
+    says = "The regime, not a claim of the paper:"
+    claims = (
+        Claim(f"{says} hard targets know 95 % of their training images.", learnt.label, "above", 95.0),
+        Claim(f"{says} their ECE is above 0.1.", ece.label, "above", 0.1),
+        Claim(f"{says} their temperature is above 1.5.", temperature.label, "above", 1.5),
+    )
+    return Part(ECE["cifar100"][0], (learnt, ece, temperature), claims)
 
 
 def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") -> Part:
@@ -216,4 +231,9 @@ def translation(alpha: float) -> dict[str, Part]:
 
 def calibration(data: str, alpha: float) -> dict[str, Part]:
     """All that there is to the calibration of images; `data` are those of the paper that are held beside ours."""
-    return {"table2": table2(data, alpha), "table3": table3("cifar100", alpha), "fig2": reliability("cifar100", alpha)}
+    return {
+        "regime": regime(),
+        "table2": table2(data, alpha),
+        "table3": table3("cifar100", alpha),
+        "fig2": reliability("cifar100", alpha),
+    }

@@ -35,7 +35,9 @@ class Found:
             of_demo = {"demo": results["experiment"]}
             yield from (row | of_demo for row in results["trials"])
             for curve, margin in results.get("margins", {}).items():
-                seeds = zip(results["seeds"], margin.get("each", ()), strict=False)  # runs of before it was there
+                seeds = zip(
+                    results.get("seeds", ()), margin.get("each", ()), strict=False
+                )  # runs of before it was there
                 yield from ({"curve": curve, "seed": seed, "margin": value} | of_demo for seed, value in seeds)
 
     def of_demo(self, demo: str) -> list[dict[str, Any]]:
@@ -58,7 +60,7 @@ def read(results: pathlib.Path, scale: str, parts: list[str]) -> list[Found]:
             continue
         kept = records.read_json(path, running.KEPT)
         demos = {module for module, _ in trial.commands()}
-        if not {each.get("experiment") for each in kept["results"]} <= demos:
+        if not {each["experiment"] for each in kept["results"]} <= demos:
             raise DamagedFile(f"{path} is damaged: its results are not those of the experiment's demos.")
         there.kept.append(kept)
     return [found[name] for name in sorted(found)]
@@ -71,24 +73,18 @@ def write(results: pathlib.Path, scale: str, parts: list[str], out: pathlib.Path
     for each in found:
         for name, part in each.experiment.parts.items():
             if name in parts and part.picture and (of_demo := each.of_demo(part.picture[0])):
-                draw(of_demo, part.picture[1], out / picture_of(each, name))
+                figure = drawing.picture(of_demo, part.picture[1], results / scale / each.experiment.name)
+                pictures.save(figure, [out / picture_of(each, name)])
     texts = {"report.md": document.to_markdown(blocks), "report.html": document.to_html(blocks, out)}
     for name, text in texts.items():
         records.write_text(out / name, text)
     return [out / name for name in texts]
 
 
-def draw(of_demo: list[dict[str, Any]], picture: str, path: pathlib.Path) -> None:
-    """Draws one of a demo's pictures, of all trials together."""
-    results = drawing.merged(of_demo)
-    _, figure = drawing.shown(results, path)
-    pictures.save(figure[results["pictures"].index(picture)] if isinstance(figure, list) else figure, [path])
-
-
 def make(found: list[Found], scale: str, parts: list[str]) -> list[Block]:
     """The report without its pictures, which it only names."""
     sections: list[Block] = []
-    overview = [("", "experiment", "the paper's claim", "here")]
+    overview = [("the paper's claim", "of", "here")]
     for name in (name for name in TITLES if name in parts):
         there = [each for each in found if name in each.experiment.parts]
         if not there:
@@ -96,7 +92,8 @@ def make(found: list[Found], scale: str, parts: list[str]) -> list[Block]:
         sections.append(Heading(2, TITLES[name]))
         for each in there:
             findings = judged(each, each.experiment.parts[name])
-            overview += [(name, each.experiment.name, finding.claim, finding.word) for finding in findings]
+            where = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
+            overview += [(finding.claim, where, finding.word) for finding in findings]
             sections += section(each, name, findings)
     words = [row[-1] for row in overview[1:]]
     counts = ", ".join(f"{words.count(word)} {said}" for word, said in COUNTED.items())
@@ -133,10 +130,10 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
         blocks += [Table(rows), *findings]
         if part.picture and found.of_demo(part.picture[0]):
             blocks.append(Picture(picture_of(found, name), f"{TITLES[name]}, {experiment.name}"))
-    for trial in found.missing:
-        minutes = trial.setting.minutes
-        about = "" if minutes is None else f", about {minutes:g} minutes on {trial.setting.machine}"
-        blocks.append(Paragraph(f"Not run yet: {trial.label}{about}."))
+    if found.missing:
+        setting = found.missing[0].setting
+        about = "" if setting.minutes is None else f"; about {setting.minutes:g} minutes each on {setting.machine}"
+        blocks.append(Paragraph(f"Not run yet: {', '.join(trial.label for trial in found.missing)}{about}."))
     commands = dict.fromkeys(command for kept in found.kept for command in kept["commands"])
     blocks.append(Code("\n".join(commands or [found.missing[0].setting.commands])))
     return [*blocks, *facts(found)]
@@ -157,7 +154,7 @@ def facts(found: Found) -> list[Block]:
         ],
         "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
     }
-    return [Paragraph("  \n".join(f"*{name}*: {'; '.join(dict.fromkeys(texts))}." for name, texts in said.items()))]
+    return [Table([("run", ""), *((name, "; ".join(dict.fromkeys(texts))) for name, texts in said.items())])]
 
 
 def steps_of(settings: dict[str, Any]) -> str:

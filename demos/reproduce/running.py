@@ -19,11 +19,14 @@ from demos.reproduce.experiment import Trial
 
 SECONDS_BETWEEN_NOTES = 30.0
 CLOCK = "clock.json"
-# What a kept result must hold, as `records.read_json` takes it.
-KEPT = {"commands": [str], "seconds": float, "machine": str, "results": [dict]}
-ROWS = [{"seed": int}]
-# Long, and in no report; and what names places of one machine.
-LEFT_OUT, PLACES = ("history", "examples"), ("from_run", "data_dir")
+# What a results.json and a kept result must hold, as `records.read_json` takes it.
+RESULTS = {
+    **{"experiment": str, "title": str, "pictures": [str], "settings": dict},
+    **{"trials": [{"seed": int}], "provenance": {"device": str, "versions": dict}},
+}
+KEPT = {"commands": [str], "seconds": float, "machine": str, "results": [RESULTS]}
+# Texts, and what names places of one machine; of histories the end is kept.
+LEFT_OUT, HISTORY = ("examples", "from_run", "data_dir"), "history"
 DIGITS = 7
 
 
@@ -59,7 +62,7 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path) -> int:
         if status:
             return status
         found[step.folder] = step.module
-    results = [_small(records.read_json(_results_file(*each), {"trials": ROWS})) for each in found.items()]
+    results = [_small(records.read_json(_results_file(*each), RESULTS)) for each in found.items()]
     seconds = sum(records.read_json(folder / CLOCK, {"seconds": float})["seconds"] for folder in found)
     said = [f"python -m {shlex.join([module, *arguments])}" for module, arguments in trial.commands()]
     facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": said}
@@ -106,7 +109,8 @@ def _results_file(folder: pathlib.Path, module: str) -> pathlib.Path:
 def _small(value: Any) -> Any:
     """What is kept of results: nothing long, no places of one machine, and digits that mean something."""
     if isinstance(value, dict):
-        return {name: _small(entry) for name, entry in value.items() if name not in (*LEFT_OUT, *PLACES)}
+        left = {name: entry for name, entry in value.items() if name not in LEFT_OUT}
+        return {name: _small(entry[-1:] if name == HISTORY else entry) for name, entry in left.items()}
     if isinstance(value, list):
         return [_small(entry) for entry in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -102,12 +102,10 @@ def _fits(value: Any, wanted: Any) -> bool:
 
 def _at(row: Any, path: str) -> float | None:
     for step in path.split("."):
-        if step in ("max", "min"):
-            row = {"max": max, "min": min}[step]([value for value in row if value is not None], default=None)
+        if step in ("max", "min") and isinstance(row, list):
+            row = {"max": max, "min": min}[step]((value for value in row if value is not None), default=None)
         elif isinstance(row, list):
-            row = row[int(step)]
-        elif not isinstance(row, Mapping) or step not in row:
-            return None
+            row = row[int(step)] if -len(row) <= int(step) < len(row) else None
         else:
-            row = row[step]
-    return row
+            row = row.get(step) if isinstance(row, Mapping) else None
+    return row if isinstance(row, int | float) else None
