@@ -108,9 +108,9 @@ def list_trials(plan: Plan) -> None:
     """Prints all trials, with what they take, and which are there."""
     rows = [["trial", "minutes", "on", "state"]]
     for trial in trials(plan.options.scale, plan.parts):
-        minutes = trial.setting.minutes
-        state = "to do" if trial in plan.todo else "there"
-        rows.append([trial.label, "unknown" if minutes is None else f"{minutes:g}", trial.setting.machine, state])
+        minutes, machine = trial.setting.minutes, trial.setting.machine
+        took = ["", ""] if minutes is None else [f"{minutes:g}", machine]
+        rows.append([trial.label, *took, "to do" if trial in plan.todo else "there"])
     print(cli.aligned(rows))
 
 

@@ -21,7 +21,7 @@ a { color: inherit; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: 0.3rem 0.6rem 0.3rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--faint); }
-pre { padding: 0.6rem; background: var(--card); border-radius: 0.4rem; overflow-x: auto; font-size: 0.85rem; }
+pre { padding: 0.6rem; background: var(--card); border-radius: 0.4rem; white-space: pre-wrap; font-size: 0.85rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 0.4rem; }
 .verdict { margin: 0.5rem 0; padding-left: 0.7rem; border-left: 0.25rem solid var(--unsure); }
 .verdict small { display: block; color: var(--muted); }
@@ -128,7 +128,7 @@ def _html(block: Block, folder: pathlib.Path) -> str:
         case Paragraph(text):
             return f"<p>{_emphasised(text)}</p>"
         case Table(rows):
-            head, *rest = ["".join(f"<TAG>{html.escape(cell)}</TAG>" for cell in row) for row in rows]
+            head, *rest = ["".join(f"<TAG>{_unbroken(html.escape(cell))}</TAG>" for cell in row) for row in rows]
             lines = [head.replace("TAG>", "th>"), *(row.replace("TAG>", "td>") for row in rest)]
             return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
         case Code(text):
@@ -139,6 +139,11 @@ def _html(block: Block, folder: pathlib.Path) -> str:
         case Finding(kind, claim, word, why):
             text = f"{_emphasised(claim)} <b>{word.capitalize()}</b><small>{html.escape(why)}.</small>"
             return f'<p class="verdict {kind}">{text}</p>'
+
+
+def _unbroken(text: str) -> str:
+    """An interval stays on one line, however narrow the screen."""
+    return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def _emphasised(text: str) -> str:

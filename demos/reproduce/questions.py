@@ -13,10 +13,10 @@ ECE = {
     "cifar100": ("CIFAR-100, ResNet-56, α = 0.05", "0.150", "0.021", "0.024", "1.9"),
     "translation": ("WMT EN-DE, Transformer, α = 0.1", "0.056", "0.018", "0.019", "1.13"),
 }
-REGIME = {"ece": ECE["cifar100"][1], "temperature": ECE["cifar100"][4]}
 # By how much the ECE of smoothing exceeds that of scaling in the paper at most (ImageNet: 0.035 and 0.022).
 WIDEST_GAP = 0.013
 STUDENT = "student of"
+MEASURES = {"bleu": "BLEU", "chrf": "chrF"}
 
 
 def pair(label: str, demo: str, path: str, alpha: float, papers: tuple[str, str] = ("", ""), unit: str = "") -> Any:
@@ -61,14 +61,15 @@ def regime() -> Part:
     """Whether the networks are such as the paper speaks of: they have learnt their images, and are too sure."""
     hard, demo = {"label_smoothing": 0.0}, "demos.image.calibration"
     learnt = Number("accuracy on training images %, hard targets", demo, "history.-1.accuracy", hard, "", "%")
-    ece, temperature = (Number(f"{name}, hard targets", demo, name, hard, paper) for name, paper in REGIME.items())
-    says = "The regime, not a claim of the paper:"
+    source, paper, *_, scaling = ECE["cifar100"]
+    ece = Number("ECE, hard targets", demo, "ece", hard, paper)
+    temperature = Number("temperature, hard targets", demo, "temperature", hard, scaling)
     claims = (
-        Claim(f"{says} hard targets know 95 % of their training images.", learnt.label, "above", 95.0),
-        Claim(f"{says} their ECE is above 0.1.", ece.label, "above", 0.1),
-        Claim(f"{says} their temperature is above 1.5.", temperature.label, "above", 1.5),
+        Claim("Hard targets know 95 % of their training images.", learnt.label, "above", 95.0),
+        Claim("The ECE of hard targets is above 0.1.", ece.label, "above", 0.1),
+        Claim("The temperature of hard targets is above 1.5.", temperature.label, "above", 1.5),
     )
-    return Part(ECE["cifar100"][0], (learnt, ece, temperature), claims)
+    return Part(source, (learnt, ece, temperature), claims)
 
 
 def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") -> Part:
@@ -183,28 +184,26 @@ def words(alpha: float) -> Part:
     )
 
 
-def bleu(alpha: float) -> Part:
-    """BLEU and likelihood of translation."""
-    demo = "demos.translation.train"
-    found, nll = (
-        pair("BLEU", demo, "beam_bleu", alpha, ("25.3", "25.8"), "%"),
-        pair("NLL", demo, "nll", alpha, ("1.54", "1.59")),
-    )
+def found_texts(alpha: float, measure: str) -> Part:
+    """What beams find, by BLEU or chrF, and the likelihood."""
+    demo, name = "demos.translation.train", MEASURES[measure]
+    papers = ("25.3", "25.8") if measure == "bleu" else ("", "")
+    texts = pair(name, demo, f"beam_{measure}", alpha, papers, "%")
+    nll = pair("NLL", demo, "nll", alpha, ("1.54", "1.59"))
     claims = (
-        compare("Beam search gains from smoothing.", found, "above"),
+        compare("Beam search gains from smoothing.", texts, "above"),
         compare("The likelihood is worse with smoothing.", nll, "above"),
     )
-    return Part("WMT EN-DE, Transformer (NLL: log of its perplexity)", (*found, *nll), claims)
+    return Part("WMT EN-DE, Transformer (NLL: log of its perplexity)", (*texts, *nll), claims)
 
 
-def bleu_against_temperature(alpha: float) -> Part:
+def against_temperature(alpha: float, measure: str) -> Part:
     """Figure 4."""
-    demo = "demos.translation.calibration"
-    tuned = pair("BLEU at its best temperature", demo, "temperature.bleu.max", alpha, unit="%")
-    plain = Number(
-        f"BLEU at T = 1, α = {alpha:g}", "demos.translation.train", "beam_bleu", {"label_smoothing": alpha}, "25.8", "%"
-    )
-    says = "No temperature gives hard targets the BLEU that smoothing has at T = 1."
+    demo, name = "demos.translation.calibration", MEASURES[measure]
+    tuned = pair(f"{name} at its best temperature", demo, f"temperature.{measure}.max", alpha, unit="%")
+    smoothed = {"label_smoothing": alpha}
+    plain = Number(f"{name} at T = 1, α = {alpha:g}", "demos.translation.train", f"beam_{measure}", smoothed, unit="%")
+    says = f"No temperature gives hard targets the {name} that smoothing has at T = 1."
     claims = (Claim(says, plain.label, "above", tuned[0].label),)
     return Part("WMT EN-DE, Transformer: a picture", (*tuned, plain), claims, (demo, "temperature.png"))
 
@@ -217,15 +216,15 @@ def tokens(alpha: float) -> Part:
     return Part("WMT EN-DE, Transformer: a picture", ratio, claims, (demo, "tokens.png"))
 
 
-def translation(alpha: float) -> dict[str, Part]:
-    """All that there is to translation."""
+def translation(alpha: float, measure: str = "bleu") -> dict[str, Part]:
+    """All that there is to translation; BLEU is 0 where sentences have fewer than four words, and chrF is not."""
     demo = "demos.translation.train"
     return {
         "table3": table3("translation", alpha, demo),
         "fig3": reliability("translation", alpha, demo),
-        "fig4": bleu_against_temperature(alpha),
+        "fig4": against_temperature(alpha, measure),
         "fig7": tokens(alpha),
-        "translation": bleu(alpha),
+        "translation": found_texts(alpha, measure),
     }
 
 

@@ -11,6 +11,7 @@ from demos.reproduce import document, running, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
 from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, trials
 
+NO_CLAIM = "regime"  # the part that says whether claims can be expected to hold
 KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure"}
 COUNTED = {
     verdict.AGREES: "are met here",
@@ -84,7 +85,7 @@ def write(results: pathlib.Path, scale: str, parts: list[str], out: pathlib.Path
 def make(found: list[Found], scale: str, parts: list[str]) -> list[Block]:
     """The report without its pictures, which it only names."""
     sections: list[Block] = []
-    overview = [("the paper's claim", "of", "here")]
+    overview, words = [("claim", "of", "here")], []
     for name in (name for name in TITLES if name in parts):
         there = [each for each in found if name in each.experiment.parts]
         if not there:
@@ -94,15 +95,15 @@ def make(found: list[Found], scale: str, parts: list[str]) -> list[Block]:
             findings = judged(each, each.experiment.parts[name])
             where = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
             overview += [(finding.claim, where, finding.word) for finding in findings]
+            words += [finding.word for finding in findings if name != NO_CLAIM]
             sections += section(each, name, findings)
-    words = [row[-1] for row in overview[1:]]
     counts = ", ".join(f"{words.count(word)} {said}" for word, said in COUNTED.items())
     return [
         Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
         Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),
         Heading(2, "What agrees"),
         Paragraph(verdict.RULE),
-        Paragraph(f"Of {len(words)} claims {counts}."),
+        Paragraph(f"Of the paper's claims, {counts}."),
         Table(overview),
         *sections,
     ]
@@ -120,9 +121,9 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
     """What the report has of an experiment for a table or figure."""
     experiment, part = found.experiment, found.experiment.parts[name]
     blocks: list[Block] = [Heading(3, experiment.name), Paragraph(experiment.about)]
-    blocks.append(Paragraph(f"The paper: {experiment.paper}."))
+    blocks.append(Paragraph(f"The paper: {experiment.paper}. Its numbers here: {part.source}."))
     if found.kept:
-        rows = [("", f"the paper ({part.source})", "here", "seeds")]
+        rows = [("", "the paper", "here", "seeds")]
         for number in part.numbers:
             values = list(verdict.values(number, found.rows()).values())
             mean = str(verdict.interval(values)) if values else ""

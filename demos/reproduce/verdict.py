@@ -93,7 +93,8 @@ def decimals(number: float) -> int:
 
 
 def _shown(than: str | float, by: float) -> str:
-    return str(than) if not by else f"({than} {'+' if by > 0 else '−'} {abs(by):g})"
+    than = than if isinstance(than, str) else f"{than:g}"
+    return than if not by else f"({than} {'+' if by > 0 else '−'} {abs(by):g})"
 
 
 def _fits(value: Any, wanted: Any) -> bool:

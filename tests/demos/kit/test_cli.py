@@ -56,7 +56,7 @@ def test_every_option_has_a_help_with_its_default(name):
 
 def test_demos_are_listed():
     done = subprocess.run([sys.executable, "-m", "demos"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in ("demos.image.calibration", "demos.speech.train", "demos.redraw"):
+    for name in ("demos.image.calibration", "demos.speech.train", "demos.reproduce", "demos.redraw"):
         assert f"python -m {name}" in done.stdout
     assert len(DEMOS) == 10
 

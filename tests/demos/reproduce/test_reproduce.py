@@ -1,5 +1,6 @@
 """The command: what it runs, keeps and reports; how it goes on, and what it refuses."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -255,6 +256,19 @@ def test_the_estimate_is_of_steps_alone(monkeypatch):
     assert estimate.hours(trial) == "python -m a: error: no data."
 
 
+def test_what_nobody_has_run_is_estimated_before_it_starts(fake, tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(estimate, "hours", lambda trial: asked.append(trial.label) or 1.25)
+    cut = dataclasses.replace(experiment.experiments()["a"].scales["smoke"], minutes=None)
+    only = dataclasses.replace(experiment.experiments()["a"], scales={"paper": cut})
+    monkeypatch.setattr(experiment, "experiments", lambda: {"a": only})
+    assert command.main(["--out", str(tmp_path), "--scale", "paper"]) == 0
+    assert asked == ["a --seeds 0"]  # the others have the same command
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [f"3 trials to do at the scale paper, in {tmp_path}.", "a --seeds 0: about 1.2 hours here"]
+    assert printed[3] == "a --seeds 2: about 1.2 hours here"
+
+
 def test_help_imports_nothing_heavy():
     code = "import sys; from demos.reproduce.__main__ import parser; parser().format_help(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -265,7 +279,7 @@ SMALL = """
 import sys
 from demos.reproduce import __main__, experiment, questions
 from demos.kit import epochs
-command = "python -m demos.image.calibration --hidden 8 --label-smoothing 0 0.1 --steps 3000"
+command = "python -m demos.image.calibration --hidden 8 --label-smoothing 0 0.1 --steps 1000"
 both = experiment.Setting(command, 1, trials=("--seeds 0", "--seeds 1"))
 x = experiment.Experiment("x", "About.", "Table 3", {"smoke": both}, questions.calibration("cifar100", 0.1))
 experiment.experiments = lambda: {"x": x}
