@@ -15,7 +15,8 @@ ECE = {
 }
 # By how much the ECE of smoothing exceeds that of scaling in the paper at most (ImageNet: 0.035 and 0.022).
 WIDEST_GAP = 0.013
-STUDENT = "student of"
+DISTILLATION = "demos.image.distillation"
+FALL = 0.1
 MEASURES = {"bleu": "BLEU", "chrf": "chrF"}
 
 
@@ -102,15 +103,14 @@ def clusters(alpha: float) -> Part:
 
 
 def students(alpha: float) -> Part:
-    """Figure 5, with the teacher that is best in the paper, or that of the largest α that was tried."""
-    demo = "demos.image.distillation"
+    """Figure 5; `alpha` is that of the best teacher in the paper."""
     hard, smoothed = (
-        Number(f"teacher's accuracy %, {name}", demo, "accuracy", {"name": "teacher/", "label_smoothing": a}, unit="%")
-        for name, a in (("hard targets", 0.0), (f"α = {alpha:g}", alpha))
+        Number(f"teacher's accuracy %, {name}", DISTILLATION, "accuracy", {"name": "teacher/", **of}, unit="%")
+        for name, of in (("hard targets", {"label_smoothing": 0.0}), (f"α = {alpha:g}", {"label_smoothing": alpha}))
     )
-    curves = {"hard": f"{STUDENT} the hard teacher", "smoothed": f"{STUDENT} smoothed teachers, T = 1"}
     of_hard, of_smoothed = (
-        Number(f"{curve} over student alone, points", demo, "margin", {"curve": curve}) for curve in curves.values()
+        Number(f"{curve} above student alone, points", DISTILLATION, "margin", {"curve": curve})
+        for curve in ("student of the hard teacher", "student of smoothed teachers, T = 1")
     )
     claims = (
         Claim("Smoothing makes better teachers.", smoothed.label, "above", hard.label),
@@ -119,19 +119,21 @@ def students(alpha: float) -> Part:
         Claim("Hard teachers teach better.", of_hard.label, "above", of_smoothed.label),
     )
     source = "CIFAR-10, ResNet-56 and AlexNet: a picture"
-    return Part(source, (hard, smoothed, of_hard, of_smoothed), claims, (demo, "distillation.png"))
+    return Part(source, (hard, smoothed, of_hard, of_smoothed), claims, (DISTILLATION, "distillation.png"))
 
 
 def mnist() -> Part:
     """Two teachers and their students."""
-    demo, path = "demos.image.distillation", "accuracy"
-    errors = {"hard-teacher": "0.67", "smoothed-teacher": "0.59"}
-    of_students = {
-        f"student-of-the-{teacher}": {"hard-teacher": "0.74", "smoothed-teacher": "0.91"}[teacher] for teacher in errors
+    papers = {
+        "hard-teacher": "0.67",
+        "smoothed-teacher": "0.59",
+        "student-alone": "",
+        "student-of-the-hard-teacher": "0.74",
+        "student-of-the-smoothed-teacher": "0.91",
     }
     numbers = [
-        Number(f"error %, {name.replace('-', ' ')}", demo, path, {"name": f"{name}/"}, paper, "error %")
-        for name, paper in {**errors, "student-alone": "", **of_students}.items()
+        Number(f"error %, {name.replace('-', ' ')}", DISTILLATION, "accuracy", {"name": f"{name}/"}, paper, "error %")
+        for name, paper in papers.items()
     ]
     hard, smoothed, alone, of_hard, of_smoothed = (number.label for number in numbers)
     claims = (
@@ -148,14 +150,10 @@ def information(alpha: float) -> Part:
     highest, last = (pair(name, demo, f"{path}.{at}", alpha) for name, at in (("highest", "max"), ("at the end", "-1")))
     claims = (
         compare("With smoothing less is left at the end.", last, "below"),
-        Claim(
-            "It rises and falls with smoothing: a tenth of a nat at least.",
-            last[1].label,
-            "below",
-            highest[1].label,
-            -0.1,
+        *(
+            Claim(f"{how} it rises, then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL)
+            for how, end, top in zip(("With hard targets", "With smoothing"), last, highest, strict=True)
         ),
-        Claim("It falls with hard targets, too.", last[0].label, "below", highest[0].label),
     )
     return Part("CIFAR-10, ResNet-56: a picture", (*highest, *last), claims, (demo, "information.png"))
 
