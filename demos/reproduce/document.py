@@ -128,7 +128,7 @@ def _html(block: Block, folder: pathlib.Path) -> str:
         case Paragraph(text):
             return f"<p>{_emphasised(text)}</p>"
         case Table(rows):
-            head, *rest = ["".join(f"<TAG>{_unbroken(html.escape(cell))}</TAG>" for cell in row) for row in rows]
+            head, *rest = ["".join(f"<TAG>{_cell(cell)}</TAG>" for cell in row) for row in rows]
             lines = [head.replace("TAG>", "th>"), *(row.replace("TAG>", "td>") for row in rest)]
             return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
         case Code(text):
@@ -141,9 +141,9 @@ def _html(block: Block, folder: pathlib.Path) -> str:
             return f'<p class="verdict {kind}">{text}</p>'
 
 
-def _unbroken(text: str) -> str:
-    """An interval stays on one line, however narrow the screen."""
-    return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+def _cell(text: str) -> str:
+    """Intervals stay on one line, and names with underscores need not, however narrow the screen."""
+    return html.escape(text).replace(" ± ", "&nbsp;±&nbsp;").replace("_", "_<wbr>")
 
 
 def _emphasised(text: str) -> str:

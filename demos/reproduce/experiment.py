@@ -37,7 +37,7 @@ class Number:
     label: str  # what it is called in the report, unlike any other of its part
     demo: str  # the demo that measures it
     path: str  # where it stands in a row of the results: names, places in lists, "max" and "min" of lists
-    where: Mapping[str, Any]  # which rows: their values, texts by how they begin
+    where: Mapping[str, Any]  # which rows, by their values; a text that ends in / is how one begins
     paper: str = ""  # what the paper has
     unit: str = ""  # "%" for shares, "error %" for one minus them
 

@@ -110,7 +110,7 @@ def students(alpha: float) -> Part:
     )
     of_hard, of_smoothed = (
         Number(f"{curve} above student alone, points", DISTILLATION, "margin", {"curve": curve})
-        for curve in ("student of the hard teacher", "student of smoothed teachers, T = 1")
+        for curve in ("student of the hard teacher, over T", "student of smoothed teachers, T = 1")
     )
     claims = (
         Claim("Smoothing makes better teachers.", smoothed.label, "above", hard.label),

@@ -94,8 +94,8 @@ def make(found: list[Found], scale: str, parts: list[str]) -> list[Block]:
         for each in there:
             findings = judged(each, each.experiment.parts[name])
             where = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
-            overview += [(finding.claim, where, finding.word) for finding in findings]
-            words += [finding.word for finding in findings if name != NO_CLAIM]
+            overview += [(finding.claim, where, finding.word if each.kept else "not run yet") for finding in findings]
+            words += [finding.word for finding in findings if each.kept and name != NO_CLAIM]
             sections += section(each, name, findings)
     counts = ", ".join(f"{words.count(word)} {said}" for word, said in COUNTED.items())
     return [

@@ -98,7 +98,9 @@ def _shown(than: str | float, by: float) -> str:
 
 
 def _fits(value: Any, wanted: Any) -> bool:
-    return isinstance(value, str) and value.startswith(wanted) if isinstance(wanted, str) else value == wanted
+    if isinstance(wanted, str) and wanted.endswith("/"):
+        return isinstance(value, str) and value.startswith(wanted)
+    return value == wanted
 
 
 def _at(row: Any, path: str) -> float | None:
