@@ -13,11 +13,7 @@ from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, 
 
 NO_CLAIM = "regime"  # the part that says whether claims can be expected to hold
 KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure"}
-COUNTED = {
-    verdict.AGREES: "are met here",
-    verdict.DISAGREES: "are not",
-    verdict.CANNOT_TELL: "can be told neither way",
-}
+COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
 
 
@@ -97,7 +93,7 @@ def make(found: list[Found], scale: str, parts: list[str]) -> list[Block]:
             overview += [(finding.claim, where, finding.word if each.kept else "not run yet") for finding in findings]
             words += [finding.word for finding in findings if each.kept and name != NO_CLAIM]
             sections += section(each, name, findings)
-    counts = ", ".join(f"{words.count(word)} {said}" for word, said in COUNTED.items())
+    counts = "; ".join(f"{said}: {words.count(word)}" for word, said in COUNTED.items())
     return [
         Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
         Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),

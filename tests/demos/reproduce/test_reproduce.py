@@ -172,7 +172,7 @@ def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch,
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Not run yet: a --seeds 0, a --seeds 1, a --seeds 2; about 3 minutes each" in said
     assert "| Smoothing costs no accuracy: less than a point of it is lost. | Table 2, a | not run yet |" in said
-    assert "Of the paper's claims, 0 are met here, 0 are not, 1 can be told neither way." in said
+    assert "Of the paper's claims, met here: 1; not met: 0; cannot be told: 0." in said
 
 
 def test_a_list_of_trials_does_nothing(fake, tmp_path, capsys):
