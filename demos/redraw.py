@@ -1,11 +1,10 @@
 """Draws the pictures of a results.json again, and prints its table; nothing is trained or measured."""
 
-import importlib
 import pathlib
 from typing import Any
 
 from demos.__main__ import demos
-from demos.kit import cli, pictures, records
+from demos.kit import cli, drawing, pictures, records
 from demos.kit.errors import DamagedFile
 
 FIELDS = {"experiment": str, "title": str, "pictures": [str]}
@@ -33,11 +32,7 @@ def plan(options: Any) -> tuple[pathlib.Path, pathlib.Path, dict[str, Any]]:
 def run(planned: tuple[pathlib.Path, pathlib.Path, dict[str, Any]]) -> None:
     """Draws the pictures and prints the table."""
     path, out, results = planned
-    work = importlib.import_module(results["experiment"]).COMMAND.load()
-    try:
-        text, figure = work.table(results), work.figure(results) if results["pictures"] else None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise DamagedFile(f"{path} is damaged: {type(error).__name__} {error}.") from error
+    text, figure = drawing.shown([results], path)
     files = [out / pathlib.Path(name).name for name in results["pictures"]]
     pictures.save(figure, files)
     print(f"{results['title']}\n\n{text}\n", *(f"Picture: {file}" for file in files), sep="\n")

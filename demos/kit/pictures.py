@@ -1,15 +1,19 @@
 """Pictures as files."""
 
+import functools
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from demos.kit import records
+
 
 def save(figure: Any, paths: Iterable[pathlib.Path]) -> None:
-    """Saves a matplotlib `Figure`, or one for each file, in the formats that the names of the files say."""
+    """Saves a matplotlib `Figure`, or one for each file, whole or not at all, in the formats that the names say."""
     paths = list(paths)
     for path, each in zip(paths, figure if isinstance(figure, list) else [figure] * len(paths), strict=True):
-        each.savefig(path, bbox_inches="tight")
+        format = path.suffix.removeprefix(".")
+        records.write(path, functools.partial(each.savefig, format=format, bbox_inches="tight"))
 
 
 def network_name(label_smoothing: float) -> str:

@@ -64,7 +64,11 @@ def _problem(value: Any, fields: Any, place: str) -> str | None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a file as a whole or not at all; null stands for numbers that JSON does not have."""
-    text = json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file as a whole or not at all, in UTF-8."""
     write(path, lambda file: file.write(text.encode("utf-8")))
 
 

@@ -123,7 +123,7 @@ def publish(
     print(f"\n{text}")
     print(f"Results: {run.out / file}")
     if text_file:
-        (run.out / text_file).write_text(text, encoding="utf-8")
+        records.write_text(run.out / text_file, text)
     for name in results["pictures"]:
         print(f"Picture: {run.out / name}")
     if any(run.out.rglob("events.out.*")):

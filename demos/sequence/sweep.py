@@ -79,18 +79,23 @@ def publish_results(
 ) -> None:
     """Writes the results of a demo, its table and its pictures, of which `pictures` follow those of the sweep."""
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
-    swept = [against for against in AGAINST if against in trials[0]]
+    series = of_trials(trials)["series"]
     results = {
         "experiment": demo,
         "title": f"{planned.data.name}, {options.split} split, {len(trials)} models",
         **parts,
         "summary": [],
-        "series": {against: curves(trials, against) for against in swept},
-        "pictures": [*(f"{against}.png" for against in swept), *pictures],
+        "series": series,
+        "pictures": [*(f"{against}.png" for against in series), *pictures],
     }
     settings = {each: getattr(options, each) for each in HOW if hasattr(options, each)}
     run = Run(pathlib.Path(options.out or options.run), {**settings, "data": planned.data.fingerprint})
     publish(run, results, table, figure, f"{name}.txt", f"{name}.json")
+
+
+def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:
+    """The series of swept networks."""
+    return {"series": {against: curves(sweeps, against) for against in AGAINST if against in sweeps[0]}}
 
 
 def sweep(

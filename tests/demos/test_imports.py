@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What a part of the demos may import besides itself.
-AREAS = {"kit": (), "reproduce": (), "sequence": ("kit",), "image": ("kit",), "speech": ("kit", "sequence")}
+AREAS = {"kit": (), "reproduce": ("kit",), "sequence": ("kit",), "image": ("kit",), "speech": ("kit", "sequence")}
 FILES = [path for part in AREAS for path in sorted((ROOT / "demos" / part).rglob("*.py"))]
 # From the ground up: a package or module imports those on its own line or before it.
 FLOORS = (

@@ -34,11 +34,16 @@ def run(comparison: Comparison) -> dict[str, Any]:
         "demos.image.calibration",
         evaluation=HALVES,
         trials=trials,
-        summary=measures.summarize(trials, (*smoothing.MEASURES, measures.RANKING.measure)),
-        series=pooled_curves(trials),
+        **of_trials(trials),
         pictures=["reliability.png"],
     )
     return publish(comparison.run, results, table, figure)
+
+
+def of_trials(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The summary and the series of trained networks."""
+    summary = measures.summarize(trials, (*smoothing.MEASURES, measures.RANKING.measure))
+    return {"summary": summary, "series": pooled_curves(trials)}
 
 
 def monitor(comparison: Comparison, model: keras.Model, folder: pathlib.Path) -> list[keras.callbacks.Callback]:

@@ -62,4 +62,4 @@ def table(results: dict[str, Any]) -> str:
     return f"{part.table(results)}\n\n{teachers_table(results['teachers'])}\n{results['legend']}"
 
 
-figure = distillation_curves.figure
+figure, of_trials = distillation_curves.figure, distillation_curves.of_trials

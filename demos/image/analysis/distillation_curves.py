@@ -41,8 +41,8 @@ class Figure5:
         names = (f"{network_name(recipe)} {role}" for role, recipe in roles.items())
         self.title = f"{images.name}: {', '.join(names)}, {seeds_in_words(options.seeds)}"
 
-    def networks(self) -> list[tuple[str, Network]]:
-        """All networks with the curves that they are points of, seed by seed, teachers first."""
+    def networks(self) -> list[Network]:
+        """All networks, seed by seed, teachers first."""
 
         def alone(role: str, recipe: Recipe, alpha: float, seed: int) -> Network:
             return Network(f"{role}/alpha-{alpha:g}/seed-{seed}", recipe, seed, alpha, teaches=role == "teacher")
@@ -51,47 +51,58 @@ class Figure5:
             name = f"student-of-alpha-{by.label_smoothing:g}/temperature-{temperature:g}/seed-{by.seed}"
             return Network(name, self.student, by.seed, teacher=by, temperature=temperature)
 
-        networks, alphas = [], self.options.label_smoothing
+        networks: list[Network] = []
+        alphas = self.options.label_smoothing
         for seed in self.options.seeds:
             # The hard teacher is needed for its students, whether or not it is asked for as a point.
             teachers = {alpha: alone("teacher", self.teacher, alpha, seed) for alpha in sorted({0.0, *alphas})}
-            networks += [(TEACHER, each) for each in teachers.values()]
-            networks += [(ALONE, alone("student-alone", self.student, alpha, seed)) for alpha in alphas]
-            networks += [(OF_HARD, taught(teachers[0.0], t)) for t in self.options.temperature]
+            networks += teachers.values()
+            networks += [alone("student-alone", self.student, alpha, seed) for alpha in alphas]
+            networks += [taught(teachers[0.0], t) for t in self.options.temperature]
             for t in self.options.smoothed_temperature:
-                curve = f"student of smoothed teachers, T = {t:g}"
-                networks += [(curve, taught(teachers[alpha], t)) for alpha in alphas if alpha > 0]
+                networks += [taught(teachers[alpha], t) for alpha in alphas if alpha > 0]
         return networks
 
     def run(self, trainings_of: Callable[[ImageData, str], Trainings]) -> dict[str, Any]:
         """Trains all that is not yet trained; the summary has a point per curve and setting, over all seeds."""
         trainings = trainings_of(self.images, "networks")
-        names, networks = zip(*self.networks(), strict=True)
+        networks = self.networks()
         results = trainings.results(networks)
-        groups: dict[tuple[str, float, float | None], list[dict[str, Any]]] = {}
-        for curve, network, result in zip(names, networks, results, strict=True):
-            teacher = network.teacher
-            alpha = (teacher or network).label_smoothing
-            groups.setdefault((curve, alpha, network.temperature if teacher else None), []).append(result)
-        points = [
-            {
-                "curve": curve,
-                "label_smoothing": alpha,
-                "temperature": temperature,
-                "gamma": float(np.mean([result["gamma"] for result in group])),
-                "accuracy": [result["accuracy"] for result in group],
-            }
-            for (curve, alpha, temperature), group in groups.items()
-        ]
-        lines = curves(points).items()
         return {
             "trials": results,
-            "summary": points,
-            "margins": margins(points),
-            "series": {name: {"gamma": gamma.tolist(), "accuracy": rows.tolist()} for name, (gamma, rows) in lines},
+            **of_trials(results),
             "teachers": trainings.summarize((f"α = {n.label_smoothing:g}", n) for n in networks if n.teaches),
             "pictures": ["distillation.png", "distillation.pdf"],
         }
+
+
+def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The points of trained networks, a point per curve and setting, over all seeds, and what follows from them."""
+    groups: dict[tuple[str, float, float | None], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(place_of(result), []).append(result)
+    points = [
+        {
+            "curve": curve,
+            "label_smoothing": alpha,
+            "temperature": temperature,
+            "gamma": float(np.mean([result["gamma"] for result in group])),
+            "accuracy": [result["accuracy"] for result in group],
+        }
+        for (curve, alpha, temperature), group in groups.items()
+    ]
+    lines = curves(points).items()
+    series = {name: {"gamma": gamma.tolist(), "accuracy": rows.tolist()} for name, (gamma, rows) in lines}
+    return {"summary": points, "margins": margins(points), "series": series}
+
+
+def place_of(result: dict[str, Any]) -> tuple[str, float, float | None]:
+    """The curve that a network is a point of, its α or its teacher's, and its teacher's temperature."""
+    lesson = result["lesson"]
+    if lesson is None:
+        return TEACHER if result["name"].startswith("teacher/") else ALONE, result["label_smoothing"], None
+    alpha, temperature = float(lesson["teacher"].split("/")[1].removeprefix("alpha-")), lesson["temperature"]
+    return OF_HARD if alpha == 0 else f"student of smoothed teachers, T = {temperature:g}", alpha, temperature
 
 
 def recipes_of(options: Chosen) -> tuple[Recipe, Recipe]:
@@ -153,8 +164,8 @@ def margins(points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """How far the students of teachers are above the student alone at the same γ, in points of accuracy %.
 
     The student alone is interpolated between its α. Points with a γ beyond its largest α are left out. Each curve of
-    taught students with others has "points", how many, the "mean" over them and seeds, and "sd", of the seeds' means
-    (None for one seed).
+    taught students with others has "points", how many, the "mean" over them and seeds, "each", the seeds' means, and
+    "sd", their deviation (None for one seed).
     """
     by_name = curves(points)
     if ALONE not in by_name:
@@ -168,7 +179,7 @@ def margins(points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             continue
         baseline = np.array([np.interp(gamma[inside], gamma_alone[order], row[order]) for row in alone])
         each = 100 * (accuracy[:, inside] - baseline).mean(axis=1)
-        found[name] = {"points": int(inside.sum()), **mean_and_sd(each)}
+        found[name] = {"points": int(inside.sum()), "each": each.tolist(), **mean_and_sd(each)}
     return found
 
 

@@ -102,10 +102,6 @@ def run(plan: Plan) -> dict[str, Any]:
     every = f"{plan.num_examples} of {pair} measured every {recipe.steps_per_epoch} steps"
     print(smoothing.describe(images, recipe, f"{len(images.x_train)} training images, {every}"), flush=True)
     trials = run_trials([trial(plan, *each) for each in plan.networks], plan.run)
-    series = [
-        {"label_smoothing": alpha, "steps": group[0]["steps"], "values": [one["mutual_information"] for one in group]}
-        for alpha, group in measures.by_smoothing(trials).items()
-    ]
     results = plan.results(
         "demos.image.information",
         class_names=class_names,
@@ -113,8 +109,7 @@ def run(plan: Plan) -> dict[str, Any]:
         log_2=math.log(2),
         log_num_examples=math.log(plan.num_examples),
         trials=trials,
-        summary=summarize(trials),
-        series=series,
+        **of_trials(trials),
         pictures=["information.png", "information.pdf"],
     )
     results["title"] = f"{images.name}, {pair}, {recipe.model}, {seeds_in_words(plan.options.seeds)}"
@@ -148,6 +143,15 @@ def trial(plan: Plan, alpha: float, seed: int) -> Trial:
 
     x_train = images.x_train if recipe.augment else AugmentedImages(images.x_train, plan.augment, seed)
     return smoothing.trial(plan, alpha, seed, x_train, evaluate=evaluate, fields=FIELDS, callbacks=callbacks)
+
+
+def of_trials(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The summary and the series of trained networks."""
+    series = [
+        {"label_smoothing": alpha, "steps": group[0]["steps"], "values": [one["mutual_information"] for one in group]}
+        for alpha, group in measures.by_smoothing(trials).items()
+    ]
+    return {"summary": summarize(trials), "series": series}
 
 
 def summarize(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -107,12 +107,17 @@ def run(plan: Plan) -> dict[str, Any]:
         classes=[[images.class_names[k] for k in triple] for triple in plan.triples],
         examples_per_class=options.examples_per_class,
         trials=networks,
-        summary=clusters.summarize(networks),
+        **of_trials(networks),
         series=series,
         caption=f"{images.name}, {plan.recipe.model}, seed {options.seeds[0]}",
         pictures=["projection.png", "projection.pdf"],
     )
     return publish(plan.run, results, table, figure, "projection.txt")
+
+
+def of_trials(networks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The summary of networks; the series is of the first seed's, which trained alone."""
+    return {"summary": clusters.summarize(networks)}
 
 
 def accuracies(plan: Plan) -> list[float]:

@@ -1,6 +1,12 @@
 """Calibration where the task is so easy that smoothing forbids a justified confidence."""
 
-COMMANDS = "python -m demos.image.calibration --noise 0"
-TIME = "1 minute on 2 cores of an AMD EPYC"
-PAPER = "nothing like it"
-SHOWN = "docs/calibration.md: Digits without the noise"
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
+PAPER = "nothing like it: a case in which its claim should not hold"
+SCALES = {
+    "cpu": Setting(
+        "python -m demos.image.calibration --noise 0", 1, shown="docs/calibration.md: Digits without the noise"
+    ),
+}
+PARTS = {"table3": questions.table3("cifar100", 0.05)}

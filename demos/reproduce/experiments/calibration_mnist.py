@@ -1,6 +1,14 @@
 """Calibration of the paper's fully connected network after two passes over MNIST."""
 
-COMMANDS = "python -m demos.image.calibration --dataset mnist --steps 1000"
-TIME = "minutes on 2 cores of an AMD EPYC"
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
 PAPER = "section 4: test error 0.67 % with dropout, 0.59 % with α = 0.1, after 100 passes; no ECE"
-SHOWN = "docs/calibration.md: MNIST, the paper's fully connected network"
+SCALES = {
+    "cpu": Setting(
+        "python -m demos.image.calibration --dataset mnist --steps 1000",
+        10,
+        shown="docs/calibration.md: MNIST, the paper's fully connected network",
+    ),
+}
+PARTS = {"table3": questions.table3("cifar100", 0.05)}

@@ -1,6 +1,19 @@
 """The paper's two teachers of MNIST and their students."""
 
-COMMANDS = "python -m demos.image.distillation --experiment mnist --steps-per-execution 20"
-TIME = "2 hours on a core of an AMD EPYC"
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
+COMMAND = "python -m demos.image.distillation --experiment mnist --steps-per-execution 20"
+SHORT = "--seeds 0 --teacher-rates 1 --student-rates 0.03 --dropout 0.2 --selection-steps {steps} --steps {steps}"
 PAPER = "section 4: test error 0.67 and 0.59 % of the teachers, 0.74 and 0.91 % of their students"
-SHOWN = "docs/distillation.md: MNIST: the paper's two teachers and their students"
+SCALES = {
+    "cpu": Setting(
+        COMMAND,
+        60,
+        "a core of an AMD EPYC",
+        tuple(f"--seeds {seed}" for seed in range(3)),
+        shown="docs/distillation.md: MNIST: the paper's two teachers and their students",
+    ),
+    "paper": Setting(COMMAND, None, updates=18 * 10_000 + 15 * 60_000, short=SHORT),
+}
+PARTS = {"mnist": questions.mnist()}

@@ -1,6 +1,12 @@
 """What two classes' logits say about the training example, step by step."""
 
-COMMANDS = "python -m demos.image.information"
-TIME = "2 minutes on 2 cores of an AMD EPYC"
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
 PAPER = "Figure 6, of other data: it rises, then falls towards log 2, faster with smoothing"
-SHOWN = "docs/distillation.md: Figure 6: the logits forget the example"
+SCALES = {
+    "smoke": Setting(
+        "python -m demos.image.information", 2, shown="docs/distillation.md: Figure 6: the logits forget the example"
+    ),
+}
+PARTS = {"fig6": questions.information(0.1)}

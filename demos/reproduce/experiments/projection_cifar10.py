@@ -1,8 +1,13 @@
 """Penultimate activations of the networks that `calibration_cifar10` trains."""
 
-COMMANDS = """python -m demos.image.calibration --dataset cifar10 --model alexnet --label-smoothing 0 0.1 \
-    --steps 1500 --precision mixed_bfloat16
-python -m demos.image.projection --from runs/calibration/cifar10-alexnet"""
-TIME = "15 minutes to train on 2 cores of an AMD EPYC"
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+from demos.reproduce.experiments.calibration_cifar10 import SCALES as TRAINED
+
 PAPER = "Figure 1, first row, after 390,000 steps: tight, equally distant clusters with smoothing"
-SHOWN = "docs/projection.md: CIFAR-10, AlexNet"
+PROJECTED = "python -m demos.image.projection --from runs/calibration/cifar10-alexnet"
+SCALES = {
+    "cpu": Setting(f"{TRAINED['cpu'].commands}\n{PROJECTED}", 17, shown="docs/projection.md: CIFAR-10, AlexNet"),
+    "paper": Setting(f"{TRAINED['paper'].commands}\n{PROJECTED}", None, updates=TRAINED["paper"].updates),
+}
+PARTS = {"fig1": questions.clusters(0.1)}

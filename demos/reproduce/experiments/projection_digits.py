@@ -1,6 +1,10 @@
 """Penultimate activations of noisy digits with and without smoothing."""
 
-COMMANDS = "python -m demos.image.projection"
-TIME = "1 minute on 2 cores of an AMD EPYC"
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
 PAPER = "Figure 1, of other data: tight, equally distant clusters with smoothing"
-SHOWN = "docs/projection.md: Digits, the default"
+SCALES = {
+    "smoke": Setting("python -m demos.image.projection", 1, shown="docs/projection.md: Digits, the default"),
+}
+PARTS = {"fig1": questions.clusters(0.1)}

@@ -1,7 +1,16 @@
 """Penultimate activations of the networks that `calibration_mnist` trains."""
 
-COMMANDS = """python -m demos.image.calibration --dataset mnist --steps 1000
-python -m demos.image.projection --from runs/calibration/mnist-mlp"""
-TIME = "minutes on 2 cores of an AMD EPYC"
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+from demos.reproduce.experiments.calibration_mnist import SCALES as TRAINED
+
 PAPER = "Figure 1, of other data: tight, equally distant clusters with smoothing"
-SHOWN = "docs/projection.md: MNIST, the paper's fully connected network"
+PROJECTED = "python -m demos.image.projection --from runs/calibration/mnist-mlp"
+SCALES = {
+    "cpu": Setting(
+        f"{TRAINED['cpu'].commands}\n{PROJECTED}",
+        12,
+        shown="docs/projection.md: MNIST, the paper's fully connected network",
+    ),
+}
+PARTS = {"fig1": questions.clusters(0.1)}

@@ -31,6 +31,9 @@ def run(planned: Sweep) -> None:
     sweep.publish_results(planned, "demos.speech.beam_search", parts, table, figure)
 
 
+of_trials = sweep.of_trials
+
+
 def table(results: dict[str, Any]) -> str:
     """The means over the seeds: one table against temperature, one against the width of the beam."""
     return "\n\n".join(sweep.tables(results["trials"]))

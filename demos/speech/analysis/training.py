@@ -58,18 +58,21 @@ def run(experiment: Comparison) -> dict[str, Any]:
     found = experiment.data
     hours = found.splits["train"].features.num_frames.sum() / 360_000
     trials = training.train(experiment, KIND, f"{experiment.recipe.batch_size} utterances of {hours:.2f} h")
-    summary = measures.summarize(trials, MEASURES)
     results = experiment.results(
         "demos.speech.train",
         evaluation=RULE,
         skipped=found.skipped,
-        best_on_dev=best_on_dev(summary),
         trials=trials,
-        summary=summary,
-        series=smoothing.pooled_curves(trials),
+        **of_trials(trials),
         pictures=["reliability.png"],
     )
     return publish(experiment.run, results, table, figure, "results.txt")
+
+
+def of_trials(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The summary, the series, and the choice by the development split, of trained networks."""
+    summary = measures.summarize(trials, MEASURES)
+    return {"best_on_dev": best_on_dev(summary), "summary": summary, "series": smoothing.pooled_curves(trials)}
 
 
 def table(results: dict[str, Any]) -> str:

@@ -48,6 +48,9 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
     sweep.publish_results(planned, "demos.translation.calibration", parts, table, figure, ("lists.png", "tokens.png"))
 
 
+of_trials = sweep.of_trials
+
+
 def table(results: dict[str, Any]) -> str:
     """The means over the seeds: tables against temperature, width and penalty; the lists; the tokens' clusters."""
     trials = results["trials"]

@@ -51,13 +51,18 @@ def run(experiment: Comparison) -> dict[str, Any]:
         evaluation=RULE,
         skipped=found.skipped,
         trials=trials,
-        summary=measures.summarize(trials, (*evaluation.OF_TOKENS, *RATES)),
-        series=smoothing.pooled_curves(trials),
+        **of_trials(trials),
         significance=scores.by_seed(beams(experiment), found.splits["test"].references),
         signature=str(scores.bleu().get_signature()),
         pictures=["reliability.png"],
     )
     return publish(experiment.run, results, table, figure)
+
+
+def of_trials(trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The summary and the series of trained networks."""
+    summary = measures.summarize(trials, (*evaluation.OF_TOKENS, *RATES))
+    return {"summary": summary, "series": smoothing.pooled_curves(trials)}
 
 
 def beams(experiment: Comparison) -> dict[int, list[tuple[dict[str, float], list[str]]]]:

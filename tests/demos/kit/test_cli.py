@@ -56,7 +56,8 @@ def test_every_option_has_a_help_with_its_default(name):
 
 def test_demos_are_listed():
     done = subprocess.run([sys.executable, "-m", "demos"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in ("demos.image.calibration", "demos.speech.train", "demos.redraw", "demos.advice"):
+    names = ("image.calibration", "speech.train", "reproduce", "redraw", "advice")
+    for name in (f"demos.{each}" for each in names):
         assert f"python -m {name}" in done.stdout
     assert len(DEMOS) == 10
 

@@ -1,4 +1,4 @@
-"""Experiments as files: the pages show their commands, and the demos take them."""
+"""Experiments as files: pages show their commands, demos take them, and their claims are of numbers they have."""
 
 import importlib
 import pathlib
@@ -7,30 +7,73 @@ import shlex
 
 import pytest
 
-from demos.reproduce import Experiment, experiments
+from demos.kit.options import Output
+from demos.reproduce.experiment import SCALES, TITLES, Experiment, Setting, Trial, experiments, trials
 
 ROOT = pathlib.Path(__file__).parents[3]
 EXPERIMENTS = experiments()
+CASES = [(name, scale) for name, each in EXPERIMENTS.items() for scale in each.scales]
+SHOWN = {setting.shown: setting for each in EXPERIMENTS.values() for setting in each.scales.values() if setting.shown}
 
 
-def shown(experiment):
+def trial(commands, arguments=""):
+    return Trial(Experiment("x", "", "", {"cpu": Setting(commands, 1)}, {}), "cpu", arguments)
+
+
+def shown_on_page(where):
     """The commands in the section of the page, each as its words."""
-    page, _, heading = experiment.shown.partition(": ")
+    page, _, heading = where.partition(": ")
     text = (ROOT / page).read_text(encoding="utf-8")
     (section,) = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", text, re.DOTALL | re.MULTILINE)
     blocks = "".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL)).replace("\\\n", " ")
     return [shlex.split(line, comments=True) for line in blocks.splitlines()]
 
 
+@pytest.mark.parametrize("where", SHOWN)
+def test_the_page_shows_the_commands(where):
+    commands = trial(SHOWN[where].commands).commands()
+    assert shown_on_page(where) == [["python", "-m", module, *arguments] for module, arguments in commands]
+
+
+@pytest.mark.parametrize(("name", "scale"), CASES)
+def test_the_demos_take_the_commands(name, scale):
+    setting = EXPERIMENTS[name].scales[scale]
+    for arguments in setting.trials:
+        commands = Trial(EXPERIMENTS[name], scale, arguments).commands()
+        for module, words in commands:
+            command = importlib.import_module(module).COMMAND
+            command.parser().parse_args(words)
+            assert "--from" in words or any(issubclass(group.fields, Output) for group in command.groups)
+        module, words = commands[0]
+        short = shlex.split(setting.short.format(steps=100))
+        importlib.import_module(module).COMMAND.parser().parse_args([*words, *short])
+    assert setting.minutes or setting.updates
+    assert scale != "cpu" or setting.minutes <= 60
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_page_shows_the_commands_and_the_demo_takes_them(name):
+def test_claims_are_of_numbers_that_the_experiment_has(name):
     experiment = EXPERIMENTS[name]
-    commands = [["python", "-m", module, *arguments] for module, arguments in experiment.arguments()]
-    assert commands
-    assert shown(experiment) == commands
-    for module, arguments in experiment.arguments():
-        importlib.import_module(module).COMMAND.parser().parse_args(arguments)
-    assert all(vars(experiment).values())
+    assert experiment.about
+    assert experiment.paper
+    assert set(experiment.scales) <= set(SCALES)
+    assert set(experiment.parts) <= set(TITLES)
+    for setting in experiment.scales.values():
+        demos = {module for module, _ in trial(setting.commands).commands()}
+        for part in experiment.parts.values():
+            labels = [number.label for number in part.numbers]
+            assert len(set(labels)) == len(labels)
+            assert {number.demo for number in part.numbers} <= demos
+            assert part.picture is None or part.picture[0] in demos
+            assert part.claims
+            for claim in part.claims:
+                assert claim.number in labels
+                assert claim.than in labels or isinstance(claim.than, float)
+                assert claim.side in ("below", "above")
+
+
+def test_every_table_and_figure_has_an_experiment():
+    assert {part for each in EXPERIMENTS.values() for part in each.parts} == set(TITLES)
 
 
 @pytest.mark.parametrize("page", ["calibration", "projection", "distillation"])
@@ -38,16 +81,25 @@ def test_every_run_under_a_heading_of_its_own_is_an_experiment(page):
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     sections = re.findall(r"^#+ (.*)\n((?:(?!^#).*\n)*)", text, re.MULTILINE)
     headings = {heading for heading, body in sections if "\npython -m demos.image" in body} - {"The demo"}
-    assert {f"docs/{page}.md: {heading}" for heading in headings} == {
-        each.shown for each in EXPERIMENTS.values() if page in each.shown
-    }
+    assert {f"docs/{page}.md: {heading}" for heading in headings} == {each for each in SHOWN if page in each}
 
 
-def test_commands_may_span_lines():
-    experiment = Experiment("python -m a --b \\\n c 'd e'\npython -m f".replace("\\\n", ""), "", "", "")
-    assert experiment.arguments() == [("a", ["--b", "c", "d e"]), ("f", [])]
+def test_a_trial_adds_its_arguments_to_what_it_trains_and_has_a_name():
+    one = trial(
+        "python -m a --b \\\n c 'd e'\npython -m f --from a".replace("\\\n", ""), "--seeds 0 --label-smoothing 0"
+    )
+    own = ["--seeds", "0", "--label-smoothing", "0"]
+    assert one.commands() == [("a", ["--b", "c", "d e", *own]), ("f", ["--from", "a"])]
+    assert one.name == "seeds-0-label-smoothing-0"
+    assert trial("python -m a").name == "all"
+
+
+def test_names_of_trials_differ():
+    for scale in SCALES:
+        names = [(each.experiment.name, each.name) for each in trials(scale, list(TITLES))]
+        assert len(set(names)) == len(names)
 
 
 def test_files_stay_small():
     for path in (ROOT / "demos" / "reproduce" / "experiments").glob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 12, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 36, path

@@ -1,0 +1,36 @@
+"""The table and the pictures of results, by the demo that they are of; nothing is trained or measured."""
+
+import importlib
+import re
+from typing import Any
+
+from demos.kit.errors import DamagedFile
+
+
+def shown(found: list[dict[str, Any]], path: Any) -> tuple[str, Any]:
+    """The table of what results.json files of a demo hold together, and its pictures.
+
+    The files are of different networks with the same setting. The pictures are a `Figure`, a list of one for each, or
+    None if there are none. What lacks something is a DamagedFile, which names `path`.
+    """
+    work = importlib.import_module(found[0]["experiment"]).COMMAND.load()
+    try:
+        results = found[0] if len(found) == 1 else _together(found, work)
+        return work.table(results), work.figure(results) if results["pictures"] else None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise DamagedFile(f"{path} is damaged: {type(error).__name__} {error}.") from error
+
+
+def picture(found: list[dict[str, Any]], name: str, path: Any) -> Any:
+    """The `Figure` of one picture, by its name; else as `shown`."""
+    names = found[0]["pictures"]
+    if name not in names:
+        raise DamagedFile(f"{path} is damaged: it has no picture {name!r}.")
+    _, figure = shown(found, path)
+    return figure[names.index(name)] if isinstance(figure, list) else figure
+
+
+def _together(found: list[dict[str, Any]], work: Any) -> dict[str, Any]:
+    trials = [trial for results in found for trial in results["trials"]]
+    title = re.sub(r", [^,]*$", f", {len(trials)} networks", found[0]["title"])
+    return {**found[0], "title": title, "trials": trials, **work.of_trials(trials)}

@@ -1,0 +1,135 @@
+"""Reproduces the tables and figures of "When Does Label Smoothing Help?", and holds ours against its claims."""
+
+import argparse
+import dataclasses
+import pathlib
+import signal
+import sys
+from typing import NamedTuple
+
+from demos.kit import cli
+from demos.kit.options import Chosen, Group, Output, option
+from demos.kit.runs import open_run
+from demos.kit.values import count
+from demos.reproduce import estimate, report, running
+from demos.reproduce.experiment import SCALES, TITLES, Trial, trials
+
+EPILOG = f"""
+scales:
+{chr(10).join(f"  {name:<6} {about}" for name, about in SCALES.items())}
+
+Each experiment is a file of demos/reproduce/experiments. It is cut into trials, and what a trial measured is kept as a
+small JSON file when it ends. The report is made of these files, so that they can come from different days and machines.
+A trial that was stopped goes on with --resume.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is run."""
+
+    only: tuple[str, ...] = option((), "tables, figures and experiments", shown="all", choices=TITLES, unique=True)
+    scale: str = option("smoke", "see below", choices=SCALES)
+    trials: int | None = option(None, "stop after this many trials, those that are already there not counted", count)
+    results: str | None = option(
+        None, "where the results of trials are kept, and looked for", shown="results in --out", metavar="DIR"
+    )
+    list: bool = option(False, "list the trials, and do nothing else", action="store_true")
+    report_only: bool = option(False, "write the report of what is there, and run nothing", action="store_true")
+
+
+GROUPS = (Group("what to run", Options), Group("output", Output, shown={"out": "runs/reproduce/SCALE"}))
+
+
+class Plan(NamedTuple):
+    """What is to be done."""
+
+    options: Chosen
+    parts: list[str]
+    out: pathlib.Path
+    results: pathlib.Path
+    todo: list[Trial]
+
+
+def parser() -> cli.Parser:
+    """The command line."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    made = cli.Parser("python -m demos.reproduce", description=__doc__, epilog=EPILOG, formatter_class=formatter)
+    for group in GROUPS:
+        group.add_to(made)
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs, and writes the report; returns the exit status (1 if a trial failed, 2 for bad arguments)."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the demo at work is ended, too
+    return cli.execute(parser(), argv, plan, run)
+
+
+def plan(given: argparse.Namespace) -> Plan:
+    """Finds the trials, and takes hold of the output directory where something is run."""
+    options = Chosen(GROUPS, vars(given))
+    parts, scale = options.only or list(TITLES), options.scale
+    out = pathlib.Path(options.out or f"runs/reproduce/{scale}")
+    results = pathlib.Path(options.results or out / "results")
+    found = trials(scale, parts)
+    if not found:
+        at = [name for name in SCALES if trials(name, parts)]
+        raise ValueError(f"--only {' '.join(parts)} is not at --scale {scale}, but at {' and '.join(at) or 'none'}.")
+    if options.report_only and not any(report.path_of(trial, results).exists() for trial in found):
+        raise ValueError(f"--report-only needs results of --scale {scale} in {results}, where there are none.")
+    if not options.list and not options.report_only:
+        open_run(out, {"scale": scale}, options.resume)
+    todo = [trial for trial in found if not report.path_of(trial, results).exists()]
+    return Plan(options, parts, out, results, todo)
+
+
+def run(plan: Plan) -> int:
+    """Does it; a trial that fails leaves the others alone."""
+    if plan.options.list:
+        list_trials(plan)
+        return 0
+    failed = []
+    if not plan.options.report_only:
+        announce(plan)
+        for trial in plan.todo[: plan.options.trials]:
+            status = running.run(trial, plan.out / "work", report.path_of(trial, plan.results))
+            if status:
+                failed.append(trial.label)
+                print(f"{trial.label} failed with status {status}; the others go on.", file=sys.stderr, flush=True)
+    for path in report.write(plan.results, plan.options.scale, plan.parts, plan.out):
+        print(f"Report: {path}")
+    if failed:
+        print(f"Failed: {', '.join(failed)}. The same command with --resume tries again.", file=sys.stderr)
+    return int(bool(failed))
+
+
+def list_trials(plan: Plan) -> None:
+    """Prints all trials, with what they take, and which are there."""
+    rows = [["trial", "minutes", "on", "state"]]
+    for trial in trials(plan.options.scale, plan.parts):
+        minutes, machine = trial.setting.minutes, trial.setting.machine
+        took = ["", ""] if minutes is None else [f"{minutes:g}", machine]
+        rows.append([trial.label, *took, "to do" if trial in plan.todo else "there"])
+    print(cli.aligned(rows))
+
+
+def announce(plan: Plan) -> None:
+    """Says what is to come and how long it takes: where nobody has run it, as short runs tell."""
+    print(f"{len(plan.todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
+    known = [trial.setting.minutes for trial in plan.todo if trial.setting.minutes is not None]
+    if known:
+        print(f"{len(known)} of them took about {sum(known):g} minutes in all, on the machines that --list names.")
+    told: dict[str, float | str] = {}  # of first commands, which several trials may have in common
+    for trial in plan.todo:
+        if trial.setting.minutes is None:
+            first = trial.setting.commands.partition("\n")[0]
+            if first not in told:
+                told[first] = estimate.hours(trial)
+            hours = told[first]
+            about = f"about {hours:.1f} hours here" if isinstance(hours, float) else f"no estimate: {hours}"
+            print(f"{trial.label}: {about}", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

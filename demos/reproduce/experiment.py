@@ -1,0 +1,139 @@
+"""What the files of experiments/ say: how each is run at which scale, and what the paper has to say of its numbers."""
+
+import dataclasses
+import importlib
+import pkgutil
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+# What --only takes, in the order of the report.
+TITLES = {
+    "regime": "Before Tables 2 and 3: are the networks like the paper's?",
+    "table2": "Table 2: accuracy with and without smoothing",
+    "table3": "Table 3: calibration by smoothing and by temperature",
+    "fig1": "Figure 1: the clusters of three classes",
+    "fig2": "Figure 2: reliability of image classifiers",
+    "fig3": "Figure 3: reliability of next tokens",
+    "fig4": "Figure 4: beam search and calibration against temperature",
+    "fig5": "Figure 5: what teachers and students know",
+    "fig6": "Figure 6: what logits say about the example",
+    "fig7": "Figure 7: the clusters of tokens",
+    "mnist": "Section 4: teachers and students of MNIST",
+    "speech": "Table 1: speech recognition",
+    "translation": "Table 1: translation",
+}
+SCALES = {
+    "smoke": "small data that come with the packages",
+    "cpu": "real data on two cores, in trials of at most an hour",
+    "paper": "the settings of the paper's appendix",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A number that results hold for each seed."""
+
+    label: str  # what it is called in the report, unlike any other of its part
+    demo: str  # the demo that measures it
+    path: str  # where it stands in a row of the results: names, places in lists, "max" and "min" of lists
+    where: Mapping[str, Any]  # which rows, by their values; a text that ends in / is how one begins
+    paper: str = ""  # what the paper has
+    unit: str = ""  # "%" for shares, "error %" for one minus them
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What the paper says of two numbers, or of one and a constant."""
+
+    says: str  # the claim, as a sentence
+    number: str  # the label of a number
+    side: str  # where it lies, "below" or "above"
+    than: str | float  # the label of another number, or a constant
+    by: float = 0.0  # what is added to the other side, in the numbers' unit
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What an experiment has for a table or figure of the paper."""
+
+    source: str  # the data and the network of the paper's numbers
+    numbers: tuple[Number, ...]
+    claims: tuple[Claim, ...]
+    picture: tuple[str, str] | None = None  # the demo that draws it, and the name that it gives it
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How an experiment is run at a scale."""
+
+    commands: str  # line by line; --from is the run of the first, and --resume that of the one before
+    minutes: float | None  # what a trial takes, about; None where nobody has run one to its end
+    machine: str = "2 cores of an AMD EPYC"  # that it takes them on
+    trials: tuple[str, ...] = ("",)  # what each trial adds to the commands; each can run on its own day and machine
+    shown: str = ""  # the page and the heading there that show the commands with what they printed
+    updates: int = 0  # of all networks' weights in a trial, for the estimate of its time
+    short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A file of experiments/: its name, its docstring, and its constants, in capitals."""
+
+    name: str
+    about: str
+    paper: str  # where the paper has the result, and what it says
+    scales: Mapping[str, Setting]
+    parts: Mapping[str, Part]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What is run at a time, and whose results are kept when it ends."""
+
+    experiment: Experiment
+    scale: str
+    arguments: str  # of its own
+
+    @property
+    def setting(self) -> Setting:
+        """How it is run."""
+        return self.experiment.scales[self.scale]
+
+    @property
+    def name(self) -> str:
+        """Its own arguments as a file name."""
+        return "-".join(self.arguments.replace("--", "").split()) or "all"
+
+    @property
+    def label(self) -> str:
+        """What it is called in lines of progress."""
+        return f"{self.experiment.name} {self.arguments}".strip()
+
+    def commands(self) -> list[tuple[str, list[str]]]:
+        """The module and the arguments of each command; those that take an earlier run with --from stay as they are."""
+        found = []
+        for line in self.setting.commands.splitlines():
+            _python, _m, module, *arguments = shlex.split(line)
+            own = [] if "--from" in arguments else shlex.split(self.arguments)
+            found.append((module, [*arguments, *own]))
+        return found
+
+
+def experiments() -> dict[str, Experiment]:
+    """All experiments by name."""
+    folder = importlib.import_module("demos.reproduce.experiments")
+    names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
+    return {name: _read(name, importlib.import_module(f"{folder.__name__}.{name}")) for name in names}
+
+
+def _read(name: str, file: Any) -> Experiment:
+    about = (file.__doc__ or "").strip()
+    return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS)
+
+
+def trials(scale: str, parts: list[str]) -> list[Trial]:
+    """All trials at a scale of the experiments that have to do with any of the parts, first seeds first."""
+    found = [each for each in experiments().values() if scale in each.scales and set(parts) & set(each.parts)]
+    cut = [(i, Trial(each, scale, own)) for each in found for i, own in enumerate(each.scales[scale].trials)]
+    return [trial for _, trial in sorted(cut, key=lambda pair: pair[0])]

@@ -1,0 +1,236 @@
+"""What the paper asks of each kind of experiment: the numbers that it reports, and what it claims of them."""
+
+from typing import Any
+
+from demos.reproduce.experiment import Claim, Number, Part
+
+# What the paper reports of these data, with hard targets, with hard targets scaled by a temperature, with smoothing.
+ACCURACY = {
+    "cifar10": ("CIFAR-10, AlexNet", "86.8 ± 0.2", "86.7 ± 0.3"),
+    "cifar100": ("CIFAR-100, ResNet-56", "72.1 ± 0.3", "72.7 ± 0.3"),
+}
+ECE = {
+    "cifar100": ("CIFAR-100, ResNet-56, α = 0.05", "0.150", "0.021", "0.024", "1.9"),
+    "translation": ("WMT EN-DE, Transformer, α = 0.1", "0.056", "0.018", "0.019", "1.13"),
+}
+# By how much the ECE of smoothing exceeds that of scaling in the paper at most (ImageNet: 0.035 and 0.022).
+WIDEST_GAP = 0.013
+DISTILLATION = "demos.image.distillation"
+FALL = 0.1
+MEASURES = {"bleu": "BLEU", "chrf": "chrF"}
+
+
+def pair(label: str, demo: str, path: str, alpha: float, papers: tuple[str, str] = ("", ""), unit: str = "") -> Any:
+    """A number with hard targets, and with smoothing."""
+    networks = (("hard targets", 0.0), (f"α = {alpha:g}", alpha))
+    return tuple(
+        Number(f"{label}, {name}", demo, path, {"label_smoothing": a}, paper, unit)
+        for (name, a), paper in zip(networks, papers, strict=True)
+    )
+
+
+def compare(says: str, numbers: tuple[Number, Number], side: str, by: float = 0.0) -> Claim:
+    """What is claimed of the second number of a `pair`, beside the first."""
+    return Claim(says, numbers[1].label, side, numbers[0].label, by)
+
+
+def table2(data: str, alpha: float) -> Part:
+    """Accuracy."""
+    source, *papers = ACCURACY[data]
+    accuracy = pair("accuracy %", "demos.image.calibration", "accuracy", alpha, (papers[0], papers[1]), "%")
+    says = "Smoothing costs no accuracy: less than a point of it is lost."
+    return Part(source, accuracy, (compare(says, accuracy, "above", by=-1.0),))
+
+
+def table3(data: str, alpha: float, demo: str = "demos.image.calibration") -> Part:
+    """Calibration error."""
+    source, hard, scaled, smoothed, _ = ECE[data]
+    ece = pair("ECE", demo, "ece", alpha, (hard, smoothed))
+    of_scaled = Number("ECE, hard targets scaled", demo, "ece_scaled", {"label_smoothing": 0.0}, scaled)
+    as_good = (
+        "Smoothing calibrates as a temperature does: its ECE exceeds that of scaled hard targets by less than the "
+        "paper's widest gap."
+    )
+    claims = (
+        compare("Smoothing calibrates: its ECE is below that of hard targets.", ece, "below"),
+        Claim(as_good, ece[1].label, "below", of_scaled.label, WIDEST_GAP),
+    )
+    return Part(source, (ece[0], of_scaled, ece[1]), claims)
+
+
+def regime() -> Part:
+    """Whether the networks are such as the paper speaks of: they have learnt their images, and are too sure."""
+    hard, demo = {"label_smoothing": 0.0}, "demos.image.calibration"
+    learnt = Number("accuracy on training images %, hard targets", demo, "history.-1.accuracy", hard, "", "%")
+    source, paper, *_, scaling = ECE["cifar100"]
+    ece = Number("ECE, hard targets", demo, "ece", hard, paper)
+    temperature = Number("temperature, hard targets", demo, "temperature", hard, scaling)
+    claims = (
+        Claim("Hard targets know 95 % of their training images.", learnt.label, "above", 95.0),
+        Claim("The ECE of hard targets is above 0.1.", ece.label, "above", 0.1),
+        Claim("The temperature of hard targets is above 1.5.", temperature.label, "above", 1.5),
+    )
+    return Part(source, (learnt, ece, temperature), claims)
+
+
+def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") -> Part:
+    """Over-confidence, by the temperature that is fitted: 1 on the diagonal, above 1 below it."""
+    source, *_, hard = ECE[data]
+    temperature = pair("temperature", demo, "temperature", alpha, (hard, ""))
+    claims = (
+        Claim("Hard targets are over-confident: their temperature is above 1.", temperature[0].label, "above", 1.0),
+        compare("Smoothing makes networks less sure: its temperature is lower.", temperature, "below"),
+    )
+    return Part(source, temperature, claims, (demo, "reliability.png"))
+
+
+def clusters(alpha: float) -> Part:
+    """How tight, how large and how equally distant the classes' clusters are."""
+    demo, of_training = "demos.image.projection", "statistics.training"
+    ratio = pair("within / between, training images", demo, f"{of_training}.ratio", alpha)
+    held_out = pair("within / between, held-out images", demo, "statistics.held-out.ratio", alpha)
+    within = pair("scatter within classes, training images", demo, f"{of_training}.within", alpha)
+    distance = pair("c.v. of the templates' distances", demo, f"{of_training}.template_distance_cv", alpha)
+    claims = (
+        compare("Clusters of training examples tighten with smoothing.", ratio, "below"),
+        compare("They are on a smaller scale.", within, "below"),
+        compare("The classes are more equally distant from each other.", distance, "below"),
+        Claim("Smoothed held-out examples spread more than training ones.", held_out[1].label, "above", ratio[1].label),
+    )
+    return Part(
+        "AlexNet and ResNet-56: a picture", (*ratio, *held_out, *within, *distance), claims, (demo, "projection.png")
+    )
+
+
+def students(alpha: float) -> Part:
+    """Figure 5; `alpha` is that of the best teacher in the paper."""
+    hard, smoothed = (
+        Number(f"teacher's accuracy %, {name}", DISTILLATION, "accuracy", {"name": "teacher/", **of}, unit="%")
+        for name, of in (("hard targets", {"label_smoothing": 0.0}), (f"α = {alpha:g}", {"label_smoothing": alpha}))
+    )
+    of_hard, of_smoothed = (
+        Number(f"{curve} above student alone, points", DISTILLATION, "margin", {"curve": curve})
+        for curve in ("student of the hard teacher, over T", "student of smoothed teachers, T = 1")
+    )
+    claims = (
+        Claim("Smoothing makes better teachers.", smoothed.label, "above", hard.label),
+        Claim("A hard teacher's student is better than one alone at the same γ.", of_hard.label, "above", 0.0),
+        Claim("Smoothed teachers' students are no better than one alone.", of_smoothed.label, "below", 0.0),
+        Claim("Hard teachers teach better.", of_hard.label, "above", of_smoothed.label),
+    )
+    source = "CIFAR-10, ResNet-56 and AlexNet: a picture"
+    return Part(source, (hard, smoothed, of_hard, of_smoothed), claims, (DISTILLATION, "distillation.png"))
+
+
+def mnist() -> Part:
+    """Two teachers and their students."""
+    papers = {
+        "hard-teacher": "0.67",
+        "smoothed-teacher": "0.59",
+        "student-alone": "",
+        "student-of-the-hard-teacher": "0.74",
+        "student-of-the-smoothed-teacher": "0.91",
+    }
+    numbers = [
+        Number(f"error %, {name.replace('-', ' ')}", DISTILLATION, "accuracy", {"name": f"{name}/"}, paper, "error %")
+        for name, paper in papers.items()
+    ]
+    hard, smoothed, alone, of_hard, of_smoothed = (number.label for number in numbers)
+    claims = (
+        Claim("Smoothing makes the better teacher.", smoothed, "below", hard),
+        Claim("The hard teacher teaches better: the smoothed one's student errs more.", of_smoothed, "above", of_hard),
+        Claim("The hard teacher's student is better than one alone.", of_hard, "below", alone),
+    )
+    return Part("MNIST, 2×1200 and 2×800", tuple(numbers), claims)
+
+
+def information(alpha: float) -> Part:
+    """Figure 6: mutual information in nats, at its highest and at the end."""
+    demo, path = "demos.image.information", "mutual_information"
+    highest, last = (pair(name, demo, f"{path}.{at}", alpha) for name, at in (("highest", "max"), ("at the end", "-1")))
+    claims = (
+        compare("With smoothing less is left at the end.", last, "below"),
+        *(
+            Claim(f"{how} it rises, then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL)
+            for how, end, top in zip(("With hard targets", "With smoothing"), last, highest, strict=True)
+        ),
+    )
+    return Part("CIFAR-10, ResNet-56: a picture", (*highest, *last), claims, (demo, "information.png"))
+
+
+def words(alpha: float) -> Part:
+    """Word error rates of speech."""
+    train, sweep = "demos.speech.train", "demos.speech.beam_search"
+    beam = pair("beam WER %", train, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
+    greedy = pair("greedy WER %", train, "greedy_wer", alpha, unit="%")
+    tuned = Number(
+        "beam WER % at its best temperature, hard targets",
+        sweep,
+        "temperature.wer.min",
+        {"label_smoothing": 0.0},
+        unit="%",
+    )
+    claims = (
+        compare("Beam search errs less with smoothing.", beam, "below"),
+        Claim("No temperature does as much for hard targets.", beam[1].label, "below", tuned.label),
+    )
+    return Part(
+        "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)",
+        (*beam, tuned, *greedy),
+        claims,
+        (sweep, "beam_width.png"),
+    )
+
+
+def found_texts(alpha: float, measure: str) -> Part:
+    """What beams find, by BLEU or chrF, and the likelihood."""
+    demo, name = "demos.translation.train", MEASURES[measure]
+    papers = ("25.3", "25.8") if measure == "bleu" else ("", "")
+    texts = pair(name, demo, f"beam_{measure}", alpha, papers, "%")
+    nll = pair("NLL", demo, "nll", alpha, ("1.54", "1.59"))
+    claims = (
+        compare("Beam search gains from smoothing.", texts, "above"),
+        compare("The likelihood is worse with smoothing.", nll, "above"),
+    )
+    return Part("WMT EN-DE, Transformer (NLL: log of its perplexity)", (*texts, *nll), claims)
+
+
+def against_temperature(alpha: float, measure: str) -> Part:
+    """Figure 4."""
+    demo, name = "demos.translation.calibration", MEASURES[measure]
+    tuned = pair(f"{name} at its best temperature", demo, f"temperature.{measure}.max", alpha, unit="%")
+    smoothed = {"label_smoothing": alpha}
+    plain = Number(f"{name} at T = 1, α = {alpha:g}", "demos.translation.train", f"beam_{measure}", smoothed, unit="%")
+    says = f"No temperature gives hard targets the {name} that smoothing has at T = 1."
+    claims = (Claim(says, plain.label, "above", tuned[0].label),)
+    return Part("WMT EN-DE, Transformer: a picture", (*tuned, plain), claims, (demo, "temperature.png"))
+
+
+def tokens(alpha: float) -> Part:
+    """Figure 7."""
+    demo = "demos.translation.calibration"
+    ratio = pair("within / between, frequent tokens", demo, "tokens.ratio", alpha)
+    claims = (compare("Clusters of tokens tighten with smoothing.", ratio, "below"),)
+    return Part("WMT EN-DE, Transformer: a picture", ratio, claims, (demo, "tokens.png"))
+
+
+def translation(alpha: float, measure: str = "bleu") -> dict[str, Part]:
+    """All that there is to translation; BLEU is 0 where sentences have fewer than four words, and chrF is not."""
+    demo = "demos.translation.train"
+    return {
+        "table3": table3("translation", alpha, demo),
+        "fig3": reliability("translation", alpha, demo),
+        "fig4": against_temperature(alpha, measure),
+        "fig7": tokens(alpha),
+        "translation": found_texts(alpha, measure),
+    }
+
+
+def calibration(data: str, alpha: float) -> dict[str, Part]:
+    """All that there is to the calibration of images; `data` are those of the paper that are held beside ours."""
+    return {
+        "regime": regime(),
+        "table2": table2(data, alpha),
+        "table3": table3("cifar100", alpha),
+        "fig2": reliability("cifar100", alpha),
+    }

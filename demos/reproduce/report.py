@@ -1,0 +1,167 @@
+"""The report: for each table and figure the paper's numbers and ours, and whether ours agree, from what trials kept."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from demos.kit import drawing, pictures, records
+from demos.kit.errors import DamagedFile
+from demos.reproduce import document, running, verdict
+from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
+from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, trials
+
+NO_CLAIM = "regime"  # the part that says whether claims can be expected to hold
+KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure"}
+COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
+PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
+
+
+@dataclasses.dataclass
+class Found:
+    """What there is of an experiment at a scale."""
+
+    experiment: Experiment
+    scale: str
+    kept: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of the trials that ended
+    missing: list[Trial] = dataclasses.field(default_factory=list)  # that did not
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """What results say of each network, and of each seed, with the demo that says it."""
+        for results in (each for kept in self.kept for each in kept["results"]):
+            of_demo = {"demo": results["experiment"]}
+            yield from (row | of_demo for row in results["trials"])
+            for curve, margin in results.get("margins", {}).items():
+                seeds = zip(
+                    results.get("seeds", ()), margin.get("each", ()), strict=False
+                )  # runs of before it was there
+                yield from ({"curve": curve, "seed": seed, "margin": value} | of_demo for seed, value in seeds)
+
+    def of_demo(self, demo: str) -> list[dict[str, Any]]:
+        """The results of a demo, one for each trial."""
+        return [results for kept in self.kept for results in kept["results"] if results["experiment"] == demo]
+
+
+def path_of(trial: Trial, results: pathlib.Path) -> pathlib.Path:
+    """Where the results of a trial are kept."""
+    return results / trial.scale / trial.experiment.name / f"{trial.name}.json"
+
+
+def read(results: pathlib.Path, scale: str, parts: list[str]) -> list[Found]:
+    """What was kept of all experiments at a scale, in the order of their names."""
+    found: dict[str, Found] = {}
+    for trial in trials(scale, parts):
+        there, path = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), path_of(trial, results)
+        if not path.exists():
+            there.missing.append(trial)
+            continue
+        kept = records.read_json(path, running.KEPT)
+        demos = {module for module, _ in trial.commands()}
+        if not {each["experiment"] for each in kept["results"]} <= demos:
+            raise DamagedFile(f"{path} is damaged: its results are not those of the experiment's demos.")
+        there.kept.append(kept)
+    return [found[name] for name in sorted(found)]
+
+
+def write(results: pathlib.Path, scale: str, parts: list[str], out: pathlib.Path) -> list[pathlib.Path]:
+    """Writes report.md, report.html and the pictures into a directory; returns the paths of the first two."""
+    found = read(results, scale, parts)
+    blocks = make(found, scale, parts)
+    for each in found:
+        for name, part in each.experiment.parts.items():
+            if name in parts and part.picture and (of_demo := each.of_demo(part.picture[0])):
+                figure = drawing.picture(of_demo, part.picture[1], results / scale / each.experiment.name)
+                pictures.save(figure, [out / picture_of(each, name)])
+    texts = {"report.md": document.to_markdown(blocks), "report.html": document.to_html(blocks, out)}
+    for name, text in texts.items():
+        records.write_text(out / name, text)
+    return [out / name for name in texts]
+
+
+def make(found: list[Found], scale: str, parts: list[str]) -> list[Block]:
+    """The report without its pictures, which it only names."""
+    sections: list[Block] = []
+    overview, words = [("claim", "of", "here")], []
+    for name in (name for name in TITLES if name in parts):
+        there = [each for each in found if name in each.experiment.parts]
+        if not there:
+            continue
+        sections.append(Heading(2, TITLES[name]))
+        for each in there:
+            findings = judged(each, each.experiment.parts[name])
+            where = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
+            overview += [(finding.claim, where, finding.word if each.kept else "not run yet") for finding in findings]
+            words += [finding.word for finding in findings if each.kept and name != NO_CLAIM]
+            sections += section(each, name, findings)
+    counts = "; ".join(f"{said}: {words.count(word)}" for word, said in COUNTED.items())
+    return [
+        Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
+        Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),
+        Heading(2, "What agrees"),
+        Paragraph(verdict.RULE),
+        Paragraph(f"Of the paper's claims, {counts}."),
+        Table(overview),
+        *sections,
+    ]
+
+
+def judged(found: Found, part: Part) -> list[Finding]:
+    """What became of the claims of a part."""
+    rows = list(found.rows())
+    numbers = {number.label: verdict.values(number, rows) for number in part.numbers}
+    verdicts = [(claim, verdict.judge(claim, numbers)) for claim in part.claims]
+    return [Finding(KINDS[said.word], claim.says, said.word, said.why) for claim, said in verdicts]
+
+
+def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
+    """What the report has of an experiment for a table or figure."""
+    experiment, part = found.experiment, found.experiment.parts[name]
+    blocks: list[Block] = [Heading(3, experiment.name), Paragraph(experiment.about)]
+    blocks.append(Paragraph(f"The paper: {experiment.paper}. Its numbers here: {part.source}."))
+    if found.kept:
+        rows = [("", "the paper", "here", "seeds")]
+        for number in part.numbers:
+            values = list(verdict.values(number, found.rows()).values())
+            mean = str(verdict.interval(values)) if values else ""
+            rows.append((number.label, number.paper, mean, str(len(values) or "")))
+        blocks += [Table(rows), *findings]
+        if part.picture and found.of_demo(part.picture[0]):
+            blocks.append(Picture(picture_of(found, name), f"{TITLES[name]}, {experiment.name}"))
+    if found.missing:
+        setting = found.missing[0].setting
+        about = "" if setting.minutes is None else f"; about {setting.minutes:g} minutes each on {setting.machine}"
+        blocks.append(Paragraph(f"Not run yet: {', '.join(trial.label for trial in found.missing)}{about}."))
+    commands = dict.fromkeys(command for kept in found.kept for command in kept["commands"])
+    blocks.append(Code("\n".join(commands or [found.missing[0].setting.commands])))
+    return [*blocks, *facts(found)]
+
+
+def facts(found: Found) -> list[Block]:
+    """Data, steps, seeds, machine and time of what was kept."""
+    if not found.kept:
+        return []
+    of_first = [kept["results"][0] for kept in found.kept]
+    said = {
+        "Data and networks": [results["title"] for results in of_first],
+        "Steps": [steps_of(results["settings"]) for results in of_first],
+        "Machine": [f"{kept['machine']} ({kept['results'][0]['provenance']['device']})" for kept in found.kept],
+        "Versions": [
+            ", ".join(f"{package} {version}" for package, version in results["provenance"]["versions"].items())
+            for results in of_first
+        ],
+        "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
+    }
+    return [Table([("run", ""), *((name, "; ".join(dict.fromkeys(texts))) for name, texts in said.items())])]
+
+
+def steps_of(settings: dict[str, Any]) -> str:
+    """The updates of each network, as the settings of a run have them."""
+    if "steps" in settings:
+        return f"{settings['steps']:,}"
+    roles = {role: settings[role][1]["steps"] for role in ("teacher", "student") if role in settings}
+    return ", ".join(f"{role} {steps:,}" for role, steps in roles.items())
+
+
+def picture_of(found: Found, name: str) -> str:
+    """The file of a picture, beside the report."""
+    return f"pictures/{found.experiment.name}-{name}.png"

@@ -1,0 +1,114 @@
+"""The rule by which numbers agree with a claim: a t-interval of the differences between networks of equal seeds."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from demos.reproduce.experiment import Claim, Number
+
+RULE = (
+    "A claim says that one number lies below or above another. Both are taken from networks of the same seed, and the "
+    "differences over the seeds have a mean and a 95 % t-interval. The numbers *agree* if the whole interval lies on "
+    "the side that the claim says, and do *not* if it lies on the other side; else nobody *can tell*, nor with fewer "
+    "than two seeds. Intervals are of what seeds do; other held-out data would add to that."
+)
+AGREES, DISAGREES, CANNOT_TELL = "agrees", "does not", "cannot tell"
+FEWEST_SEEDS = 2
+# The 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; the last stands for all above, too.
+QUANTILES = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+)
+OF_SEEDS = Mapping[int, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The mean over seeds, and the half-width of its 95 % interval, None for one seed."""
+
+    mean: float
+    half_width: float | None
+    seeds: int
+
+    def __str__(self) -> str:
+        if self.half_width is None:
+            return f"{self.mean:.4g}"
+        digits = decimals(self.half_width or self.mean)
+        return f"{self.mean:.{digits}f} ± {self.half_width:.{digits}f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What became of a claim."""
+
+    word: str  # AGREES, DISAGREES or CANNOT_TELL
+    why: str  # with the numbers
+
+
+def values(number: Number, rows: Iterable[Mapping[str, Any]]) -> dict[int, float]:
+    """The number of each seed; rows that lack it, and null, which stands for what is not finite, are left out."""
+    found = {}
+    for row in rows:
+        if row["demo"] == number.demo and all(_fits(row.get(name), value) for name, value in number.where.items()):
+            value = _at(row, number.path)
+            if value is not None:
+                found[row["seed"]] = {"": value, "%": 100 * value, "error %": 100 * (1 - value)}[number.unit]
+    return found
+
+
+def interval(numbers: Sequence[float]) -> Interval:
+    """Of at least one number."""
+    mean, count = statistics.fmean(numbers), len(numbers)
+    if count < FEWEST_SEEDS:
+        return Interval(mean, None, count)
+    quantile = QUANTILES[min(count - 1, len(QUANTILES)) - 1]
+    return Interval(mean, quantile * statistics.stdev(numbers) / math.sqrt(count), count)
+
+
+def judge(claim: Claim, numbers: Mapping[str, OF_SEEDS]) -> Verdict:
+    """Holds a claim against the numbers, by label."""
+    one = numbers[claim.number]
+    other = numbers[claim.than] if isinstance(claim.than, str) else dict.fromkeys(one, claim.than)
+    differences = [one[seed] - other[seed] - claim.by for seed in one if seed in other]
+    if not differences:
+        return Verdict(CANNOT_TELL, "no seed has both numbers")
+    found = interval(differences)
+    what = f"{claim.number} − {_shown(claim.than, claim.by)}"
+    if found.half_width is None:
+        return Verdict(CANNOT_TELL, f"{what} is {found.mean:.3g} for a single seed")
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    is_below, is_above = high < 0, low > 0
+    word = CANNOT_TELL
+    if is_below or is_above:
+        word = AGREES if is_below == (claim.side == "below") else DISAGREES
+    spread = f"{found.mean:.3g} (95 % interval: {low:.3g} to {high:.3g}, {found.seeds} seeds)"
+    return Verdict(word, f"{what} is {spread} and should be {claim.side} 0")
+
+
+def decimals(number: float) -> int:
+    """How many decimals show two significant digits."""
+    return max(0, 1 - math.floor(math.log10(abs(number)))) if number else 2
+
+
+def _shown(than: str | float, by: float) -> str:
+    than = than if isinstance(than, str) else f"{than:g}"
+    return than if not by else f"({than} {'+' if by > 0 else '−'} {abs(by):g})"
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, str) and wanted.endswith("/"):
+        return isinstance(value, str) and value.startswith(wanted)
+    return value == wanted
+
+
+def _at(row: Any, path: str) -> float | None:
+    for step in path.split("."):
+        if step in ("max", "min") and isinstance(row, list):
+            row = {"max": max, "min": min}[step]((value for value in row if value is not None), default=None)
+        elif isinstance(row, list):
+            row = row[int(step)] if -len(row) <= int(step) < len(row) else None
+        else:
+            row = row.get(step) if isinstance(row, Mapping) else None
+    return row if isinstance(row, int | float) else None

@@ -1,0 +1,332 @@
+"""The command: what it runs, keeps and reports; how it goes on, and what it refuses."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from harness import BACKEND, ROOT
+
+from demos.image.analysis import calibration
+from demos.kit import records
+from demos.reproduce import __main__ as command
+from demos.reproduce import estimate, experiment, questions, report, running
+from demos.reproduce.experiment import TITLES, Experiment, Setting, Trial
+
+DEMO = "demos.image.calibration"
+PLACES = ("/work", "/tmp", "/root", "/home")
+STORED = ROOT / "docs" / "reproduction"
+
+
+def curve(confidence):
+    edges = [0.0, 0.5, 1.0]
+    return {"bin_edges": edges, "confidence": [None, confidence], "accuracy": [None, 0.7], "count": [0.0, 100.0]}
+
+
+def network(alpha, seed):
+    """What a network would have measured: over-confident with hard targets, and not with smoothing."""
+    ece = (0.02 if alpha else 0.15) + 0.001 * seed
+    scaled = {"ece_scaled": 0.02, "nll_scaled": 1.0, "temperature": 1.0 if alpha else 2.0 + 0.1 * seed}
+    curves = {"curve": curve(0.72 if alpha else 0.9), "curve_scaled": curve(0.71)}
+    numbers = {"accuracy": 0.7 + 0.002 * seed + alpha / 10, "nll": 1.2, "ece": ece, **scaled, **curves}
+    return {
+        "label_smoothing": alpha,
+        "seed": seed,
+        **numbers,
+        "history": [{"loss": 2.0}, {"loss": 1.0, "accuracy": 0.99}],
+    }
+
+
+def results_of(seeds):
+    """What the calibration demo would write."""
+    trials = [network(alpha, seed) for seed in seeds for alpha in (0.0, 0.1)]
+    versions = {"python": "3.11.0", "keras": "3.15.0"}
+    return {
+        "experiment": DEMO,
+        "title": f"digits, mlp, {len(seeds)} seeds",
+        "seeds": seeds,
+        "trials": trials,
+        **calibration.of_trials(trials),
+        "pictures": ["reliability.png"],
+        "settings": {"steps": 1000, "from_run": "/tmp/somewhere"},
+        "provenance": {"backend": "tensorflow", "device": "CPU (2 cores)", "versions": versions},
+    }
+
+
+def kept_by(demo, without=""):
+    """What is kept of a trial, as text, without one of the results' names."""
+    results = {name: value for name, value in results_of([0]).items() if name != without}
+    kept = {"commands": [], "seconds": 1, "machine": "", "results": [results | {"experiment": demo}]}
+    return json.dumps(records.to_json(kept))
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Two experiments, and commands that take no time; returns the command lines that were run."""
+    parts = questions.calibration("cifar100", 0.1)
+    cut = Setting(f"python -m {DEMO} --noise 1", 3, trials=("--seeds 0", "--seeds 1", "--seeds 2"))
+    both = {
+        "a": Experiment("a", "Cut.", "Table 3", {"smoke": cut}, parts),
+        "b": Experiment(
+            "b", "One.", "Table 2", {"smoke": Setting(f"python -m {DEMO}", 1)}, {"table2": parts["table2"]}
+        ),
+    }
+    monkeypatch.setattr(experiment, "experiments", lambda: both)
+    ran = []
+
+    def run(words, clock):
+        ran.append(words)
+        seeds = [int(words[words.index("--seeds") + 1])] if "--seeds" in words else [0, 1]
+        folder = pathlib.Path(words[words.index("--out") + 1])
+        records.write_json(folder / "results.json", results_of(seeds))
+        records.write_json(clock, {"seconds": 60.0})
+        return 0
+
+    monkeypatch.setattr(running, "run_command", run)
+    monkeypatch.setattr(running, "machine", lambda: "a machine")
+    return ran
+
+
+def test_trials_are_run_kept_and_reported(fake, tmp_path, capsys):
+    assert command.main(["--out", str(tmp_path)]) == 0
+    own = [words[words.index("--seeds") + 1] for words in fake if "--seeds" in words]
+    assert (len(fake), own) == (4, ["0", "1", "2"])
+    assert all(words[:3] == [sys.executable, "-m", DEMO] and "--resume" in words for words in fake)
+    kept = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "results").rglob("*.json"))
+    assert kept == [f"results/smoke/{name}.json" for name in ("a/seeds-0", "a/seeds-1", "a/seeds-2", "b/all")]
+    text = (tmp_path / kept[0]).read_text()
+    assert text.count('"loss"') == text.count('"history"') == 2  # the end of each
+    assert not any(place in text for place in PLACES)
+    assert "4 of them took about 10 minutes in all" in capsys.readouterr().out
+
+    said = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| ECE, hard targets | 0.150 | 0.1510 ± 0.0025 | 3 |" in said
+    assert "| accuracy %, α = 0.1 | 72.7 ± 0.3 | 71.20 ± 0.50 | 3 |" in said
+    assert "its ECE is below that of hard targets. **Agrees**: ECE, α = 0.1 − ECE, hard targets is -0.13" in said
+    assert f"python -m {DEMO} --noise 1 --seeds 2" in said
+    assert "| Time | 3.0 minutes |" in said
+    assert "| Steps | 1,000 |" in said
+    assert "Not run yet" not in said
+    assert (tmp_path / "pictures" / "a-fig2.png").stat().st_size > 5000
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == said.count("![") == 1
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+
+
+def test_the_report_is_made_again_from_what_was_kept(fake, tmp_path):
+    assert command.main(["--out", str(tmp_path / "first")]) == 0
+    ran = len(fake)
+    again = ["--report-only", "--results", str(tmp_path / "first" / "results"), "--out", str(tmp_path / "again")]
+    assert command.main(again) == 0
+    assert len(fake) == ran
+    for name in ("report.md", "report.html", "pictures/a-fig2.png"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+
+
+def test_what_is_kept_is_not_run_again(fake, tmp_path):
+    assert command.main(["--out", str(tmp_path), "--trials", "1"]) == 0
+    assert len(fake) == 1
+    assert (tmp_path / "report.md").read_text(encoding="utf-8").count(
+        "Not run yet: a --seeds 1, a --seeds 2; about 3"
+    ) == 4
+    assert command.main(["--out", str(tmp_path), "--resume"]) == 0
+    assert len(fake) == 4
+    assert command.main(["--out", str(tmp_path), "--resume"]) == 0
+    assert len(fake) == 4
+    # Elsewhere, with the results of this machine.
+    assert command.main(["--out", str(tmp_path / "new"), "--results", str(tmp_path / "results")]) == 0
+    assert len(fake) == 4
+
+
+def test_without_resume_an_earlier_run_is_moved_aside(fake, tmp_path):
+    for _ in range(2):
+        assert command.main(["--out", str(tmp_path / "out")]) == 0
+    assert len(fake) == 8
+    assert (tmp_path / "out.1" / "report.md").exists()
+
+
+def test_only_what_is_asked_for_is_run_and_reported(fake, tmp_path):
+    assert command.main(["--out", str(tmp_path), "--only", "fig2"]) == 0
+    assert len(fake) == 3
+    headings = re.findall(r"^## (.*)", (tmp_path / "report.md").read_text(encoding="utf-8"), re.M)
+    assert headings == ["What agrees", TITLES["fig2"]]
+
+
+def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch, capsys):
+    run = running.run_command
+    monkeypatch.setattr(running, "run_command", lambda words, clock: 2 if "--noise" in words else run(words, clock))
+    assert command.main(["--out", str(tmp_path)]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0] == "a --seeds 0 failed with status 2; the others go on."
+    assert errors[-1] == "Failed: a --seeds 0, a --seeds 1, a --seeds 2. The same command with --resume tries again."
+    assert [path.name for path in (tmp_path / "results").rglob("*.json")] == ["all.json"]
+    said = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Not run yet: a --seeds 0, a --seeds 1, a --seeds 2; about 3 minutes each" in said
+    assert "| Smoothing costs no accuracy: less than a point of it is lost. | Table 2, a | not run yet |" in said
+    assert "Of the paper's claims, met here: 1; not met: 0; cannot be told: 0." in said
+
+
+def test_a_list_of_trials_does_nothing(fake, tmp_path, capsys):
+    assert command.main(["--out", str(tmp_path / "out"), "--list"]) == 0
+    assert "a --seeds 1  3        2 cores of an AMD EPYC  to do" in capsys.readouterr().out
+    assert not fake
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "table9"], "argument --only: invalid choice: 'table9'"),
+        (["--scale", "large"], "argument --scale: invalid choice: 'large'"),
+        (["--trials", "0"], "argument --trials: must be an integer of at least 1. Received: '0'"),
+        (["--only", "mnist"], "--only mnist is not at --scale smoke, but at none."),
+        (["--report-only"], "--report-only needs results of --scale smoke in"),
+        (["--only", "fig2", "--scale", "paper"], "--only fig2 is not at --scale paper, but at smoke."),
+    ],
+)
+def test_bad_arguments_are_one_line(fake, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        command.main([*arguments, "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert errors.startswith(f"python -m demos.reproduce: error: {message}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is damaged"),
+        ("{}", "it lacks 'commands'"),
+        (kept_by("os"), "not those of the experiment's demos"),
+        (kept_by(DEMO, "title"), "it lacks 'title'"),
+        (kept_by(DEMO, "series"), "is damaged: KeyError 'series'"),
+    ],
+)
+def test_a_damaged_result_is_named(fake, tmp_path, capsys, text, message):
+    path = tmp_path / "results" / "smoke" / "a" / "seeds-0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--report-only", "--out", str(tmp_path)])
+    assert stopped.value.code == 1
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "/results/smoke/a" in errors
+    assert message in errors
+
+
+def test_common_beginnings_are_run_once_and_runs_find_each_other(tmp_path):
+    def steps(commands):
+        trial = Trial(Experiment("x", "", "", {"cpu": Setting(commands, 1)}, {}), "cpu", "--seeds 3")
+        return list(running.steps(trial, tmp_path))
+
+    train, project = "python -m demos.image.calibration --noise 0", "python -m demos.image.projection --from runs/x"
+    (alone,), (first, then) = steps(train), steps(f"{train}\n{project}")
+    assert alone == first
+    assert then.folder != first.folder
+    assert then.arguments == ["--from", str(first.folder), "--out", str(then.folder), "--resume"]
+    more = steps(f"{train}\n{train} --resume --label-smoothing 0.3")
+    assert more[0].folder == more[1].folder == first.folder
+    (train, sweep) = steps("python -m demos.speech.train\npython -m demos.speech.beam_search --from runs/y")
+    assert sweep.arguments == ["--from", str(train.folder), "--out", str(sweep.folder)]
+
+
+def test_the_estimate_is_of_steps_alone(monkeypatch):
+    def run(words, **_):
+        steps, out = int(words[words.index("--steps") + 1]), pathlib.Path(words[words.index("--out") + 1])
+        for name in ("one", "two"):
+            records.write_json(out / name / "result.json", {"seconds": 30 + 0.5 * steps})
+        return subprocess.CompletedProcess(words, 0)
+
+    trial = Trial(Experiment("x", "", "", {"paper": Setting("python -m a", None, updates=7200)}, {}), "paper", "")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert estimate.hours(trial) == pytest.approx(1.0)
+    failed = subprocess.CompletedProcess([], 2, stderr="python -m a: error: no data.\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    assert estimate.hours(trial) == "python -m a: error: no data."
+
+
+def test_what_nobody_has_run_is_estimated_before_it_starts(fake, tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(estimate, "hours", lambda trial: asked.append(trial.label) or 1.25)
+    cut = dataclasses.replace(experiment.experiments()["a"].scales["smoke"], minutes=None)
+    only = dataclasses.replace(experiment.experiments()["a"], scales={"paper": cut})
+    monkeypatch.setattr(experiment, "experiments", lambda: {"a": only})
+    assert command.main(["--out", str(tmp_path), "--scale", "paper"]) == 0
+    assert asked == ["a --seeds 0"]  # the others have the same command
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [f"3 trials to do at the scale paper, in {tmp_path}.", "a --seeds 0: about 1.2 hours here"]
+    assert printed[3] == "a --seeds 2: about 1.2 hours here"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from demos.reproduce.__main__ import parser; parser().format_help(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"keras", "tensorflow", "jax", "torch", "matplotlib", "keras_ls", "numpy"} & set(done.stdout.split())
+
+
+SMALL = """
+import sys
+from demos.reproduce import __main__, experiment, questions
+from demos.kit import epochs
+command = "python -m demos.image.calibration --hidden 8 --label-smoothing 0 0.1 --steps 1000"
+both = experiment.Setting(command, 1, trials=("--seeds 0", "--seeds 1"))
+x = experiment.Experiment("x", "About.", "Table 3", {"smoke": both}, questions.calibration("cifar100", 0.1))
+experiment.experiments = lambda: {"x": x}
+raise SystemExit(__main__.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend shows it")
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
+def test_a_killed_reproduction_goes_on(tmp_path, kill):
+    def start(*arguments):
+        words = [sys.executable, "-c", SMALL, "--out", str(tmp_path), *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(words, cwd=ROOT, start_new_session=True, **pipes)
+
+    first = start()
+    while not (checkpoints := list(tmp_path.glob("work/*/alpha-0.0/seed-0/checkpoint.npz"))):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.02)
+    if kill == signal.SIGINT:
+        os.killpg(first.pid, kill)  # as a terminal does
+    else:
+        first.send_signal(kill)
+    _, errors = first.communicate(timeout=60)  # which ends when the demo has ended, too
+    assert first.returncode == (130 if kill == signal.SIGINT else 143)
+    assert "Traceback" not in errors
+    assert not list(tmp_path.glob("results/**/*.json"))
+    assert checkpoints[0].exists()
+    second = start("--resume", "--trials", "1")
+    _, errors = second.communicate()
+    assert second.returncode == 0, errors
+    (kept,) = tmp_path.glob("results/smoke/x/*.json")
+    found = json.loads(kept.read_text(encoding="utf-8"))
+    assert [row["label_smoothing"] for row in found["results"][0]["trials"]] == [0, 0.1]
+    assert "cannot tell" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    history = json.loads((checkpoints[0].parent / "result.json").read_text())["history"]
+    assert [entry["epoch"] for entry in history] == list(range(1, len(history) + 1))
+
+
+@pytest.mark.parametrize("scale", sorted(path.name for path in STORED.glob("results/*")))
+def test_the_stored_report_is_that_of_the_stored_results(tmp_path, scale):
+    report.write(STORED / "results", scale, list(TITLES), tmp_path)
+    assert (tmp_path / "report.md").read_text("utf-8") == (STORED / scale / "report.md").read_text("utf-8")
+    there, made = (sorted(path.name for path in folder.glob("pictures/*")) for folder in (STORED / scale, tmp_path))
+    assert there == made
+    for path in (STORED / "results").rglob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        assert not any(f'"{place}/' in text for place in PLACES), path
+    shutil.rmtree(tmp_path)
