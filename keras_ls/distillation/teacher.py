@@ -65,7 +65,7 @@ def teacher_logits(
 
     Raises:
         ValueError: If the teacher is not built, does not show whether it gives logits, or does not give one row
-            per input (as under a TensorFlow distribution strategy); if `x` is empty, or a dataset that is endless or
+            per input; if `x` is empty, or a dataset that is endless or
             changes from one pass to the next (by shuffling, say, so that no order can match it); if `path` cannot be
             written, or holds something that this function did not write.
 

@@ -1,0 +1,101 @@
+"""Predictions on one device or several: batches that the devices divide, each example once, in its order."""
+
+import contextlib
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_ls._models.inputs import number_of_examples, one_pass
+
+
+class BatchRunner:
+    """Runs a network in inference mode over batches, on all devices over which Keras spreads them.
+
+    On one device these are Keras's own `predict` and `predict_on_batch`. Of several, each needs an equal share of a
+    batch, and `predict_on_batch` would not share it out: so rows are repeated at the end of a batch, and their
+    predictions cut off.
+
+    Args:
+        network: a Keras model.
+    """
+
+    def __init__(self, network: keras.Model):
+        self.network = network
+
+    def batch(self, inputs: Any) -> Any:
+        """Returns the outputs for one batch, NumPy arrays."""
+        if number_of_shares(self.network) == 1:
+            return self.network.predict_on_batch(inputs)
+        arrays = tree.map_structure(lambda leaf: ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else leaf, inputs)
+        return self.in_equal_batches(arrays, number_of_examples(arrays))
+
+    def arrays(self, x: Any, batch_size: int) -> Any:
+        """Returns the outputs for arrays."""
+        if number_of_shares(self.network) == 1:
+            return self.network.predict(x, batch_size=batch_size, verbose=0)
+        return self.in_equal_batches(x, batch_size)
+
+    def dataset(self, x: Any) -> Any:
+        """Returns the outputs for a dataset, whose batches may have targets."""
+        if number_of_shares(self.network) == 1:
+            return self.network.predict(x, verbose=0)
+        batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(x))
+        return _joined([self.batch(inputs) for inputs in batches])
+
+    def in_equal_batches(self, x: Any, batch_size: int) -> Any:
+        """Returns the outputs for arrays. The last batch is filled up, since each new size would be compiled, too."""
+        count = number_of_examples(x)
+        size = _multiple(min(batch_size, count), number_of_shares(self.network))
+        whole = count - count % size
+        parts = []
+        if whole:
+            parts.append(self._outputs(tree.map_structure(lambda leaf: leaf[:whole], x), whole, whole, size))
+        if whole < count:
+            index = np.minimum(np.arange(whole, whole + size), count - 1)
+            filled = tree.map_structure(lambda leaf: leaf[index], x)
+            parts.append(self._outputs(filled, count - whole, size, size))
+        return _joined(parts)
+
+    def _outputs(self, x: Any, count: int, given: int, size: int) -> Any:
+        """Returns the outputs for the first `count` of the `given` examples in `x`."""
+        found = self.network.predict(x, batch_size=size, verbose=0)
+        lengths = [len(rows) for rows in tree.flatten(found)]
+        if any(length % given for length in lengths):
+            raise ValueError(f"`model` must give one row per example. Received: {lengths} rows for {given} examples.")
+        # There may be several rows per example, where the model folds time into the batch.
+        return tree.map_structure(lambda rows: rows[: len(rows) // given * count], found)
+
+
+def number_of_shares(network: keras.Model) -> int:
+    """Returns into how many parts Keras divides a batch, one for each device or group of devices."""
+    strategy = getattr(network, "distribute_strategy", None)  # of TensorFlow
+    if strategy is not None:
+        return strategy.num_replicas_in_sync
+    distribution = keras.distribution.distribution()
+    axis = getattr(distribution, "batch_dim_name", None)
+    if axis is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(axis)]
+
+
+def on_devices_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
+    """Returns a context in which variables and models are made for the devices of `model`.
+
+    TensorFlow's strategies have both belong to them; elsewhere the distribution in effect is that of all models.
+    """
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def _joined(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return tree.map_structure(lambda *rows: np.concatenate(rows), *parts)
+
+
+def _multiple(size: int, of: int) -> int:
+    """Rounds `size` up to a multiple."""
+    return -(-size // of) * of
