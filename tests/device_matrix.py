@@ -1,6 +1,7 @@
 """Every part of the library on one device or several: `python device_matrix.py FOLDER COUNT` prints numbers as JSON.
 
-The devices are virtual ones of the CPU; for JAX the environment must ask for them. Each part runs with 30 and with 31 held-out examples, which four do not divide.
+The devices are virtual ones of the CPU; for JAX the environment must ask for them. There are 30 and 31 held-out
+examples, which four devices do not divide.
 """
 
 import contextlib
@@ -9,22 +10,28 @@ import pathlib
 import sys
 import warnings
 
-SIZES = (30, 31)
-K, D, WIDTH = 3, 4, 6
-
 import keras
 import numpy as np
 from keras import layers, ops
 
 import keras_ls
 
+SIZES = (30, 31)
+K, D, WIDTH = 3, 4, 6
 PARTS = {}
+ONCE = set()
 
 
 def part(function):
     """Enters a function in the table: it is given a `Case` and returns numbers."""
     PARTS[function.__name__] = function
     return function
+
+
+def once(function):
+    """Enters one whose use of held-out examples other parts show with both numbers of them."""
+    ONCE.add(function.__name__)
+    return part(function)
 
 
 def scope_of(count):
@@ -35,6 +42,8 @@ def scope_of(count):
         return keras.distribution.DataParallel(devices=keras.distribution.list_devices("cpu")).scope
     import tensorflow as tf
 
+    # Replicas wait for each other in threads, of which there must be more than a small machine has cores.
+    tf.config.threading.set_inter_op_parallelism_threads(4 * count)
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)]).scope
@@ -48,7 +57,6 @@ class Case:
         self.scope, self.folder = scope, folder
         self.x_train, self.y_train = rng.normal(size=(32, D)).astype("float32"), rng.integers(0, K, 32)
         self.x, self.y = rng.normal(size=(size, D)).astype("float32"), np.arange(size) % K
-        self.log_dir = str(folder / "logs")
 
     def network(self, seed=1, width=WIDTH, activation=None, inside=True):
         rng = np.random.default_rng(seed)
@@ -75,9 +83,6 @@ class Case:
             history = model.fit(x, y, batch_size=16, shuffle=False, verbose=0, **settings).history
         return [*history.values(), *model.get_weights()]
 
-    def dataset(self):
-        return Batches(self.x, self.y)
-
 
 class Batches(keras.utils.PyDataset):
     """Batches of eight, the last one of what is left."""
@@ -102,26 +107,18 @@ def events(folder):
     return [[event.value for event in read.Scalars(tag)] for tag in sorted(read.Tags()["scalars"])]
 
 
-@part
+@once
 def losses(case):
-    one_hot = np.eye(K)[case.y_train]
-    loss, sparse = keras_ls.SmoothedCategoricalCrossentropy, keras_ls.SmoothedSparseCategoricalCrossentropy
-    found = case.trained(case.compiled(loss(0.2, prior=[1, 2, 3], from_logits=True)), y=one_hot)
-    found += case.trained(case.compiled(sparse(0.2, from_logits=False), activation="softmax"))
-    return found
-
-
-@part
-def sequence_targets(case):
     targets = keras_ls.neighbourhood_smoothed_targets(case.y_train.reshape(8, 4), K, [0.1, 0.1])
     targets = ops.convert_to_numpy(targets).reshape(32, K)
     prior = keras_ls.label_frequencies(case.y_train, K)
-    return case.trained(
-        case.compiled(keras_ls.SmoothedCategoricalCrossentropy(0.1, prior, from_logits=True)), y=targets
-    )
+    one_hot = keras_ls.SmoothedCategoricalCrossentropy(0.2, prior, from_logits=True)
+    sparse = keras_ls.SmoothedSparseCategoricalCrossentropy(0.2)
+    found = case.trained(case.compiled(one_hot), y=targets)
+    return found + case.trained(case.compiled(sparse, activation="softmax"))
 
 
-@part
+@once
 def linear_loss(case):
     model = case.compiled()
     features = ops.relu(model.layers[0](case.x))
@@ -134,7 +131,7 @@ def linear_loss(case):
     ]
 
 
-@part
+@once
 def metrics(case):
     kinds = (
         keras_ls.ExpectedCalibrationError,
@@ -154,37 +151,24 @@ def metrics(case):
 
 
 @part
-def calibration(case):
-    arrays = keras_ls.Calibration(case.x, case.y, from_logits=None, log_dir=case.log_dir)
-    batches = keras_ls.Calibration(case.dataset(), from_logits=True, prefix="batches_")
-    return case.trained(case.compiled(), callbacks=[arrays, batches]) + events(case.log_dir)
-
-
-@part
-def penultimate_projection(case):
-    callback = keras_ls.PenultimateProjection(case.x, case.y, (0, 1, 2), case.log_dir)
-    shared = keras_ls.Calibration(case.x, case.y, from_logits=True)
-    return case.trained(case.compiled(), callbacks=[callback, shared]) + events(case.log_dir)
-
-
-@part
-def embedding_projector(case):
-    case.trained(case.compiled(), callbacks=[keras_ls.EmbeddingProjector(case.x, case.log_dir, labels=case.y)])
-    folder = pathlib.Path(case.log_dir) / "projector"
-    table = (folder / "epoch_0001_metadata.tsv").read_text().splitlines()[1:]
-    return [
-        np.frombuffer((folder / "epoch_0001_tensors.bytes").read_bytes(), "<f4"),
-        [[float(cell) for cell in line.split("\t")] for line in table],
+def callbacks(case):
+    noise, folder = layers.GaussianNoise(0.1), case.folder
+    all_of_them = [
+        keras_ls.Calibration(case.x, case.y, from_logits=None, log_dir=folder / "calibration"),
+        keras_ls.Calibration(Batches(case.x, case.y), from_logits=True, prefix="batches_"),
+        keras_ls.PenultimateProjection(case.x, case.y, (0, 1, 2), folder / "projection"),
+        keras_ls.EmbeddingProjector(case.x, folder / "embedding", labels=case.y),
+        keras_ls.MutualInformation(case.x, case.y, (0, 1), noise, folder / "information"),
     ]
+    found = case.trained(case.compiled(), callbacks=all_of_them)
+    projector = folder / "embedding" / "projector"
+    table = (projector / "epoch_0001_metadata.tsv").read_text().splitlines()[1:]
+    found += [[float(cell) for cell in line.split("\t")] for line in table]
+    found += [np.frombuffer((projector / "epoch_0001_tensors.bytes").read_bytes(), "<f4")]
+    return found + [events(folder / name) for name in ("calibration", "projection", "information")]
 
 
-@part
-def mutual_information(case):
-    callback = keras_ls.MutualInformation(case.x, case.y, (0, 1), layers.GaussianNoise(0.1), case.log_dir)
-    return case.trained(case.compiled(), callbacks=[callback]) + events(case.log_dir)
-
-
-@part
+@once
 def distiller(case):
     teacher, student = case.network(2, width=5, activation="softmax"), case.compiled()
     with case.scope():
@@ -194,7 +178,7 @@ def distiller(case):
     return case.trained(model, callbacks=[calibration]) + student.get_weights()
 
 
-@part
+@once
 def cached_distiller(case):
     logits = keras_ls.teacher_logits(case.network(2, width=5), case.x_train, path=case.folder / "zt.npy")
     student = case.compiled()
@@ -209,14 +193,14 @@ def teacher_logits(case):
     teacher, path = case.network(activation="softmax"), case.folder / "zt.npy"
     found = [keras_ls.teacher_logits(teacher, case.x, batch_size=size) for size in (8, 256)]
     found += [keras_ls.teacher_logits(teacher, case.x, batch_size=8, path=path) for _ in range(2)]
-    return [*found, np.load(path), keras_ls.teacher_logits(teacher, case.dataset(), path=path)]
+    return [*found, np.load(path), keras_ls.teacher_logits(teacher, Batches(case.x, case.y), path=path)]
 
 
 @part
 def calibrate(case):
     model = case.network(activation="softmax")
     found = []
-    for data in ((case.x, case.y), (case.dataset(),)):
+    for data in ((case.x, case.y), (Batches(case.x, case.y),)):
         calibrated = keras_ls.calibrate(model, *data)
         found += [ops.convert_to_numpy(calibrated.layers[-1].temperature)]
         found += [ops.convert_to_numpy(calibrated(case.x))]
@@ -226,7 +210,7 @@ def calibrate(case):
 @part
 def activations(case):
     model = case.network()
-    inputs = (case.x, case.dataset())
+    inputs = (case.x, Batches(case.x, case.y))
     found = [keras_ls.penultimate_activations(model, x, batch_size=8) for x in inputs]
     projection = keras_ls.project_classes(model, case.x, case.y, (0, 1, 2))
     return [*found, projection.points, projection.templates_2d, keras_ls.class_templates(model)]
@@ -253,7 +237,7 @@ def beam_search(case):
     return [ops.convert_to_numpy(each) for each in (found.tokens, found.scores)]
 
 
-@part
+@once
 def fused_output(case):
     with case.scope():
         model = keras_ls.FusedOutput(case.compiled(), label_smoothing=0.1, chunk_size=2)
@@ -288,7 +272,7 @@ def main(folder, count, *names):
     for size in SIZES:
         # Functions are called within the scope as well as after it.
         within = scope if size == SIZES[0] else contextlib.nullcontext
-        for name in names or PARTS:
+        for name in names or sorted(PARTS if size == SIZES[0] else PARTS.keys() - ONCE):
             place = pathlib.Path(folder, f"{name}-{size}")
             place.mkdir()
             try:

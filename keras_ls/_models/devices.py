@@ -1,6 +1,7 @@
 """Predictions on one device or several: batches that the devices divide, each example once, in its order."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ class BatchRunner:
     """Runs a network in inference mode over batches, on all devices over which Keras spreads them.
 
     On one device these are Keras's own `predict` and `predict_on_batch`. Of several, each needs an equal share of a
-    batch, and `predict_on_batch` would not share it out: so rows are repeated at the end of a batch, and their
+    batch, which Keras's `predict_on_batch` does not see to: so rows are repeated at the end of a batch, and their
     predictions cut off.
 
     Args:
@@ -60,7 +61,11 @@ class BatchRunner:
 
     def _outputs(self, x: Any, count: int, given: int, size: int) -> Any:
         """Returns the outputs for the first `count` of the `given` examples in `x`."""
-        found = self.network.predict(x, batch_size=size, verbose=0)
+        strategy = _strategy(self.network)
+        if strategy is None or strategy.num_replicas_in_sync == 1:
+            found = self.network.predict(x, batch_size=size, verbose=0)
+        else:
+            found = _joined([self.network.predict_on_batch(batch) for batch in _dealt_out(x, given, size, strategy)])
         lengths = [len(rows) for rows in tree.flatten(found)]
         if any(length % given for length in lengths):
             raise ValueError(f"`model` must give one row per example. Received: {lengths} rows for {given} examples.")
@@ -70,7 +75,7 @@ class BatchRunner:
 
 def number_of_shares(network: keras.Model) -> int:
     """Returns into how many parts Keras divides a batch, one for each device or group of devices."""
-    strategy = getattr(network, "distribute_strategy", None)  # of TensorFlow
+    strategy = _strategy(network)
     if strategy is not None:
         return strategy.num_replicas_in_sync
     distribution = keras.distribution.distribution()
@@ -86,8 +91,31 @@ def on_devices_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
 
     TensorFlow's strategies have both belong to them; elsewhere the distribution in effect is that of all models.
     """
-    strategy = getattr(model, "distribute_strategy", None)
+    strategy = _strategy(model)
     return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def _strategy(network: keras.Model) -> Any:
+    """Returns TensorFlow's strategy of a network, which may be one for a single device; None on other backends."""
+    return getattr(network, "distribute_strategy", None)
+
+
+def _dealt_out(x: Any, count: int, size: int, strategy: Any) -> Iterator[Any]:
+    """Yields batches of arrays, each with one part for each replica, in their order.
+
+    Keras's `predict` would do the same by a dataset, which takes longer to set up than a batch to predict.
+    """
+    share = size // strategy.num_replicas_in_sync
+
+    def dealt_out(leaf, start):
+        def part(context):
+            first = start + share * context.replica_id_in_sync_group
+            return ops.convert_to_tensor(leaf[first : first + share])
+
+        return strategy.experimental_distribute_values_from_function(part)
+
+    for start in range(0, count, size):
+        yield tree.map_structure(lambda leaf, start=start: dealt_out(leaf, start), x)
 
 
 def _joined(parts: list[Any]) -> Any:
