@@ -24,6 +24,7 @@ class BatchRunner:
 
     def __init__(self, network: keras.Model):
         self.network = network
+        self._gathering: _Gathering | None = None  # for several processes, once there are
 
     def batch(self, inputs: Any) -> Any:
         """Returns the outputs for one batch, NumPy arrays."""
@@ -62,15 +63,57 @@ class BatchRunner:
     def _outputs(self, x: Any, count: int, given: int, size: int) -> Any:
         """Returns the outputs for the first `count` of the `given` examples in `x`."""
         strategy = _strategy(self.network)
-        if strategy is None or strategy.num_replicas_in_sync == 1:
-            found = self.network.predict(x, batch_size=size, verbose=0)
-        else:
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
             found = _joined([self.network.predict_on_batch(batch) for batch in _dealt_out(x, given, size, strategy)])
+        elif number_of_processes() > 1:
+            found = self._gathered(x, given, size)
+        else:
+            found = self.network.predict(x, batch_size=size, verbose=0)
         lengths = [len(rows) for rows in tree.flatten(found)]
         if any(length % given for length in lengths):
             raise ValueError(f"`model` must give one row per example. Received: {lengths} rows for {given} examples.")
         # There may be several rows per example, where the model folds time into the batch.
         return tree.map_structure(lambda rows: rows[: len(rows) // given * count], found)
+
+
+    def _gathered(self, x: Any, given: int, size: int) -> Any:
+        """Returns the outputs that several processes compute together, in each of them."""
+        if self._gathering is None:
+            self._gathering = _Gathering(self.network)
+        distribution = keras.distribution.distribution()
+        parts = min(number_of_processes(), distribution.num_model_replicas)
+        # Each process gives Keras its own rows of every batch, which Keras must not divide again.
+        index = np.arange(given).reshape(-1, parts, size // parts)[:, distribution.data_shard_id].reshape(-1)
+        own = tree.map_structure(lambda leaf: leaf[index], x)
+        divides, distribution.auto_shard_dataset = distribution.auto_shard_dataset, False
+        try:
+            return self._gathering.predict(own, batch_size=size // parts, verbose=0)
+        finally:
+            distribution.auto_shard_dataset = divides
+
+
+class _Gathering(keras.Model):
+    """A network whose outputs every process gets whole."""
+
+    def __init__(self, network: keras.Model):
+        super().__init__(name=f"{network.name}_gathering", dtype=network.dtype_policy, autocast=False)
+        self.network = network
+        self.run_eagerly, self.jit_compile = network.run_eagerly, network.jit_compile
+
+    def call(self, inputs, training=False):
+        """Runs the network in inference mode."""
+        mesh = keras.distribution.distribution().device_mesh
+
+        def whole(rows):
+            layout = keras.distribution.TensorLayout([None] * len(rows.shape), mesh)
+            return keras.distribution.distribute_tensor(rows, layout)
+
+        return tree.map_structure(whole, self.network(inputs))
+
+
+def number_of_processes() -> int:
+    """Returns how many processes take part in each prediction."""
+    return getattr(keras.distribution.distribution(), "num_processes", 1)
 
 
 def number_of_shares(network: keras.Model) -> int:
