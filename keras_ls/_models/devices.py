@@ -28,20 +28,20 @@ class BatchRunner:
 
     def batch(self, inputs: Any) -> Any:
         """Returns the outputs for one batch, NumPy arrays."""
-        if number_of_shares(self.network) == 1:
+        if _is_alone(self.network):
             return self.network.predict_on_batch(inputs)
         arrays = tree.map_structure(lambda leaf: ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else leaf, inputs)
         return self.in_equal_batches(arrays, number_of_examples(arrays))
 
     def arrays(self, x: Any, batch_size: int) -> Any:
         """Returns the outputs for arrays."""
-        if number_of_shares(self.network) == 1:
+        if _is_alone(self.network):
             return self.network.predict(x, batch_size=batch_size, verbose=0)
         return self.in_equal_batches(x, batch_size)
 
     def dataset(self, x: Any) -> Any:
         """Returns the outputs for a dataset, whose batches may have targets."""
-        if number_of_shares(self.network) == 1:
+        if _is_alone(self.network):
             return self.network.predict(x, verbose=0)
         batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(x))
         return _joined([self.batch(inputs) for inputs in batches])
@@ -74,7 +74,6 @@ class BatchRunner:
             raise ValueError(f"`model` must give one row per example. Received: {lengths} rows for {given} examples.")
         # There may be several rows per example, where the model folds time into the batch.
         return tree.map_structure(lambda rows: rows[: len(rows) // given * count], found)
-
 
     def _gathered(self, x: Any, given: int, size: int) -> Any:
         """Returns the outputs that several processes compute together, in each of them."""
@@ -109,6 +108,11 @@ class _Gathering(keras.Model):
             return keras.distribution.distribute_tensor(rows, layout)
 
         return tree.map_structure(whole, self.network(inputs))
+
+
+def _is_alone(network: keras.Model) -> bool:
+    """Says whether one device of one process runs a network."""
+    return number_of_shares(network) == 1 and number_of_processes() == 1
 
 
 def number_of_processes() -> int:

@@ -1,7 +1,8 @@
-"""What the library gives on several devices is what it gives on one: see device_matrix.py for the parts."""
+"""What the library gives on several devices is what it gives on one: see device_matrix.py and processes.py."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -10,21 +11,24 @@ import pytest
 from harness import BACKEND, ROOT, TESTS
 
 
-def run(script, *arguments, devices=1, timeout=600):
-    """What a script prints, in a process with so many virtual devices."""
+def start(script, *arguments, devices):
+    """Starts a script in a process with so many virtual devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": BACKEND, "XLA_FLAGS": flags}
     command = [sys.executable, str(TESTS / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def numbers(devices, tmp_path):
-    """The numbers of every part on so many devices."""
-    folder = tmp_path / str(devices)
-    folder.mkdir()
-    return json.loads(run("device_matrix.py", folder, devices, devices=devices))
+def numbers(process):
+    """What a script prints, by name."""
+    try:
+        output, errors = process.communicate(timeout=600)
+    except BaseException:
+        process.kill()
+        raise
+    assert process.returncode == 0, errors
+    return json.loads(output.splitlines()[-1])  # JAX prints of its connections, too
 
 
 def differs(found, expected):
@@ -38,9 +42,33 @@ def differs(found, expected):
     BACKEND not in ("tensorflow", "jax"), reason="Keras 3.15 spreads batches over devices on TensorFlow and JAX alone"
 )
 def test_every_part_gives_on_several_devices_what_it_gives_on_one(tmp_path):
-    expected = numbers(1, tmp_path)
-    assert not [value for value in expected.values() if isinstance(value, str)]
+    found = {}
+    for devices in (1, 2, 4):
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        found[devices] = numbers(start("device_matrix.py", folder, devices, devices=devices))
+    assert not [value for value in found[1].values() if isinstance(value, str)]
     for devices in (2, 4):
-        found = numbers(devices, tmp_path)
-        wrong = {name: found[name] for name in expected if differs(found[name], expected[name])}
+        wrong = {name: found[devices][name] for name in found[1] if differs(found[devices][name], found[1][name])}
         assert not wrong, f"on {devices} devices"
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="Keras runs several processes on JAX alone")
+def test_two_processes_measure_what_one_does_and_the_first_writes(tmp_path):
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    together.mkdir()
+    alone.mkdir()
+    expected = numbers(start("processes.py", alone, 0, 1, 0, devices=1))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [start("processes.py", together, index, 2, port, devices=2) for index in range(2)]
+    try:
+        found = [numbers(process) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    for each in found:
+        assert not {name: each[name] for name in expected if differs(each[name], expected[name])}
+    assert sorted(os.listdir(together)) == sorted(os.listdir(alone)) == ["logs-0", "zt.npy"]
+    assert (together / "zt.npy").read_bytes()[:128] == (alone / "zt.npy").read_bytes()[:128]
