@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 # Held while a model predicts or is traced: a pass may replace the methods of layers (that models may share) while it is
@@ -156,22 +155,6 @@ class _Uncoded:
 
     def __call__(self, data):
         return self._function(data)
-
-
-def is_first_process() -> bool:
-    """Says whether this process is the one that writes files, of those that JAX runs together."""
-    if keras.backend.backend() != "jax":
-        return True
-    import jax
-
-    return jax.process_index() == 0
-
-
-def said_by_first_process(number: int) -> int:
-    """The number that the first of JAX's processes passes here; all of them must call."""
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def row_maximum(rows):

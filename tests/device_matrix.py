@@ -18,6 +18,7 @@ import keras_ls
 
 SIZES = (30, 31)
 K, D, WIDTH = 3, 4, 6
+VOCABULARY = "vocabulary"
 PARTS = {}
 ONCE = set()
 
@@ -47,6 +48,16 @@ def scope_of(count):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)]).scope
+
+
+def vocabulary_scope():
+    """What gives JAX's scope in which two devices each hold half of the columns of the output layer."""
+    devices = keras.distribution.list_devices("cpu")
+    mesh = keras.distribution.DeviceMesh((len(devices) // 2, 2), ("batch", "model"), devices)
+    layouts = keras.distribution.LayoutMap(mesh)
+    layouts[f".*{VOCABULARY}/kernel"] = (None, "model")
+    layouts[f".*{VOCABULARY}/bias"] = ("model",)
+    return keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch").scope
 
 
 class Case:
@@ -244,6 +255,20 @@ def fused_output(case):
         model.compile(keras.optimizers.SGD(0.1), metrics=[keras_ls.BrierScore(from_logits=True)])
     found = case.trained(model, callbacks=[keras_ls.Calibration(case.x, case.y, from_logits=True)])
     return [*found, *model.evaluate(case.x_train, case.y_train, batch_size=16, verbose=0, return_dict=True).values()]
+
+
+@once
+def sharded_vocabulary(case):
+    scope = vocabulary_scope() if keras.distribution.distribution() else case.scope
+    rng = np.random.default_rng(3)
+    with scope():
+        model = keras.Sequential([keras.Input((D,)), layers.Dense(WIDTH, "relu"), layers.Dense(4, name=VOCABULARY)])
+        model.set_weights([rng.normal(size=weight.shape) for weight in model.get_weights()])
+        fused = keras_ls.FusedOutput(model, label_smoothing=0.1, chunk_size=2)
+        fused.compile(keras.optimizers.SGD(0.1))
+        history = fused.fit(case.x_train, case.y_train, batch_size=16, shuffle=False, verbose=0).history
+        found = [keras_ls.teacher_logits(model, case.x), keras_ls.penultimate_activations(model, case.x)]
+        return [*found, *history.values(), *model.get_weights(), keras_ls.class_templates(model)]
 
 
 @part

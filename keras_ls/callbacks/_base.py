@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from keras_ls._backend import is_first_process
 from keras_ls._checks import check_count
+from keras_ls._processes import is_first_process
 from keras_ls.callbacks._tensorboard import BackgroundWriter, prepare_log_dir
 
 

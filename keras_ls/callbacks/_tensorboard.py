@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from keras_ls._backend import is_first_process
 from keras_ls._checks import shown
+from keras_ls._processes import is_first_process
 
 _serial = itertools.count()  # two files of one second and process stay apart
 

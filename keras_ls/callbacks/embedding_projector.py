@@ -9,11 +9,11 @@ import keras
 import numpy as np
 
 from keras_ls._arrays import as_array, hard_labels, taken, to_numpy
-from keras_ls._backend import is_first_process
 from keras_ls._checks import check_count, check_string, shown
 from keras_ls._models.head import Forward
 from keras_ls._models.inputs import input_arrays, number_of_examples
 from keras_ls._models.outputs import of_output
+from keras_ls._processes import is_first_process
 from keras_ls.callbacks._class_probabilities import class_probabilities
 from keras_ls.callbacks._passes import Activations, Source
 from keras_ls.callbacks._probe import probe_for

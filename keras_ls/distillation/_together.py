@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ls._backend import is_first_process, said_by_first_process
 from keras_ls._checks import shown
+from keras_ls._processes import is_first_process, said_by_first_process
 from keras_ls.distillation._cache import load_or_compute
 from keras_ls.distillation._format import read_complete
 
