@@ -29,7 +29,7 @@ def load_or_compute_together(
 
 def _lead(path, identity, num_rows, batches, compute):
     """Says which batches are missing, and writes them."""
-    state = {"to say": _FAILED}
+    state: dict[str, int | None] = {"to say": _FAILED}
 
     def compute_with_others(numbered):
         number, batch = numbered
@@ -44,8 +44,9 @@ def _lead(path, identity, num_rows, batches, compute):
         found = load_or_compute(path, identity, num_rows, numbered, compute_with_others)
         state["to say"] = _DONE
     finally:
-        if state["to say"] is not None:
-            said_by_first_process(state["to say"])
+        outcome = state["to say"]
+        if outcome is not None:
+            said_by_first_process(outcome)
     return found
 
 
