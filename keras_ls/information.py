@@ -13,6 +13,7 @@ from keras_ls._arrays import hard_labels, to_numpy
 from keras_ls._backend import count_tracings_apart
 from keras_ls._checks import check_count, shown
 from keras_ls._models.data import LabelledData, check_row_count
+from keras_ls._models.devices import BatchRunner
 from keras_ls._models.inputs import check_fits
 from keras_ls._models.logits import logits_model
 from keras_ls._models.random_state import seeded
@@ -176,6 +177,7 @@ class LogitDifference:
         self._seed = check_count("seed", seed, minimum=0, maximum=None)
         self._convert: Callable[[Any], Any] = np.asarray
         self._network: Any = None
+        self._runner: Any = None
         self._rows = np.empty(0, int)
 
     def attach(self, model: keras.Model) -> None:
@@ -186,6 +188,7 @@ class LogitDifference:
         """
         with seeded(self._seed, [model, self._augment]):
             self._network = logits_model(model)
+            self._runner = BatchRunner(self._network)
             count_tracings_apart(self._network)
             shape = self._network.output_shape
             if len(shape) != 2:
@@ -238,7 +241,7 @@ class LogitDifference:
                 f"Received: leading dimensions {shown([size[0] if size else None for size in sizes])}."
             )
         check_fits("augment(x)", augmented, self._network)
-        logits = to_numpy("predictions", self._network.predict_on_batch(augmented)).astype("float64")
+        logits = to_numpy("predictions", self._runner.batch(augmented)).astype("float64")
         check_row_count(logits, augmented)
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)

@@ -1,11 +1,14 @@
 """The code of the guides runs from top to bottom, and gives what the guides say."""
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from harness import ROOT
+from harness import BACKEND, ROOT
 from keras import ops
 
 import keras_ls
@@ -64,6 +67,24 @@ def test_the_diagnosis_page_finds_what_smoothing_mends():
 def test_the_losses_page_shows_how_to_find_labels_that_are_no_class():
     with pytest.raises(ValueError, match=re.escape("in [0, 3). Received: [-1, 3].")):
         run_guide("losses.md", np=np, keras_ls=keras_ls, counts=[1, 2])
+
+
+@pytest.mark.skipif(BACKEND not in ("jax", "tensorflow"), reason="Keras 3.15 has no distribution for PyTorch")
+def test_the_page_of_devices_gets_the_numbers_of_one_device(tmp_path):
+    text = (DOCS / "devices.md").read_text(encoding="utf-8")
+    programs = [block[1] for block in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S)]
+    (program,) = (program for program in programs if f'["KERAS_BACKEND"] = "{BACKEND}"' in program)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    printed = [np.array(re.findall(r"[\d.e-]+", line), float) for line in done.stdout.splitlines()]
+    if BACKEND == "jax":
+        assert printed[0] < 1e-5
+    else:
+        for line in printed:
+            one, several = line.reshape(2, -1)
+            np.testing.assert_allclose(several, one, atol=1e-5)
 
 
 def test_the_page_of_the_fused_output_trains_and_saves(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ ORDER = [
     "_checks",
     "_intervals",
     "_backend",
+    "_processes",
     "_gradients",
     "_arrays",
     "_labels",

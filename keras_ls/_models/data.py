@@ -9,7 +9,8 @@ from keras import ops, tree
 
 from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, to_numpy
 from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask
-from keras_ls._models.inputs import check_fits, input_arrays, number_of_examples
+from keras_ls._models.devices import BatchRunner, on_devices_of
+from keras_ls._models.inputs import check_fits, input_arrays, number_of_examples, one_pass
 from keras_ls._models.outputs import check_output, of_output, single
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._rows import LabelledRows, joined, labelled_rows
@@ -29,21 +30,25 @@ class Predictor:
     def __init__(self, model: keras.Model, output: str | None):
         self.names = check_output(model, output)
         # A preprocessor runs only in the model's own `predict`, which passes no mask on.
-        self._network = _WithMask(model, output, self.names) if getattr(model, "preprocessor", None) is None else model
+        self._network = model
+        if getattr(model, "preprocessor", None) is None:
+            with on_devices_of(model):
+                self._network = _WithMask(model, output, self.names)
+        self._runner = BatchRunner(self._network)
         self._output = output
 
     def predict(self, x: Any, batch_size: int = 32) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns predictions (N, …, K) for arrays, in the model's output dtype, and their mask or None."""
         self._check_inputs(x)
         with ONE_AT_A_TIME:
-            found = self._network.predict(x, batch_size=batch_size, verbose=0)
+            found = self._runner.arrays(x, batch_size)
         return self._checked(found, x)
 
     def predict_batch(self, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns the same for one batch."""
         self._check_inputs(inputs)
         with ONE_AT_A_TIME:
-            found = self._network.predict_on_batch(inputs)
+            found = self._runner.batch(inputs)
         return self._checked(found, inputs)
 
     def _check_inputs(self, x: Any) -> None:
@@ -222,22 +227,9 @@ def check_row_count(rows: np.ndarray, inputs: Any) -> np.ndarray:
     sizes = {leaf.shape[0] for leaf in tree.flatten(inputs) if getattr(leaf, "shape", ())}
     if sizes and len(rows) not in sizes:
         raise ValueError(
-            f"The model gave {len(rows)} predictions for {sorted(sizes)[0]} inputs. Under a TensorFlow distribution "
-            "strategy `predict_on_batch` runs the whole batch on every replica: build or load the model outside of "
-            "the strategy's scope to predict with it."
+            f"`model` must give one row per example. Received: {len(rows)} rows for {sorted(sizes)[0]} examples."
         )
     return rows
-
-
-def one_pass(dataset: Any) -> Iterator[Any]:
-    """Yields the batches of a dataset once."""
-    if not isinstance(dataset, keras.utils.PyDataset):
-        yield from dataset
-        return
-    dataset.on_epoch_begin()
-    for index in range(dataset.num_batches):
-        yield dataset[index]
-    dataset.on_epoch_end()
 
 
 def check_dataset(x: Any) -> None:

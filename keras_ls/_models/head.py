@@ -14,6 +14,7 @@ from keras_ls._arrays import widened
 from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask, output_spec, values_kept_on_error
 from keras_ls._checks import check_count, shown
 from keras_ls._models.data import check_no_preprocessor
+from keras_ls._models.devices import BatchRunner, on_devices_of
 from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dataset, number_of_examples
 from keras_ls._models.layers import AfterLogits, LinearHead
 from keras_ls._models.outputs import output_model, single, symbolic_inputs
@@ -58,7 +59,9 @@ class Probe:
     def __init__(self, model: keras.Model, output: str | None = None):
         check_built(model)
         check_no_preprocessor(model)
-        self._watching = _WatchingModel(output_model(model, output), model)
+        with on_devices_of(model):
+            self._watching = _WatchingModel(output_model(model, output), model)
+        self._runner = BatchRunner(self._watching)
 
     def forward(self, x: Any, batch_size: int = 256) -> Forward:
         """Runs one pass over `x`, an array, a list or dict of arrays, or a dataset, as `model.predict` takes them."""
@@ -70,37 +73,11 @@ class Probe:
         with ONE_AT_A_TIME, kept_random_state(), values_kept_on_error(variables):
             if arrays is None:
                 check_ends("x", x)
-                found = self._watching.predict(x, verbose=0)
+                found = self._runner.dataset(x)
             else:
-                found = self._in_equal_batches(arrays, batch_size)
+                found = self._runner.in_equal_batches(arrays, batch_size)
+                _check_rows(found["outputs"], number_of_examples(arrays))
         return Forward(found["activations"], found["outputs"], found.get("mask"), self._watching.record.head())
-
-    def _in_equal_batches(self, arrays: Any, batch_size: int) -> dict[str, np.ndarray]:
-        """Returns the results for arrays. The last batch is padded, since each new batch size would be compiled."""
-        count = number_of_examples(arrays)
-        size = _multiple(min(batch_size, count), _shards())
-        whole = count - count % size
-        parts = []
-        if whole:
-            given = tree.map_structure(lambda leaf: leaf[:whole], arrays)
-            parts.append(self._predict(given, whole, whole, size))
-        if whole < count:
-            index = np.minimum(np.arange(whole, whole + size), count - 1)
-            given = tree.map_structure(lambda leaf: leaf[index], arrays)
-            parts.append(self._predict(given, count - whole, size, size))
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def _predict(self, arrays: Any, count: int, given: int, size: int) -> dict[str, np.ndarray]:
-        """Returns the results for the first `count` of the `given` examples in `arrays`."""
-        found = self._watching.predict(arrays, batch_size=size, verbose=0)
-        if len(found["outputs"]) != given or len(found["activations"]) % given:
-            raise ValueError(
-                f"`model` must give one row per example. Received: {len(found['outputs'])} rows for {given} examples."
-            )
-        # Activations may have several rows per example, where the model folds time into the batch.
-        return {name: rows[: len(rows) // given * count] for name, rows in found.items()}
 
 
 def find_head(model: keras.Model) -> layers.Dense:
@@ -153,6 +130,13 @@ def check_built(model: Any, name: str = "model") -> None:
     if not isinstance(model, keras.Model) or not model.built or not model.weights:
         kind = "one that is not built" if isinstance(model, keras.Model) else shown(model)
         raise ValueError(f"`{name}` must be a built keras.Model: call or fit it first. Received: {kind}.")
+
+
+def _check_rows(outputs: np.ndarray, expected: int) -> None:
+    if len(outputs) != expected:
+        raise ValueError(
+            f"`model` must give one row per example. Received: {len(outputs)} rows for {expected} examples."
+        )
 
 
 class _WatchingModel(keras.Model):
@@ -263,18 +247,3 @@ def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -
             return model(x, training=False)
 
     return output_spec(run, tree.map_structure(sized, inputs))
-
-
-def _multiple(size: int, of: int) -> int:
-    """Rounds `size` up to a multiple."""
-    return -(-size // of) * of
-
-
-def _shards() -> int:
-    """Returns the number of devices over which Keras spreads a batch."""
-    distribution = keras.distribution.distribution()
-    axis = getattr(distribution, "batch_dim_name", None)
-    if axis is None:
-        return 1
-    mesh = distribution.device_mesh
-    return mesh.shape[mesh.axis_names.index(axis)]

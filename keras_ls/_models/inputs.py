@@ -1,7 +1,7 @@
 """Inputs of a model, as `model.predict` takes them: arrays, or a dataset of batches."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -85,6 +85,17 @@ def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
 def number_of_examples(arrays: Any) -> int:
     """Returns the number of examples in what `input_arrays` returned."""
     return tree.flatten(arrays)[0].shape[0]
+
+
+def one_pass(dataset: Any) -> Iterator[Any]:
+    """Yields the batches of a dataset once."""
+    if not isinstance(dataset, keras.utils.PyDataset):
+        yield from dataset
+        return
+    dataset.on_epoch_begin()
+    for index in range(dataset.num_batches):
+        yield dataset[index]
+    dataset.on_epoch_end()
 
 
 def _as_keras_reads(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -8,6 +8,7 @@ from keras import layers, tree
 
 from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._checks import shown
+from keras_ls._models.devices import on_devices_of
 from keras_ls._models.layers import AfterLogits, LinearHead, LogOdds, LogProbabilities
 from keras_ls._models.outputs import check_output, of_output, output_model, single, symbolic_inputs
 
@@ -35,6 +36,7 @@ def logits_model(
             make the model multi-label, or it has no such output.
     """
     check_model(model)
+    given = model
     with ONE_AT_A_TIME:
         if not _is_readable(model):
             if from_logits is None:
@@ -49,7 +51,8 @@ def logits_model(
             logits = tensor
         else:
             logits = _logits_of_probabilities(tensor)
-    return keras.Model(symbolic_inputs(model), logits, name=f"{model.name}_logits")
+    with on_devices_of(given):
+        return keras.Model(symbolic_inputs(model), logits, name=f"{model.name}_logits")
 
 
 def gives_logits(model: keras.Model, output: str | None = None) -> bool | None:

@@ -6,6 +6,7 @@ import keras
 
 from keras_ls._checks import check_count, check_ignore_class, check_optional_flag
 from keras_ls._models.data import LabelledData, Predictor, check_no_preprocessor
+from keras_ls._models.devices import on_devices_of
 from keras_ls._models.logits import logits_model
 from keras_ls.calibration.temperature import TemperatureScaling, fitted_temperature
 
@@ -74,6 +75,8 @@ def calibrate(
     data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)
     source = logits_model(model, output, from_logits, data.first_inputs(batch_size))
     rows = data.predict(Predictor(source, None), from_logits=True, batch_size=batch_size)
-    scaling = TemperatureScaling(name=f"{model.name}_temperature")
-    scaling.temperature.assign(fitted_temperature(rows, stacklevel=3))
-    return keras.Model(source.input, scaling(source.output), name=f"{model.name}_calibrated")
+    temperature = fitted_temperature(rows, stacklevel=3)
+    with on_devices_of(model):
+        scaling = TemperatureScaling(name=f"{model.name}_temperature")
+        scaling.temperature.assign(temperature)
+        return keras.Model(source.input, scaling(source.output), name=f"{model.name}_calibrated")

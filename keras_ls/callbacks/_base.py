@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_ls._checks import check_count
+from keras_ls._processes import is_first_process
 from keras_ls.callbacks._tensorboard import BackgroundWriter, prepare_log_dir
 
 
@@ -29,7 +30,8 @@ class MeasuringCallback(keras.callbacks.Callback):
 
     A subclass defines `_prepare`, which raises `ValueError` for what does not fit the model, and `_measure`. It checks
     its own arguments before it calls `super().__init__`, which makes the folder. There is one event file per training,
-    written on another thread; an error there is raised after the next measurement, or when training ends.
+    written on another thread; an error there is raised after the next measurement, or when training ends. Of several
+    processes all measure, since each takes part in every prediction, and the first writes.
 
     A training that goes on (its first epoch is not epoch 0) has values from the start, so that callbacks that monitor
     them find them: those that this object measured last on the same model, else a measurement before the first epoch.
@@ -62,7 +64,8 @@ class MeasuringCallback(keras.callbacks.Callback):
         """Raises `ValueError` for what does not fit the model, and begins an event file."""
         self._begun = False
         self._prepare()
-        self._writer = None if self.log_dir is None else BackgroundWriter(self.log_dir)
+        if self.log_dir is not None and is_first_process():
+            self._writer = BackgroundWriter(self.log_dir)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sees to the values that a training starts with."""

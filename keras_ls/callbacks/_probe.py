@@ -1,12 +1,12 @@
 """A model made ready to be asked about some of its inputs."""
 
-import contextlib
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ls._arrays import taken
+from keras_ls._models.devices import on_devices_of
 from keras_ls._models.head import Probe
 from keras_ls._models.random_state import kept_random_state
 
@@ -18,9 +18,7 @@ def build(model: keras.Model, x: Any) -> None:
     """
     if model.built:
         return
-    # TensorFlow's strategies have the variables of a model made in their scope.
-    strategy = getattr(model, "distribute_strategy", None)
-    with kept_random_state(), contextlib.nullcontext() if strategy is None else strategy.scope():
+    with kept_random_state(), on_devices_of(model):
         model(taken(x, np.arange(1)), training=False)
 
 

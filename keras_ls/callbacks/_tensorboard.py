@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from keras_ls._checks import shown
+from keras_ls._processes import is_first_process
 
 _serial = itertools.count()  # two files of one second and process stay apart
 
@@ -22,12 +23,14 @@ def check_log_dir(log_dir: Any) -> str:
 
 
 def prepare_log_dir(log_dir: Any) -> str:
-    """Returns `log_dir` as a string, after making the folder and finding it writable.
+    """Returns `log_dir` as a string, after making the folder and finding it writable, in the process that writes.
 
     Raises:
         ValueError: If it is not a path, or events cannot be written there.
     """
     path = check_log_dir(log_dir)
+    if not is_first_process():
+        return path
     try:
         os.makedirs(path, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):

@@ -13,6 +13,7 @@ from keras_ls._checks import check_count, check_string, shown
 from keras_ls._models.head import Forward
 from keras_ls._models.inputs import input_arrays, number_of_examples
 from keras_ls._models.outputs import of_output
+from keras_ls._processes import is_first_process
 from keras_ls.callbacks._class_probabilities import class_probabilities
 from keras_ls.callbacks._passes import Activations, Source
 from keras_ls.callbacks._probe import probe_for
@@ -109,7 +110,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         if images is not None:
             self._sprite = sprite_sheet(to_pixels(check_images(images, count)[chosen]))
         self.log_dir = prepare_log_dir(log_dir)
-        self._folder = ProjectorFolder(self.log_dir)
+        self._folder = ProjectorFolder(self.log_dir) if is_first_process() else None
         self._forward: Callable[[int], Forward] | None = None
         self._epoch = 0
 
@@ -169,7 +170,8 @@ class EmbeddingProjector(keras.callbacks.Callback):
             "confidence": [f"{value:.6f}" for value in confidence.tolist()],
             "correct": correct,
         }
-        self._folder.add(f"epoch_{self._epoch:04d}", points, columns, self._sprite)
+        if self._folder is not None:
+            self._folder.add(f"epoch_{self._epoch:04d}", points, columns, self._sprite)
 
     def _places(self, run: Forward) -> np.ndarray:
         """Which of all examples, or time steps, are points, counted through all of them."""

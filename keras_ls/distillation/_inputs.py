@@ -10,8 +10,8 @@ from keras import tree
 
 from keras_ls._arrays import as_array
 from keras_ls._checks import shown
-from keras_ls._models.data import check_dataset, one_pass
-from keras_ls._models.inputs import number_of_examples
+from keras_ls._models.data import check_dataset
+from keras_ls._models.inputs import number_of_examples, one_pass
 
 
 class Inputs:

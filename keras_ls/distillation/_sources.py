@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from keras import ops
 
 from keras_ls._backend import ONE_AT_A_TIME, attach, attached, get_mask, no_gradients, set_mask
 from keras_ls._checks import check_optional_flag, shown
+from keras_ls._models.devices import BatchRunner
 from keras_ls._models.inputs import check_fits
 from keras_ls._models.layers import LinearHead, LogOdds, LogProbabilities
 from keras_ls._models.logits import gives_logits, logits_model
@@ -88,17 +90,20 @@ class LogitSource:
         inputs = getattr(self.model, "inputs", None)
         return not inputs or any(keras.backend.standardize_dtype(tensor.dtype) == "string" for tensor in inputs)
 
+    @functools.cached_property
+    def _runner(self) -> BatchRunner:
+        return BatchRunner(self.model if self.network is None else self.network)
+
     def predict(self, inputs) -> np.ndarray:
         """Returns logits (n, …, K) of a batch of n examples, float32, or float64 if the model computes in that."""
         check_fits("x", inputs, self.model)
-        network = self.model if self.network is None else self.network
         with ONE_AT_A_TIME:
-            logits = network.predict_on_batch(backend_arrays(inputs))
+            logits = self._runner.batch(backend_arrays(inputs))
         if not hasattr(logits, "dtype"):
             raise ValueError("`teacher` must have one output. Received a structure of several.")
         if self.logarithm is not None:
             logits = ops.convert_to_numpy(self.logarithm(ops.convert_to_tensor(logits)))
-        _check_rows(network, logits.shape, num_rows(inputs))
+        _check_rows(logits.shape, num_rows(inputs))
         return logits if str(logits.dtype) == "float64" else logits.astype("float32")
 
 
@@ -193,19 +198,12 @@ def check_row_shape(rows: np.ndarray, expected: tuple[int, ...]) -> None:
         )
 
 
-def _check_rows(network: keras.Model, shape: tuple[int, ...], expected: int) -> None:
-    if len(shape) > 1 and shape[0] == expected:
-        return
-    strategy = getattr(network, "distribute_strategy", None)  # of TensorFlow
-    replicas = getattr(strategy, "num_replicas_in_sync", 1)
-    reason = (
-        f" A TensorFlow distribution strategy runs the whole batch on each of its {replicas} replicas: build or load "
-        "the teacher, and compute its logits, outside the strategy's scope."
-    )
-    raise ValueError(
-        f"`teacher` must give one row of logits per input, (N, …, K). Received: shape {shape} for {expected} inputs."
-        + (reason if replicas > 1 else "")
-    )
+def _check_rows(shape: tuple[int, ...], expected: int) -> None:
+    if len(shape) < 2 or shape[0] != expected:
+        raise ValueError(
+            f"`teacher` must give one row of logits per input, (N, …, K). Received: shape {shape} for {expected} "
+            "inputs."
+        )
 
 
 def _copy_mask(source: Any, target: Any) -> None:

@@ -8,12 +8,14 @@ import numpy as np
 
 from keras_ls._arrays import log_softmax
 from keras_ls._checks import check_count, check_flag, check_optional_flag, check_positive, shown
+from keras_ls._models.devices import number_of_processes
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._rows import LARGEST_PROBABILITY, labelled_rows
 from keras_ls.distillation._cache import cache_path, load_or_compute
 from keras_ls.distillation._identity import identity_of, teacher_digest
 from keras_ls.distillation._inputs import Inputs
 from keras_ls.distillation._sources import LogitSource, check_row_shape, logit_source
+from keras_ls.distillation._together import load_or_compute_together
 
 # Elements of one block of probabilities.
 _BLOCK_SIZE = 2**20
@@ -40,6 +42,9 @@ def teacher_logits(
     is verified when the file is opened; damaged rows are computed again, with a warning. (Files of earlier versions
     have no checksums.)
 
+    Where a `keras.distribution` runs several processes, all of them call this with the same arguments and share the
+    work; the first writes the file, in a folder that all see.
+
     The logits belong to exactly these inputs: if training augments at random, they are not the teacher's answer to what
     the student sees. In that case give `Distiller` the teacher itself, or train on fixed augmented copies::
 
@@ -65,7 +70,7 @@ def teacher_logits(
 
     Raises:
         ValueError: If the teacher is not built, does not show whether it gives logits, or does not give one row
-            per input (as under a TensorFlow distribution strategy); if `x` is empty, or a dataset that is endless or
+            per input; if `x` is empty, or a dataset that is endless or
             changes from one pass to the next (by shuffling, say, so that no order can match it); if `path` cannot be
             written, or holds something that this function did not write.
 
@@ -92,7 +97,8 @@ def teacher_logits(
         if file is None:
             return _predicted(source, batches)
         identity = identity_of(teacher_digest(teacher), source.way, fingerprint.digest())
-        return load_or_compute(file, identity, fingerprint.rows, batches, source.predict)
+        load = load_or_compute_together if number_of_processes() > 1 else load_or_compute
+        return load(file, identity, fingerprint.rows, batches, source.predict)
 
 
 def equivalent_smoothing(

@@ -166,8 +166,19 @@ class FusedOutput(keras.Model):
 
     def get_metrics_result(self):
         """The value of each metric, as far as it has seen predictions."""
-        has_seen = self._compile_metrics is None or self._compile_metrics.built
+        # Several replicas build metrics before they have seen any, and would average the results of each.
+        has_seen = self._compile_metrics is None or (self._compile_metrics.built and not self._found.trains)
         return super().get_metrics_result() if has_seen else self._own_results()
+
+    def fit(self, *args, **kwargs):
+        """Trains as `keras.Model.fit` does."""
+        with self._found.training(True):
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates as `keras.Model.evaluate` does."""
+        with self._found.training(False):
+            return super().evaluate(*args, **kwargs)
 
     def train_step(self, *args):
         """One step of training."""
@@ -274,6 +285,16 @@ class FusedOutput(keras.Model):
 
 
 class _Found:
-    """The output layer once it is known, in a place where Keras does not track it a second time."""
+    """The output layer once it is known, in a place where Keras does not track it a second time; and what runs now."""
 
     output_layer: OutputLayer | None = None
+    trains = False
+
+    @contextlib.contextmanager
+    def training(self, trains: bool) -> Iterator[None]:
+        """A context in which metrics are those of training, or of evaluation."""
+        before, self.trains = self.trains, trains
+        try:
+            yield
+        finally:
+            self.trains = before

@@ -1,0 +1,74 @@
+"""What the library gives on several devices is what it gives on one: see device_matrix.py and processes.py."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from harness import BACKEND, ROOT, TESTS
+
+
+def start(script, *arguments, devices):
+    """Starts a script in a process with so many virtual devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": BACKEND, "XLA_FLAGS": flags}
+    command = [sys.executable, str(TESTS / script), *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def numbers(process):
+    """What a script prints, by name."""
+    try:
+        output, errors = process.communicate(timeout=600)
+    except BaseException:
+        process.kill()
+        raise
+    assert process.returncode == 0, errors
+    return json.loads(output.splitlines()[-1])  # JAX prints of its connections, too
+
+
+def differs(found, expected):
+    """Says whether numbers are unlike those of one device, or an error took their place."""
+    if isinstance(found, str) or isinstance(expected, str) or len(found) != len(expected):
+        return True
+    return not np.allclose(found, expected, rtol=2e-4, atol=2e-4, equal_nan=True)
+
+
+@pytest.mark.skipif(
+    BACKEND not in ("tensorflow", "jax"), reason="Keras 3.15 spreads batches over devices on TensorFlow and JAX alone"
+)
+def test_every_part_gives_on_several_devices_what_it_gives_on_one(tmp_path):
+    found = {}
+    for devices in (1, 2, 4):
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        found[devices] = numbers(start("device_matrix.py", folder, devices, devices=devices))
+    assert not [value for value in found[1].values() if isinstance(value, str)]
+    for devices in (2, 4):
+        wrong = {name: found[devices][name] for name in found[1] if differs(found[devices][name], found[1][name])}
+        assert not wrong, f"on {devices} devices"
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="Keras runs several processes on JAX alone")
+def test_two_processes_measure_what_one_does_and_the_first_writes(tmp_path):
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    together.mkdir()
+    alone.mkdir()
+    expected = numbers(start("processes.py", alone, 0, 1, 0, devices=1))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [start("processes.py", together, index, 2, port, devices=2) for index in range(2)]
+    try:
+        found = [numbers(process) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    for each in found:
+        assert not {name: each[name] for name in expected if differs(each[name], expected[name])}
+    assert sorted(os.listdir(together)) == sorted(os.listdir(alone)) == ["logs-0", "zt.npy"]
+    assert (together / "zt.npy").read_bytes()[:128] == (alone / "zt.npy").read_bytes()[:128]
