@@ -54,9 +54,19 @@ def package(session):
 
 
 @nox.session
+@nox.parametrize("backend", ["tensorflow", "jax"])
+def devices(session, backend):
+    """Compares two and four devices, and on JAX two processes, with one."""
+    session.install("-e", f".[{backend},tests]")
+    environment = {"KERAS_BACKEND": backend}
+    session.run("python", "-m", "pytest", "--slow", "tests/models/test_devices.py", *session.posargs, env=environment)
+
+
+@nox.session
 def peers(session):
     """Compares with other libraries."""
     session.install("-e", ".[tests,peers]")
+    session.install("--no-deps", "torch-uncertainty>=0.13")  # for its metrics, which need no trainer
     session.run("python", "-m", "pytest", "-m", "peer", *session.posargs)
 
 

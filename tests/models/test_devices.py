@@ -38,21 +38,30 @@ def differs(found, expected):
     return not np.allclose(found, expected, rtol=2e-4, atol=2e-4, equal_nan=True)
 
 
+def matrix(tmp_path_factory, devices):
+    """The numbers of device_matrix.py."""
+    folder = tmp_path_factory.mktemp(f"devices_{devices}")
+    return numbers(start("device_matrix.py", folder, devices, devices=devices))
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    """The matrix on one device."""
+    found = matrix(tmp_path_factory, 1)
+    assert not [value for value in found.values() if isinstance(value, str)]
+    return found
+
+
 @pytest.mark.skipif(
     BACKEND not in ("tensorflow", "jax"), reason="Keras 3.15 spreads batches over devices on TensorFlow and JAX alone"
 )
-def test_every_part_gives_on_several_devices_what_it_gives_on_one(tmp_path):
-    found = {}
-    for devices in (1, 2, 4):
-        folder = tmp_path / str(devices)
-        folder.mkdir()
-        found[devices] = numbers(start("device_matrix.py", folder, devices, devices=devices))
-    assert not [value for value in found[1].values() if isinstance(value, str)]
-    for devices in (2, 4):
-        wrong = {name: found[devices][name] for name in found[1] if differs(found[devices][name], found[1][name])}
-        assert not wrong, f"on {devices} devices"
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_every_part_gives_on_several_devices_what_it_gives_on_one(tmp_path_factory, one_device, devices):
+    found = matrix(tmp_path_factory, devices)
+    assert not {name: found[name] for name in one_device if differs(found[name], one_device[name])}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "jax", reason="Keras runs several processes on JAX alone")
 def test_two_processes_measure_what_one_does_and_the_first_writes(tmp_path):
     together, alone = tmp_path / "together", tmp_path / "alone"
