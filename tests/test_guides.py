@@ -64,6 +64,21 @@ def test_the_diagnosis_page_finds_what_smoothing_mends():
     assert abs(np.log(smoothed.estimates["temperature"].value)) < np.log(hard.estimates["temperature"].low)
 
 
+def test_the_decisions_follow_from_what_is_diagnosed(capsys):
+    pytest.importorskip("sklearn", reason="the images and the table are scikit-learn's")
+    found = run_guide("decisions.md")
+    verdicts = {
+        name: [diagnosis.findings[0].verdict for diagnosis in found[name].values()]
+        for name in ("digits", "reading", "tumours")
+    }
+    assert verdicts["digits"][0] == "over-confident"
+    error = {name: diagnosis.estimates["ece"].value for name, diagnosis in found["digits"].items()}
+    assert max(error["scaled"], error["smoothed"]) < error["hard"] / 2
+    assert verdicts["reading"][1] == "under-confident"
+    assert verdicts["tumours"][1] == "under-confident"
+    assert capsys.readouterr().out.count("excess_aurc") == 7
+
+
 def test_the_losses_page_shows_how_to_find_labels_that_are_no_class():
     with pytest.raises(ValueError, match=re.escape("in [0, 3). Received: [-1, 3].")):
         run_guide("losses.md", np=np, keras_ls=keras_ls, counts=[1, 2])
