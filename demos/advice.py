@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def plan(options: Any) -> tuple[pathlib.Path, list[dict[str, Any]]]:
     """Where to, and the rows of all files."""
-    advice = importlib.import_module("demos.kit.advice")
+    advice = importlib.import_module("demos.reproduce.advice")
     rows = []
     for name in options.files:
         path = pathlib.Path(name)
@@ -38,7 +38,7 @@ def plan(options: Any) -> tuple[pathlib.Path, list[dict[str, Any]]]:
 def run(planned: tuple[pathlib.Path, list[dict[str, Any]]]) -> None:
     """Writes the rows and prints the table."""
     out, rows = planned
-    advice = importlib.import_module("demos.kit.advice")
+    advice = importlib.import_module("demos.reproduce.advice")
     records.write_json(out, {"rule": advice.RULE, "rows": rows, "counts": advice.counts(rows)})
     print(f"{advice.table(rows)}\n\n{advice.RULE}\n\nResults: {out}")
 

@@ -4,19 +4,17 @@ import collections
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from demos.kit import cli
 from demos.kit.measures import by_smoothing
+from demos.reproduce import verdict
 
 LOWER, HIGHER, SAME = "lower", "higher", "no difference"
 MEASURES = {"ece": "ECE", "nll_scaled": "NLL scaled", "excess_aurc": "excess AURC"}
-LEVEL = 0.95
 RULE = (
     "Predicted from the diagnosis of hard-target networks alone, by the majority of seeds. ECE: lower where smoothing "
     'is "worth trying", unless α is above (1 − accuracy)·K / (K − 1), with which even the surest prediction would be '
     'less sure than the network is right; then, and where it is "not needed" or the network behaves "as if smoothed", '
-    f"higher. Seen: the difference of means over seeds, beyond Welch's {100 * LEVEL:g} % interval."
+    "higher. Seen: the differences of networks of the same seed, beyond their 95 % t-interval."
 )
 
 
@@ -27,8 +25,9 @@ def outcomes(results: dict[str, Any]) -> list[dict[str, Any]]:
     """
     groups = by_smoothing(results["trials"])
     hard = groups.pop(0.0, [])
+    seeds = [{trial["seed"] for trial in group} for group in (hard, *groups.values())]
     lacking = [trial for group in (hard, *groups.values()) for trial in group if "diagnosis" not in trial]
-    if not hard or not groups or lacking or min(map(len, (hard, *groups.values()))) < 2:
+    if not groups or lacking or any(len(seeds[0] & each) < verdict.FEWEST_SEEDS for each in seeds):
         raise ValueError(
             "there must be networks of hard and of smoothed targets, of two seeds at least, each with a diagnosis"
         )
@@ -36,7 +35,7 @@ def outcomes(results: dict[str, Any]) -> list[dict[str, Any]]:
     for alpha, smoothed in groups.items():
         predicted = predict([trial["diagnosis"] for trial in hard], alpha)
         for measure in MEASURES:
-            seen = compare(*([trial[measure] for trial in group] for group in (hard, smoothed)))
+            seen = compare(hard, smoothed, measure)
             rows.append({"label_smoothing": alpha, "measure": measure, "predicted": predicted[measure], **seen})
     return rows
 
@@ -58,18 +57,14 @@ def _of_one(diagnosis: dict[str, Any], alpha: float) -> str:
     return LOWER if verdict == "worth trying" and not is_too_much else HIGHER
 
 
-def compare(hard: Sequence[float], smoothed: Sequence[float]) -> dict[str, Any]:
-    """The "difference" of means over seeds, its limits "low" and "high", and the outcome "seen"."""
-    from scipy import stats
-
-    difference = float(np.mean(smoothed) - np.mean(hard))
-    if np.ptp(hard) == np.ptp(smoothed) == 0:
-        low = high = difference
-    else:
-        limits = stats.ttest_ind(smoothed, hard, equal_var=False).confidence_interval(LEVEL)
-        low, high = float(limits.low), float(limits.high)
+def compare(hard: Sequence[dict[str, Any]], smoothed: Sequence[dict[str, Any]], measure: str) -> dict[str, Any]:
+    """The mean "difference" of networks of the same seed, its limits "low" and "high", and the outcome "seen"."""
+    of_hard = {trial["seed"]: trial[measure] for trial in hard}
+    found = verdict.interval([t[measure] - of_hard[t["seed"]] for t in smoothed if t["seed"] in of_hard])
+    half_width = found.half_width or 0.0
+    low, high = found.mean - half_width, found.mean + half_width
     seen = LOWER if high < 0 else HIGHER if low > 0 else SAME
-    return {"difference": difference, "low": low, "high": high, "seen": seen}
+    return {"difference": found.mean, "low": low, "high": high, "seen": seen}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

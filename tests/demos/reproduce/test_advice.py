@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from demos import advice as command
-from demos.kit import advice, measures
+from demos.kit import measures
+from demos.reproduce import advice
 
 
 def diagnosis(verdict, accuracy=0.8, num_classes=10):
@@ -60,27 +61,24 @@ class TestRule:
         assert advice.predict([json.loads(json.dumps(recorded["diagnosis"]))], 0.1)["ece"] == "lower"
 
 
-class TestSeen:
-    def test_interval_is_welchs(self):
-        hard, smoothed = [0.20, 0.21, 0.25], [0.10, 0.11, 0.19]
-        variances = [np.var(each, ddof=1) / 3 for each in (hard, smoothed)]
-        error = math.sqrt(sum(variances))
-        freedom = sum(variances) ** 2 / sum(v**2 / 2 for v in variances)
-        from scipy import stats
+def networks(values):
+    return [{"seed": seed, "ece": value} for seed, value in enumerate(values)]
 
-        half = stats.t.ppf(0.975, freedom) * error
-        seen = advice.compare(hard, smoothed)
-        difference = np.mean(smoothed) - np.mean(hard)
-        assert [seen[n] for n in ("difference", "low", "high")] == pytest.approx(
-            [difference, difference - half, difference + half]
-        )
-        assert seen["seen"] == "no difference"
+
+class TestSeen:
+    def test_differences_are_of_the_same_seed(self):
+        seen = advice.compare(networks([0.2, 0.3, 0.4]), networks([0.19, 0.28, 0.38])[::-1], "ece")
+        differences = [-0.01, -0.02, -0.02]
+        half_width = 4.303 * np.std(differences, ddof=1) / math.sqrt(3)
+        expected = [np.mean(differences), np.mean(differences) - half_width, np.mean(differences) + half_width]
+        assert [seen[name] for name in ("difference", "low", "high")] == pytest.approx(expected)
+        assert seen["seen"] == "lower"
 
     @pytest.mark.parametrize(
         ("smoothed", "seen"), [([0.1, 0.1], "lower"), ([0.3, 0.3], "higher"), ([0.2, 0.2], "no difference")]
     )
     def test_without_spread(self, smoothed, seen):
-        assert advice.compare([0.2, 0.2], smoothed)["seen"] == seen
+        assert advice.compare(networks([0.2, 0.2]), networks(smoothed), "ece")["seen"] == seen
 
 
 class TestCommand:
