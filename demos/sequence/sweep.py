@@ -18,6 +18,8 @@ from demos.sequence.tokenizers import Tokens
 from demos.sequence.training import Data
 
 CALIBRATION = ("ece", "nll")
+# Measures that are not written in capitals.
+HEADINGS = {"chrf": "chrF", "length_ratio": "length"}
 AGAINST = ("temperature", "beam_width", "length_penalty")
 # The options of what is swept over; a demo may leave out the last.
 SWEPT = ("temperatures", "beam_widths", "length_penalties")
@@ -169,7 +171,7 @@ def table(sweeps: list[dict[str, Any]], against: str) -> str:
                 continue
             is_rate = key not in CALIBRATION
             mean = [sum(values) / len(values) for values in zip(*of_seeds, strict=True)]
-            title = f"{name}: {key.replace('_', ' ').upper()}{' %' if is_rate else ''}"
+            title = f"{name}: {HEADINGS.get(key, key.upper())}{' %' if is_rate else ''}"
             columns.append([title, *(f"{100 * v:.2f}" if is_rate else f"{v:.4f}" for v in mean)])
     return cli.aligned([list(row) for row in zip(*columns, strict=True)])
 
