@@ -91,7 +91,8 @@ class TestRun:
         assert lines[-1] == f"tensorboard --logdir {out}"
         header = next(line for line in lines if line.startswith("α "))
         assert header.split("  ")[0] == "α"
-        assert any(line.startswith("0.1 ") and line.count("±") == 5 for line in lines)
+        assert header.endswith("  excess AURC")
+        assert any(line.startswith("0.1 ") and line.count("±") == 6 for line in lines)
 
     def test_saved_network_gives_the_numbers(self, tmp_path):
         results = run(tmp_path, *SMALL, "--seeds", "0", "--label-smoothing", "0.1")
