@@ -289,7 +289,7 @@ raise SystemExit(__main__.main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend shows it")
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kill", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_killed_reproduction_goes_on(tmp_path, kill):
     def start(*arguments):
         words = [sys.executable, "-c", SMALL, "--out", str(tmp_path), *arguments]
