@@ -35,9 +35,9 @@ def by_seed(
         for name, metric in metrics.items():
             test = PairedTest(named, {name: metric}, [list(references)], test_type="bs", n_samples=RESAMPLES)
             found: list[Any] = list(test()[1].values())[1]  # after the systems' names
-            for row, result, (_, texts) in zip(measured, found, named, strict=True):
+            for row, result in zip(measured, found, strict=True):
                 # sacrebleu's p of a difference that is 0 in every resample is the least that there is.
-                p = 1.0 if result.p_value is not None and texts == named[0][1] else result.p_value
+                p = 1.0 if result.p_value is not None and result.score == found[0].score else result.p_value
                 row[name] = {"score": float(result.score), "half_width": float(result.ci), "p": p}
         rows += measured
     return rows

@@ -128,6 +128,9 @@ def test_a_difference_that_is_there_is_sure_and_none_is_not(rng):
     assert same["bleu"]["half_width"] > better["bleu"]["half_width"]
     assert (better["seed"], better["T"]) == (7, 3.0)
     assert "100.00 ± 0.00" in scores.table([same, better])
+    words = [({"T": temperature}, [word] * 60) for temperature, word in ((1.0, "y"), (2.0, "z"))]
+    of_other_words = scores.by_seed({7: words}, references)[1]["bleu"]
+    assert (of_other_words["score"], of_other_words["p"]) == (0, 1)
 
 
 def test_calibration_sweeps_and_draws(trained, tmp_path, capsys):
