@@ -24,5 +24,5 @@ if __name__ == "__main__":
         "python -m demos.reproduce\n    Reproduces the paper's tables and figures, and holds ours against its claims."
     )
     print("python -m demos.redraw RESULTS\n    Draws the pictures of a results.json again, and prints its table.")
-    print("python -m demos.advice RESULTS...\n    Counts how often a diagnosis says rightly what smoothing does.")
+    print("python -m demos.advice RESULTS...\n    Counts how often a diagnosis predicts what smoothing does.")
     print("\nEach has --help.")

@@ -1,4 +1,4 @@
-"""Counts how often the diagnosis of hard-target networks says rightly what label smoothing then does."""
+"""Counts how often the diagnosis of hard-target networks predicts what label smoothing then does."""
 
 import importlib
 import pathlib
@@ -7,7 +7,7 @@ from typing import Any
 from demos.kit import cli, records
 from demos.kit.errors import DamagedFile
 
-FIELDS = {"title": str, "trials": [{"label_smoothing": float, "seed": int}]}
+FIELDS = {"trials": [{"label_smoothing": float, "seed": int}]}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,14 +14,16 @@ RULE = (
     "Predicted from the diagnosis of hard-target networks alone, by the majority of seeds. ECE: lower where smoothing "
     'is "worth trying", unless α is above (1 − accuracy)·K / (K − 1), with which even the surest prediction would be '
     'less sure than the network is right; then, and where it is "not needed" or the network behaves "as if smoothed", '
-    "higher. Seen: the differences of networks of the same seed, beyond their 95 % t-interval."
+    "higher. NLL scaled and excess AURC: no difference. Seen: the differences of networks of the same seed, beyond "
+    "their 95 % t-interval."
 )
 
 
 def outcomes(results: dict[str, Any]) -> list[dict[str, Any]]:
     """What was predicted and what was seen, for each α above 0 and measure, of a results.json.
 
-    It is a ValueError if there are fewer than two seeds, no hard targets, nothing else, or results without diagnosis.
+    It is a ValueError if there are fewer than two seeds, no hard targets, no smoothed ones, or results
+    without a diagnosis.
     """
     groups = by_smoothing(results["trials"])
     hard = groups.pop(0.0, [])
@@ -49,12 +51,12 @@ def predict(hard: Sequence[dict[str, Any]], alpha: float) -> dict[str, str]:
 
 
 def _of_one(diagnosis: dict[str, Any], alpha: float) -> str:
-    verdict = diagnosis["findings"]["smoothing"]
-    if verdict == "cannot tell":
+    smoothing = diagnosis["findings"]["smoothing"]
+    if smoothing == "cannot tell":
         return SAME
     num_classes, accuracy = diagnosis["num_classes"], diagnosis["estimates"]["accuracy"]["value"]
     is_too_much = alpha > (1 - accuracy) * num_classes / (num_classes - 1)
-    return LOWER if verdict == "worth trying" and not is_too_much else HIGHER
+    return LOWER if smoothing == "worth trying" and not is_too_much else HIGHER
 
 
 def compare(hard: Sequence[dict[str, Any]], smoothed: Sequence[dict[str, Any]], measure: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What the paper says of two numbers, or of one and a constant."""
+    """A claim of the paper about two numbers, or about a number and a constant."""
 
     says: str  # the claim, as a sentence
     number: str  # the label of a number

@@ -32,9 +32,8 @@ class Found:
             of_demo = {"demo": results["experiment"]}
             yield from (row | of_demo for row in results["trials"])
             for curve, margin in results.get("margins", {}).items():
-                seeds = zip(
-                    results.get("seeds", ()), margin.get("each", ()), strict=False
-                )  # runs of before it was there
+                # Results of earlier versions lack the margin of each seed.
+                seeds = zip(results.get("seeds", ()), margin.get("each", ()), strict=False)
                 yield from ({"curve": curve, "seed": seed, "margin": value} | of_demo for seed, value in seeds)
 
     def of_demo(self, demo: str) -> list[dict[str, Any]]:

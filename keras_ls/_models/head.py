@@ -13,9 +13,9 @@ from keras import layers, tree
 from keras_ls._arrays import widened
 from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask, output_spec, values_kept_on_error
 from keras_ls._checks import check_count, shown
-from keras_ls._models.data import check_no_preprocessor
+from keras_ls._models.data import check_no_preprocessor, check_row_count
 from keras_ls._models.devices import BatchRunner, on_devices_of
-from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dataset, number_of_examples
+from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dataset
 from keras_ls._models.layers import AfterLogits, LinearHead
 from keras_ls._models.outputs import output_model, single, symbolic_inputs
 from keras_ls._models.random_state import kept_random_state
@@ -76,7 +76,7 @@ class Probe:
                 found = self._runner.dataset(x)
             else:
                 found = self._runner.in_equal_batches(arrays, batch_size)
-                _check_rows(found["outputs"], number_of_examples(arrays))
+                check_row_count(found["outputs"], arrays)
         return Forward(found["activations"], found["outputs"], found.get("mask"), self._watching.record.head())
 
 
@@ -130,13 +130,6 @@ def check_built(model: Any, name: str = "model") -> None:
     if not isinstance(model, keras.Model) or not model.built or not model.weights:
         kind = "one that is not built" if isinstance(model, keras.Model) else shown(model)
         raise ValueError(f"`{name}` must be a built keras.Model: call or fit it first. Received: {kind}.")
-
-
-def _check_rows(outputs: np.ndarray, expected: int) -> None:
-    if len(outputs) != expected:
-        raise ValueError(
-            f"`model` must give one row per example. Received: {len(outputs)} rows for {expected} examples."
-        )
 
 
 class _WatchingModel(keras.Model):

@@ -45,7 +45,7 @@ def diagnose(
         y: class ids (N, ...) or (N, ..., 1), or one row per prediction (N, ..., K). None if `x` is a dataset.
         x_train: None, or training inputs in the same form, without augmentation. The model must then end in a `Dense`,
             whatever activation follows it.
-        y_train: the labels of `x_train`; None for a dataset, or without `x_train`.
+        y_train: the labels of `x_train`. None if `x_train` is a dataset or is not given.
         batch_size: examples per batch, if `x` is not a dataset.
         num_bins: number of bins of calibration errors, at least 1.
         level: level of the intervals, in (0, 1).

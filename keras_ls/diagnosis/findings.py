@@ -131,7 +131,8 @@ def _classes(estimates: Mapping[str, Estimate], class_errors: np.ndarray, class_
     worst = off[np.argsort(-class_limits[off], kind="stable")][:_SHOWN_CLASSES]
     named = ", ".join(f"{k} ({class_errors[k]:.3f}, at least {class_limits[k]:.3f})" for k in worst)
     more = f" and {len(off) - len(worst)} more" if len(off) > len(worst) else ""
-    is_general = confidence_verdict(estimates["temperature"]) in ("over-confident", "under-confident")
+    temperature = estimates["temperature"]
+    is_general = confidence_verdict(temperature).endswith("-confident") and not _is_near_one(temperature)
     advice = (
         "Part of it is what all classes share: scale first, and measure again."
         if is_general

@@ -55,7 +55,7 @@ def results_of(seeds):
         "trials": trials,
         **calibration.of_trials(trials),
         "pictures": ["reliability.png"],
-        "settings": {"steps": 1000, "from_run": "/tmp/somewhere"},
+        "settings": {"steps": 1000, "from_run": "runs/elsewhere"},
         "provenance": {"backend": "tensorflow", "device": "CPU (2 cores)", "versions": versions},
     }
 
