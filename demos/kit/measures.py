@@ -45,12 +45,13 @@ def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     return {"nll": float(metric.result()), "ece": float(curve.ece()), "curve": curve_to_json(curve)}
 
 
-def diagnosis(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def diagnosis(logits: np.ndarray, labels: np.ndarray, ignore_class: int | None = None) -> dict[str, Any]:
     """What `keras_ls.diagnose_predictions` finds, for JSON: "excess_aurc", and all of it as "diagnosis".
 
     That holds "num_classes", the "estimates" with their 95 % limits, and the verdicts of the "findings" by topic.
     """
-    found = keras_ls.diagnose_predictions(labels, logits, NUM_BINS, num_resamples=RESAMPLES, from_logits=True)
+    asked = {"num_resamples": RESAMPLES, "ignore_class": ignore_class, "from_logits": True}
+    found = keras_ls.diagnose_predictions(labels, logits, NUM_BINS, **asked)
     estimates = {name: dataclasses.asdict(estimate) for name, estimate in found.estimates.items()}
     verdicts = {finding.topic: finding.verdict for finding in found.findings}
     return {

@@ -14,6 +14,8 @@ from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import IGNORED
 
 EXAMPLES = 10
+# Of more tokens than this a diagnosis takes longer than the search.
+DIAGNOSED_TOKENS = 1_000
 OF_TOKENS = ("token_accuracy", *measures.SCALED, "dev_nll", "dev_ece")
 TOKEN_COLUMNS = (Column("tokens %", "token_accuracy", 2, 100), *measures.COLUMNS)
 
@@ -49,14 +51,39 @@ class Split:
         return searcher.texts(self.batches(), len(self.references), *how)
 
 
-def next_tokens(searcher: Searcher, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, V) of all next tokens of a split given the correct ones before them, and what came (N,)."""
-    logits, labels = [], []
+Tokens = tuple[np.ndarray, np.ndarray]
+
+
+def tokens_by_example(searcher: Searcher, split: Split) -> list[Tokens]:
+    """For each example of a split the logits (T, V) of its tokens given the correct ones before, and what came (T,)."""
+    found = []
     for x, y, _ in split.batches():
-        is_label = np.asarray(y) != IGNORED
-        logits.append(searcher.logits(x)[is_label])
-        labels.append(np.asarray(y)[is_label])
+        for logits, labels in zip(searcher.logits(x), np.asarray(y), strict=True):
+            is_label = labels != IGNORED
+            found.append((logits[is_label], labels[is_label]))
+    return found
+
+
+def next_tokens(searcher: Searcher, split: Split) -> Tokens:
+    """Logits (N, V) of all next tokens of a split given the correct ones before them, and what came (N,)."""
+    return _joined(tokens_by_example(searcher, split))
+
+
+def _joined(examples: Sequence[Tokens]) -> Tokens:
+    logits, labels = zip(*examples, strict=True)
     return np.concatenate(logits), np.concatenate(labels)
+
+
+def _diagnosis(examples: Sequence[Tokens]) -> dict[str, Any]:
+    """What `measures.diagnosis` says of tokens, nothing if there are too many; it resamples examples, not tokens."""
+    num_tokens = examples[0][0].shape[-1]
+    if num_tokens > DIAGNOSED_TOKENS:
+        return {}
+    shape = len(examples), max(len(labels) for _, labels in examples)
+    logits, labels = np.zeros((*shape, num_tokens), "float32"), np.full(shape, IGNORED)
+    for i, (of_example, came) in enumerate(examples):
+        logits[i, : len(came)], labels[i, : len(came)] = of_example, came
+    return measures.diagnosis(logits, labels, IGNORED)
 
 
 def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, Any]:
@@ -64,7 +91,8 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
 
     Returns:
         "token_accuracy"; "nll" and "ece", before and after ("nll_scaled", "ece_scaled") division by "temperature";
-        "dev_nll" and "dev_ece"; the reliability curves "curve" and "curve_scaled", for JSON.
+        "dev_nll" and "dev_ece"; the reliability curves "curve" and "curve_scaled", for JSON; and, of at most 1,000
+        kinds of tokens, what `measures.diagnosis` gives.
 
     Raises:
         demos.kit.errors.Diverged: If the last step of the training did.
@@ -74,7 +102,8 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
         raise Diverged("The trained model's logits are not finite: lower --learning-rate or set --clipnorm.")
     scaling = keras_ls.TemperatureScaling().fit(dev_logits, dev_labels)
     temperature = float(keras.ops.convert_to_numpy(scaling.temperature))
-    logits, labels = next_tokens(searcher, test)
+    examples = tokens_by_example(searcher, test)
+    logits, labels = _joined(examples)
     before, after = (calibration(logits / t, labels) for t in (1.0, temperature))
     return {
         "token_accuracy": float(np.mean(logits.argmax(-1) == labels)),
@@ -82,6 +111,7 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
         "temperature": temperature,
         **{f"{name}_scaled": value for name, value in after.items()},
         **{f"dev_{name}": value for name, value in calibration(dev_logits, dev_labels).items() if name != "curve"},
+        **_diagnosis(examples),
     }
 
 

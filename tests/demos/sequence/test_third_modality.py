@@ -10,7 +10,7 @@ from harness import BACKEND
 from keras import layers, ops
 
 from demos.kit import measures
-from demos.sequence import sweep
+from demos.sequence import evaluation, sweep
 from demos.sequence.buckets import buckets, shuffled_batches, sorted_batches, teacher_forcing
 from demos.sequence.evaluation import Split, evaluate_tokens
 from demos.sequence.objective import token_loss
@@ -96,6 +96,13 @@ def test_words_are_completed(trained):
     assert numbers["token_accuracy"] == 1
     assert numbers["nll_scaled"] < numbers["nll"] < 0.5
     assert measures.curve_from_json(numbers["curve"]).ece() == pytest.approx(numbers["ece"])
+    assert numbers["diagnosis"]["estimates"]["accuracy"]["value"] == 1
+
+
+def test_no_diagnosis_of_very_many_tokens(trained, monkeypatch):
+    words, searcher = trained
+    monkeypatch.setattr(evaluation, "DIAGNOSED_TOKENS", LETTERS.size - 1)
+    assert "diagnosis" not in evaluate_tokens(searcher, words, words)
 
 
 def test_temperatures_and_widths_are_swept_over(trained, capsys):

@@ -226,6 +226,8 @@ class TestTrain:
         log_probs = logits - np.log(np.exp(logits.astype("float64")).sum(-1, keepdims=True))
         assert result["nll"] == pytest.approx(-log_probs[np.arange(len(labels)), labels].mean(), rel=1e-4)
         assert result["nll_scaled"] <= result["nll"] + 0.05
+        assert result["diagnosis"]["estimates"]["nll"]["value"] == pytest.approx(result["nll"], rel=1e-4)
+        assert result["diagnosis"]["num_classes"] == logits.shape[-1]
         assert [e["reference"] for e in result["examples"]] == test.features.transcripts[:EXAMPLES]
 
 
