@@ -50,8 +50,9 @@ def diagnosis(logits: np.ndarray, labels: np.ndarray, ignore_class: int | None =
 
     That holds "num_classes", the "estimates" with their 95 % limits, and the verdicts of the "findings" by topic.
     """
-    asked = {"num_resamples": RESAMPLES, "ignore_class": ignore_class, "from_logits": True}
-    found = keras_ls.diagnose_predictions(labels, logits, NUM_BINS, **asked)
+    found = keras_ls.diagnose_predictions(
+        labels, logits, NUM_BINS, num_resamples=RESAMPLES, ignore_class=ignore_class, from_logits=True
+    )
     estimates = {name: dataclasses.asdict(estimate) for name, estimate in found.estimates.items()}
     verdicts = {finding.topic: finding.verdict for finding in found.findings}
     return {

@@ -19,13 +19,13 @@ RULE = (
 )
 
 
-def outcomes(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was predicted and what was seen, for each α above 0 and measure, of a results.json.
+def outcomes(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was predicted and what was seen, for each α above 0 and measure, of the results of networks.
 
     It is a ValueError if there are fewer than two seeds, no hard targets, no smoothed ones, or results
     without a diagnosis.
     """
-    groups = by_smoothing(results["trials"])
+    groups = by_smoothing(trials)
     hard = groups.pop(0.0, [])
     seeds = [{trial["seed"] for trial in group} for group in (hard, *groups.values())]
     lacking = [trial for group in (hard, *groups.values()) for trial in group if "diagnosis" not in trial]

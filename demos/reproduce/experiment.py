@@ -22,6 +22,7 @@ TITLES = {
     "mnist": "Section 4: teachers and students of MNIST",
     "speech": "Table 1: speech recognition",
     "translation": "Table 1: translation",
+    "advice": "Beyond the paper: which networks does smoothing calibrate?",
 }
 SCALES = {
     "smoke": "small data that come with the packages",
@@ -37,7 +38,8 @@ class Number:
     label: str  # what it is called in the report, unlike any other of its part
     demo: str  # the demo that measures it
     path: str  # where it stands in a row of the results: names, places in lists, "max" and "min" of lists
-    where: Mapping[str, Any]  # which rows, by their values; a text that ends in / is how one begins
+    # Which rows, by their values or by those of their run's settings; a text that ends in / is how one begins
+    where: Mapping[str, Any]
     paper: str = ""  # what the paper has
     unit: str = ""  # "%" for shares, "error %" for one minus them
 

@@ -27,10 +27,10 @@ class Found:
     missing: list[Trial] = dataclasses.field(default_factory=list)  # that did not
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """What results say of each network, and of each seed, with the demo that says it."""
+        """What results say of each network, and of each seed, with the demo that says it and the run's settings."""
         for results in (each for kept in self.kept for each in kept["results"]):
             of_demo = {"demo": results["experiment"]}
-            yield from (row | of_demo for row in results["trials"])
+            yield from (results["settings"] | row | of_demo for row in results["trials"])
             for curve, margin in results.get("margins", {}).items():
                 # Results of earlier versions lack the margin of each seed.
                 seeds = zip(results.get("seeds", ()), margin.get("each", ()), strict=False)

@@ -11,4 +11,4 @@ SCALES = {
         shown="docs/calibration.md: MNIST, the paper's fully connected network",
     ),
 }
-PARTS = {"table3": questions.table3("cifar100", 0.05)}
+PARTS = {"table3": questions.table3("cifar100", 0.05), **questions.advice({"mnist": {}})}

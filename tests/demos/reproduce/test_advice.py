@@ -27,7 +27,7 @@ def results(hard, smoothed, verdict="worth trying", alpha=0.1):
         for a, values in ((0.0, hard), (alpha, smoothed))
         for seed, ece in enumerate(values)
     ]
-    return {"title": "data", "trials": trials}
+    return {"title": "data, mlp, 2 seeds", "settings": {"values": [hard, smoothed]}, "trials": trials}
 
 
 class TestRule:
@@ -50,7 +50,7 @@ class TestRule:
         assert advice.predict([sure, unsure], 0.1)["ece"] == "no difference"
 
     def test_sees_nothing_of_smoothed_networks(self):
-        one, other = (advice.outcomes(results([0.2, 0.21], each)) for each in ([0.1, 0.11], [0.3, 0.4]))
+        one, other = (advice.outcomes(results([0.2, 0.21], each)["trials"]) for each in ([0.1, 0.11], [0.3, 0.4]))
         assert [row["predicted"] for row in one] == [row["predicted"] for row in other]
         assert [row["seen"] for row in one] != [row["seen"] for row in other]
 
@@ -97,6 +97,31 @@ class TestCommand:
         written = json.loads((tmp_path / "advice.json").read_text())
         assert [row["data"] for row in written["rows"]] == ["better"] * 3 + ["worse"] * 3
         assert written["counts"] == advice.counts(written["rows"])
+
+    def test_takes_the_seeds_of_a_run_from_the_files_that_reproduce_kept(self, tmp_path, capsys):
+        whole = results([0.2, 0.21, 0.22], [0.1, 0.11, 0.12])
+        files = []
+        for seed in range(3):
+            of_seed = whole | {"trials": [trial for trial in whole["trials"] if trial["seed"] == seed]}
+            files.append(tmp_path / f"{seed}.json")
+            kept = {"trial": f"dataset-data-no-augment-seeds-{seed}", "results": [of_seed, {**of_seed, "trials": []}]}
+            files[-1].write_text(json.dumps(kept))
+        out = tmp_path / "advice.json"
+        assert command.main([*map(str, files), "--out", str(out)]) == 0
+        rows = json.loads(out.read_text())["rows"]
+        assert [row["data"] for row in rows] == ["data no augment"] * 3
+        assert rows[0]["difference"] == pytest.approx(-0.1)
+        with pytest.raises(SystemExit):
+            command.main([*map(str, files), str(files[0]), "--out", str(out)])
+        assert f"{files[0]} has networks that {files[0]} has, too." in capsys.readouterr().err
+
+    @pytest.mark.parametrize("kept", [{"results": []}, {"trial": "all", "results": []}, {"results": 1}, []])
+    def test_refuses_damaged_files(self, tmp_path, capsys, kept):
+        (tmp_path / "all.json").write_text(json.dumps(kept))
+        with pytest.raises(SystemExit):
+            command.main([str(tmp_path / "all.json")])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "damaged" in line
 
     @pytest.mark.parametrize(
         "spoil",

@@ -1,0 +1,18 @@
+"""What smoothing does to small networks of 10,000 natural images, augmented or not."""
+
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
+PAPER = "section 3: smoothing calibrates networks that are over-confident; no rule for which these are"
+COMMANDS = "python -m demos.image.calibration --train-images 10000 --model resnet --depth 8 --steps 1500"
+DATA = tuple(
+    f"--dataset {name} {augment}" for name in ("cifar10", "cifar100") for augment in ("--augment", "--no-augment")
+)
+SCALES = {"cpu": Setting(COMMANDS, 40, trials=DATA)}
+PARTS = questions.advice(
+    {
+        f"{name}, {'' if augment else 'not '}augmented": {"dataset": name, "augment": augment}
+        for name in ("cifar10", "cifar100")
+        for augment in (True, False)
+    }
+)

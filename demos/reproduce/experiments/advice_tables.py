@@ -1,0 +1,11 @@
+"""What smoothing does to networks of two small tables of scikit-learn."""
+
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
+PAPER = "section 3: smoothing calibrates networks that are over-confident; no rule for which these are"
+TABLES = ("wine", "breast_cancer")
+SCALES = {
+    "cpu": Setting("python -m demos.image.calibration", 2, trials=tuple(f"--dataset {name}" for name in TABLES)),
+}
+PARTS = questions.advice({name: {"dataset": name} for name in TABLES})
