@@ -12,7 +12,7 @@ from demos.kit.options import Chosen, Group, Output, option
 from demos.kit.runs import open_run
 from demos.kit.values import count
 from demos.reproduce import estimate, report, running
-from demos.reproduce.experiment import SCALES, TITLES, Trial, trials
+from demos.reproduce.experiment import SCALES, TITLES, Trial, names, trials
 
 EPILOG = f"""
 scales:
@@ -28,7 +28,14 @@ A trial that was stopped goes on with --resume.
 class Options:
     """What is run."""
 
-    only: tuple[str, ...] = option((), "tables, figures and experiments", shown="all", choices=TITLES, unique=True)
+    only: tuple[str, ...] = option(
+        (),
+        f"tables and figures ({', '.join(TITLES)}) or experiments, which --list names",
+        shown="all",
+        choices=(*TITLES, *names()),
+        metavar="NAME",
+        unique=True,
+    )
     scale: str = option("smoke", "see below", choices=SCALES)
     trials: int | None = option(None, "stop after this many trials, those that are already there not counted", count)
     results: str | None = option(
@@ -45,7 +52,7 @@ class Plan(NamedTuple):
     """What is to be done."""
 
     options: Chosen
-    parts: list[str]
+    only: tuple[str, ...]
     out: pathlib.Path
     results: pathlib.Path
     todo: list[Trial]
@@ -69,19 +76,19 @@ def main(argv: list[str] | None = None) -> int:
 def plan(given: argparse.Namespace) -> Plan:
     """Finds the trials, and takes hold of the output directory where something is run."""
     options = Chosen(GROUPS, vars(given))
-    parts, scale = options.only or list(TITLES), options.scale
+    only, scale = options.only or tuple(TITLES), options.scale
     out = pathlib.Path(options.out or f"runs/reproduce/{scale}")
     results = pathlib.Path(options.results or out / "results")
-    found = trials(scale, parts)
+    found = trials(scale, only)
     if not found:
-        at = [name for name in SCALES if trials(name, parts)]
-        raise ValueError(f"--only {' '.join(parts)} is not at --scale {scale}, but at {' and '.join(at) or 'none'}.")
+        at = [name for name in SCALES if trials(name, only)]
+        raise ValueError(f"--only {' '.join(only)} is not at --scale {scale}, but at {' and '.join(at) or 'none'}.")
     if options.report_only and not any(report.path_of(trial, results).exists() for trial in found):
         raise ValueError(f"--report-only needs results of --scale {scale} in {results}, where there are none.")
     if not options.list and not options.report_only:
         open_run(out, {"scale": scale}, options.resume)
     todo = [trial for trial in found if not report.path_of(trial, results).exists()]
-    return Plan(options, parts, out, results, todo)
+    return Plan(options, only, out, results, todo)
 
 
 def run(plan: Plan) -> int:
@@ -97,7 +104,7 @@ def run(plan: Plan) -> int:
             if status:
                 failed.append(trial.label)
                 print(f"{trial.label} failed with status {status}; the others go on.", file=sys.stderr, flush=True)
-    for path in report.write(plan.results, plan.options.scale, plan.parts, plan.out):
+    for path in report.write(plan.results, plan.options.scale, plan.only, plan.out):
         print(f"Report: {path}")
     if failed:
         print(f"Failed: {', '.join(failed)}. The same command with --resume tries again.", file=sys.stderr)
@@ -107,7 +114,7 @@ def run(plan: Plan) -> int:
 def list_trials(plan: Plan) -> None:
     """Prints all trials, with what they take, and which are there."""
     rows = [["trial", "minutes", "on", "state"]]
-    for trial in trials(plan.options.scale, plan.parts):
+    for trial in trials(plan.options.scale, plan.only):
         minutes, machine = trial.setting.minutes, trial.setting.machine
         took = ["", ""] if minutes is None else [f"{minutes:g}", machine]
         rows.append([trial.label, *took, "to do" if trial in plan.todo else "there"])

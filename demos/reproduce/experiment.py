@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import pkgutil
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 # What --only takes, in the order of the report.
@@ -88,6 +88,10 @@ class Experiment:
     scales: Mapping[str, Setting]
     parts: Mapping[str, Part]
 
+    def chosen(self, only: Collection[str]) -> list[str]:
+        """Those of its parts that are named, or all if the experiment is."""
+        return [name for name in self.parts if name in only or self.name in only]
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -122,11 +126,15 @@ class Trial:
         return found
 
 
+def names() -> list[str]:
+    """The names of all experiments."""
+    folder = importlib.import_module("demos.reproduce.experiments")
+    return sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
+
+
 def experiments() -> dict[str, Experiment]:
     """All experiments by name."""
-    folder = importlib.import_module("demos.reproduce.experiments")
-    names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
-    return {name: _read(name, importlib.import_module(f"{folder.__name__}.{name}")) for name in names}
+    return {name: _read(name, importlib.import_module(f"demos.reproduce.experiments.{name}")) for name in names()}
 
 
 def _read(name: str, file: Any) -> Experiment:
@@ -134,8 +142,8 @@ def _read(name: str, file: Any) -> Experiment:
     return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS)
 
 
-def trials(scale: str, parts: list[str]) -> list[Trial]:
-    """All trials at a scale of the experiments that have to do with any of the parts, first seeds first."""
-    found = [each for each in experiments().values() if scale in each.scales and set(parts) & set(each.parts)]
+def trials(scale: str, only: Collection[str]) -> list[Trial]:
+    """All trials at a scale of the experiments that are named, or that have a part that is, first seeds first."""
+    found = [each for each in experiments().values() if scale in each.scales and each.chosen(only)]
     cut = [(i, Trial(each, scale, own)) for each in found for i, own in enumerate(each.scales[scale].trials)]
     return [trial for _, trial in sorted(cut, key=lambda pair: pair[0])]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from demos.kit import drawing, pictures, records
@@ -46,10 +46,10 @@ def path_of(trial: Trial, results: pathlib.Path) -> pathlib.Path:
     return results / trial.scale / trial.experiment.name / f"{trial.name}.json"
 
 
-def read(results: pathlib.Path, scale: str, parts: list[str]) -> list[Found]:
+def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found]:
     """What was kept of all experiments at a scale, in the order of their names."""
     found: dict[str, Found] = {}
-    for trial in trials(scale, parts):
+    for trial in trials(scale, only):
         there, path = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), path_of(trial, results)
         if not path.exists():
             there.missing.append(trial)
@@ -62,13 +62,14 @@ def read(results: pathlib.Path, scale: str, parts: list[str]) -> list[Found]:
     return [found[name] for name in sorted(found)]
 
 
-def write(results: pathlib.Path, scale: str, parts: list[str], out: pathlib.Path) -> list[pathlib.Path]:
+def write(results: pathlib.Path, scale: str, only: Collection[str], out: pathlib.Path) -> list[pathlib.Path]:
     """Writes report.md, report.html and the pictures into a directory; returns the paths of the first two."""
-    found = read(results, scale, parts)
-    blocks = make(found, scale, parts)
+    found = read(results, scale, only)
+    blocks = make(found, scale, only)
     for each in found:
-        for name, part in each.experiment.parts.items():
-            if name in parts and part.picture and (of_demo := each.of_demo(part.picture[0])):
+        for name in each.experiment.chosen(only):
+            part = each.experiment.parts[name]
+            if part.picture and (of_demo := each.of_demo(part.picture[0])):
                 figure = drawing.picture(of_demo, part.picture[1], results / scale / each.experiment.name)
                 pictures.save(figure, [out / picture_of(each, name)])
     texts = {"report.md": document.to_markdown(blocks), "report.html": document.to_html(blocks, out)}
@@ -77,12 +78,12 @@ def write(results: pathlib.Path, scale: str, parts: list[str], out: pathlib.Path
     return [out / name for name in texts]
 
 
-def make(found: list[Found], scale: str, parts: list[str]) -> list[Block]:
+def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     """The report without its pictures, which it only names."""
     sections: list[Block] = []
     overview, words = [("claim", "of", "here")], []
-    for name in (name for name in TITLES if name in parts):
-        there = [each for each in found if name in each.experiment.parts]
+    for name in TITLES:
+        there = [each for each in found if name in each.experiment.chosen(only)]
         if not there:
             continue
         sections.append(Heading(2, TITLES[name]))

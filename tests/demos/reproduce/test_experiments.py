@@ -100,6 +100,14 @@ def test_names_of_trials_differ():
         assert len(set(names)) == len(names)
 
 
+def test_experiments_can_be_named_as_well_as_tables_and_figures():
+    named = trials("smoke", ["translation_toy", "fig1"])
+    assert {each.experiment.name for each in named} == {"translation_toy", "projection_digits"}
+    one, other = (EXPERIMENTS[name] for name in ("translation_toy", "projection_digits"))
+    assert one.chosen(["translation_toy", "fig1"]) == list(one.parts)
+    assert other.chosen(["translation_toy", "fig1"]) == ["fig1"]
+
+
 def test_files_stay_small():
     for path in (ROOT / "demos" / "reproduce" / "experiments").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 36, path
