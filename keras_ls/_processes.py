@@ -5,16 +5,27 @@ import numpy as np
 
 
 def is_first_process() -> bool:
-    """Says whether this process is the one that writes files, of those that JAX runs together."""
-    if keras.backend.backend() != "jax":
-        return True
-    import jax
+    """Says whether this process is the one that writes files, of those that JAX or PyTorch runs together."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
 
-    return jax.process_index() == 0
+        return jax.process_index() == 0
+    if backend == "torch":
+        import torch
+
+        return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    return True
 
 
 def said_by_first_process(number: int) -> int:
-    """The number that the first of JAX's processes passes here; all of them must call."""
+    """The number that the first of several processes passes here; all of them must call."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        said = torch.tensor([number])
+        torch.distributed.broadcast(said, src=0)
+        return int(said)
     from jax.experimental import multihost_utils
 
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))

@@ -1,4 +1,4 @@
-"""Callbacks and predictions in one of several JAX processes: `python processes.py FOLDER INDEX COUNT PORT`, as JSON."""
+"""Callbacks and predictions in one of several processes: `python processes.py FOLDER INDEX COUNT PORT`, as JSON."""
 
 import json
 import pathlib

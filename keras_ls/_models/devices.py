@@ -65,6 +65,10 @@ class BatchRunner:
         strategy = _strategy(self.network)
         if strategy is not None and strategy.num_replicas_in_sync > 1:
             found = _joined([self.network.predict_on_batch(batch) for batch in _dealt_out(x, given, size, strategy)])
+        elif keras.backend.backend() == "torch":
+            # Each process has the whole network, and what it predicts stays with it: so each predicts everything.
+            batches = (tree.map_structure(lambda leaf, i=i: leaf[i : i + size], x) for i in range(0, given, size))
+            found = _joined([self.network.predict_on_batch(batch) for batch in batches])
         elif number_of_processes() > 1:
             found = self._gathered(x, given, size)
         else:

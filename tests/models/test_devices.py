@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from harness import BACKEND, ROOT, TESTS
@@ -14,7 +15,8 @@ from harness import BACKEND, ROOT, TESTS
 def start(script, *arguments, devices):
     """Starts a script in a process with so many virtual devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": BACKEND, "XLA_FLAGS": flags}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": BACKEND, "XLA_FLAGS": flags}
     command = [sys.executable, str(TESTS / script), *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
@@ -53,7 +55,7 @@ def one_device(tmp_path_factory):
 
 
 @pytest.mark.skipif(
-    BACKEND not in ("tensorflow", "jax"), reason="Keras 3.15 spreads batches over devices on TensorFlow and JAX alone"
+    BACKEND == "torch", reason="on PyTorch each device has a process of its own, and the CPU no virtual devices"
 )
 @pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_part_gives_on_several_devices_what_it_gives_on_one(tmp_path_factory, one_device, devices):
@@ -61,8 +63,12 @@ def test_every_part_gives_on_several_devices_what_it_gives_on_one(tmp_path_facto
     assert not {name: found[name] for name in one_device if differs(found[name], one_device[name])}
 
 
+KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(BACKEND != "jax", reason="Keras runs several processes on JAX alone")
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras runs several processes on JAX and PyTorch alone")
+@pytest.mark.skipif(BACKEND == "torch" and KERAS < (3, 16), reason="Keras runs processes on PyTorch from 3.16 on")
 def test_two_processes_measure_what_one_does_and_the_first_writes(tmp_path):
     together, alone = tmp_path / "together", tmp_path / "alone"
     together.mkdir()
