@@ -11,19 +11,19 @@ from demos.kit import measures
 from demos.reproduce import advice
 
 
-def diagnosis(verdict, accuracy=0.8, num_classes=10):
+def diagnosis(ece=0.15, accuracy=0.7, temperature=1.5, num_classes=10):
+    values = {"ece": ece, "accuracy": accuracy, "temperature": temperature}
     return {
         "num_classes": num_classes,
-        "estimates": {"accuracy": {"value": accuracy, "low": accuracy - 0.02, "high": accuracy + 0.02}},
-        "findings": {"smoothing": verdict},
+        "estimates": {name: {"value": value, "low": value, "high": value} for name, value in values.items()},
     }
 
 
-def results(hard, smoothed, verdict="worth trying", alpha=0.1):
+def results(hard, smoothed, alpha=0.1):
     """A results.json of networks with these calibration errors, one per seed."""
     trials = [
         {"label_smoothing": a, "seed": seed, "ece": ece, "nll_scaled": 0.5, "excess_aurc": 0.1}
-        | {"diagnosis": diagnosis(verdict)}
+        | {"diagnosis": diagnosis(ece)}
         for a, values in ((0.0, hard), (alpha, smoothed))
         for seed, ece in enumerate(values)
     ]
@@ -32,22 +32,30 @@ def results(hard, smoothed, verdict="worth trying", alpha=0.1):
 
 class TestRule:
     @pytest.mark.parametrize(
-        ("verdict", "alpha", "ece"),
+        ("found", "alpha", "ece"),
         [
-            ("worth trying", 0.1, "lower"),
-            ("worth trying", 0.23, "higher"),  # above 0.2 · 10/9
-            ("not needed", 0.1, "higher"),
-            ("as if smoothed", 0.1, "higher"),
-            ("cannot tell", 0.1, "no difference"),
+            (diagnosis(ece=0.13), 0.1, "lower"),
+            (diagnosis(ece=0.11), 0.1, "higher"),  # below 2 · 0.1 · (0.7 − 0.1)
+            (diagnosis(ece=0.11), 0.05, "lower"),
+            (diagnosis(ece=0.11, num_classes=2), 0.1, "lower"),
+            (diagnosis(ece=0.3, temperature=0.9), 0.1, "higher"),
         ],
     )
-    def test_of_the_calibration_error(self, verdict, alpha, ece):
-        assert advice.predict([diagnosis(verdict)] * 3, alpha)["ece"] == ece
+    def test_of_the_calibration_error(self, found, alpha, ece):
+        assert advice.predict([found] * 3, alpha)["ece"] == ece
+
+    @pytest.mark.parametrize(
+        ("accuracy", "scaled", "ranking"),
+        [(0.9, "lower", "lower"), (0.7, "no difference", "lower"), (0.5, "higher", "no difference")],
+    )
+    def test_of_what_a_temperature_does_not_change(self, accuracy, scaled, ranking):
+        found = advice.predict([diagnosis(accuracy=accuracy)] * 3, 0.1)
+        assert (found["nll_scaled"], found["excess_aurc"]) == (scaled, ranking)
 
     def test_most_seeds_decide_and_a_tie_decides_nothing(self):
-        sure, unsure = diagnosis("worth trying"), diagnosis("as if smoothed")
-        assert advice.predict([sure, unsure, sure], 0.1)["ece"] == "lower"
-        assert advice.predict([sure, unsure], 0.1)["ece"] == "no difference"
+        one, other = diagnosis(), diagnosis(ece=0.05)
+        assert advice.predict([one, other, one], 0.1)["ece"] == "lower"
+        assert advice.predict([one, other], 0.1)["ece"] == "no difference"
 
     def test_sees_nothing_of_smoothed_networks(self):
         one, other = (advice.outcomes(results([0.2, 0.21], each)["trials"]) for each in ([0.1, 0.11], [0.3, 0.4]))

@@ -280,7 +280,7 @@ SMALL = """
 import sys
 from demos.reproduce import __main__, experiment, questions
 from demos.kit import epochs
-command = "python -m demos.image.calibration --hidden 8 --label-smoothing 0 0.1 --steps 1000"
+command = "python -m demos.image.calibration --hidden 8 --label-smoothing 0 0.1 --steps 400"
 both = experiment.Setting(command, 1, trials=("--seeds 0", "--seeds 1"))
 x = experiment.Experiment("x", "About.", "Table 3", {"smoke": both}, questions.calibration("cifar100", 0.1))
 experiment.experiments = lambda: {"x": x}
