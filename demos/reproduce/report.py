@@ -11,7 +11,8 @@ from demos.reproduce import document, running, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
 from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, trials
 
-NO_CLAIM = "regime"  # the part that says whether claims can be expected to hold
+# Parts whose claims are not the paper's: whether they can be expected to hold, and where they do
+NO_CLAIM = ("regime", "advice")
 KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure"}
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
@@ -91,7 +92,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
             findings = judged(each, each.experiment.parts[name])
             where = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
             overview += [(finding.claim, where, finding.word if each.kept else "not run yet") for finding in findings]
-            words += [finding.word for finding in findings if each.kept and name != NO_CLAIM]
+            words += [finding.word for finding in findings if each.kept and name not in NO_CLAIM]
             sections += section(each, name, findings)
     counts = "; ".join(f"{said}: {words.count(word)}" for word, said in COUNTED.items())
     return [
