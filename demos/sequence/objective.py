@@ -68,8 +68,9 @@ def fused_loss(loss: Any, labels, features, kernel, bias=None):
 class TokenObjective(keras.Model):
     """A network that predicts next tokens, and what it is trained for: the loss of the next tokens.
 
-    With `fused_output` the loss is computed without the logits in memory, from the network's `penultimate` outputs and
-    its `token_vectors`; then the accuracy is not.
+    The network is an `EncoderDecoder`. With `fused_output` the loss is computed without the logits in memory, from the
+    network's `penultimate` outputs and its `head`; then the accuracy is not, and `loss` must be a Keras loss of integer
+    labels.
     """
 
     def __init__(self, network: keras.Model, loss: Any, fused_output: bool = False):
@@ -85,7 +86,7 @@ class TokenObjective(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
         if self.fused_output:
-            return fused_loss(self.token_loss, y, y_pred, ops.transpose(self.network.token_vectors))
+            return fused_loss(self.token_loss, y, y_pred, *self.network.head())
         is_right = ops.cast(ops.argmax(y_pred, axis=-1), y.dtype) == y
         self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
         return self.token_loss(y, y_pred)

@@ -1,41 +1,29 @@
 """Encoders and decoders of Transformer blocks; the decoder keeps keys and values while searching."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from keras import ops
+from keras import layers, ops
 
 from demos.sequence.attention import Block, positions
+from demos.sequence.model import Encoded, EncoderDecoder
 
 
-class Encoded(NamedTuple):
-    """The outputs of an encoder."""
+class Transformer(EncoderDecoder):
+    """What networks with an encoder and a decoder of blocks do alike.
 
-    outputs: Any  # (B, S, D); meaningless where `mask` is false
-    mask: Any  # bool (B, S), true for what comes from the input
-
-
-def make_blocks(count: int, units: int, heads: int, dropout: float, policy: Any, with_memory: bool = False):
-    """Blocks for an encoder, or with attention to a memory for a decoder."""
-    return [Block(units, heads, dropout, with_memory, dtype=policy) for _ in range(count)]
-
-
-class Transformer:
-    """What networks with an encoder and a decoder of blocks do alike: a second base class of a `keras.Model`.
-
-    The model has the lists of blocks `encoder` and `decoder`, the layers `encoder_norm`, `decoder_norm` and `dropout`,
-    the numbers `units` and `heads`, and the functions `embedding` of tokens and `logits` of the decoder's outputs.
+    A subclass calls `make_blocks`, and has the layer `dropout` and the function `embedding` of tokens.
     """
 
-    encoder: Any
-    decoder: Any
-    encoder_norm: Any
-    decoder_norm: Any
     dropout: Any
     embedding: Any
-    logits: Any
-    units: int
-    heads: int
-    compute_dtype: Any
+
+    def make_blocks(self, encoder_layers: int, decoder_layers: int, heads: int) -> None:
+        """Makes the blocks of the encoder and of the decoder, with normalisation after each stack."""
+        policy, sizes = self.dtype_policy, (self.units, heads, self.dropout_rate)
+        self.heads = heads
+        self.encoder = [Block(*sizes, dtype=policy) for _ in range(encoder_layers)]
+        self.decoder = [Block(*sizes, with_memory=True, dtype=policy) for _ in range(decoder_layers)]
+        self.encoder_norm, self.decoder_norm = (layers.LayerNormalization(dtype=policy) for _ in range(2))
 
     def encode_vectors(self, x, mask, training=False) -> Encoded:
         """The encoder's outputs for vectors (B, S, units), of which those count where `mask` (B, S) is true."""

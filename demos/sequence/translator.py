@@ -7,33 +7,29 @@ from keras import layers, ops
 
 from demos.sequence.attention import valid
 from demos.sequence.tokenizers import END
-from demos.sequence.transformer import Transformer, make_blocks
+from demos.sequence.transformer import Transformer
 
 # The most tokens of a translation: these for each source token, and these besides.
 GROWTH, ROOM = 2, 10
 
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")
-class Translator(Transformer, keras.Model):
+class Translator(Transformer):
     """An encoder and a decoder of Transformer blocks (Vaswani et al. 2017; pre-norm, Xiong et al. 2020).
 
     Its inputs are "sources", int (B, S): the tokens of a sentence and the end token, then anything; "num_sources", int
-    (B,): how many of them count; and "tokens", int (B, U): the start token and the tokens before each place to predict.
-    Its outputs are float32 logits (B, U, V). `units` is a multiple of 2 · `heads`.
+    (B,): how many of them count; and those of every `EncoderDecoder`. `units` is a multiple of 2 · `heads`.
     """
 
     # The inputs of the encoder, with the shape and type of each
     sources = MappingProxyType({"sources": ((None, None), "int32"), "num_sources": ((None,), "int32")})
 
     def __init__(self, vocabulary_size: int, units=256, blocks=3, heads=4, dropout=0.1, **kwargs):
-        super().__init__(**kwargs)
-        self.vocabulary_size, self.units, self.blocks, self.heads = vocabulary_size, units, blocks, heads
-        self.dropout_rate, policy = dropout, self.dtype_policy
+        super().__init__(vocabulary_size, units, dropout, **kwargs)
+        self.blocks, policy = blocks, self.dtype_policy
         scale = keras.initializers.RandomNormal(stddev=units**-0.5)
         self.table = layers.Embedding(vocabulary_size, units, embeddings_initializer=scale, dtype=policy)
-        self.encoder = make_blocks(blocks, units, heads, dropout, policy)
-        self.decoder = make_blocks(blocks, units, heads, dropout, policy, with_memory=True)
-        self.encoder_norm, self.decoder_norm = (layers.LayerNormalization(dtype=policy) for _ in range(2))
+        self.make_blocks(blocks, blocks, heads)
         self.dropout = layers.Dropout(dropout, dtype=policy)
         self.build()
 
@@ -55,17 +51,9 @@ class Translator(Transformer, keras.Model):
         vectors = ops.cast(self.token_vectors, self.compute_dtype)
         return ops.cast(ops.matmul(outputs, ops.transpose(vectors)), "float32")
 
-    def call(self, inputs, training=False):
-        """Logits of each next token, given the correct ones before it."""
-        return self.logits(self.penultimate(inputs, training))
-
-    def penultimate(self, inputs, training=False):
-        """The decoder's outputs (B, U, units), whose products with the tokens' vectors are the logits."""
-        return self.decoded(inputs["tokens"], self.memory(inputs, training), training)[0]
-
-    def attention(self, inputs):
-        """Where the decoder looks for each next token: float32 (B, U, S), rows with sum 1."""
-        return self.decoded(inputs["tokens"], self.memory(inputs))[1]
+    def head(self):
+        """The kernel (units, V) that the decoder's outputs are multiplied by for logits, and no bias."""
+        return ops.transpose(self.token_vectors), None
 
     def memory(self, inputs, training=False):
         """What the decoder reads of a batch of inputs, made once for a search."""
@@ -79,5 +67,4 @@ class Translator(Transformer, keras.Model):
 
     def get_config(self):
         """The constructor's arguments."""
-        sizes = {"vocabulary_size": self.vocabulary_size, "units": self.units, "blocks": self.blocks}
-        return {**super().get_config(), **sizes, "heads": self.heads, "dropout": self.dropout_rate}
+        return {**super().get_config(), "blocks": self.blocks, "heads": self.heads}

@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from demos.sequence.objective import fused_loss, token_loss
-from demos.sequence.tokenizers import END, IGNORED, START
+from demos.sequence.objective import TokenObjective, token_loss
+from demos.sequence.tokenizers import END, START
 from demos.speech.networks.recipe import Recipe
 from demos.speech.networks.recognisers import LSTMRecogniser, Recogniser, TransformerRecogniser, encoded_lengths
 
@@ -44,46 +44,34 @@ def ctc_loss(labels, logits, num_outputs, xla=False):
     return ops.mean(ops.where(fits, losses, 0.0) / ops.cast(lengths, losses.dtype))
 
 
-class Objective(keras.Model):
+class Objective(TokenObjective):
     """A recogniser and what it is trained for: the loss of the next tokens, and with a weight that of CTC.
 
-    CTC on the encoder as an auxiliary loss is from Watanabe et al. 2017; a weight of 0 leaves it out. With
-    `fused_output` the loss of the next tokens is computed without their logits in memory, and their accuracy is not;
-    `loss` must then be a Keras loss of integer labels.
+    CTC on the encoder as an auxiliary loss is from Watanabe et al. 2017; a weight of 0 leaves it out.
     """
 
     def __init__(self, recogniser: Recogniser, loss: Any, ctc_weight: float, fused_output: bool = False):
-        super().__init__()
-        self.fused_output = fused_output
-        self.recogniser, self.token_loss, self.ctc_weight = recogniser, loss, ctc_weight
+        super().__init__(recogniser, loss, fused_output)
+        self.ctc_weight = ctc_weight
         names = ("token_loss", "ctc_loss") if ctc_weight else ("token_loss",)
         self.means = [keras.metrics.Mean(name) for name in names]
-        self.accuracy = None if fused_output else keras.metrics.Mean("accuracy")
         recogniser.ctc_head.trainable = bool(ctc_weight)
-        self.built = True
 
     def call(self, inputs, training=False):
         """Logits of the next tokens, or what they come from, and the logits of CTC where it has weight."""
-        recogniser = self.recogniser
-        encoded = recogniser.encode(inputs["features"], inputs["num_frames"], training)
-        memory, with_logits = recogniser.remember(encoded), not self.fused_output
-        logits, _ = recogniser.decode(inputs["tokens"], memory, training, with_logits=with_logits)
-        return (logits, recogniser.ctc_logits(encoded)) if self.ctc_weight else (logits,)
+        network = self.network
+        encoded = network.encode(inputs["features"], inputs["num_frames"], training)
+        outputs, _ = network.decoded(inputs["tokens"], network.remember(encoded), training)
+        of_tokens = outputs if self.fused_output else network.logits(outputs)
+        return (of_tokens, network.ctc_logits(encoded)) if self.ctc_weight else (of_tokens,)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
-        head = self.recogniser.logits
-        if self.fused_output:
-            losses = [fused_loss(self.token_loss, y, y_pred[0], head.kernel, head.bias)]
-        else:
-            losses = [self.token_loss(y, y_pred[0])]
+        losses = [super().compute_loss(x, y, y_pred[0])]
         if self.ctc_weight:
             losses.append(ctc_loss(y, y_pred[1], encoded_lengths(x["num_frames"]), bool(self.jit_compile)))
         for mean, loss in zip(self.means, losses, strict=True):
             mean.update_state(loss)
-        if self.accuracy is not None:
-            is_right = ops.cast(ops.argmax(y_pred[0], axis=-1), y.dtype) == y
-            self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
         return losses[0] + sum(self.ctc_weight * loss for loss in losses[1:])
 
 

@@ -6,7 +6,8 @@ import keras
 from keras import layers, ops
 
 from demos.sequence.attention import Attention, valid
-from demos.sequence.transformer import Encoded, Transformer, make_blocks
+from demos.sequence.model import Encoded, EncoderDecoder
+from demos.sequence.transformer import Transformer
 from demos.speech.sound.features import NUM_MELS, REDUCTION
 
 
@@ -41,22 +42,19 @@ class TimeReduction(layers.Layer):
         return Encoded(self.norm(x), mask)
 
 
-class Recogniser(keras.Model):
+class Recogniser(EncoderDecoder):
     """An attention recogniser: log-mel features in, logits of the next token out.
 
-    Its inputs are "features" (B, T, 80); "num_frames", int (B,), without padding; "tokens", int (B, U): the start token
-    and the tokens before each place to predict. Its outputs are float32 (B, U, V), with a logit for the start token,
-    too, which never comes next. V is `vocabulary_size`, with the start and the end token.
+    Its inputs are "features" (B, T, 80); "num_frames", int (B,), without padding; and those of every `EncoderDecoder`.
 
-    A subclass has `encode`, `remember`, `decode`, `initial_state` and `step`, and builds itself when it is made.
+    A subclass has `encode`, `remember`, `decoded`, `initial_state` and `step`, and builds itself when it is made.
     """
 
     # The inputs of the encoder, with the shape and type of each
     sources = MappingProxyType({"features": ((None, None, NUM_MELS), "float32"), "num_frames": ((None,), "int32")})
 
     def __init__(self, vocabulary_size: int, units: int, dropout: float, **kwargs):
-        super().__init__(**kwargs)
-        self.vocabulary_size, self.units, self.dropout_rate = vocabulary_size, units, dropout
+        super().__init__(vocabulary_size, units, dropout, **kwargs)
         self.reduction = TimeReduction(units, dtype=self.dtype_policy)
         self.embedding = layers.Embedding(vocabulary_size, units, dtype=self.dtype_policy)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -66,16 +64,8 @@ class Recogniser(keras.Model):
     def build(self, input_shape=None):
         """Makes the weights, by calling every layer once."""
         encoded = self.encode(ops.zeros((1, 2 * REDUCTION, NUM_MELS)), ops.full((1,), 2 * REDUCTION, "int32"))
-        self.decode(ops.zeros((1, 2), "int32"), self.remember(encoded))
+        self.logits(self.decoded(ops.zeros((1, 2), "int32"), self.remember(encoded))[0])
         self.ctc_logits(encoded)
-
-    def call(self, inputs, training=False):
-        """Logits of each next token, given the correct ones before it."""
-        return self.decode(inputs["tokens"], self.memory(inputs, training), training)[0]
-
-    def attention(self, inputs):
-        """Where the decoder looks for each next token: float32 (B, U, S), rows with sum 1."""
-        return self.decode(inputs["tokens"], self.memory(inputs))[1]
 
     def memory(self, inputs, training=False):
         """What the decoder reads of a batch of inputs, made once for a search."""
@@ -89,10 +79,9 @@ class Recogniser(keras.Model):
         """Float32 (B, S, V) for the CTC loss; its blank is id 0, the start token, which no transcript holds."""
         return self.ctc_head(encoded.outputs)
 
-    def get_config(self):
-        """The constructor's arguments."""
-        sizes = {"vocabulary_size": self.vocabulary_size, "units": self.units, "dropout": self.dropout_rate}
-        return {**super().get_config(), **sizes}
+    def head(self):
+        """The kernel and the bias of the layer that makes the logits."""
+        return self.logits.kernel, self.logits.bias
 
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")
@@ -130,13 +119,12 @@ class LSTMRecogniser(Recogniser):
         """What the decoder reads of an utterance: keys, values and mask."""
         return *self.cross_attention.remember(encoded.outputs), encoded.mask
 
-    def decode(self, tokens, memory, training=False, with_logits=True):
-        """Logits (B, U, V) of what follows each token (B, U), or what they come from, and the attention (B, U, S)."""
+    def decoded(self, tokens, memory, training=False):
+        """The decoder's outputs (B, U, 2 · units) after each of the tokens (B, U), and the attention (B, U, S)."""
         lower = self.dropout(self.lower(self.embedding(tokens)), training=training)
         context, weights = self._look(lower, memory)
         upper = self.upper(ops.concatenate([lower, context], axis=-1))
-        features = self._features(upper, context, training)
-        return self.logits(features) if with_logits else features, weights[:, 0]
+        return self._outputs(upper, context, training), weights[:, 0]
 
     def initial_state(self, batch_size, max_length: int):
         """The state of a search that has seen nothing: hidden and cell state of both LSTMs, (B, units) each."""
@@ -149,13 +137,13 @@ class LSTMRecogniser(Recogniser):
         grouped = ops.reshape(lower, (ops.shape(memory[0])[0], -1, self.units))
         context = ops.reshape(self._look(grouped, memory)[0], (-1, self.units))
         upper, upper_state = self.upper.cell(ops.concatenate([lower, context], axis=-1), state["upper"])
-        return self.logits(self._features(upper, context)), {"lower": lower_state, "upper": upper_state}
+        return self.logits(self._outputs(upper, context)), {"lower": lower_state, "upper": upper_state}
 
     def _look(self, queries, memory):
         keys, values, mask = memory
         return self.cross_attention(queries, keys, values, ops.expand_dims(mask, 1))
 
-    def _features(self, upper, context, training=False):
+    def _outputs(self, upper, context, training=False):
         return self.dropout(ops.concatenate([upper, context], axis=-1), training=training)
 
     def get_config(self):
@@ -174,22 +162,14 @@ class TransformerRecogniser(Transformer, Recogniser):
         self, vocabulary_size: int, units=192, encoder_layers=4, decoder_layers=2, heads=4, dropout=0.1, **kwargs
     ):
         super().__init__(vocabulary_size, units, dropout, **kwargs)
-        self.encoder_layers, self.decoder_layers, self.heads = encoder_layers, decoder_layers, heads
-        policy = self.dtype_policy
-        self.encoder = make_blocks(encoder_layers, units, heads, dropout, policy)
-        self.decoder = make_blocks(decoder_layers, units, heads, dropout, policy, with_memory=True)
-        self.encoder_norm, self.decoder_norm = (layers.LayerNormalization(dtype=policy) for _ in range(2))
+        self.encoder_layers, self.decoder_layers = encoder_layers, decoder_layers
+        self.make_blocks(encoder_layers, decoder_layers, heads)
         self.build()
 
     def encode(self, features, num_frames, training=False) -> Encoded:
         """An `Encoded` of ⌈T / 4⌉ outputs, of features (B, T, 80)."""
         reduced = self.reduction(features, num_frames)
         return self.encode_vectors(reduced.outputs, reduced.mask, training)
-
-    def decode(self, tokens, memory, training=False, with_logits=True):
-        """Logits (B, U, V) of what follows each token (B, U), or what they come from, and attention (B, U, S)."""
-        outputs, attention = self.decoded(tokens, memory, training)
-        return self.logits(outputs) if with_logits else outputs, attention
 
     def get_config(self):
         """The constructor's arguments."""
