@@ -14,6 +14,7 @@ import numpy as np
 import keras_ls
 from demos.image import data
 from demos.image.analysis import clusters
+from demos.image.analysis.information import AUGMENT_NOISE, EXAMPLES_PER_CLASS
 from demos.image.data.common.augment import Augment, crop_and_flip, noisy, shift
 from demos.image.data.common.images import ImageData
 from demos.image.networks import building
@@ -27,8 +28,6 @@ from demos.kit.trials import History, Trial, run_trials
 
 PREDICTION_BATCH = 250
 LESSON = ("temperature", "beta", "matching")
-NOISE = 0.1
-EXAMPLES_PER_CLASS = 300  # the paper's
 MEASURES = {
     "gamma": "γ at T = 1",
     "mutual_information": "mutual information",
@@ -193,7 +192,7 @@ def whole_loss(recipe: Recipe) -> Recipe:
 def measure(model: keras.Model, images: ImageData, recipe: Recipe, logits: np.ndarray) -> dict[str, float]:
     """The numbers of `MEASURES`, all of training images, of which `logits` (N, K) are the teacher's.
 
-    The mutual information is under the augmentation of its recipe, or noise of s.d. `NOISE` if it has none.
+    The mutual information is under the augmentation of its recipe, or noise of s.d. `AUGMENT_NOISE` if it has none.
     """
     augment, generator = _augmentation(recipe), of_data()
     measured = (images.x_train, images.y_train, data.get(images.name).pair)
@@ -229,4 +228,4 @@ def legend(images: ImageData) -> str:
 def _augmentation(recipe: Recipe) -> Augment:
     if recipe.shift:
         return lambda images, rng: shift(images, rng, recipe.shift)
-    return crop_and_flip if recipe.augment else noisy(NOISE)
+    return crop_and_flip if recipe.augment else noisy(AUGMENT_NOISE)
