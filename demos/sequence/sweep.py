@@ -66,11 +66,10 @@ def run(
     options, found, trials = planned.options, planned.data, []
     examples = len(planned.split.references)
     print(f"{found.name}: {examples} examples of the {options.split} split, {len(planned.networks)} models.")
-    how = (options.temperatures, options.beam_widths, options.beam_width, options.length_penalty)
     for trained, network in planned.networks:
         searcher = Searcher(network, found.tokens, found.max_tokens)
         label = f"{network_name(trained.label_smoothing)}, seed {trained.seed}"
-        swept = sweep(searcher, planned.split, *how, label, getattr(options, "length_penalties", ()))
+        swept = sweep(searcher, planned.split, options, label)
         facts = {"label_smoothing": trained.label_smoothing, "seed": trained.seed, **swept}
         trials.append({**facts, **more(searcher, facts)})
     return trials
@@ -100,21 +99,13 @@ def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:
     return {"series": {against: curves(sweeps, against) for against in AGAINST if against in sweeps[0]}}
 
 
-def sweep(
-    searcher: Searcher,
-    split: Split,
-    temperatures: list[float],
-    beam_widths: list[int],
-    beam_width: int,
-    length_penalty: float,
-    label: str,
-    length_penalties: Sequence[float] = (),
-) -> dict[str, dict[str, list[float]]]:
+def sweep(searcher: Searcher, split: Split, options: Any, label: str) -> dict[str, dict[str, list[float]]]:
     """Error rates and calibration of a model against temperature, and error rates against the rest.
 
-    All `temperatures` and `length_penalties` are tried with `beam_width`, all but the temperatures at temperature 1;
-    lines of progress begin with `label`.
+    The `temperatures` and `length_penalties` of the options are tried with their `beam_width`, all but the temperatures
+    at temperature 1; lines of progress begin with `label`.
     """
+    beam_width, length_penalty = options.beam_width, options.length_penalty
     logits, labels = next_tokens(searcher, split)
 
     def rates(temperature: float, width: int, penalty: float) -> dict[str, float]:
@@ -125,14 +116,14 @@ def sweep(
         return found
 
     swept: dict[str, list[dict[str, float]]] = {against: [] for against in AGAINST}
-    for temperature in temperatures:
+    for temperature in options.temperatures:
         numbers = calibration(logits / temperature, labels)
         measured = {name: numbers[name] for name in CALIBRATION}
         found = rates(temperature, beam_width, length_penalty)
         swept["temperature"].append({"temperature": temperature, **found, **measured})
-    for width in beam_widths:
+    for width in options.beam_widths:
         swept["beam_width"].append({"beam_width": width, **rates(1.0, width, length_penalty)})
-    for penalty in length_penalties:
+    for penalty in getattr(options, "length_penalties", ()):
         swept["length_penalty"].append({"length_penalty": penalty, **rates(1.0, beam_width, penalty)})
     return {against: _as_lists(rows) for against, rows in swept.items() if rows}
 

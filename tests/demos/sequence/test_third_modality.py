@@ -3,6 +3,8 @@
 Its inputs are the first letters of words, its outputs the rest of them.
 """
 
+from argparse import Namespace
+
 import keras
 import numpy as np
 import pytest
@@ -107,7 +109,8 @@ def test_no_diagnosis_of_very_many_tokens(trained, monkeypatch):
 
 def test_temperatures_and_widths_are_swept_over(trained, capsys):
     words, searcher = trained
-    swept = sweep.sweep(searcher, words, [1.0, 2.0], [1, 2], 2, 1.0, "α = 0.1")
+    options = Namespace(temperatures=[1.0, 2.0], beam_widths=[1, 2], beam_width=2, length_penalty=1.0)
+    swept = sweep.sweep(searcher, words, options, "α = 0.1")
     assert "width 2: ERROR 0.00 %" in capsys.readouterr().out
     sweeps = [{"label_smoothing": 0.1, "seed": 0, **swept}]
     assert set(sweep.curves(sweeps, "temperature")["α = 0.1"]) == {"temperature", "error", "ece", "nll"}
