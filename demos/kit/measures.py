@@ -71,6 +71,17 @@ def curve_from_json(lists: dict[str, list[float | None]]) -> keras_ls.Reliabilit
     return keras_ls.ReliabilityCurve(**{name: np.array(values, "float64") for name, values in lists.items()})
 
 
+def projection_to_json(projection: keras_ls.Projection) -> dict[str, list[Any]]:
+    """Lists of numbers and of names."""
+    return {name: np.asarray(value).tolist() for name, value in dataclasses.asdict(projection).items()}
+
+
+def projection_from_json(lists: dict[str, list[Any]]) -> keras_ls.Projection:
+    """What `projection_to_json` was given."""
+    points, labels, templates = (np.array(lists[name]) for name in ("points", "labels", "templates_2d"))
+    return keras_ls.Projection(points, labels, templates, tuple(lists["class_names"]), tuple(lists["classes"]))
+
+
 def pool(curves: Iterable[dict[str, list[float | None]]]) -> keras_ls.ReliabilityCurve:
     """The reliability curve of all examples behind several curves of equal bins, from JSON."""
     parts = [curve_from_json(curve) for curve in curves]

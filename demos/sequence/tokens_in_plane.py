@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import keras_ls
-from demos.kit import cli
+from demos.kit import cli, measures
 from demos.kit.pictures import network_name
 from demos.sequence.evaluation import Split
 from demos.sequence.tokenizers import END, IGNORED, Subwords
@@ -20,9 +20,11 @@ def choose(labels: np.ndarray, tokens: Subwords, given: list[str]) -> list[int]:
     counts = np.bincount(labels, minlength=tokens.size)
     pieces = tokens.pieces()
     if not given:
-        words = [i for i in np.argsort(-counts, kind="stable") if len(pieces[i]) > 2 and pieces[i][0] == "▁"]
-        return [int(i) for i in (words if len(words) > 2 else np.argsort(-counts, kind="stable"))[:3]]
-    ids = [next((i for i in (_find(pieces, f"▁{text}"), _find(pieces, text)) if i is not None), -1) for text in given]
+        by_count = np.argsort(-counts, kind="stable").tolist()
+        words = [i for i in by_count if len(pieces[i]) > 2 and pieces[i][0] == "▁"]
+        return (words if len(words) > 2 else by_count)[:3]
+    known = {piece: i for i, piece in enumerate(pieces)}
+    ids = [known.get(f"▁{text}", known.get(text, -1)) for text in given]
     for text, i in zip(given, ids, strict=True):
         if i <= END or counts[i] < 3 or ids.count(i) > 1:
             raise ValueError(f"--tokens must be three tokens that occur 3 times or more. Received: {text!r}.")
@@ -47,13 +49,9 @@ def measure(network: Any, split: Split, tokens: Subwords, classes: list[int]) ->
     frequent = np.union1d(np.flatnonzero(np.bincount(ids) >= FREQUENT), classes)
     of_frequent = np.isin(ids, frequent)
     statistics = keras_ls.cluster_statistics(rows[of_frequent], ids[of_frequent], templates[frequent])
-    panel = {
-        "points": plane.project(rows[shown]).tolist(),
-        "labels": ids[shown].tolist(),
-        "templates_2d": plane.templates_2d.tolist(),
-        "class_names": [tokens.pieces()[k] for k in classes],
-        "classes": classes,
-    }
+    points, names = plane.project(rows[shown]), tuple(tokens.pieces(classes))
+    projection = keras_ls.Projection(points, ids[shown], plane.templates_2d, names, tuple(classes))
+    panel = measures.projection_to_json(projection)
     return {"panel": panel, "frequent_tokens": len(frequent), **dataclasses.asdict(statistics)}
 
 
@@ -71,12 +69,6 @@ def figure(trials: list[dict[str, Any]]) -> Any:
     """Figure 7: a column for each label smoothing, of its first seed."""
     panels: dict[str, keras_ls.Projection] = {}
     for trial in trials:
-        panel = {name: np.array(value) for name, value in trial["tokens"]["panel"].items()}
-        names, classes = (tuple(trial["tokens"]["panel"][key]) for key in ("class_names", "classes"))
-        projection = keras_ls.Projection(panel["points"], panel["labels"], panel["templates_2d"], names, classes)
+        projection = measures.projection_from_json(trial["tokens"]["panel"])
         panels.setdefault(network_name(trial["label_smoothing"]), projection)
     return keras_ls.projection_grid({"": panels})
-
-
-def _find(pieces: list[str], text: str) -> int | None:
-    return pieces.index(text) if text in pieces else None

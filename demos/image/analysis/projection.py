@@ -15,7 +15,7 @@ from demos.image import data, recipes
 from demos.image.analysis import SCATTER, clusters, smoothing
 from demos.image.analysis.earlier import EarlierRun
 from demos.image.data.common.images import ImageData
-from demos.kit import checkpoints
+from demos.kit import checkpoints, measures
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import open_run, publish
@@ -160,8 +160,8 @@ def project(plan: Plan, model: keras.Model, alpha: float) -> list[dict[str, Any]
         panels = []
         for ids in plan.triples:
             projection = keras_ls.project_classes(model, x, y, ids, plan.options.examples_per_class)
-            panel = {name: np.asarray(value).tolist() for name, value in dataclasses.asdict(projection).items()}
-            panels.append({**panel, "class_names": [images.class_names[k] for k in ids]})
+            named = dataclasses.replace(projection, class_names=tuple(images.class_names[k] for k in ids))
+            panels.append(measures.projection_to_json(named))
         columns.append({"title": f"{part}, {network_name(alpha)}", "panels": panels})
     return columns
 
@@ -173,13 +173,10 @@ def table(results: dict[str, Any]) -> str:
 
 def figure(results: dict[str, Any]) -> Any:
     """Figure 1 as a grid: a row for each triple, a column for each part of the data and label smoothing."""
-    columns = {column["title"]: [_panel(panel) for panel in column["panels"]] for column in results["series"]}
-    rows = [{title: panels[i] for title, panels in columns.items()} for i in range(len(results["classes"]))]
+    rows = [
+        {column["title"]: measures.projection_from_json(column["panels"][i]) for column in results["series"]}
+        for i in range(len(results["classes"]))
+    ]
     drawn = keras_ls.projection_grid(rows)
     drawn.suptitle(results["caption"])
     return drawn
-
-
-def _panel(lists: dict[str, list[Any]]) -> keras_ls.Projection:
-    points, labels, templates = (np.array(lists[name]) for name in ("points", "labels", "templates_2d"))
-    return keras_ls.Projection(points, labels, templates, tuple(lists["class_names"]), tuple(lists["classes"]))
