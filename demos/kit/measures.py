@@ -1,7 +1,7 @@
 """What demos measure of predictions, in a form that JSON holds, and how it is summed up over seeds."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,12 +94,17 @@ def pool(curves: Iterable[dict[str, list[float | None]]]) -> keras_ls.Reliabilit
     return keras_ls.ReliabilityCurve(parts[0].bin_edges, confidence, accuracy, count)
 
 
-def by_smoothing(results: Iterable[dict[str, Any]]) -> dict[float, list[dict[str, Any]]]:
-    """Results of several seeds by their label smoothing, in the order of their first."""
-    groups: dict[float, list[dict[str, Any]]] = {}
+def grouped(results: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], Any]) -> dict[Any, list[dict[str, Any]]]:
+    """Results by their key, in the order of their first."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
     for result in results:
-        groups.setdefault(result["label_smoothing"], []).append(result)
+        groups.setdefault(key(result), []).append(result)
     return groups
+
+
+def by_smoothing(results: Iterable[dict[str, Any]]) -> dict[float, list[dict[str, Any]]]:
+    """Results of several seeds by their label smoothing."""
+    return grouped(results, lambda result: result["label_smoothing"])
 
 
 def summarize(results: Iterable[dict[str, Any]], measures: Iterable[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 import keras_ls
+from demos.sequence.model import EncoderDecoder
 from demos.sequence.tokenizers import IGNORED
 
 # Shares of α that the tokens at distance 1 and 2 get together, on both sides.
@@ -68,12 +69,11 @@ def fused_loss(loss: Any, labels, features, kernel, bias=None):
 class TokenObjective(keras.Model):
     """A network that predicts next tokens, and what it is trained for: the loss of the next tokens.
 
-    The network is an `EncoderDecoder`. With `fused_output` the loss is computed without the logits in memory, from the
-    network's `penultimate` outputs and its `head`; then the accuracy is not, and `loss` must be a Keras loss of integer
-    labels.
+    With `fused_output` the loss is computed without the logits in memory, from the network's `penultimate` outputs and
+    its `head`; then the accuracy is not, and `loss` must be a Keras loss of integer labels.
     """
 
-    def __init__(self, network: keras.Model, loss: Any, fused_output: bool = False):
+    def __init__(self, network: EncoderDecoder, loss: Any, fused_output: bool = False):
         super().__init__()
         self.network, self.token_loss, self.fused_output = network, loss, fused_output
         self.accuracy: Any = None if fused_output else keras.metrics.Mean("accuracy")

@@ -12,7 +12,7 @@ from demos.image.data.common.images import ImageData
 from demos.image.recipes import Recipe, paper_recipe
 from demos.kit import cli
 from demos.kit.epochs import in_epochs
-from demos.kit.measures import mean_and_sd
+from demos.kit.measures import grouped, mean_and_sd
 from demos.kit.options import Chosen
 from demos.kit.smoothing import seeds_in_words
 
@@ -78,9 +78,6 @@ class Figure5:
 
 def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The points of trained networks, a point per curve and setting, over all seeds, and what follows from them."""
-    groups: dict[tuple[str, float, float | None], list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault(place_of(result), []).append(result)
     points = [
         {
             "curve": curve,
@@ -89,7 +86,7 @@ def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
             "gamma": float(np.mean([result["gamma"] for result in group])),
             "accuracy": [result["accuracy"] for result in group],
         }
-        for (curve, alpha, temperature), group in groups.items()
+        for (curve, alpha, temperature), group in grouped(results, place_of).items()
     ]
     lines = curves(points).items()
     series = {name: {"gamma": gamma.tolist(), "accuracy": rows.tolist()} for name, (gamma, rows) in lines}
@@ -151,12 +148,9 @@ def table(results: dict[str, Any]) -> str:
 
 def curves(points: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The points as `keras_ls.distillation_curves` takes them: γ (P,) and accuracy (seeds, P) of each curve."""
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for point in points:
-        by_name.setdefault(point["curve"], []).append(point)
     return {
         name: (np.array([p["gamma"] for p in line]), np.array([p["accuracy"] for p in line]).T)
-        for name, line in by_name.items()
+        for name, line in grouped(points, lambda point: point["curve"]).items()
     }
 
 
