@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from demos.image import recipes
-from demos.kit import cli, options
+from demos.kit import cli, devices, options
 from demos.kit.options import DATA_VARIABLE, Group, option
 from demos.kit.values import count, fraction, not_negative, positive, seed
 
@@ -113,6 +113,7 @@ COMMAND = cli.Command(
         Group("networks and training", Networks),
         Group("mnist: candidates", Candidates),
         Group("running", options.Machine),
+        devices.GROUP,
         Group("output", options.Output, shown={"out": "runs/distillation/EXPERIMENT"}),
     ),
     work="demos.image.analysis.distillation",

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from demos.image import data, networks
+from demos.kit import devices
 from demos.kit.cli import Command
 from demos.kit.epochs import in_epochs
 from demos.kit.options import Chosen, Group, Machine, Output, option
@@ -105,6 +106,7 @@ def command(name: str, texts: tuple[str | None, str], title: str, fields: type) 
         Group(title, fields),
         Group("network and training", Recipe, settled_later=True, shown={"steps": steps}),
         Group("running", Machine),
+        devices.GROUP,
         Group("output", Output, shown={"out": f"runs/{name}/DATASET-MODEL"}),
     )
     return Command(f"demos.image.{name}", texts[0] or "", texts[1], groups, f"demos.image.analysis.{name}")

@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from demos.kit import runs
+from demos.kit import devices, runs
 from demos.kit.errors import DamagedFile, Diverged, MissingExtra
 from demos.kit.options import Chosen, Group
 
@@ -60,13 +60,17 @@ class Command:
         """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
 
         def plan(given: argparse.Namespace) -> Any:
-            return self.load().plan(Chosen(self.groups, vars(given)))
+            options = Chosen(self.groups, vars(given))
+            work = self.load(options)
+            return devices.in_turn(lambda: work.plan(options))
 
         return execute(self.parser(), argv, plan, lambda planned: self.load().run(planned))
 
-    def load(self) -> Any:
-        """The module that does it, with the backend behind it."""
+    def load(self, options: Chosen | None = None) -> Any:
+        """The module that does it, with the backend behind it, on the devices that options ask for."""
         with quiet_start():
+            if devices.GROUP in self.groups and options is not None:
+                devices.start(options)
             runs.device()
             with contextlib.suppress(ImportError):  # `fit` imports it on every backend
                 importlib.import_module("tensorflow")
@@ -103,6 +107,7 @@ def execute(parser: Parser, argv: list[str] | None, plan: Callable[[Any], Any], 
         parser.exit(130, f"\nInterrupted.{hint}\n")
     finally:
         runs.unlock()
+        devices.stop()
     return status if isinstance(status, int) else 0
 
 

@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
+from demos.kit import devices
+
 Recipe = TypeVar("Recipe", bound=Any)
 
 # Steps between two checkpoints where a pass over the data is shorter: a checkpoint costs as much as ten small steps.
@@ -14,13 +16,14 @@ def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 
     """A dataclass with `steps`, `batch_size` and `steps_per_epoch`, whose epochs are about a pass over the data.
 
     `examples` is what the data consist of, in the plural. A note says where the epochs take more steps than `steps`. A
-    batch of more than there are is a ValueError.
+    batch of more than there are, or that the devices do not divide, is a ValueError.
     """
     if recipe.batch_size > num_examples:
         raise ValueError(
             f"--batch-size must be at most the number of training {examples} ({num_examples}). "
             f"Received: {recipe.batch_size}."
         )
+    devices.check(recipe)
     return in_passes(recipe, num_examples // recipe.batch_size, multiple)
 
 

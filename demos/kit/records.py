@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from demos.kit import devices
 from demos.kit.errors import DamagedFile
 
 LARGEST_FILE = 1 << 28  # bytes; the records of the longest runs have a few million
@@ -73,7 +74,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write(path: pathlib.Path, save: Callable[[BinaryIO], Any]) -> None:
-    """Lets `save` write a file, which appears as a whole or not at all, even if another process writes it, too."""
+    """Lets `save` write a file, which appears as a whole or not at all, even if another run writes it, too.
+
+    Of several processes of a run the first one writes.
+    """
+    if not devices.is_first_process():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

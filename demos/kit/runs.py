@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
-from demos.kit import pictures, records
+from demos.kit import devices, pictures, records
 from demos.kit.errors import DamagedFile
 
 try:
@@ -62,15 +62,11 @@ def open_run(
     nothing that took hours is written over. Settings that are `free` may differ in runs that still have them. It is a
     ValueError if the others differ (the message names each difference), or if another process works there.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    _lock(out)
     path = out / "settings.json"
-    if os.path.lexists(path) and not resume:
-        aside = next(p for i in range(1, sys.maxsize) if not (p := out.with_name(f"{out.name}.{i}")).exists())
-        out.rename(aside)
-        print(f"Note: the earlier run in {out} is now in {aside}.")
-        out.mkdir()
-        _lock(out)
+    if devices.is_first_process():
+        _take(out, resume)
+    elif not os.path.lexists(path):
+        raise ValueError(f"--out must be a directory that all processes see, with what process 0 wrote: {out}.")
     is_known = os.path.lexists(path)
     run = Run(out, records.to_json(settings), records.to_json(defaults or {}), is_known)
     if is_known:
@@ -81,6 +77,18 @@ def open_run(
     else:
         records.write_json(path, settings)
     return run
+
+
+def _take(out: pathlib.Path, resume: bool) -> None:
+    """Locks a directory; moves an earlier run in it aside unless it goes on."""
+    out.mkdir(parents=True, exist_ok=True)
+    _lock(out)
+    if os.path.lexists(out / "settings.json") and not resume:
+        aside = next(p for i in range(1, sys.maxsize) if not (p := out.with_name(f"{out.name}.{i}")).exists())
+        out.rename(aside)
+        print(f"Note: the earlier run in {out} is now in {aside}.")
+        out.mkdir()
+        _lock(out)
 
 
 def _lock(out: pathlib.Path) -> None:
@@ -141,7 +149,12 @@ def provenance() -> dict[str, Any]:
 
 
 def device() -> str:
-    """The name of the device that the backend computes on."""
+    """The name of the device that the backend computes on, and how many of them if there are several."""
+    number = devices.engine().number
+    return f"{number} × {_name_of_device()}" if number > 1 else _name_of_device()
+
+
+def _name_of_device() -> str:
     backend = importlib.import_module("keras").backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from demos.kit import checkpoints, records
+from demos.kit import checkpoints, devices, records
 from demos.kit.checkpoints import History
 from demos.kit.errors import DamagedFile, Diverged
 from demos.kit.runs import Run, provenance
@@ -57,23 +57,27 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     if trial.is_done(run):
         return read_result(trial, run)
     start = time.monotonic()
-    keras.utils.clear_session()
+    devices.new_session()
     keras.utils.set_random_seed(trial.seed)
-    model, network = trial.build()
+    with devices.scope():
+        model, network = trial.build()
     history: History = []
     try:
-        history = fit(trial, run, model, network, later_steps)
+        with devices.scope():
+            history = fit(trial, run, model, network, later_steps)
         numbers = trial.evaluate(network, history)
     except Diverged as error:
         if not trial.may_diverge:
             raise
         print(f"{trial.label} diverged: {error}", flush=True)
         numbers = trial.evaluate(None, history)
-    if trial.keeps_network:
+    if trial.keeps_network and devices.is_first_process():
         network.save(folder / "model.keras")
     result = {**trial.facts, **numbers, "seconds": time.monotonic() - start, **provenance()}
     records.write_json(folder / "result.json", {**result, "settings": run.settings, "history": history})
-    (folder / "checkpoint.npz").unlink(missing_ok=True)
+    if devices.is_first_process():
+        (folder / "checkpoint.npz").unlink(missing_ok=True)
+    devices.wait()
     return read_result(trial, run)
 
 
@@ -90,7 +94,7 @@ def fit(trial: Trial, run: Run, model: keras.Model, network: keras.Model, later_
         freq = max([1, *(getattr(callback, "freq", 1) for callback in callbacks)])
         progress = checkpoints.Progress(trial.label, trial.steps_per_epoch, trial.epochs, later_steps)
         model.fit(
-            trial.batches(epoch * trial.steps_per_epoch),
+            devices.part_of(trial.batches(epoch * trial.steps_per_epoch)),
             initial_epoch=epoch,
             epochs=trial.epochs,
             steps_per_epoch=trial.steps_per_epoch,

@@ -93,6 +93,15 @@ def teacher_forcing(token_ids: Sequence[np.ndarray], width: int) -> tuple[np.nda
     return tokens, labels
 
 
+def filled(x: dict[str, np.ndarray], y: np.ndarray, multiple: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A batch of a multiple of rows: the last one is repeated without labels, so that it counts for nothing."""
+    missing = -len(y) % multiple
+    if not missing:
+        return x, y
+    x = {name: np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) for name, rows in x.items()}
+    return x, np.concatenate([y, np.full((missing, *y.shape[1:]), IGNORED, y.dtype)])
+
+
 def padded(token_ids: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids as int32 (B, `width`), with end tokens after them, and how many there are of each, int32 (B,)."""
     rows = np.full((len(token_ids), width), END, "int32")

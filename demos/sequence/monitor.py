@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_ls
+from demos.kit import devices
 from demos.kit.measures import calibration, curve_from_json
 from demos.sequence.evaluation import Split, next_tokens
 from demos.sequence.search import Searcher
@@ -31,8 +32,9 @@ class Monitor(keras.callbacks.Callback):
         self.writer: Any = None
 
     def on_train_begin(self, logs=None):
-        """Opens the event file."""
-        self.writer = tf.summary.create_file_writer(self.log_dir)
+        """Opens the event file, in the process that writes."""
+        is_first = devices.is_first_process()
+        self.writer = tf.summary.create_file_writer(self.log_dir) if is_first else tf.summary.create_noop_writer()
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes curves, and pictures and texts if it is time."""

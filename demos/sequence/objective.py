@@ -76,6 +76,8 @@ class TokenObjective(keras.Model):
     def __init__(self, network: EncoderDecoder, loss: Any, fused_output: bool = False):
         super().__init__()
         self.network, self.token_loss, self.fused_output = network, loss, fused_output
+        # In place of Keras's own mean, which counts rows without labels, too.
+        self.mean_loss = keras.metrics.Mean("loss")
         self.accuracy: Any = None if fused_output else keras.metrics.Mean("accuracy")
         self.built = True
 
@@ -85,8 +87,18 @@ class TokenObjective(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
+        return self.counted(self.loss_of_tokens(y, y_pred), y)
+
+    def loss_of_tokens(self, labels: Any, outputs: Any) -> Any:
+        """The mean loss of the tokens of a batch, whose labels are −1 where there is none."""
         if self.fused_output:
-            return fused_loss(self.token_loss, y, y_pred, *self.network.head())
-        is_right = ops.cast(ops.argmax(y_pred, axis=-1), y.dtype) == y
-        self.accuracy.update_state(is_right, sample_weight=y != IGNORED)
-        return self.token_loss(y, y_pred)
+            return fused_loss(self.token_loss, labels, outputs, *self.network.head())
+        is_right = ops.cast(ops.argmax(outputs, axis=-1), labels.dtype) == labels
+        self.accuracy.update_state(is_right, sample_weight=labels != IGNORED)
+        return self.token_loss(labels, outputs)
+
+    def counted(self, loss: Any, labels: Any) -> Any:
+        """The loss of a batch, which counts in the mean of the epoch for as many rows as have labels."""
+        has_labels = ops.cast(ops.any(labels != IGNORED, axis=-1), "float32")
+        self.mean_loss.update_state(loss, sample_weight=ops.sum(has_labels))
+        return loss

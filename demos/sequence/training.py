@@ -11,6 +11,7 @@ import numpy as np
 
 from demos.kit import records, smoothing
 from demos.kit.errors import DamagedFile
+from demos.kit.options import Chosen
 from demos.kit.runs import device
 from demos.kit.smoothing import Comparison
 from demos.kit.trials import History, Trial, run_trials
@@ -58,6 +59,15 @@ class Kind:
     rate: str
     rates: Sequence[str]
     computing: type[Computing] = Computing
+
+
+def check(options: Chosen) -> None:
+    """Raises ValueError for a strategy that would change what is trained."""
+    if options.strategy == "mirrored":
+        raise ValueError(
+            "--strategy must be data-parallel, with KERAS_BACKEND=jax: mirrored takes the mean over the tokens of each "
+            "device by itself, which is another loss. Received: mirrored."
+        )
 
 
 def train(experiment: Comparison, kind: Kind, units: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ search, for each label smoothing.
 
 import dataclasses
 
-from demos.kit import cli, options, values
+from demos.kit import cli, devices, options, values
 from demos.kit.options import Group, Output, option
 from demos.sequence.options import beam_width, length_penalty
 from demos.speech import corpora
@@ -43,6 +43,7 @@ GROUPS = (
     Group("tokens and features", corpora.Representation),
     Group("network and training", Recipe, settled_later=True),
     Group("running", Computing),
+    devices.GROUP,
     Group("features on disk", corpora.Storage),
     Group("output", Output, shown={"out": "runs/speech/CORPUS-MODEL"}),
 )

@@ -7,7 +7,7 @@ search, for each label smoothing.
 import dataclasses
 import sys
 
-from demos.kit import cli, options, values
+from demos.kit import cli, devices, options, values
 from demos.kit.options import Group, Output, option
 from demos.sequence.options import Computing, beam_width, length_penalty
 from demos.translation import corpora
@@ -38,6 +38,7 @@ GROUPS = (
     Group("what to compare", Options),
     Group("network and training", Recipe),
     Group("running", Computing),
+    devices.GROUP,
     Group("output", Output, shown={"out": "runs/translation/CORPUS-SIZE"}),
 )
 COMMAND = cli.Command("demos.translation.train", __doc__ or "", EPILOG, GROUPS, "demos.translation.analysis.training")

@@ -44,6 +44,8 @@ def plan(options: Chosen) -> Plan:
         recipe = recipes.choose(options, len(images.x_train), "projection")
         comparison = prepare(options, images, recipe, PARENT, backend=keras.backend.backend())
         return Plan(**vars(comparison), triples=triples, earlier=None)
+    if options.strategy != "none":
+        raise ValueError("--strategy is for training: leave it out with --from.")
     earlier = EarlierRun(options.from_run)
     earlier.settle(options)
     images, recipe = earlier.load(options)

@@ -19,7 +19,7 @@ from demos.image.data.common.augment import Augment, crop_and_flip, noisy, shift
 from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
-from demos.kit import checkpoints, cli, records
+from demos.kit import checkpoints, cli, devices, records
 from demos.kit.errors import DamagedFile
 from demos.kit.options import Machine
 from demos.kit.runs import Run
@@ -90,7 +90,7 @@ class Trainings:
             loaded = None
             if teacher is not None:
                 self.teacher_logits(teacher)
-                keras.utils.clear_session()
+                devices.new_session()
                 loaded = self._load(teacher) if is_live else None
                 keras.utils.set_random_seed(network.seed)  # again: to load a network takes random numbers, too
             student = building.build(images.x_train, images.num_classes, network.recipe, self.machine.precision)
@@ -143,8 +143,9 @@ class Trainings:
             path = self.run.out / self.part / teacher.name / "measures.json"
             if not path.exists():
                 logits = self.teacher_logits(teacher)
-                keras.utils.clear_session()
+                devices.new_session()
                 records.write_json(path, measure(self._load(teacher), self.images, teacher.recipe, logits))
+            devices.wait()
             measured = records.read_json(path, dict.fromkeys(MEASURES, (float, None)))
             groups.setdefault(name, []).append(measured)
         # None is NaN as a float, and so is a mean with it.
@@ -157,15 +158,16 @@ class Trainings:
     def teacher_logits(self, teacher: Network) -> np.ndarray:
         """(N, K) logits of a trained teacher for the training images as they are, from disk if they lie there."""
         if teacher.name not in self._logits:
-            keras.utils.clear_session()
+            devices.new_session()
             path = self.run.out / self.part / teacher.name / "teacher_logits.npy"
-            network = self._load(teacher)
-            if path.exists():
-                records.check_file(path)
-            try:
-                logits = keras_ls.teacher_logits(network, self.images.x_train, PREDICTION_BATCH, path)
-            except ValueError as error:
-                raise DamagedFile(f"{path} cannot be used: {error}") from error
+            with devices.scope():
+                network = self._load(teacher)
+                if path.exists():
+                    records.check_file(path)
+                try:
+                    logits = keras_ls.teacher_logits(network, self.images.x_train, PREDICTION_BATCH, path)
+                except ValueError as error:
+                    raise DamagedFile(f"{path} cannot be used: {error}") from error
             self._logits[teacher.name] = np.array(logits)
         return self._logits[teacher.name]
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from demos.image.recipes import Recipe
+from demos.kit import devices
 
 Body = tuple[Any, dict[str, Any]]
 
@@ -105,7 +106,9 @@ def resnet(x: Any, recipe: Recipe, decay: keras.Regularizer | None) -> Body:
     def convolution(x, filters, strides=1):
         settings = {"use_bias": False, "kernel_initializer": "he_normal", "kernel_regularizer": decay}
         x = layers.Conv2D(filters, 3, strides, padding="same", **settings)(x)
-        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+        # Its statistics are those of the whole batch: of TensorFlow's replicas each would take its own otherwise.
+        synchronized = devices.engine().strategy is not None
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=synchronized)(x)
 
     x = layers.ReLU()(convolution(x, 16))
     for filters in (16, 32, 64):

@@ -10,6 +10,7 @@ import keras_ls
 from demos.image.data.common.batches import Batches
 from demos.image.networks import bodies
 from demos.image.recipes import Recipe
+from demos.kit import devices
 from demos.kit.errors import Diverged
 
 BODIES = {"mlp": bodies.mlp, "alexnet": bodies.alexnet, "resnet": bodies.resnet}
@@ -57,7 +58,7 @@ def batches_of(x: Any, y: Any, recipe: Recipe, seed: int, first_step: int) -> Ba
 
 def predict(model: keras.Model, images: np.ndarray, batch_size: int = PREDICTION_BATCH) -> np.ndarray:
     """The logits of a trained network for images, float32 (N, K); raises Diverged if they are not finite."""
-    logits = np.asarray(model.predict(images, batch_size=batch_size, verbose=0), "float32")
+    logits = np.asarray(devices.predict(model, images, batch_size), "float32")
     if not np.isfinite(logits).all():
         raise Diverged("The trained network's logits are not finite: lower --learning-rate or set --clipnorm.")
     return logits

@@ -33,6 +33,7 @@ KIND = training.Kind(
 def plan(options: Chosen) -> Comparison:
     """Settles how networks are trained, makes the features, and opens the output directory."""
     recipe.settle(options)
+    training.check(options)
     if options.fused_output and options.smoothing_kind == "neighbourhood":
         raise ValueError("--fused-output needs --smoothing-kind uniform or unigram. Received: neighbourhood.")
     for package, purpose in PACKAGES.items():

@@ -67,12 +67,12 @@ class Objective(TokenObjective):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
-        losses = [super().compute_loss(x, y, y_pred[0])]
+        losses = [self.loss_of_tokens(y, y_pred[0])]
         if self.ctc_weight:
             losses.append(ctc_loss(y, y_pred[1], encoded_lengths(x["num_frames"]), bool(self.jit_compile)))
         for mean, loss in zip(self.means, losses, strict=True):
             mean.update_state(loss)
-        return losses[0] + sum(self.ctc_weight * loss for loss in losses[1:])
+        return self.counted(losses[0] + sum(self.ctc_weight * loss for loss in losses[1:]), y)
 
 
 def make_objective(
@@ -92,6 +92,8 @@ def make_objective(
         warmup_steps=warmup,
     )
     optimizer = keras.optimizers.Adam(schedule, global_clipnorm=recipe.clipnorm or None)
+    if keras.backend.backend() == "jax":  # where nothing else compiles
+        machine["jit_compile"] = True
     objective.compile(optimizer, **{"jit_compile": False, **machine})
     optimizer.build(objective.trainable_variables)
     return objective

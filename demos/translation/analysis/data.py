@@ -7,8 +7,18 @@ from typing import Any
 import keras
 import numpy as np
 
+from demos.kit import devices
 from demos.kit.options import Chosen
-from demos.sequence.buckets import Bucket, buckets, endless, padded, sorted_batches, teacher_forcing, token_batches
+from demos.sequence.buckets import (
+    Bucket,
+    buckets,
+    endless,
+    filled,
+    padded,
+    sorted_batches,
+    teacher_forcing,
+    token_batches,
+)
 from demos.sequence.evaluation import Split
 from demos.sequence.tokenizers import END, Subwords
 from demos.sequence.training import Data
@@ -106,7 +116,7 @@ def training_batches(train: Sentences, batch_tokens: int, seed: int, first_step:
 
     def made() -> Iterator[Any]:
         for _, bucket in endless(functools.partial(training_plan, train, batch_tokens, seed), first_step):
-            yield train.batch(bucket)
+            yield filled(*train.batch(bucket), devices.engine().number)
 
     if keras.backend.backend() != "tensorflow":
         return made()

@@ -28,6 +28,7 @@ KIND = training.Kind(
 def plan(options: Chosen) -> Comparison:
     """Settles how networks are trained, learns the tokens, and opens the output directory."""
     options.settle("corpus")
+    training.check(options)
     scores.sacrebleu()
     found = data.load(options)
     for split, lines in found.skipped.items():

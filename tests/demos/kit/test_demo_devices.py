@@ -1,0 +1,234 @@
+"""What a demo trains on several devices, in one process or two, is what it trains on one, also after a kill."""
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import types
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, ROOT, TESTS
+from keras import ops
+
+from demos.image import calibration, projection
+from demos.kit import devices
+from demos.kit.options import Chosen
+from demos.sequence.buckets import filled
+from demos.sequence.objective import TokenObjective, token_loss
+from demos.sequence.tokenizers import IGNORED
+from demos.translation import train
+
+COMMON = ["--steps", "50", "--label-smoothing", "0.1", "--seeds", "0"]
+TOY = ["--size", "tiny", "--dropout", "0", "--batch-tokens", "150", "--vocabulary-size", "70", "--beam-width", "2"]
+DEMOS = {
+    "digits": ["demos.image.calibration", "--hidden", "16", "--batch-size", "60", "--calibration-freq", "10"],
+    "translation": ["demos.translation.train", *TOY],
+}
+STRATEGY = {"tensorflow": "mirrored", "jax": "data-parallel"}.get(BACKEND)
+TWO_DEVICES = ["--strategy", STRATEGY, "--virtual-devices", "2"]
+on_jax = pytest.mark.skipif(BACKEND != "jax", reason="Keras runs several processes on JAX alone")
+needs_demos = pytest.mark.skipif(STRATEGY is None, reason="Keras 3.15 trains on several devices on JAX and TensorFlow")
+
+
+def start(name, out, *arguments):
+    """Starts a demo."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": BACKEND}
+    command = [sys.executable, str(TESTS / "small_demo.py"), *DEMOS[name], *COMMON, "--out", str(out), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes)
+
+
+def start_two(name, out, *arguments):
+    """Starts a demo in two processes of two devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    where = [*TWO_DEVICES, "--processes", "2", "--coordinator", coordinator]
+    return [start(name, out, *where, "--process", str(process), *arguments) for process in range(2)]
+
+
+def finish(*processes):
+    """What processes print, when they have ended well."""
+    try:
+        outputs = [process.communicate(timeout=1200) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [output for output, _ in outputs]
+
+
+def numbers(out):
+    """The curves and measures of the only network of a run."""
+    (path,) = out.glob("alpha-*/seed-*/result.json")
+    result = json.loads(path.read_text())
+    found = {name: value for name, value in result.items() if isinstance(value, float) and name != "seconds"}
+    return found | {(name, row["epoch"]): row[name] for row in result["history"] for name in row}
+
+
+def differences(found, expected, tolerance=1e-4):
+    assert found.keys() == expected.keys()
+    close = {name: found[name] == pytest.approx(expected[name], rel=tolerance, abs=tolerance) for name in expected}
+    return {name: (found[name], expected[name]) for name in expected if not close[name]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A function that gives the directory of a finished run, trained once: on one device, or in two processes."""
+    outs = {}
+
+    def trained(name, together=False):
+        if (name, together) not in outs:
+            out = outs[name, together] = tmp_path_factory.mktemp("runs") / "out"
+            finish(*(start_two(name, out) if together else [start(name, out)]))
+        return outs[name, together]
+
+    return trained
+
+
+@pytest.mark.slow
+@needs_demos
+@pytest.mark.parametrize("name", DEMOS)
+def test_two_devices_train_as_one(run, tmp_path, name):
+    if (name, BACKEND) == ("translation", "tensorflow"):
+        pytest.skip("the loss of tokens is refused with MirroredStrategy")
+    finish(start(name, tmp_path, *TWO_DEVICES))
+    assert not differences(numbers(tmp_path), numbers(run(name)))
+
+
+@pytest.mark.slow
+@on_jax
+@pytest.mark.parametrize("name", DEMOS)
+def test_two_processes_train_as_one_and_the_first_writes(run, name):
+    alone, together = run(name), run(name, together=True)
+    assert not differences(numbers(together), numbers(alone))
+    written = [[path.name.split("tfevents")[0] for path in sorted(out.rglob("*"))] for out in (alone, together)]
+    assert written[0] == written[1]
+
+
+@pytest.mark.slow
+@on_jax
+@pytest.mark.parametrize("name", DEMOS)
+def test_after_a_kill_of_one_process_both_go_on_where_they_were(run, tmp_path, name):
+    expected, out = run(name, together=True), tmp_path / "out"
+    processes = start_two(name, out)
+    try:
+        while not list(out.glob("alpha-*/seed-*/checkpoint.npz")):
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.05)
+        time.sleep(random.SystemRandom().uniform(0, 5))
+        random.SystemRandom().choice(processes).kill()
+    finally:
+        for process in processes:  # the other one would wait
+            process.kill()
+            process.communicate()
+    (checkpoint,) = out.glob("alpha-*/seed-*/checkpoint.npz")
+    with np.load(checkpoint) as file:
+        print("killed after", json.loads(str(file["state"]))["epoch"], "of 50 steps")
+    alone = shutil.copytree(out, tmp_path / "alone")
+    finish(*start_two(name, out, "--resume"))
+    assert not differences(numbers(out), numbers(expected), 1e-6)
+    finish(start(name, alone, "--resume"))
+    assert not differences(numbers(alone), numbers(expected))
+
+
+def refused(capsys, main, *arguments):
+    """The line that a demo says when it exits with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line.partition("error: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--processes", "2"], "--processes is for --strategy data-parallel. Received: none."),
+        (["--strategy", "mirrored", "--process", "1"], "--process is for --strategy data-parallel. Received: mirrored."),
+        (["--virtual-devices", "2"], "--virtual-devices needs a --strategy. Received: none."),
+        (
+            ["--strategy", "data-parallel", "--processes", "2", "--process", "1"],
+            "--processes, --process and --coordinator go together. Received: --processes and --process.",
+        ),
+        (
+            ["--strategy", "data-parallel", "--processes", "2", "--process", "2", "--coordinator", "localhost:1234"],
+            "--process must be below --processes (2). Received: 2.",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(capsys, arguments, words):
+    assert refused(capsys, calibration.main, *arguments) == words
+
+
+def test_a_strategy_of_another_backend_is_refused(capsys):
+    other = "mirrored" if BACKEND == "jax" else "data-parallel"
+    words = f"--strategy {other} needs KERAS_BACKEND={devices.BACKENDS[other]}. Received: {BACKEND}."
+    assert refused(capsys, calibration.main, "--strategy", other) == words
+
+
+@pytest.fixture
+def four_devices(monkeypatch):
+    """As if there were four devices."""
+    monkeypatch.setattr(devices, "engine", lambda: devices.Engine(strategy="mirrored", number=4))
+
+
+def test_batches_that_devices_do_not_divide_are_refused(four_devices, tmp_path, capsys):
+    line = refused(capsys, calibration.main, "--batch-size", "30", "--out", str(tmp_path))
+    assert line == "--batch-size must be a multiple of the number of devices (4). Received: 30."
+
+
+def test_bounds_on_the_gradient_of_each_device_are_refused(four_devices, tmp_path, capsys):
+    line = refused(capsys, calibration.main, "--batch-size", "32", "--clipnorm", "1", "--out", str(tmp_path))
+    assert line.startswith("--clipnorm must be 0 with --strategy mirrored")
+
+
+def test_what_does_not_train_and_what_would_train_otherwise_is_refused(tmp_path):
+    plan = projection.COMMAND.load().plan
+    with pytest.raises(ValueError, match="--strategy is for training: leave it out with --from"):
+        plan(Chosen(projection.COMMAND.groups, {"strategy": "mirrored", "from_run": str(tmp_path)}))
+    with pytest.raises(ValueError, match="--strategy must be data-parallel, with KERAS_BACKEND=jax"):
+        train.COMMAND.load().plan(Chosen(train.COMMAND.groups, {"strategy": "mirrored"}))
+
+
+def test_devices_are_no_part_of_the_settings_of_a_run():
+    options = Chosen([devices.GROUP], {"strategy": "mirrored"})
+    assert not options.settings()
+    assert options.free() == {"strategy", "processes", "process", "coordinator", "virtual_devices"}
+
+
+def test_each_process_feeds_its_rows_in_the_order_of_the_processes(monkeypatch):
+    batches = [({"a": np.arange(6)}, ops.arange(12)), ({"a": np.arange(4)}, ops.arange(8))]
+    parts = []
+    for process in range(2):
+        monkeypatch.setattr(devices, "engine", lambda process=process: devices.Engine(processes=2, process=process))
+        parts.append(list(devices.part_of(batches)))
+    for (x, y), (x_0, y_0), (x_1, y_1) in zip(batches, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([x_0["a"], x_1["a"]]), x["a"])
+        np.testing.assert_array_equal(np.concatenate([y_0, y_1]), ops.convert_to_numpy(y))
+
+
+def test_rows_that_fill_up_a_batch_of_tokens_count_for_nothing(rng):
+    x, y = {"tokens": rng.integers(0, 5, (3, 4))}, rng.integers(0, 5, (3, 4)).astype("int32")
+    y[0, 2:] = IGNORED
+    more_x, more_y = filled(x, y, 4)
+    assert more_x["tokens"].shape == more_y.shape == (4, 4)
+    assert filled(x, y, 3) == (x, y)
+    vectors = rng.normal(size=(5, 5)).astype("float32")
+    objective = TokenObjective(types.SimpleNamespace(), token_loss("uniform", 0.1, 5))
+    found = []
+    for inputs, labels in ((x, y), (more_x, more_y)):
+        objective.mean_loss.reset_state()
+        objective.accuracy.reset_state()
+        loss = objective.compute_loss(y=ops.convert_to_tensor(labels), y_pred=vectors[inputs["tokens"]])
+        other = objective.mean_loss.variables[1]  # the weight of the batch
+        found.append([float(each) for each in (loss, objective.accuracy.result(), objective.mean_loss.result(), other)])
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+    assert keras.ops.convert_to_numpy(other) == 3
