@@ -56,10 +56,10 @@ def package(session):
 @nox.session
 @nox.parametrize("backend", ["tensorflow", "jax"])
 def devices(session, backend):
-    """Compares two and four devices, and on JAX two processes, with one."""
+    """Compares two and four devices, and on JAX two processes, with one: the library's parts, and whole demos."""
     session.install("-e", f".[{backend},tests]")
-    environment = {"KERAS_BACKEND": backend}
-    session.run("python", "-m", "pytest", "--slow", "tests/models/test_devices.py", *session.posargs, env=environment)
+    files = ("tests/models/test_devices.py", "tests/demos/kit/test_demo_devices.py")
+    session.run("python", "-m", "pytest", "--slow", *files, *session.posargs, env={"KERAS_BACKEND": backend})
 
 
 @nox.session

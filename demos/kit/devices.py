@@ -8,11 +8,12 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from demos.kit.options import Chosen, Group, option
-from demos.kit.values import count, whole
+from demos.kit.values import count, number, whole
 
 BACKENDS = {"mirrored": "tensorflow", "data-parallel": "jax"}
 # Keras's environment variables
@@ -20,6 +21,7 @@ NUM_PROCESSES, PROCESS_ID = "KERAS_DISTRIBUTION_NUM_PROCESSES", "KERAS_DISTRIBUT
 ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 ALL_DEVICES = "train on all devices: mirrored with TensorFlow, data-parallel with JAX"
 TOGETHER = "number of processes that run this command together, all with one --out that each of them sees"
+address = number(str, lambda text: bool(re.fullmatch(r".+:\d+", text)), "must be HOST:PORT")
 VIRTUAL = "number of virtual devices that the CPU is divided into, to try a strategy without GPUs"
 
 
@@ -33,7 +35,7 @@ class Devices:
         None, "which of them this is", whole, affects_result=False, shown=f"0, or ${PROCESS_ID}", metavar="I"
     )
     coordinator: str | None = option(
-        None, "where process 0 listens", affects_result=False, shown=f"${ADDRESSES}", metavar="HOST:PORT"
+        None, "where process 0 listens", address, affects_result=False, shown=f"${ADDRESSES}", metavar="HOST:PORT"
     )
     virtual_devices: int | None = option(None, VIRTUAL, count, affects_result=False, shown="the devices there are")
 
@@ -111,6 +113,7 @@ def _data_parallel(chosen: Devices) -> Engine:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
         jax.config.update("jax_platforms", "cpu")
     if chosen.processes or NUM_PROCESSES in os.environ:
+        print(f"Waiting for all processes at {chosen.coordinator or os.environ.get(ADDRESSES)}.", flush=True)
         keras.distribution.initialize(chosen.coordinator, chosen.processes, chosen.process)
     distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
     found = Engine(None, distribution, distribution.num_model_replicas, jax.process_count(), jax.process_index())
