@@ -1,4 +1,4 @@
-"""On which devices a demo trains, in how many processes, and what each of these does. Nothing else in the demos knows.
+"""On which devices a demo trains, in how many processes, and what each of these does.
 
 A batch is that of one device, whatever the number of devices. Each process makes it whole and feeds its own part of the
 rows, in the order of the processes; all take part in training and predictions, and process 0 writes the files.
@@ -75,7 +75,7 @@ def start(options: Chosen) -> None:
         return
     if len(given) in (1, 2):
         raise ValueError(f"--processes, --process and --coordinator go together. Received: --{' and --'.join(given)}.")
-    if given and chosen.process >= chosen.processes:
+    if (chosen.process or 0) >= (chosen.processes or 1):
         raise ValueError(f"--process must be below --processes ({chosen.processes}). Received: {chosen.process}.")
     import keras
 
