@@ -26,6 +26,7 @@ from demos.translation import train
 pytest.importorskip("sklearn", reason='the demos need pip install -e ".[demos]"')
 COMMON = ["--steps", "50", "--label-smoothing", "0.1", "--seeds", "0"]
 TOY = ["--size", "tiny", "--dropout", "0", "--batch-tokens", "150", "--vocabulary-size", "70", "--beam-width", "2"]
+RESNET = ["--model", "resnet", "--depth", "8", "--no-augment", "--clipnorm", "0", "--learning-rate", "0.01"]
 DEMOS = {
     "digits": ["demos.image.calibration", "--hidden", "16", "--batch-size", "60", "--calibration-freq", "10"],
     "translation": ["demos.translation.train", *TOY],
@@ -69,10 +70,15 @@ def finish(*processes):
 UNSTEADY = ("seconds", "greedy_", "beam_", "dev_greedy_", "dev_beam_", "val_bleu")
 
 
+def result_of(out):
+    """The result of the only network of a run."""
+    (path,) = out.glob("alpha-*/seed-*/result.json")
+    return json.loads(path.read_text())
+
+
 def numbers(out):
     """The curves and measures of the only network of a run."""
-    (path,) = out.glob("alpha-*/seed-*/result.json")
-    result = json.loads(path.read_text())
+    result = result_of(out)
     found = {name: value for name, value in result.items() if isinstance(value, float)}
     found |= {f"{name} of step {row['epoch']}": row[name] for row in result["history"] for name in row}
     return {name: value for name, value in found.items() if not name.startswith(UNSTEADY)}
@@ -106,6 +112,16 @@ def test_two_devices_train_as_one(run, tmp_path, name):
         pytest.skip("the loss of tokens is refused with MirroredStrategy")
     finish(start(name, tmp_path, *TWO_DEVICES))
     assert not differences(numbers(tmp_path), numbers(run(name)))
+
+
+@pytest.mark.slow
+@needs_demos
+def test_batch_normalisation_takes_the_statistics_of_all_devices(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start("digits", one, *RESNET), start("digits", two, *RESNET, *TWO_DEVICES))
+    curve, expected = ([row["loss"] for row in result_of(out)["history"]] for out in (two, one))
+    assert len(curve) == 50
+    assert curve == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
