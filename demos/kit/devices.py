@@ -189,7 +189,7 @@ def scope() -> Iterator[None]:
 
 
 def new_session() -> None:
-    """Frees what networks took that are no longer used; in `scope`, which would end with them, it does nothing."""
+    """Frees the memory of networks that are no longer used. In `scope` it does nothing, for it would end the scope."""
     if not _entered:
         importlib.import_module("keras").utils.clear_session()
 
