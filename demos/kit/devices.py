@@ -189,7 +189,7 @@ def scope() -> Iterator[None]:
 
 
 def new_session() -> None:
-    """Frees the memory of networks that are no longer used. In `scope` it does nothing, for it would end the scope."""
+    """Frees the memory of networks that are no longer used. It does nothing within `scope`, which it would end."""
     if not _entered:
         importlib.import_module("keras").utils.clear_session()
 

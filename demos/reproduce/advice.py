@@ -15,7 +15,7 @@ MEASURES = {"ece": "ECE", "nll_scaled": "NLL scaled", "excess_aurc": "excess AUR
 ACCURATE, INACCURATE = 0.8, 0.65
 RULE = (
     "Predicted from hard-target networks alone, by the majority of seeds. ECE: lower where the temperature is above 1 "
-    "and the ECE above 2α(accuracy − 1/K), for smoothing takes more confidence than half of that; else higher. "
+    "and the ECE above 2α(accuracy − 1/K), else higher. "
     f"NLL scaled: lower where the accuracy is above {ACCURATE}, higher where it is below {INACCURATE}, else no "
     f"difference. Excess AURC: lower where the accuracy is above {INACCURATE}, else no difference. The rule was chosen "
     "on the digits. Seen: the differences of networks of the same seed, beyond their 95 % t-interval."
