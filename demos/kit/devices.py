@@ -126,7 +126,7 @@ def check(recipe: Any) -> None:
     """Raises ValueError if batches of `recipe.batch_size`, or the bound on gradients, are not for these devices."""
     if recipe.batch_size % engine().number:
         raise ValueError(
-            f"--batch-size must be a multiple of the number of devices ({engine().number}). "
+            f"The examples of an update must be a multiple of the number of devices ({engine().number}). "
             f"Received: {recipe.batch_size}."
         )
     if engine().strategy is not None and recipe.clipnorm:

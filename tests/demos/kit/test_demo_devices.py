@@ -25,11 +25,21 @@ from demos.translation import train
 
 pytest.importorskip("sklearn", reason='the demos need pip install -e ".[demos]"')
 COMMON = ["--steps", "50", "--label-smoothing", "0.1", "--seeds", "0"]
+SHORT = ["--steps", "20", "--seeds", "0"]
 TOY = ["--size", "tiny", "--dropout", "0", "--batch-tokens", "150", "--vocabulary-size", "70", "--beam-width", "2"]
 RESNET = ["--model", "resnet", "--depth", "8", "--no-augment", "--clipnorm", "0", "--learning-rate", "0.01"]
 DEMOS = {
-    "digits": ["demos.image.calibration", "--hidden", "16", "--batch-size", "60", "--calibration-freq", "10"],
-    "translation": ["demos.translation.train", *TOY],
+    "digits": ["demos.image.calibration", "--hidden", "16", "--batch-size", "60", "--calibration-freq", "10", *COMMON],
+    "translation": ["demos.translation.train", *TOY, *COMMON],
+}
+SHORT_DEMOS = {
+    "projection": ["demos.image.projection", "--batch-size", "60", *SHORT],
+    "information": ["demos.image.information", "--batch-size", "60", *SHORT],
+    "distillation": ["demos.image.distillation", "--label-smoothing", "0", "0.1", "--temperature", "2", *SHORT],
+    "speech": [
+        *["demos.speech.train", "--train-sentences", "64", "--dev-sentences", "8", "--test-sentences", "8"],
+        *["--units", "16", "--dropout", "0", "--label-smoothing", "0.1", "--beam-width", "2", *SHORT],
+    ],
 }
 STRATEGY = {"tensorflow": "mirrored", "jax": "data-parallel"}.get(BACKEND)
 TWO_DEVICES = ["--strategy", STRATEGY, "--virtual-devices", "2"]
@@ -40,17 +50,19 @@ needs_demos = pytest.mark.skipif(STRATEGY is None, reason="Keras 3.15 trains on 
 def start(name, out, *arguments):
     """Starts a demo."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": BACKEND}
-    command = [sys.executable, str(TESTS / "small_demo.py"), *DEMOS[name], *COMMON, "--out", str(out), *arguments]
+    demo = (DEMOS | SHORT_DEMOS)[name]
+    command = [sys.executable, str(TESTS / "small_demo.py"), *demo, "--out", str(out), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, **pipes)
 
 
-def start_two(name, out, *arguments):
+def start_two(name, out, *arguments, devices_of_each=2):
     """Starts a demo in two processes of two devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    where = [*TWO_DEVICES, "--processes", "2", "--coordinator", coordinator]
+    where = ["--strategy", STRATEGY, "--virtual-devices", str(devices_of_each)]
+    where += ["--processes", "2", "--coordinator", coordinator]
     return [start(name, out, *where, "--process", str(process), *arguments) for process in range(2)]
 
 
@@ -86,8 +98,11 @@ def numbers(out):
 
 def differences(found, expected, tolerance=1e-4):
     assert found.keys() == expected.keys()
-    close = {name: found[name] == pytest.approx(expected[name], rel=tolerance, abs=tolerance) for name in expected}
-    return {name: (found[name], expected[name]) for name in expected if not close[name]}
+    def close(value, wanted):
+        is_number = isinstance(wanted, float)
+        return value == (pytest.approx(wanted, rel=tolerance, abs=tolerance, nan_ok=True) if is_number else wanted)
+
+    return {name: (found[name], expected[name]) for name in expected if not close(found[name], expected[name])}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +147,27 @@ def test_two_processes_train_as_one_and_the_first_writes(run, name):
     assert not differences(numbers(together), numbers(alone))
     written = [[path.name.split("tfevents")[0] for path in sorted(out.rglob("*"))] for out in (alone, together)]
     assert written[0] == written[1]
+
+
+def leaves(value, path=""):
+    """All values in nested dictionaries and lists, by their paths."""
+    if not isinstance(value, dict | list):
+        return {path: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return {name: leaf for key, part in items for name, leaf in leaves(part, f"{path}/{key}").items()}
+
+
+@pytest.mark.slow
+@on_jax
+@pytest.mark.parametrize("name", SHORT_DEMOS)
+def test_two_processes_write_the_results_of_one(tmp_path, name):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    # 50 images of an update of the distillation are not for four devices.
+    finish(*start_two(name, together, devices_of_each=1 if name == "distillation" else 2))
+    finish(start(name, alone))
+    found, expected = (leaves(json.loads((out / "results.json").read_text())) for out in (together, alone))
+    of_the_machine = {path for path in expected if "seconds" in path or path.endswith("/device")}
+    assert not differences(*({path: every[path] for path in every.keys() - of_the_machine} for every in (found, expected)))
 
 
 @pytest.mark.slow
@@ -208,7 +244,7 @@ def four_devices(monkeypatch):
 
 def test_batches_that_devices_do_not_divide_are_refused(four_devices, tmp_path, capsys):
     line = refused(capsys, calibration.main, "--batch-size", "30", "--out", str(tmp_path))
-    assert line == "--batch-size must be a multiple of the number of devices (4). Received: 30."
+    assert line == "The examples of an update must be a multiple of the number of devices (4). Received: 30."
 
 
 def test_bounds_on_the_gradient_of_each_device_are_refused(four_devices, tmp_path, capsys):
