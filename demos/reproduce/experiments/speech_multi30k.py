@@ -16,4 +16,4 @@ SCALES = {
         shown="docs/speech.md: An open vocabulary: where smoothing helps",
     ),
 }
-PARTS = {"speech": questions.words(0.1)}
+PARTS = {"speech": questions.words(0.1)} | questions.advice({"captions spoken": {}}, demo="demos.speech.train")
