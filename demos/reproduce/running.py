@@ -25,8 +25,8 @@ RESULTS = {
     **{"trials": [{"seed": int}], "provenance": {"device": str, "versions": dict}},
 }
 KEPT = {"commands": [str], "seconds": float, "machine": str, "results": [RESULTS]}
-# Texts, and what names places of one machine; of histories the end is kept.
-LEFT_OUT, HISTORY = ("examples", "from_run", "data_dir"), "history"
+# What names places of one machine, and lists of texts; of histories the end is kept.
+PLACES, TEXTS, HISTORY = ("from_run", "data_dir"), "examples", "history"
 DIGITS = 7
 
 
@@ -62,7 +62,7 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path) -> int:
         if status:
             return status
         found[step.folder] = step.module
-    results = [_small(records.read_json(_results_file(*each), RESULTS)) for each in found.items()]
+    results = [small(records.read_json(_results_file(*each), RESULTS)) for each in found.items()]
     seconds = sum(records.read_json(folder / CLOCK, {"seconds": float})["seconds"] for folder in found)
     said = [f"python -m {shlex.join([module, *arguments])}" for module, arguments in trial.commands()]
     facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": said}
@@ -106,11 +106,15 @@ def _results_file(folder: pathlib.Path, module: str) -> pathlib.Path:
     return named if named.exists() else folder / "results.json"
 
 
-def _small(value: Any) -> Any:
+def small(value: Any) -> Any:
     """What is kept of results: nothing long, no places of one machine, and digits that mean something."""
     if isinstance(value, dict):
-        left = {name: entry for name, entry in value.items() if name not in LEFT_OUT}
-        return {name: _small(entry[-1:] if name == HISTORY else entry) for name, entry in left.items()}
+        left = {
+            name: entry
+            for name, entry in value.items()
+            if name not in PLACES and not (name == TEXTS and isinstance(entry, list))
+        }
+        return {name: small(entry[-1:] if name == HISTORY else entry) for name, entry in left.items()}
     if isinstance(value, list):
-        return [_small(entry) for entry in value]
+        return [small(entry) for entry in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -6,7 +6,7 @@ from demos.reproduce.experiment import Setting
 FIRST = "python -m demos.image.distillation"
 PAPER = "Figure 5, of other data: the better the teacher by smoothing, the worse its students"
 SCALES = {
-    "smoke": Setting(FIRST, 2),
+    "smoke": Setting(FIRST, 4),
     "cpu": Setting(
         f"{FIRST}\n{FIRST} --resume --smoothed-temperature 1 2 4 8",
         5,

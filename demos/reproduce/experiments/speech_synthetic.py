@@ -6,5 +6,5 @@ from demos.reproduce.experiment import Setting
 PAPER = "Table 1, of other data: WER 8.9 % with hard targets, 7.0 and 6.7 % with smoothing"
 COMMANDS = """python -m demos.speech.train --quick --seeds 0 1
 python -m demos.speech.beam_search --from runs/speech/synthetic-lstm --temperatures 0.75 1 1.5 2 --beam-widths 1 4 8"""
-SCALES = {"smoke": Setting(COMMANDS, 5)}
+SCALES = {"smoke": Setting(COMMANDS, 6)}
 PARTS = {"speech": questions.words(0.1)}

@@ -13,6 +13,8 @@ import pytest
 from harness import BACKEND
 
 from demos import redraw
+from demos.kit import drawing
+from demos.reproduce import running
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the runs are of TensorFlow")
@@ -37,12 +39,14 @@ def check_redraw(out):
     """The pictures of results.json can be drawn again, from it alone."""
     again = out.parent / "again"
     assert redraw.main([str(out / "results.json"), "--out", str(again)]) == 0
-    pictures = json.loads((out / "results.json").read_text())["pictures"]
+    results = json.loads((out / "results.json").read_text())
+    pictures = results["pictures"]
     for name in pictures:
         assert (again / name).stat().st_size > 1_000
         if name.endswith(".png"):
             assert (again / name).read_bytes() == (out / name).read_bytes()
     assert any(name.endswith(".png") for name in pictures)
+    assert drawing.shown([running.small(results)], out)[1] is not None  # what a reproduction keeps can be drawn, too
 
 
 def run(demo, out, *arguments):
