@@ -6,5 +6,5 @@ from demos.reproduce.experiment import Setting
 PAPER = "section 3: smoothing calibrates networks that are over-confident; no rule for which these are"
 COMMANDS = """python -m demos.speech.train --corpus fsdd --units 128 --no-augment --train-sentences 20000 \
     --steps 2000 --label-smoothing 0 0.05 0.1"""
-SCALES = {"cpu": Setting(COMMANDS, None, trials=tuple(f"--seeds {seed}" for seed in range(3)))}
+SCALES = {"cpu": Setting(COMMANDS, 40, trials=tuple(f"--seeds {seed}" for seed in range(3)))}
 PARTS = questions.advice({"spoken digits": {}}, demo="demos.speech.train")
