@@ -84,6 +84,7 @@ def execute(parser: Parser, argv: list[str] | None, plan: Callable[[Any], Any], 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks (α on some) is a question mark
             stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # imports, where Ctrl-C ends everything at once, are over
     try:
         try:
             options = parser.parse_args(argv)

@@ -141,3 +141,15 @@ def test_redraw_refuses_what_is_no_results_file(tmp_path, capsys, text, message)
     with pytest.raises(SystemExit):
         redraw.main([str(tmp_path / "results.json")])
     assert message in capsys.readouterr().err
+
+
+def test_an_interrupt_of_what_runs_is_an_exception():
+    # The handler that `demos` sets for the time of imports ends the process, and would leave behind what it has started.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        parser = cli.Parser(prog="demo")
+        with pytest.raises(SystemExit) as stopped:
+            cli.execute(parser, [], lambda _: None, lambda _: signal.raise_signal(signal.SIGINT))
+        assert stopped.value.code == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
