@@ -66,6 +66,11 @@ def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
         "calibrated": "On the whole, predictions are as sure as they are right. Leave their confidence as it is.",
         CANNOT_TELL: "The interval holds 1 but is too wide to call the model calibrated. Measure on more data.",
     }
+    if estimates["ece"].low > 0:
+        said["calibrated"] = (
+            "No temperature brings predictions closer, yet some are surer than they are right, or less sure: look at the "
+            "reliability diagram."
+        )
     if _is_near_one(temperature) and verdict != "calibrated":
         than = "more" if verdict == "over-confident" else "less"
         said[verdict] = (
@@ -101,7 +106,7 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         text = f"{fits}. For the sake of calibration there is nothing to smooth; accuracy may be another reason."
         return Finding("smoothing", "not needed", text)
     if verdict == "over-confident":
-        largest = min(1.0, (1.0 - accuracy.high) * num_classes / (num_classes - 1))
+        largest = min(1.0, (1.0 - accuracy.low) * num_classes / (num_classes - 1))
         limit = (
             f"Smoothed targets keep confidence below 1 − α + α/K, so that an α above {largest:.3f} would leave a model "
             f"of this accuracy ({accuracy}) under-confident."

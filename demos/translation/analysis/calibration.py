@@ -44,7 +44,7 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
 
     trials = sweep.run(planned, measure)
     compared = scores.by_seed(translations, planned.split.references)
-    parts = {"evaluation": RULE, "trials": trials, "significance": compared}
+    parts = {"evaluation": RULE, "trials": trials, "significance": compared, "signatures": scores.signatures()}
     sweep.publish_results(planned, "demos.translation.calibration", parts, table, figure, ("lists.png", "tokens.png"))
 
 

@@ -93,7 +93,7 @@ def load(options: Chosen, known: Subwords | None = None, fingerprint: str | None
     splits = {name: Sentences(pairs, tokens) for name, pairs in corpus.splits.items()}
     skipped = {name: list(pairs.skipped) for name, pairs in corpus.splits.items()}
     splits["train"], long = _short_enough(splits["train"], options.max_tokens)
-    skipped["train"] += [f"Training pair {i + 1} has more than {options.max_tokens} tokens." for i in long]
+    skipped["train"] += [f'"{train.sources[i]}" has more than {options.max_tokens} tokens.' for i in long]
     longest = max(len(ids) for split in ("dev", "test") for ids in splits[split].token_ids)
     return Data(corpus.name, splits, tokens, corpus.fingerprint, longest + ROOM, skipped)
 

@@ -27,12 +27,11 @@ def by_seed(
     sacrebleu()
     from sacrebleu.significance import PairedTest
 
-    metrics = dict(zip(METRICS, (bleu(), bleu(lowercase=True), chrf()), strict=True))
     rows = []
     for seed, of_seed in translations.items():
         named: list[Any] = [(str(i), texts) for i, (_, texts) in enumerate(of_seed)]
         measured: list[dict[str, Any]] = [{"seed": seed, **facts} for facts, _ in of_seed]
-        for name, metric in metrics.items():
+        for name, metric in metrics().items():
             test = PairedTest(named, {name: metric}, [list(references)], test_type="bs", n_samples=RESAMPLES)
             found: list[Any] = list(test()[1].values())[1]  # after the systems' names
             for row, result in zip(measured, found, strict=True):
@@ -54,6 +53,16 @@ def table(rows: list[dict[str, Any]]) -> str:
             cells += [f"{of['score']:.2f} ± {of['half_width']:.2f}", "" if of["p"] is None else f"{of['p']:.3f}"]
         lines.append(cells)
     return f"{cli.aligned(lines)}\n\n{RULE}"
+
+
+def metrics() -> dict[str, Any]:
+    """Those of `METRICS`, as sacrebleu has them."""
+    return dict(zip(METRICS, (bleu(), bleu(lowercase=True), chrf()), strict=True))
+
+
+def signatures() -> dict[str, str]:
+    """What sacrebleu says of how `METRICS` are measured; each must have measured something."""
+    return {name: str(metric.get_signature()) for name, metric in metrics().items()}
 
 
 def sacrebleu() -> Any:

@@ -54,7 +54,7 @@ def run(experiment: Comparison) -> dict[str, Any]:
         trials=trials,
         **of_trials(trials),
         significance=scores.by_seed(beams(experiment), found.splits["test"].references),
-        signature=str(scores.bleu().get_signature()),
+        signatures=scores.signatures(),
         pictures=["reliability.png"],
     )
     return publish(experiment.run, results, table, figure)

@@ -55,7 +55,8 @@ def translate(searcher: Searcher, sentences: list[str], options: Chosen) -> list
     for sentence in sentences:
         tokens = searcher.tokens.encode(sentence, strict=False)
         if len(tokens) >= LONGEST:
-            print(f"Note: a sentence of {len(tokens)} tokens is cut at {LONGEST - 1}.", file=sys.stderr, flush=True)
+            what = f'"{sentence[:50]}…" has {len(tokens)} tokens'
+            print(f"Note: {what} and is cut at {LONGEST - 1}.", file=sys.stderr, flush=True)
         ids.append(np.append(tokens[: LONGEST - 1], END))
     sources, lengths = padded(ids, max(map(len, ids)))
     how = options.beam_width, options.temperature, options.length_penalty, options.n_best

@@ -67,7 +67,7 @@ def multi30k(data_dir: str | None, skip_bad: bool) -> Corpus:
             raise ValueError(
                 f"{folder / stem}.en and .de must have as many lines. Received: {len(sides[0])} and {len(sides[1])}."
             )
-        splits[split] = _pairs(folder / f"{stem}.en", list(zip(*sides, strict=True)), skip_bad)
+        splits[split] = _pairs(folder / f"{stem}.en and .de", list(zip(*sides, strict=True)), skip_bad)
     return Corpus("multi30k", splits)
 
 

@@ -59,7 +59,9 @@ def test_results_hold_what_the_table_and_the_picture_show(trained, tmp_path):
     results = json.loads((trained / "results.json").read_text())
     assert [row["label_smoothing"] for row in results["summary"]] == [0, 0.1]
     assert results["summary"][0]["beam_bleu"]["mean"] <= 1
-    assert results["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
+    assert results["signatures"]["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
+    assert results["signatures"]["bleu_uncased"].startswith("nrefs:1|case:lc|eff:no|tok:13a")
+    assert results["signatures"]["chrf"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0")
     assert len(results["trials"][0]["examples"]) == 8
     assert redraw.main([str(trained / "results.json"), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "reliability.png").read_bytes() == (trained / "reliability.png").read_bytes()
