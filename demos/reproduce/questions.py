@@ -84,8 +84,11 @@ def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") 
     return Part(source, temperature, claims, (demo, "reliability.png"))
 
 
-def clusters(alpha: float) -> Part:
-    """How tight, how large and how equally distant the classes' clusters are."""
+def clusters(alpha: float, similar: int | None = None) -> Part:
+    """How tight, how large and how equally distant the classes' clusters are.
+
+    `similar` is the row of the picture, counted from 0, that has two similar classes and one unlike them.
+    """
     demo, of_training = "demos.image.projection", "statistics.training"
     ratio = pair("within / between, training images", demo, f"{of_training}.ratio", alpha)
     held_out = pair("within / between, held-out images", demo, "statistics.held-out.ratio", alpha)
@@ -97,13 +100,17 @@ def clusters(alpha: float) -> Part:
         compare("The classes are more equally distant from each other.", distance, "below"),
         Claim("Smoothed held-out examples spread more than training ones.", held_out[1].label, "above", ratio[1].label),
     )
-    return Part(
-        "AlexNet and ResNet-56: a picture", (*ratio, *held_out, *within, *distance), claims, (demo, "projection.png")
-    )
+    numbers = (*ratio, *held_out, *within, *distance)
+    if similar is not None:
+        label, path = "distance of similar classes over that of others", f"nearest_over_others.{similar}"
+        nearness = pair(f"{label}, training images", demo, f"{of_training}.{path}", alpha)
+        numbers += nearness
+        claims += (compare("Similar classes become more nearly as distant as others.", nearness, "above"),)
+    return Part("AlexNet and ResNet-56: a picture", numbers, claims, (demo, "projection.png"))
 
 
 def students(alpha: float) -> Part:
-    """Figure 5; `alpha` is that of the best teacher in the paper."""
+    """Figure 5; `alpha` is that of a teacher which should be better than that of hard targets."""
     hard, smoothed = (
         Number(f"teacher's accuracy %, {name}", DISTILLATION, "accuracy", {"name": "teacher/", **of}, unit="%")
         for name, of in (("hard targets", {"label_smoothing": 0.0}), (f"α = {alpha:g}", {"label_smoothing": alpha}))
@@ -158,8 +165,8 @@ def information(alpha: float) -> Part:
     return Part("CIFAR-10, ResNet-56: a picture", (*highest, *last), claims, (demo, "information.png"))
 
 
-def words(alpha: float) -> Part:
-    """Word error rates of speech."""
+def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
+    """Word error rates of speech; those of `more` label smoothing are only shown."""
     train, sweep = "demos.speech.train", "demos.speech.beam_search"
     beam = pair("beam WER %", train, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
     greedy = pair("greedy WER %", train, "greedy_wer", alpha, unit="%")
@@ -170,13 +177,14 @@ def words(alpha: float) -> Part:
         {"label_smoothing": 0.0},
         unit="%",
     )
+    shown = [Number(f"beam WER %, α = {a:g}", train, "beam_wer", {"label_smoothing": a}, unit="%") for a in more]
     claims = (
         compare("Beam search errs less with smoothing.", beam, "below"),
         Claim("No temperature does as much for hard targets.", beam[1].label, "below", tuned.label),
     )
     return Part(
         "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)",
-        (*beam, tuned, *greedy),
+        (*beam, *shown, tuned, *greedy),
         claims,
         (sweep, "beam_width.png"),
     )
@@ -227,10 +235,13 @@ def translation(alpha: float, measure: str = "bleu") -> dict[str, Part]:
 
 
 def calibration(data: str, alpha: float) -> dict[str, Part]:
-    """All that there is to the calibration of images; `data` are those of the paper that are held beside ours."""
+    """All that there is to the calibration of images.
+
+    `data` are those of the paper that are held beside ours, `alpha` is that of Table 3 and Figure 2.
+    """
     return {
         "regime": regime(),
-        "table2": table2(data, alpha),
+        "table2": table2(data, 0.1),  # as in the paper
         "table3": table3("cifar100", alpha),
         "fig2": reliability("cifar100", alpha),
     }

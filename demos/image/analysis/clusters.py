@@ -1,6 +1,8 @@
 """How tight and how far apart a network's classes are, as numbers: of each network, over seeds, and as a table."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -35,8 +37,8 @@ def parts(data: ImageData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"training": (data.x_train, data.y_train), "held-out": (data.x_test, data.y_test)}
 
 
-def measure(model: keras.Model, data: ImageData) -> dict[str, dict[str, float]]:
-    """The numbers of `MEASURES` for each part of the data."""
+def measure(model: keras.Model, data: ImageData, triples: Sequence[Sequence[int]] = ()) -> dict[str, dict[str, Any]]:
+    """The numbers of `MEASURES` for each part of the data, and "nearest_over_others" of each triple of classes."""
     drawn = [np.sort(of_data().permutation(len(x))[:MEASURED_IMAGES]) for x, _ in parts(data).values()]
     chosen = [(x[rows], y[rows]) for (x, y), rows in zip(parts(data).values(), drawn, strict=True)]
     # One call for both: each compiles the network.
@@ -52,8 +54,18 @@ def measure(model: keras.Model, data: ImageData) -> dict[str, dict[str, float]]:
             **{name: getattr(span, name) for name in IN_SPAN},
             "whole_space_ratio": whole.ratio,
             **{name: getattr(collapse, name) for name in COLLAPSE},
+            "nearest_over_others": [
+                nearest_over_others([rows[labels == k].mean(axis=0) for k in ids]) if set(ids) <= set(labels) else None
+                for ids in triples
+            ],
         }
     return numbers
+
+
+def nearest_over_others(means: Sequence[np.ndarray]) -> float:
+    """The distance of the nearest two of three points over the mean of the other two; 1 if all are equally distant."""
+    nearest, *others = sorted(math.dist(*pair) for pair in itertools.combinations(means, 2))
+    return nearest / (sum(others) / 2)
 
 
 def summarize(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def run(plan: Plan) -> dict[str, Any]:
         warnings.filterwarnings("ignore", r"Class \d+ has \d+ examples, fewer")  # said when it was planned
         for (alpha, seed), accuracy in zip(plan.networks, accuracies(plan), strict=True):
             model = shown_network(plan, alpha, seed)
-            numbers = clusters.measure(model, images)
+            numbers = clusters.measure(model, images, plan.triples)
             ratios = ", ".join(f"{part} ratio {of_part['ratio']:.3g}" for part, of_part in numbers.items())
             print(f"α={alpha:g} seed={seed}: accuracy {accuracy:.4f}, {ratios}", flush=True)
             networks.append({"label_smoothing": alpha, "seed": seed, "accuracy": accuracy, "statistics": numbers})

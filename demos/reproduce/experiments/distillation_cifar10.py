@@ -23,4 +23,4 @@ SCALES = {
         short="--seeds 0 --label-smoothing 0 --temperature 1 --teacher-steps {steps} --steps {steps}",
     ),
 }
-PARTS = {"fig5": questions.students(0.6)}
+PARTS = {"fig5": questions.students(0.15)}

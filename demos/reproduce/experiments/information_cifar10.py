@@ -1,10 +1,16 @@
-"""What the logits of "airplane" and "dog" say about the training image, while the paper's ResNet-56 trains."""
+"""What the logits of two classes say about the training image while a network trains: the paper's, or a small one."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting
 
-RESNET = """python -m demos.image.information --dataset cifar10 --model resnet --depth 56 \
-    --precision mixed_bfloat16 --steps-per-execution 20"""
+CIFAR = "python -m demos.image.information --dataset cifar10 --model resnet"
 PAPER = "Figure 6: it rises fast, then falls towards log 2, faster and lower with smoothing"
-SCALES = {"paper": Setting(RESNET, None, updates=6 * 64_000)}
+SCALES = {
+    "cpu": Setting(
+        f"{CIFAR} --depth 8 --train-images 10000 --no-augment --steps 3000", 50, trials=("--seeds 0", "--seeds 1")
+    ),
+    "paper": Setting(
+        f"{CIFAR} --depth 56 --precision mixed_bfloat16 --steps-per-execution 20", None, updates=6 * 64_000
+    ),
+}
 PARTS = {"fig6": questions.information(0.1)}

@@ -16,4 +16,6 @@ SCALES = {
         shown="docs/speech.md: An open vocabulary: where smoothing helps",
     ),
 }
-PARTS = {"speech": questions.words(0.1)} | questions.advice({"captions spoken": {}}, demo="demos.speech.train")
+PARTS = {"speech": questions.words(0.1, more=(0.02, 0.05))} | questions.advice(
+    {"captions spoken": {}}, demo="demos.speech.train"
+)
