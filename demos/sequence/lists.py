@@ -30,11 +30,12 @@ def measure(searcher: Searcher, split: Split, size: int, temperatures: list[floa
     rows, labels, weights = np.array(logits), np.array(best), np.array(weight)
     numbers: dict[str, Any] = {"temperature": temperatures, "ece": [], "nll": []}
     for temperature in temperatures:
-        metric = keras_ls.NegativeLogLikelihood(from_logits=True)
-        metric.update_state(labels, rows / temperature, weights)
-        curve = keras_ls.reliability_curve(labels, rows / temperature, from_logits=True, sample_weight=weights)
+        scaled = rows / temperature
+        curve = keras_ls.reliability_curve(labels, scaled, from_logits=True, sample_weight=weights)
         numbers["ece"].append(curve.ece())
-        numbers["nll"].append(float(metric.result()))
+        # By hand, since the metric takes no −inf, which stands where a list is shorter.
+        losses = np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(labels)), labels]
+        numbers["nll"].append(float(np.average(losses, weights=weights)))
     at_one = keras_ls.reliability_curve(labels, rows, from_logits=True, sample_weight=weights)
     first = float(weights[labels == 0].sum() / weights.sum())
     return {**numbers, "curve": measures.curve_to_json(at_one), "first_is_best": first}

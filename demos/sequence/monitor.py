@@ -1,7 +1,7 @@
 """What TensorBoard shows of a training: curves, calibration, texts."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -117,6 +117,14 @@ def attention_picture(
 
 def _shown(name: str) -> str:
     return name.replace(" ", "␣").replace("$", r"\$")
+
+
+def show(figures: Mapping[str, Any], log_dir: pathlib.Path) -> None:
+    """Writes figures, by their names, for TensorBoard."""
+    with tf.summary.create_file_writer(str(log_dir)).as_default(step=0) as writer:
+        for name, figure in figures.items():
+            tf.summary.image(name, pixels(figure))
+        writer.close()
 
 
 def pixels(figure: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Temperature, beam width and length penalty swept over, for all networks of a run: error rates and calibration."""
 
 import dataclasses
+import importlib.util
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -78,7 +79,10 @@ def run(
 def publish_results(
     planned: Sweep, demo: str, parts: dict[str, Any], table: Any, figure: Any, pictures: Sequence[str] = ()
 ) -> None:
-    """Writes the results of a demo, its table and its pictures, of which `pictures` follow those of the sweep."""
+    """Writes the results of a demo, its table and its pictures, of which `pictures` follow those of the sweep.
+
+    With TensorFlow the pictures are shown in TensorBoard, too.
+    """
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
     series = of_trials(trials)["series"]
     results = {
@@ -91,7 +95,11 @@ def publish_results(
     }
     settings = {each: getattr(options, each) for each in HOW if hasattr(options, each)}
     run = Run(pathlib.Path(options.out or options.run), {**settings, "data": planned.data.fingerprint})
-    publish(run, results, table, figure, f"{name}.txt", f"{name}.json")
+    results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json")
+    if importlib.util.find_spec("tensorflow"):
+        monitor = importlib.import_module("demos.sequence.monitor")
+        named = zip(results["pictures"], figure(results), strict=True)
+        monitor.show({picture.removesuffix(".png"): each for picture, each in named}, run.out / name)
 
 
 def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:

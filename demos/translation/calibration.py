@@ -1,8 +1,8 @@
 """Sweeps temperature, beam width and length penalty over trained translators, and looks at their lists and tokens.
 
-Figures 3, 4 and 7 of the paper for translation: reliability of next tokens, BLEU, ECE and NLL against temperature, and
-the penultimate activations of three tokens. Beyond the paper: whether the list of translations that a beam holds is
-calibrated, too.
+Figures 4 and 7 of the paper for translation: BLEU, ECE and NLL against temperature, and the penultimate activations of
+three tokens; Figure 3, the reliability of next tokens, is what training has drawn. Beyond the paper: whether the list of
+translations that a beam holds is calibrated, too.
 """
 
 import dataclasses

@@ -68,8 +68,8 @@ def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
     }
     if estimates["ece"].low > 0:
         said["calibrated"] = (
-            "No temperature brings predictions closer, yet some are surer than they are right, or less sure: look at the "
-            "reliability diagram."
+            "One temperature for all has little to mend, yet some predictions are surer than they are right, or less "
+            "sure: look at the reliability diagram."
         )
     if _is_near_one(temperature) and verdict != "calibrated":
         than = "more" if verdict == "over-confident" else "less"

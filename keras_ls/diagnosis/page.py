@@ -103,11 +103,11 @@ def _row(name: str, estimate: Estimate) -> str:
 
 
 def _figures(diagnosis: Diagnosis) -> str:
+    band = " Grey: where a calibrated model would lie by chance." if _counts_are_of_examples(diagnosis) else ""
     drawn = (
         (
             _reliability,
-            "Accuracy against confidence. Grey: where a calibrated model would lie by chance. Below the diagonal, "
-            "predictions are surer than they are right.",
+            f"Accuracy against confidence.{band} Below the diagonal, predictions are surer than they are right.",
         ),
         (_ranking, "Errors among the most confident predictions. Dotted: a perfect ranking. Lower is better."),
         (
@@ -162,7 +162,14 @@ def _svg(draw: Any, diagnosis: Diagnosis, place: int, label: str) -> str:
 
 
 def _reliability(diagnosis: Diagnosis) -> Any:
-    return reliability_diagram(diagnosis.reliability["as given"], band=True)
+    return reliability_diagram(diagnosis.reliability["as given"], band=_counts_are_of_examples(diagnosis))
+
+
+def _counts_are_of_examples(diagnosis: Diagnosis) -> bool:
+    """Whether bins count independent predictions: no positions of sequences, no weights other than 0 and 1."""
+    counts = diagnosis.reliability["as given"].count
+    is_whole = bool(np.all(counts == np.round(counts)))
+    return is_whole and counts.sum() == diagnosis.num_predictions == diagnosis.num_examples
 
 
 def _ranking(diagnosis: Diagnosis) -> Any:

@@ -65,3 +65,19 @@ def test_without_matplotlib_it_says_what_to_install(diagnosis, tmp_path, monkeyp
     with pytest.raises(ImportError, match="pip install matplotlib"):
         diagnosis.to_html(tmp_path / "page.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_bands_of_chance_are_drawn_of_independent_predictions_alone(tmp_path):
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    y, z = rng.integers(0, 4, (60, 5)), rng.normal(size=(60, 5, 4))
+    weights = rng.integers(0, 2, 60)
+    for labels, logits, weight, has_band in (
+        (y[:, 0], z[:, 0], None, True),
+        (y[:, 0], z[:, 0], weights, True),
+        (y[:, 0], z[:, 0], weights / 2, False),
+        (y, z, None, False),
+    ):
+        found = keras_ls.diagnose_predictions(labels, logits, num_resamples=5, sample_weight=weight, from_logits=True)
+        found.to_html(tmp_path / "page.html")
+        assert ("by chance" in (tmp_path / "page.html").read_text(encoding="utf-8")) == has_band

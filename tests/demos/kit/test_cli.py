@@ -144,7 +144,7 @@ def test_redraw_refuses_what_is_no_results_file(tmp_path, capsys, text, message)
 
 
 def test_an_interrupt_of_what_runs_is_an_exception():
-    # The handler that `demos` sets for the time of imports ends the process, and would leave behind what it has started.
+    # The handler that `demos` sets for the time of imports ends the process, and leaves behind what it has started.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         parser = cli.Parser(prog="demo")

@@ -148,6 +148,7 @@ def test_calibration_sweeps_and_draws(trained, tmp_path, capsys):
     assert 0 < trial["lists"]["first_is_best"] <= 1
     assert set(trial["tokens"]["panel"]["labels"]) == set(trial["tokens"]["panel"]["classes"])
     assert all((tmp_path / name).stat().st_size for name in results["pictures"])
+    assert len(list((tmp_path / "calibration").glob("events.out.tfevents.*"))) == 1
     assert "length penalty" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         calibration.main(["--from", str(trained), "--tokens", "Katze", "Haus", "Pferd"])

@@ -8,6 +8,7 @@ from harness import BACKEND, numpy
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END, START, Characters
 from demos.sequence.translator import Translator
+from demos.translation.objective import SIZES
 
 TOKENS = Characters("abcdefghi")
 LENGTHS = np.array([7, 3, 1, 5], "int32")
@@ -34,13 +35,22 @@ def log_softmax(x):
     return numpy(keras.ops.log_softmax(x, axis=-1))
 
 
-def test_the_cached_decoder_gives_the_log_probabilities_of_teacher_forcing(model, inputs):
+def check_cached_decoder(model, inputs):
     memory, state = model.memory(inputs), model.initial_state(len(LENGTHS), 8)
     steps = []
     for place in range(inputs["tokens"].shape[1]):
         logits, state = model.step(inputs["tokens"][:, place], state, memory)
         steps.append(log_softmax(logits))
     np.testing.assert_allclose(np.stack(steps, 1), log_softmax(model(inputs)), atol=1e-4)
+
+
+def test_the_cached_decoder_gives_the_log_probabilities_of_teacher_forcing(model, inputs):
+    check_cached_decoder(model, inputs)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_cached_decoder_of_each_size_does(size, inputs):
+    check_cached_decoder(Translator(TOKENS.size, *SIZES[size]), inputs)
 
 
 def test_padding_and_the_rest_of_a_batch_change_nothing(model, inputs):
