@@ -11,6 +11,8 @@ import time
 import urllib.error
 import urllib.request
 
+from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
+
 BLOCK = 1 << 20
 TIMEOUT = 20  # seconds without a byte
 REPORT = 5  # seconds between lines of progress
@@ -23,6 +25,34 @@ class Archive:
 
     url: str  # where it is
     sha256: str | None = None  # its checksum; if it is None, the checksums inside the file have to do
+
+
+def cache_directory() -> pathlib.Path:
+    """Where downloads and features lie unless a command says otherwise: $KERAS_LS_CACHE, or ~/.cache/keras_ls."""
+    return pathlib.Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/keras_ls"))
+
+
+def find(name: str, data_dir: str | None, marker: str, archives: tuple[Archive, ...], folder: str = "") -> pathlib.Path:
+    """The directory that holds data from elsewhere, with files that fit the glob `marker` in it.
+
+    It is --data-dir or else $KERAS_LS_DATA, or a folder in it called `name` or `folder`. If neither holds them,
+    `archives` are downloaded; if that fails, a ValueError of one line says how to get the data.
+    """
+    directory = data_dir or os.environ.get(DATA_VARIABLE)
+    urls = " and ".join(archive.url for archive in archives)
+    remedy = f"unpack {urls} and name the directory by --data-dir or ${DATA_VARIABLE}"
+    if directory:
+        root = pathlib.Path(os.path.expanduser(directory))
+        for candidate in (root, root / name, root / folder):
+            if next(candidate.glob(marker), None) is not None:
+                return candidate
+        if data_dir:
+            raise ValueError(f"{data_dir} holds no {marker} of {name}: {remedy}.")
+    try:
+        unpacked = fetch(archives, cache_directory() / name)
+    except ValueError as error:
+        raise ValueError(f"{name} is not here: {remedy}, or run once with a network. [{error}]") from error
+    return next(unpacked.rglob(marker.partition("/")[0])).parent
 
 
 def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:

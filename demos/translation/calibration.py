@@ -1,7 +1,7 @@
 """Sweeps temperature, beam width and length penalty over trained translators, and looks at their lists and tokens.
 
 Figures 4 and 7 of the paper for translation: BLEU, ECE and NLL against temperature, and the penultimate activations of
-three tokens; Figure 3, the reliability of next tokens, is what training has drawn. Beyond the paper: whether the list of
+three tokens; training has drawn Figure 3, the reliability of next tokens. Beyond the paper: whether the list of
 translations that a beam holds is calibrated, too.
 """
 

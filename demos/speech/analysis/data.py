@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from demos.kit.download import cache_directory
 from demos.kit.options import Chosen
 from demos.sequence import tokenizers
 from demos.sequence.training import Data
 from demos.speech import corpora
 from demos.speech.analysis.evaluation import Utterances
 from demos.speech.corpora import feature_cache
-from demos.speech.corpora.base import cache_directory
 from demos.speech.corpora.batches import too_long
 from demos.speech.networks.recognisers import encoded_lengths
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from demos.kit import download
-from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
 from demos.speech.sound import audio
 
 SPLITS = ("train", "dev", "test")
@@ -107,44 +105,6 @@ def file_corpus(
             raise ValueError(f"{fault} --skip-bad leaves such utterances out.")
         skipped[split].append(fault)
     return FileCorpus(name, splits, skipped=skipped, times=tuple(times))
-
-
-def find(
-    name: str, data_dir: str | None, marker: str, archives: tuple[download.Archive, ...], folder: str = ""
-) -> pathlib.Path:
-    """The directory that holds a corpus, with files that fit the glob `marker` in it.
-
-    It is --data-dir or else $KERAS_LS_DATA, or a folder in it called `name` or `folder`. If neither holds the corpus,
-    `archives` are downloaded; if that fails, a ValueError of one line says how to get the data.
-    """
-    directory = data_dir or os.environ.get(DATA_VARIABLE)
-    urls = " and ".join(archive.url for archive in archives)
-    remedy = f"unpack {urls} and name the directory by --data-dir or ${DATA_VARIABLE}"
-    if directory:
-        root = pathlib.Path(os.path.expanduser(directory))
-        for candidate in (root, root / name, root / folder):
-            if next(candidate.glob(marker), None) is not None:
-                return candidate
-        if data_dir:
-            raise ValueError(f"{data_dir} holds no {marker} of {name}: {remedy}.")
-    try:
-        unpacked = download.fetch(archives, cache_directory() / name)
-    except ValueError as error:
-        raise ValueError(f"{name} is not here: {remedy}, or run once with a network. [{error}]") from error
-    return next(unpacked.rglob(marker.partition("/")[0])).parent
-
-
-def cache_directory() -> pathlib.Path:
-    """Where downloads and features lie unless a command says otherwise: $KERAS_LS_CACHE, or ~/.cache/keras_ls."""
-    return pathlib.Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/keras_ls"))
-
-
-def read_text(path: pathlib.Path) -> str:
-    """A UTF-8 file, with or without a byte order mark; a ValueError names a file that cannot be read."""
-    try:
-        return pathlib.Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as UTF-8 text: {error}") from error
 
 
 def normalise(text: str) -> str:

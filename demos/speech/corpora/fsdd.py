@@ -12,7 +12,8 @@ import re
 import numpy as np
 
 from demos.kit import download
-from demos.speech.corpora.base import Corpus, Utterance, find
+from demos.kit.download import find
+from demos.speech.corpora.base import Corpus, Utterance
 from demos.speech.corpora.grammar import FIELDS
 from demos.speech.corpora.synthetic import SEED, SIZES
 from demos.speech.sound import audio, noise

@@ -4,7 +4,9 @@ import pathlib
 from collections.abc import Iterator
 
 from demos.kit import download
-from demos.speech.corpora.base import SPLITS, FileCorpus, file_corpus, find, read_text
+from demos.kit.download import find
+from demos.kit.texts import read_text
+from demos.speech.corpora.base import SPLITS, FileCorpus, file_corpus
 
 URL = "https://www.openslr.org/resources/12/"
 SHA256 = {

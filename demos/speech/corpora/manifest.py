@@ -7,7 +7,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from demos.speech.corpora.base import SPLITS, FileCorpus, file_corpus, read_text
+from demos.kit.texts import read_text
+from demos.speech.corpora.base import SPLITS, FileCorpus, file_corpus
 
 COLUMNS = ("audio", "transcript", "split")
 

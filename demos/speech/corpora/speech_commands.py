@@ -4,7 +4,9 @@ import pathlib
 from collections.abc import Iterator
 
 from demos.kit import download
-from demos.speech.corpora.base import FileCorpus, file_corpus, find, read_text
+from demos.kit.download import find
+from demos.kit.texts import read_text
+from demos.speech.corpora.base import FileCorpus, file_corpus
 
 LISTS = {"dev": "validation_list.txt", "test": "testing_list.txt"}
 ARCHIVE = download.Archive(

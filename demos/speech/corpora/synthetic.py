@@ -7,8 +7,9 @@ import pathlib
 import numpy as np
 
 from demos.kit.cli import optional
+from demos.kit.texts import read_text
 from demos.speech.corpora import grammar
-from demos.speech.corpora.base import Corpus, Utterance, normalise, read_text
+from demos.speech.corpora.base import Corpus, Utterance, normalise
 from demos.speech.sound import audio, espeak, features, noise
 
 SIZES = {"train": 3000, "dev": 200, "test": 300}

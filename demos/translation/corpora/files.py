@@ -4,11 +4,10 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import os
 import pathlib
 
-from demos.kit.download import Archive, fetch
-from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
+from demos.kit.download import Archive, find
+from demos.kit.texts import read_text
 
 SPLITS = ("train", "dev", "test")
 SITE = "http://www.quest.dcs.shef.ac.uk/wmt16_files_mmt"
@@ -51,14 +50,7 @@ class Corpus:
 
 def multi30k(data_dir: str | None, skip_bad: bool) -> Corpus:
     """Captions of photographs in English and German (Elliott et al. 2016), downloaded where no directory is known."""
-    if data_dir:
-        folder = pathlib.Path(data_dir, "multi30k")
-        folder = folder if folder.is_dir() else folder.parent
-    elif os.environ.get(DATA_VARIABLE):
-        folder = pathlib.Path(os.environ[DATA_VARIABLE], "multi30k")
-    else:
-        folder = pathlib.Path(os.environ.get(CACHE_VARIABLE, pathlib.Path.home() / ".cache/keras_ls"), "multi30k")
-        fetch(ARCHIVES, folder)
+    folder = find("multi30k", data_dir, "train.en", ARCHIVES)
     splits = {}
     for split, names in MULTI30K.items():
         stem = next((name for name in names if (folder / f"{name}.en").is_file()), names[0])
@@ -83,17 +75,7 @@ def tsv(data_dir: str | None, skip_bad: bool) -> Corpus:
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-    """The lines of a UTF-8 file, without empty ones at its end; a byte order mark stands for nothing."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path} line {line} is not UTF-8: {error.reason}.") from error
-    return [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")]
+    return read_text(path).rstrip("\n").split("\n")
 
 
 def _pairs(path: pathlib.Path, rows: list[tuple[str, ...]], skip_bad: bool) -> Pairs:

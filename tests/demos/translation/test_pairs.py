@@ -39,18 +39,38 @@ def test_no_number_is_in_two_splits():
     assert corpus.fingerprint == toy.load().fingerprint
 
 
-def test_multi30k_is_read_and_reversed(tmp_path):
+@pytest.fixture
+def captions(tmp_path):
+    """A folder in which Multi30k lies."""
+    folder = tmp_path / "multi30k"
+    folder.mkdir()
     for stem in ("train", "val", "test_2016_flickr"):
-        (tmp_path / f"{stem}.en").write_text("A man.\nTwo  men.\n", encoding="utf-8")
-        (tmp_path / f"{stem}.de").write_bytes("Ein Mann.\r\nZwei Männer.".encode("utf-8-sig"))
-    where = ("--corpus", "multi30k", "--data-dir", str(tmp_path))
+        (folder / f"{stem}.en").write_text("A man.\nTwo  men.\n", encoding="utf-8")
+        (folder / f"{stem}.de").write_bytes("Ein Mann.\r\nZwei Männer.".encode("utf-8-sig"))
+    return folder
+
+
+def test_multi30k_is_read_and_reversed(captions):
+    where = ("--corpus", "multi30k", "--data-dir", str(captions))
     corpus = load(options(*where))
     assert corpus.splits["dev"].sources == ["A man.", "Two men."]
     assert corpus.splits["test"].targets == ["Ein Mann.", "Zwei Männer."]
     assert load(options(*where, "--reverse")).splits["test"].sources == ["Ein Mann.", "Zwei Männer."]
-    (tmp_path / "val.de").write_text("Ein Mann.")
-    with pytest.raises(ValueError, match=r"val.en and .de must have as many lines. Received: 2 and 1."):
+    (captions / "val.de").write_text("Ein Mann.\n\nKein Mann.")
+    with pytest.raises(ValueError, match=r"val.en and .de must have as many lines. Received: 2 and 3."):
         load(options(*where))
+    (captions / "val.de").write_text("\nKein Mann.")
+    with pytest.raises(ValueError, match=r"val.en and .de line 1 has an empty side. --skip-bad"):
+        load(options(*where))
+
+
+def test_multi30k_is_looked_for_where_it_may_be(captions, tmp_path, monkeypatch):
+    named = load(options("--corpus", "multi30k", "--data-dir", str(tmp_path)))
+    monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path))
+    assert load(options("--corpus", "multi30k")).fingerprint == named.fingerprint
+    (captions / "train.en").unlink()
+    with pytest.raises(ValueError, match=r"holds no train.en of multi30k: unpack http"):
+        load(options("--corpus", "multi30k", "--data-dir", str(tmp_path)))
 
 
 @pytest.mark.parametrize(
