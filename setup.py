@@ -24,7 +24,14 @@ SPEECH = [
     "threadpoolctl>=3",
 ]
 TRANSLATION = [*BACKENDS["tensorflow"], "sacrebleu>=2.4", "sentencepiece>=0.2"]
-PEERS = [*BACKENDS["jax"], *BACKENDS["torch"], "keras-hub>=0.32", "netcal>=1.3", "torchmetrics>=1.4"]
+PEERS = [
+    *BACKENDS["jax"],
+    *BACKENDS["torch"],
+    "keras-hub>=0.32",
+    "netcal>=1.3",
+    "probmetrics>=1.0",
+    "torchmetrics>=1.4",
+]
 LINT = ["mypy>=1.10", "ruff>=0.6"]
 
 setup(
@@ -59,7 +66,7 @@ setup(
             "selenium>=4.15",
         ],
         "peers": PEERS,
-        "benchmarks": [*PEERS, "optax>=0.2", "probmetrics>=1.0", "scipy>=1.10"],
+        "benchmarks": [*PEERS, "optax>=0.2", "scipy>=1.10"],
         "lint": LINT,
         "dev": [*LINT, "build>=1", "nox>=2024.10.9"],
     },
