@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import optimize, special
 
 import keras_ls
 from benchmarks.coverage import coverage
@@ -121,6 +121,27 @@ def test_blocks_of_predictions_cut_no_sequence(monkeypatch):
             np.testing.assert_allclose(limits, [expected.value, expected.low, expected.high], rtol=1e-6, err_msg=name)
 
 
+def test_weights_are_relative_and_means_are_weighted():
+    rng = np.random.default_rng(0)
+    y, z, weight = rng.integers(0, 4, 300), rng.normal(size=(300, 4)), rng.random(300)
+    one, three = (
+        keras_ls.diagnose_predictions(y, z, num_resamples=20, sample_weight=w, from_logits=True).estimates
+        for w in (weight, 3 * weight)
+    )
+    for name, estimate in one.items():
+        limits = [[each.value, each.low, each.high] for each in (estimate, three[name])]
+        np.testing.assert_allclose(*limits, rtol=1e-6, err_msg=name)
+    p = special.softmax(z, axis=1)
+    expected = {
+        "accuracy": z.argmax(-1) == y,
+        "nll": -np.log(p[np.arange(300), y]),
+        "brier": np.sum((p - np.eye(4)[y]) ** 2, axis=1),
+    }
+    for name, losses in expected.items():
+        assert one[name].value == pytest.approx(np.average(losses, weights=weight)), name
+        assert one[name].low < one[name].value < one[name].high, name
+
+
 @pytest.mark.parametrize(("temperature", "verdict"), [(3.0, "over"), (0.4, "under"), (1.0, "calibrated")])
 def test_confidence_is_judged_by_the_interval(temperature, verdict):
     y, z = drawn(6000, 3, temperature)
@@ -218,9 +239,10 @@ def test_json_is_strict_and_complete(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["d.json"]
 
 
-def test_intervals_hold_the_truth():
+@pytest.mark.parametrize("temperature", [1.0, 1.5])
+def test_intervals_hold_the_truth(temperature):
     """A few draws only; `python -m benchmarks.coverage` takes 1,000."""
-    found = coverage(draws=100, size=300, temperature=1.5, classes=3, num_truth=60_000, num_resamples=100)
+    found = coverage(draws=100, size=300, temperature=temperature, classes=3, num_truth=60_000, num_resamples=100)
     for name in ("accuracy", "nll", "brier", "temperature", "aurc"):
         assert found[name] >= 0.86, name  # 91 % less two standard errors of 100 draws
     for name in ("ece", "ece_equal_mass", "classwise_ece"):
