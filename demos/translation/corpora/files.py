@@ -50,7 +50,7 @@ class Corpus:
 
 def multi30k(data_dir: str | None, skip_bad: bool) -> Corpus:
     """Captions of photographs in English and German (Elliott et al. 2016), downloaded where no directory is known."""
-    folder = find("multi30k", data_dir, "train.en", ARCHIVES)
+    folder = find("multi30k", data_dir, "train.de", ARCHIVES)
     splits = {}
     for split, names in MULTI30K.items():
         stem = next((name for name in names if (folder / f"{name}.en").is_file()), names[0])

@@ -68,8 +68,8 @@ def test_multi30k_is_looked_for_where_it_may_be(captions, tmp_path, monkeypatch)
     named = load(options("--corpus", "multi30k", "--data-dir", str(tmp_path)))
     monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path))
     assert load(options("--corpus", "multi30k")).fingerprint == named.fingerprint
-    (captions / "train.en").unlink()
-    with pytest.raises(ValueError, match=r"holds no train.en of multi30k: unpack http"):
+    (captions / "train.de").unlink()
+    with pytest.raises(ValueError, match=r"holds no train.de of multi30k: unpack http"):
         load(options("--corpus", "multi30k", "--data-dir", str(tmp_path)))
 
 
