@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent
 NIGHTLY = "keras-nightly==3.16.0.dev2026102704"
 # What tests of the library need besides a backend; those of the demos are skipped where the demos' packages are absent.
 TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "scikit-learn>=1.3"]
+OF_DEVICES = ("tests/models/test_devices.py", "tests/demos/kit/test_demo_devices.py")
 IMPORT_FROM = "import keras_ls, sys; assert keras_ls.__file__.startswith(sys.argv[1]), keras_ls.__file__"
 nox.options.envdir = ".venv-nox"
 
@@ -54,12 +55,19 @@ def package(session):
 
 
 @nox.session
+def slow(session):
+    """Runs the tests that take long, on TensorFlow; those of several devices have a session of their own."""
+    session.install("-e", ".[tests]")
+    elsewhere = [f"--ignore={path}" for path in OF_DEVICES]
+    session.run("python", "-m", "pytest", "-n", "2", "--slow", "-m", "slow", *elsewhere, *session.posargs)
+
+
+@nox.session
 @nox.parametrize("backend", ["tensorflow", "jax"])
 def devices(session, backend):
     """Compares two and four devices, and on JAX two processes, with one: the library's parts, and whole demos."""
     session.install("-e", f".[{backend},tests]")
-    files = ("tests/models/test_devices.py", "tests/demos/kit/test_demo_devices.py")
-    session.run("python", "-m", "pytest", "--slow", *files, *session.posargs, env={"KERAS_BACKEND": backend})
+    session.run("python", "-m", "pytest", "--slow", *OF_DEVICES, *session.posargs, env={"KERAS_BACKEND": backend})
 
 
 @nox.session

@@ -91,6 +91,7 @@ def test_tensorboard_has_texts_reliability_and_attention(trained):
     assert len([tag for tag in tags if tag.startswith("attention/")]) == 2
 
 
+@pytest.mark.slow
 def test_training_without_all_logits_in_memory_has_the_same_losses(corpus, tmp_path):
     how = ["--label-smoothing", "0.1", "--dropout", "0"]
     for name, more in (("logits", []), ("fused", ["--fused-output"])):
@@ -99,6 +100,7 @@ def test_training_without_all_logits_in_memory_has_the_same_losses(corpus, tmp_p
     assert fused == pytest.approx(losses, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_was_not(corpus, tmp_path, monkeypatch):
     how = ["--label-smoothing", "0.1", "--steps", "200"]
     assert train.main(arguments(corpus, tmp_path / "whole", *how)) == 0
