@@ -1,7 +1,7 @@
 """How long a diagnosis of predictions takes, and how much memory beside them.
 
     python -m benchmarks.diagnosis                                            # 10,000 × 100, 1,000 resamples
-    python -m benchmarks.diagnosis --examples 1000000 --classes 1000 --resamples 100 --memory-map /tmp/logits
+    python -m benchmarks.diagnosis --examples 1000000 --classes 1000 --resamples 100 --memory-map logits.npy
 
 Logits are normal with a standard deviation of 2.5, labels are drawn from their softmax at half of them. Memory is the
 rise of the process's high-water mark during the call. Of a memory map it includes pages of the file, which the kernel
