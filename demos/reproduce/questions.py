@@ -94,7 +94,7 @@ def clusters(alpha: float, similar: int | None = None) -> Part:
     held_out = pair("within / between, held-out images", demo, "statistics.held-out.ratio", alpha)
     within = pair("scatter within classes, training images", demo, f"{of_training}.within", alpha)
     distance = pair("c.v. of the templates' distances", demo, f"{of_training}.template_distance_cv", alpha)
-    claims = (
+    claims: tuple[Claim, ...] = (
         compare("Clusters of training examples tighten with smoothing.", ratio, "below"),
         compare("They are on a smaller scale.", within, "below"),
         compare("The classes are more equally distant from each other.", distance, "below"),

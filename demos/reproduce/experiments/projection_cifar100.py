@@ -6,7 +6,7 @@ from demos.reproduce import questions
 from demos.reproduce.experiments.calibration_cifar100 import SCALES as TRAINED
 
 PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing"
-# The paper's three classes, and two trees beside what is no tree.
+# The paper's three classes; then two similar ones, both trees, with one unlike them.
 PROJECTED = """python -m demos.image.projection --from runs/calibration/cifar100-resnet \
     --classes beaver dolphin otter --classes maple_tree oak_tree dolphin"""
 SCALES = {

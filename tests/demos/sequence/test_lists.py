@@ -32,7 +32,7 @@ def test_probabilities_are_held_against_the_best_text_and_equals_share(temperatu
     p = [of_list / of_list.sum() for of_list in p]
     nll = -(np.log(p[0][1]) + (np.log(p[1][0]) + np.log(p[1][2])) / 2 + np.log(p[2][0])) / 3
     assert found["nll"] == [pytest.approx(nll, rel=1e-5)]
-    # Three lists in three bins: that of each list's largest probability; right are none, half, and one of a list.
+    # The largest probability of each list is in a bin of its own, so that the error is the mean over the lists.
     assert len({int(15 * of_list.max()) for of_list in p}) == 3
     ece = (p[0].max() + abs(p[1].max() - 0.5) + 1 - p[2].max()) / 3
     assert found["ece"] == [pytest.approx(ece, rel=1e-5)]
