@@ -49,14 +49,14 @@ def main() -> None:
         draw(labels, logits)
         logits.flush()
         logits = np.load(args.memory_map, mmap_mode="r")
+    found = []
+
+    def diagnose() -> None:
+        found.append(keras_ls.diagnose_predictions(labels, logits, num_resamples=args.resamples, from_logits=True))
+
     for _ in range(args.rounds):
-        found, start = [], time.perf_counter()
-
-        def call(found: list = found) -> None:
-            diagnosis = keras_ls.diagnose_predictions(labels, logits, num_resamples=args.resamples, from_logits=True)
-            found.append(diagnosis)
-
-        memory = harness.peak_memory(call)
+        start = time.perf_counter()
+        memory = harness.peak_memory(diagnose)
         print(f"{time.perf_counter() - start:.2f} s, {memory / 1e6:.0f} MB", flush=True)
     print(found[0])
 

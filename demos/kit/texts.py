@@ -7,11 +7,9 @@ import pathlib
 def read_text(path: pathlib.Path) -> str:
     """A UTF-8 file, with or without a byte order mark; a ValueError names a file, or a line, that cannot be read."""
     try:
-        content = pathlib.Path(os.path.expanduser(path)).read_bytes()
+        return pathlib.Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise ValueError(f"{path} line {line} is not UTF-8: {error.reason}.") from error

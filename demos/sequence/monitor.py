@@ -1,7 +1,7 @@
 """What TensorBoard shows of a training: curves, calibration, texts."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -119,11 +119,11 @@ def _shown(name: str) -> str:
     return name.replace(" ", "␣").replace("$", r"\$")
 
 
-def show(figures: Mapping[str, Any], log_dir: pathlib.Path) -> None:
-    """Writes figures, by their names, for TensorBoard."""
+def show(pictures: Iterable[pathlib.Path], log_dir: pathlib.Path) -> None:
+    """Writes PNG files, by their names, for TensorBoard."""
     with tf.summary.create_file_writer(str(log_dir)).as_default(step=0) as writer:
-        for name, figure in figures.items():
-            tf.summary.image(name, pixels(figure))
+        for path in pictures:
+            tf.summary.image(path.stem, tf.io.decode_png(path.read_bytes())[None])
         writer.close()
 
 

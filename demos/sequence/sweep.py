@@ -98,8 +98,7 @@ def publish_results(
     results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json")
     if importlib.util.find_spec("tensorflow"):
         monitor = importlib.import_module("demos.sequence.monitor")
-        named = zip(results["pictures"], figure(results), strict=True)
-        monitor.show({picture.removesuffix(".png"): each for picture, each in named}, run.out / name)
+        monitor.show([run.out / picture for picture in results["pictures"]], run.out / name)
 
 
 def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from demos.reproduce.experiment import Setting
 
 RESNET = """python -m demos.image.calibration --dataset cifar100 --model resnet --depth 56 \
     --precision mixed_bfloat16 --steps-per-execution 20"""
-# With all 40,000 images and 3,000 steps hard targets are neither over-confident nor know their training images.
+# 4,000 steps on all 40,000 images are too few: hard targets know 64 % of them, with an ECE of 0.036.
 BY_HEART = """python -m demos.image.calibration --dataset cifar100 --train-images 10000 --model resnet --depth 20 \
     --no-augment --steps 3000"""
 PAPER = "Table 3: ECE 0.150 with hard targets, 0.021 at T = 1.9, 0.024 with α = 0.05"
