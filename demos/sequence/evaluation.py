@@ -1,5 +1,6 @@
 """What a model that writes tokens is measured by: its predictions of next tokens, and the texts that it finds."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,7 @@ from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import IGNORED
 
 EXAMPLES = 10
-# Of more tokens than this a diagnosis takes longer than the search.
-DIAGNOSED_TOKENS = 1_000
+DIAGNOSED_LOGITS = 500_000_000  # of padded examples: 2 GB
 OF_TOKENS = ("token_accuracy", *measures.SCALED, "dev_nll", "dev_ece")
 TOKEN_COLUMNS = (Column("tokens %", "token_accuracy", 2, 100), *measures.COLUMNS)
 
@@ -76,11 +76,10 @@ def _joined(examples: Sequence[Tokens]) -> Tokens:
 
 def _diagnosis(examples: Sequence[Tokens]) -> dict[str, Any]:
     """What `measures.diagnosis` says of tokens, nothing if there are too many; it resamples examples, not tokens."""
-    num_tokens = examples[0][0].shape[-1]
-    if num_tokens > DIAGNOSED_TOKENS:
+    shape = len(examples), max(len(labels) for _, labels in examples), examples[0][0].shape[-1]
+    if math.prod(shape) > DIAGNOSED_LOGITS:
         return {}
-    shape = len(examples), max(len(labels) for _, labels in examples)
-    logits, labels = np.zeros((*shape, num_tokens), "float32"), np.full(shape, IGNORED)
+    logits, labels = np.zeros(shape, "float32"), np.full(shape[:2], IGNORED)
     for i, (of_example, came) in enumerate(examples):
         logits[i, : len(came)], labels[i, : len(came)] = of_example, came
     return measures.diagnosis(logits, labels, IGNORED)
@@ -91,8 +90,8 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
 
     Returns:
         "token_accuracy"; "nll" and "ece", before and after ("nll_scaled", "ece_scaled") division by "temperature";
-        "dev_nll" and "dev_ece"; the reliability curves "curve" and "curve_scaled", for JSON; and, of at most 1,000
-        kinds of tokens, what `measures.diagnosis` gives.
+        "dev_nll" and "dev_ece"; the reliability curves "curve" and "curve_scaled", for JSON; and, if
+        there are not too many logits, what `measures.diagnosis` gives.
 
     Raises:
         demos.kit.errors.Diverged: If the last step of the training did.

@@ -266,6 +266,7 @@ class TestResume:
             np.testing.assert_allclose(got["accuracy"], wanted["accuracy"], atol=2e-3)
             assert got["gamma"] == pytest.approx(wanted["gamma"], rel=1e-3)
 
+    @pytest.mark.slow
     def test_seeds_temperatures_and_smoothing_can_be_added(self, digits, copy, trainings, capsys):
         more = ("--label-smoothing", "0", "0.3", "--temperature", "4", "9", "--smoothed-temperature", "1", "2")
         results = run(copy, *SMALL, *more, "--seeds", "0", "5", "--resume")

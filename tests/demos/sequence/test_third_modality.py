@@ -101,9 +101,10 @@ def test_words_are_completed(trained):
     assert numbers["diagnosis"]["estimates"]["accuracy"]["value"] == 1
 
 
-def test_no_diagnosis_of_very_many_tokens(trained, monkeypatch):
+def test_no_diagnosis_of_very_many_logits(trained, monkeypatch):
     words, searcher = trained
-    monkeypatch.setattr(evaluation, "DIAGNOSED_TOKENS", LETTERS.size - 1)
+    logits = len(words.references) * max(map(len, words.references)) * LETTERS.size
+    monkeypatch.setattr(evaluation, "DIAGNOSED_LOGITS", logits)
     assert "diagnosis" not in evaluate_tokens(searcher, words, words)
 
 

@@ -56,6 +56,7 @@ def refused(capsys, main, *arguments):
     return line
 
 
+@pytest.mark.slow
 def test_one_network_is_there_and_the_other_goes_on(out, where, monkeypatch):
     monkeypatch.setattr(importlib.import_module("demos.kit.epochs"), "SHORTEST_EPOCH", 2)
     assert train.main([*ARGUMENTS.split(), *where, "--out", str(out), "--resume"]) == 0
