@@ -57,6 +57,9 @@ class Data:
     data_dir: str | None = option(None, f"where NAME.npz lies, else ${DATA_VARIABLE} is looked at")
     # At the calibration demo's 0.4 noise bounds all networks alike, and teachers teach what they learnt by heart.
     noise: float | None = by_experiment("s.d. as a fraction of full scale", not_negative, digits=0.2)
+    train_images: int | None = by_experiment(
+        "how many of the training images are drawn", count, shown="all", digits=None, cifar10=None
+    )
 
 
 @dataclasses.dataclass(frozen=True)

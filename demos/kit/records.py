@@ -85,6 +85,8 @@ def write(path: pathlib.Path, save: Callable[[BinaryIO], Any]) -> None:
     try:
         with open(temporary, "wb") as file:
             save(file)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the name without the content
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 import signal
 import sys
@@ -38,6 +39,7 @@ class Options:
     )
     scale: str = option("smoke", "see below", choices=SCALES)
     trials: int | None = option(None, "stop after this many trials, those that are already there not counted", count)
+    jobs: int = option(1, "trials at a time; each then has its output in a file", count)
     results: str | None = option(
         None, "where the results of trials are kept, and looked for", shown="results in --out", metavar="DIR"
     )
@@ -96,14 +98,11 @@ def run(plan: Plan) -> int:
     if plan.options.list:
         list_trials(plan)
         return 0
-    failed = []
+    failed: list[str] = []
     if not plan.options.report_only:
         announce(plan)
-        for trial in plan.todo[: plan.options.trials]:
-            status = running.run(trial, plan.out / "work", report.path_of(trial, plan.results))
-            if status:
-                failed.append(trial.label)
-                print(f"{trial.label} failed with status {status}; the others go on.", file=sys.stderr, flush=True)
+        todo, kept = plan.todo[: plan.options.trials], functools.partial(report.path_of, results=plan.results)
+        failed = running.run_all(todo, plan.out / "work", kept, plan.options.jobs)
     for path in report.write(plan.results, plan.options.scale, plan.only, plan.out):
         print(f"Report: {path}")
     if failed:
@@ -124,9 +123,13 @@ def list_trials(plan: Plan) -> None:
 def announce(plan: Plan) -> None:
     """Says what is to come and how long it takes: where nobody has run it, as short runs tell."""
     print(f"{len(plan.todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
-    known = [trial.setting.minutes for trial in plan.todo if trial.setting.minutes is not None]
+    known: dict[pathlib.Path, float] = {}  # of first commands: what trials have in common is run once
+    for trial in plan.todo:
+        if trial.setting.minutes is not None:
+            begins = next(running.steps(trial, plan.out)).folder
+            known[begins] = max(known.get(begins, 0), trial.setting.minutes)
     if known:
-        print(f"{len(known)} of them took about {sum(known):g} minutes in all, on the machines that --list names.")
+        print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")
     told: dict[str, float | str] = {}  # of first commands, which several trials may have in common
     for trial in plan.todo:
         if trial.setting.minutes is None:

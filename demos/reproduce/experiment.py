@@ -87,6 +87,7 @@ class Experiment:
     paper: str  # where the paper has the result, and what it says
     scales: Mapping[str, Setting]
     parts: Mapping[str, Part]
+    why: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what does not agree at a scale, explained
 
     def chosen(self, only: Collection[str]) -> list[str]:
         """Those of its parts that are named, or all if the experiment is."""
@@ -139,7 +140,7 @@ def experiments() -> dict[str, Experiment]:
 
 def _read(name: str, file: Any) -> Experiment:
     about = (file.__doc__ or "").strip()
-    return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS)
+    return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS, getattr(file, "WHY", {}))
 
 
 def trials(scale: str, only: Collection[str]) -> list[Trial]:

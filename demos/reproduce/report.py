@@ -15,6 +15,8 @@ from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, 
 NO_CLAIM = ("regime", "advice")
 KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure"}
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
+LIKE, UNLIKE = "of networks like the paper's", "of networks unlike the paper's"
+UNASKED = "of experiments that do not ask this"
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
 
 
@@ -82,7 +84,8 @@ def write(results: pathlib.Path, scale: str, only: Collection[str], out: pathlib
 def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     """The report without its pictures, which it only names."""
     sections: list[Block] = []
-    overview, words = [("claim", "of", "here")], []
+    overview = [("claim", "of", "here")]
+    words: dict[str, list[str]] = {networks: [] for networks in (LIKE, UNLIKE, UNASKED)}
     for name in TITLES:
         there = [each for each in found if name in each.experiment.chosen(only)]
         if not there:
@@ -92,18 +95,30 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
             findings = judged(each, each.experiment.parts[name])
             where = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
             overview += [(finding.claim, where, finding.word if each.kept else "not run yet") for finding in findings]
-            words += [finding.word for finding in findings if each.kept and name not in NO_CLAIM]
+            words[likeness(each)] += [finding.word for finding in findings if each.kept and name not in NO_CLAIM]
             sections += section(each, name, findings)
-    counts = "; ".join(f"{said}: {words.count(word)}" for word, said in COUNTED.items())
+    counts = [[networks, *(str(found.count(word)) for word in COUNTED)] for networks, found in words.items()]
     return [
         Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
         Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),
         Heading(2, "What agrees"),
         Paragraph(verdict.RULE),
-        Paragraph(f"Of the paper's claims, {counts}."),
+        Table([("the paper's claims", *COUNTED.values()), *counts]),
+        Paragraph(
+            f"Networks are like the paper's if all claims under *{TITLES['regime']}* agree. Where they are not "
+            "over-confident, smoothing has nothing to mend."
+        ),
         Table(overview),
         *sections,
     ]
+
+
+def likeness(found: Found) -> str:
+    """Whether the networks of an experiment are such as the paper speaks of."""
+    if "regime" not in found.experiment.parts:
+        return UNASKED
+    findings = judged(found, found.experiment.parts["regime"])
+    return LIKE if all(finding.word == verdict.AGREES for finding in findings) else UNLIKE
 
 
 def judged(found: Found, part: Part) -> list[Finding]:
@@ -126,6 +141,9 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
             mean = str(verdict.interval(values)) if values else ""
             rows.append((number.label, number.paper, mean, str(len(values) or "")))
         blocks += [Table(rows), *findings]
+        why = experiment.why.get(found.scale)
+        if why and any(finding.word == verdict.DISAGREES for finding in findings):
+            blocks.append(Paragraph(f"Why? {why}"))
         if part.picture and found.of_demo(part.picture[0]):
             blocks.append(Picture(picture_of(found, name), f"{TITLES[name]}, {experiment.name}"))
     if found.missing:

@@ -8,9 +8,11 @@ import platform
 import shlex
 import subprocess
 import sys
+import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
 from demos.kit import records
@@ -28,6 +30,10 @@ KEPT = {"commands": [str], "seconds": float, "machine": str, "results": [RESULTS
 # What names places of one machine, and lists of texts; of histories the end is kept.
 PLACES, TEXTS, HISTORY = ("from_run", "data_dir"), "examples", "history"
 DIGITS = 7
+# Else the first of several commands on a GPU takes all of its memory.
+SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+_at_work: set[subprocess.Popen] = set()
+_stopping = threading.Event()
 
 
 class Step(NamedTuple):
@@ -53,12 +59,52 @@ def steps(trial: Trial, work: pathlib.Path) -> Iterator[Step]:
         yield Step(module, [*arguments, "--out", str(folder), *["--resume"] * _can_resume(module)], folder)
 
 
-def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path) -> int:
+def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial], pathlib.Path], jobs: int) -> list[str]:
+    """Runs trials, `jobs` at a time, and keeps their results; returns the labels of those that failed.
+
+    Of several at a time each writes into a file of its own. Those that begin with the same command wait for each other.
+    """
+    failed = []
+
+    def one_by_one(queue: Sequence[Trial], output: bool) -> None:
+        for trial in queue:
+            log = work / f"{trial.experiment.name}-{trial.name}.log" if output else None
+            status = run(trial, work, kept(trial), log)
+            if _stopping.is_set():
+                return
+            if status:
+                failed.append(trial.label)
+                print(f"{trial.label} failed with status {status}; the others go on.", file=sys.stderr, flush=True)
+            elif log:
+                print(f"{trial.label}: done", flush=True)
+
+    if jobs == 1:
+        one_by_one(trials, False)
+        return failed
+    queues: dict[pathlib.Path, list[Trial]] = {}
+    for trial in trials:
+        queues.setdefault(next(steps(trial, work)).folder, []).append(trial)
+    _stopping.clear()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in as_completed([pool.submit(one_by_one, queue, True) for queue in queues.values()]):
+                done.result()
+        except BaseException:
+            _stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_at_work):
+                process.terminate()
+            raise
+    return failed
+
+
+def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, log: pathlib.Path | None = None) -> int:
     """Runs a trial and keeps its results; returns the status of the first command that failed, or 0."""
     found: dict[pathlib.Path, str] = {}
     for step in steps(trial, work):
-        print(f"\n{trial.label}: python -m {shlex.join([step.module, *step.arguments])}", flush=True)
-        status = run_command([sys.executable, "-m", step.module, *step.arguments], step.folder / CLOCK)
+        where = f" > {log}" if log else ""
+        print(f"\n{trial.label}: python -m {shlex.join([step.module, *step.arguments])}{where}", flush=True)
+        status = run_command([sys.executable, "-m", step.module, *step.arguments], step.folder / CLOCK, log)
         if status:
             return status
         found[step.folder] = step.module
@@ -71,12 +117,22 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path) -> int:
     return 0
 
 
-def run_command(command: list[str], clock: pathlib.Path) -> int:
+def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | None = None) -> int:
     """Runs a command, which ends with this process; `clock` is told how long it runs, sessions before included."""
     before = records.read_json(clock, {"seconds": float})["seconds"] if clock.exists() else 0.0
     start, status = time.monotonic(), None
-    with subprocess.Popen(command) as process:
+    with contextlib.ExitStack() as stack:
+        output: dict[str, Any] = {}
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(log, "ab"))
+            output = {"stdout": file, "stderr": subprocess.STDOUT, "env": os.environ | SHARED_GPU}
+        process = stack.enter_context(subprocess.Popen(command, **output))
+        _at_work.add(process)
+        stack.callback(_at_work.discard, process)
         try:
+            if _stopping.is_set():
+                process.terminate()
             while status is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     status = process.wait(SECONDS_BETWEEN_NOTES)

@@ -27,12 +27,14 @@ def plan(options: Chosen) -> Plan:
     options.settle("experiment")
     recipes.steps_per_execution(options)
     images = data.load(name, options.data_dir, options.noise or 0.0)
+    if options.train_images is not None:
+        images = data.draw(images, options.train_images)
     kind = distillation_mnist.MnistExperiment if name == "mnist" else distillation_curves.Figure5
     experiment = kind(options, images)
     settings = {
         "experiment": name,
         **experiment.settings,
-        **({} if options.noise is None else {"noise": options.noise}),
+        **{each: value for each in ("noise", "train_images") if (value := getattr(options, each)) is not None},
         "precision": options.precision,
         "data": images.fingerprint,
         "backend": keras.backend.backend(),

@@ -9,4 +9,5 @@ SCALES = {
         "python -m demos.image.calibration --noise 0", 1, shown="docs/calibration.md: Digits without the noise"
     ),
 }
-PARTS = {"table3": questions.table3("cifar100", 0.05)}
+PARTS = {"regime": questions.regime(), "table3": questions.table3("cifar100", 0.05)}
+WHY = {"cpu": "Hard targets are calibrated as they are: smoothing only takes away a confidence that is justified."}

@@ -11,4 +11,9 @@ SCALES = {
         shown="docs/calibration.md: MNIST, the paper's fully connected network",
     ),
 }
-PARTS = {"table3": questions.table3("cifar100", 0.05), **questions.advice({"mnist": {}})}
+PARTS = {
+    "regime": questions.regime(),
+    "table3": questions.table3("cifar100", 0.05),
+    **questions.advice({"mnist": {}}),
+}
+WHY = {"cpu": "Hard targets are calibrated as they are: smoothing only takes away a confidence that is justified."}

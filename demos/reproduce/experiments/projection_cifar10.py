@@ -7,7 +7,6 @@ from demos.reproduce.experiments.calibration_cifar10 import SCALES as TRAINED
 PAPER = "Figure 1, first row, after 390,000 steps: tight, equally distant clusters with smoothing"
 PROJECTED = "python -m demos.image.projection --from runs/calibration/cifar10-alexnet"
 SCALES = {
-    "cpu": Setting(f"{TRAINED['cpu'].commands}\n{PROJECTED}", 17, shown="docs/projection.md: CIFAR-10, AlexNet"),
     "paper": Setting(f"{TRAINED['paper'].commands}\n{PROJECTED}", None, updates=TRAINED["paper"].updates),
 }
 PARTS = {"fig1": questions.clusters(0.1)}

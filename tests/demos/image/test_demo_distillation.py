@@ -405,6 +405,13 @@ class TestMnist:
         np.testing.assert_array_equal(part.y_test, np.array(ids[1]) % 10)
 
 
+def test_some_of_the_training_images_are_drawn(tmp_path):
+    one = ("--steps", "2", "--label-smoothing", "0", "--temperature", "4", "--train-images", "150")
+    results = run(tmp_path, *SMALL, *one)
+    assert results["settings"]["data"]["training_images"] == 150
+    assert results["settings"]["train_images"] == 150
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -417,6 +424,11 @@ class TestRefused:
             (["--seeds", "-1"], "--seeds"),
             (["--experiment", "imagenet"], "imagenet"),
             (["--depth", "8"], "--depth is not an argument of --experiment digits"),
+            (["--train-images", "901"], "--train-images must be at most 900. Received: 901"),
+            (
+                ["--experiment", "mnist", "--train-images", "9"],
+                "--train-images is not an argument of --experiment mnist",
+            ),
             (["--dropout", "0.5"], "--dropout is not an argument of --experiment digits"),
             (["--experiment", "mnist", "--temperature", "2"], "--temperature is not an argument of --experiment mnist"),
             (["--experiment", "cifar10", "--noise", "1"], "--noise is not an argument of --experiment cifar10"),

@@ -1,6 +1,7 @@
 """Experiments as files: pages show their commands, demos take them, and their claims are of numbers they have."""
 
 import importlib
+import json
 import pathlib
 import re
 import shlex
@@ -16,16 +17,27 @@ CASES = [(name, scale) for name, each in EXPERIMENTS.items() for scale in each.s
 SHOWN = {setting.shown: setting for each in EXPERIMENTS.values() for setting in each.scales.values() if setting.shown}
 
 
+def kept(name, scale):
+    """What was kept of an experiment that a page shows."""
+    folder = ROOT / "docs" / "reproduction" / "results" / scale / name
+    return sorted(folder.glob("*.json")) if EXPERIMENTS[name].scales[scale].shown else []
+
+
 def trial(commands, arguments=""):
     return Trial(Experiment("x", "", "", {"cpu": Setting(commands, 1)}, {}), "cpu", arguments)
 
 
-def shown_on_page(where):
-    """The commands in the section of the page, each as its words."""
+def section_of(where):
+    """What stands under the heading of the page."""
     page, _, heading = where.partition(": ")
     text = (ROOT / page).read_text(encoding="utf-8")
     (section,) = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", text, re.DOTALL | re.MULTILINE)
-    blocks = "".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL)).replace("\\\n", " ")
+    return section
+
+
+def shown_on_page(where):
+    """The commands in the section of the page, each as its words."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", section_of(where), re.DOTALL)).replace("\\\n", " ")
     return [shlex.split(line, comments=True) for line in blocks.splitlines()]
 
 
@@ -33,6 +45,18 @@ def shown_on_page(where):
 def test_the_page_shows_the_commands(where):
     commands = trial(SHOWN[where].commands).commands()
     assert shown_on_page(where) == [["python", "-m", module, *arguments] for module, arguments in commands]
+
+
+@pytest.mark.parametrize(("name", "scale"), [case for case in CASES if kept(*case)])
+def test_the_first_table_of_the_page_has_the_numbers_that_were_kept(name, scale):
+    table, printed = re.search(r"^\|(?:.*\|\n)+", section_of(EXPERIMENTS[name].scales[scale].shown), re.M)[0], []
+    for results in (each for path in kept(name, scale) for each in json.loads(path.read_text("utf-8"))["results"]):
+        demo = importlib.import_module(results["experiment"])
+        printed.append(importlib.import_module(demo.COMMAND.work).table(results))
+    _, _, *rows = table.splitlines()
+    cells = {cell.strip(" *") for row in rows for cell in row.strip("|").split("|")}
+    assert len(cells) > 4
+    assert cells <= set(re.split(r" {2,}|\n", "\n".join(printed)))
 
 
 @pytest.mark.parametrize(("name", "scale"), CASES)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -81,7 +82,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(experiment, "experiments", lambda: both)
     ran = []
 
-    def run(words, clock):
+    def run(words, clock, log=None):
         ran.append(words)
         seeds = [int(words[words.index("--seeds") + 1])] if "--seeds" in words else [0, 1]
         folder = pathlib.Path(words[words.index("--out") + 1])
@@ -104,7 +105,7 @@ def test_trials_are_run_kept_and_reported(fake, tmp_path, capsys):
     text = (tmp_path / kept[0]).read_text()
     assert text.count('"loss"') == text.count('"history"') == 2  # the end of each
     assert not any(place in text for place in PLACES)
-    assert "4 of them took about 10 minutes in all" in capsys.readouterr().out
+    assert "About 10 minutes in all" in capsys.readouterr().out
 
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| ECE, hard targets | 0.150 | 0.1510 ± 0.0025 | 3 |" in said
@@ -163,7 +164,7 @@ def test_only_what_is_asked_for_is_run_and_reported(fake, tmp_path):
 
 def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch, capsys):
     run = running.run_command
-    monkeypatch.setattr(running, "run_command", lambda words, clock: 2 if "--noise" in words else run(words, clock))
+    monkeypatch.setattr(running, "run_command", lambda words, *how: 2 if "--noise" in words else run(words, *how))
     assert command.main(["--out", str(tmp_path)]) == 1
     errors = capsys.readouterr().err.splitlines()
     assert errors[0] == "a --seeds 0 failed with status 2; the others go on."
@@ -172,7 +173,43 @@ def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch,
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Not run yet: a --seeds 0, a --seeds 1, a --seeds 2; about 3 minutes each" in said
     assert "| Smoothing costs no accuracy: less than a point of it is lost. | Table 2, a | not run yet |" in said
-    assert "Of the paper's claims, met here: 1; not met: 0; cannot be told: 0." in said
+    assert "| of experiments that do not ask this | 1 | 0 | 0 |" in said
+
+
+def test_several_trials_at_a_time_write_into_files(fake, tmp_path, monkeypatch, capsys):
+    assert command.main(["--out", str(tmp_path / "one")]) == 0
+    run, at_once, logs = running.run_command, threading.Barrier(2, timeout=60), []
+
+    def meet(words, clock, log):
+        if log.name in ("a-seeds-0.log", "b-all.log"):
+            at_once.wait()
+        logs.append(log)
+        return run(words, clock)
+
+    monkeypatch.setattr(running, "run_command", meet)
+    assert command.main(["--out", str(tmp_path / "two"), "--jobs", "2"]) == 0
+    for name in ("report.md", *(f"results/smoke/a/seeds-{seed}.json" for seed in range(3)), "results/smoke/b/all.json"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert sorted(log.name for log in logs) == ["a-seeds-0.log", "a-seeds-1.log", "a-seeds-2.log", "b-all.log"]
+    assert "a --seeds 1: done" in capsys.readouterr().out
+
+
+def test_trials_that_begin_alike_wait_for_each_other(fake, tmp_path, monkeypatch):
+    a = experiment.experiments()["a"]
+    monkeypatch.setattr(experiment, "experiments", lambda: {"a": a, "c": dataclasses.replace(a, name="c")})
+    run, at_work = running.run_command, []
+
+    def alone(words, clock, log):
+        folder = words[words.index("--out") + 1]
+        assert folder not in at_work
+        at_work.append(folder)
+        time.sleep(0.05)
+        at_work.remove(folder)
+        return run(words, clock)
+
+    monkeypatch.setattr(running, "run_command", alone)
+    assert command.main(["--out", str(tmp_path), "--jobs", "4"]) == 0
+    assert len(list(tmp_path.glob("results/smoke/*/*.json"))) == 6
 
 
 def test_a_list_of_trials_does_nothing(fake, tmp_path, capsys):
@@ -289,14 +326,21 @@ raise SystemExit(__main__.main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend shows it")
-@pytest.mark.parametrize("kill", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
-def test_a_killed_reproduction_goes_on(tmp_path, kill):
+@pytest.mark.parametrize(
+    ("kill", "jobs"),
+    [
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_reproduction_goes_on(tmp_path, kill, jobs):
     def start(*arguments):
         words = [sys.executable, "-c", SMALL, "--out", str(tmp_path), *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(words, cwd=ROOT, start_new_session=True, **pipes)
 
-    first = start()
+    first = start("--jobs", str(jobs))
     while not (checkpoints := list(tmp_path.glob("work/*/alpha-0.0/seed-0/checkpoint.npz"))):
         assert first.poll() is None, first.communicate()
         time.sleep(0.02)
