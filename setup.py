@@ -28,6 +28,7 @@ PEERS = [
     *BACKENDS["jax"],
     *BACKENDS["torch"],
     "keras-hub>=0.32",
+    "mapie>=1.6",
     "netcal>=1.3",
     "probmetrics>=1.0",
     "torchmetrics>=1.4",

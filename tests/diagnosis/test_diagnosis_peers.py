@@ -65,6 +65,21 @@ def test_what_ties_cost_does_not_depend_on_the_order_of_the_examples(torch_uncer
     assert theirs[0] < 0.5 < theirs[1]
 
 
+def test_calibration_errors_are_mapies_but_for_its_number_of_bins(predictions):
+    """It takes `num_bins` for the number of edges, so that 16 are 15 bins."""
+    peer = pytest.importorskip("mapie.metrics.calibration", reason="MAPIE is not installed")
+    logits, labels = predictions
+    probabilities = np.exp(logits - logits.max(-1, keepdims=True), dtype="float64")
+    probabilities /= probabilities.sum(-1, keepdims=True)
+    how = {"num_bins": 16, "split_strategy": "uniform"}
+    hits = (probabilities.argmax(-1) == labels).astype(int)
+    top_label = peer.expected_calibration_error(hits, probabilities.max(-1), **how)
+    classwise = peer.expected_calibration_error(None, probabilities, classwise=True, class_labels=labels, **how)
+    estimates = keras_ls.diagnose_predictions(labels, probabilities, num_resamples=10).estimates
+    assert estimates["ece"].value == pytest.approx(top_label, rel=1e-6)
+    assert estimates["classwise_ece"].value == pytest.approx(classwise, rel=1e-6)
+
+
 def test_temperature_and_what_it_repairs_are_those_of_probmetrics(predictions):
     """Its in-sample loss after scaling is a little below ours, which scales each half by the other's temperature."""
     peer = pytest.importorskip("probmetrics.calibrators", reason="probmetrics is not installed")
