@@ -40,6 +40,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: 0.2rem 0.4rem; text-align: right; border-bottom: 1px solid var(--faint); }
 th:first-child, td:first-child { text-align: left; }
 td:last-child { white-space: nowrap; }
+@media (max-width: 30rem) { table { font-size: 0.85rem; } }
 @media print { :root { color-scheme: light; --text: #000000; --muted: #444444; --faint: #bbbbbb; --page: #ffffff;
   --card: #ffffff; --first: #0b62c4; --second: #b45309; } article, figure { border: 1px solid var(--faint); } }
 """

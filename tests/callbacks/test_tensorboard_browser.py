@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,16 +17,14 @@ import urllib.request
 import keras
 import numpy as np
 import pytest
+from browsers import headless, needs_browser
 from keras import layers
 
 import keras_ls
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 exceptions = pytest.importorskip("selenium.common.exceptions", reason="selenium is not installed")
 datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
+pytestmark = needs_browser
 
 RUNS = {"hard": 0.0, "smoothed": 0.1}
 EPOCHS = 8
@@ -107,22 +104,8 @@ def active(address):
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    options.page_load_strategy = "eager"  # fonts and the like are not waited for
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",  # which root may not use
-        "--disable-dev-shm-usage",
-        "--window-size=1400,900",
-        "--use-gl=angle",  # WebGL without a graphics card
-        "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader",
-    ):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with headless() as driver:
+        yield driver
 
 
 @pytest.fixture
