@@ -1,6 +1,8 @@
 """The translation demo from its command lines: what it writes, how it goes on, what it measures and translates."""
 
 import json
+import os
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +14,7 @@ from demos.kit import checkpoints
 from demos.sequence.objective import WarmUpThenInverseSquareRoot
 from demos.translation import calibration, train, translate
 from demos.translation.analysis import scores
+from demos.translation.analysis import translate as translate_lines
 
 pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="a search without a compiler is slow")
 for package in ("sacrebleu", "sentencepiece"):
@@ -173,6 +176,35 @@ def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
     with pytest.raises(SystemExit):
         translate.main([str(tmp_path / "text"), *how])
     assert "line 2 is not UTF-8" in capsys.readouterr().err
+
+
+def test_standard_input_is_translated_and_long_sentences_are_cut(trained, capsys, tmp_path):
+    long = " ".join(["red", "cat"] * translate_lines.LONGEST)
+    (tmp_path / "text").write_text(f"red cat\n{long}\n", encoding="utf-8")
+    how = ["--from", str(trained), "--label-smoothing", "0.1", "--beam-width", "1"]
+    before = os.dup(0)
+    try:
+        with open(tmp_path / "text", "rb") as file:
+            os.dup2(file.fileno(), 0)
+            assert translate.main(how) == 0
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert re.search(
+        rf'Note: "red cat red .*…" has \d+ tokens and is cut at {translate_lines.LONGEST - 1}.', printed.err
+    )
+    assert translate.main([str(tmp_path / "text"), *how]) == 0
+    assert capsys.readouterr().out == printed.out
+
+
+def test_half_precision_and_targets_smoothed_by_frequency(corpus, tmp_path):
+    how = ["--label-smoothing", "0.1", "--precision", "mixed_bfloat16", "--smoothing-kind", "unigram"]
+    assert train.main(arguments(corpus, tmp_path, *how)) == 0
+    (network,) = json.loads((tmp_path / "results.json").read_text())["trials"]
+    assert 0 < network["nll"] < 2 * np.log(40)
+    assert np.isfinite(history(tmp_path)[-1]["loss"])
 
 
 def test_the_rate_rises_then_falls_with_the_square_root():
