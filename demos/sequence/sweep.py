@@ -3,11 +3,12 @@
 import dataclasses
 import importlib.util
 import pathlib
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras_ls
-from demos.kit import cli
+from demos.kit import cli, records
 from demos.kit.measures import by_smoothing, calibration
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
@@ -25,6 +26,8 @@ AGAINST = ("temperature", "beam_width", "length_penalty")
 # The options of what is swept over; a demo may leave out the last.
 SWEPT = ("temperatures", "beam_widths", "length_penalties")
 HOW = (*SWEPT, "beam_width", "length_penalty", "split")
+# What was measured of each network until all are: a sweep that was stopped goes on after the last one.
+MEASURED = "measured"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Sweep:
     options: Chosen  # the command line
     networks: list[tuple[Trained, Any]]
     data: Data  # what they were trained on
+
+    @property
+    def out(self) -> pathlib.Path:
+        """Where results go."""
+        return pathlib.Path(self.options.out or self.options.run)
 
     @property
     def split(self) -> Split:
@@ -56,23 +64,31 @@ def plan(
     tokens = read_tokens(out)
     networks = [(each, each.load(kind, tokens)) for each in trained]
     planned = Sweep(options, networks, load(out, tokens))
-    pathlib.Path(options.out or out).mkdir(parents=True, exist_ok=True)
+    planned.out.mkdir(parents=True, exist_ok=True)
     return planned
 
 
 def run(
     planned: Sweep, more: Callable[[Searcher, dict[str, Any]], dict[str, Any]] = lambda *_: {}
 ) -> list[dict[str, Any]]:
-    """Sweeps with each network; `more` makes further numbers of it and of those."""
+    """Sweeps with each network, or finds what an earlier command measured; `more` makes further numbers of it."""
     options, found, trials = planned.options, planned.data, []
     examples = len(planned.split.references)
     print(f"{found.name}: {examples} examples of the {options.split} split, {len(planned.networks)} models.")
     for trained, network in planned.networks:
-        searcher = Searcher(network, found.tokens, found.max_tokens)
         label = f"{network_name(trained.label_smoothing)}, seed {trained.seed}"
+        kept = planned.out / MEASURED / f"alpha-{trained.label_smoothing:g}-seed-{trained.seed}.json"
+        depends = records.to_json({**options.settings(), "network": trained.result})
+        earlier = records.read_json(kept, {"depends": dict, "trial": dict}) if kept.exists() else {}
+        if earlier.get("depends") == depends:
+            print(f"{label}: measured before", flush=True)
+            trials.append(earlier["trial"])
+            continue
+        searcher = Searcher(network, found.tokens, found.max_tokens)
         swept = sweep(searcher, planned.split, options, label)
         facts = {"label_smoothing": trained.label_smoothing, "seed": trained.seed, **swept}
-        trials.append({**facts, **more(searcher, facts)})
+        trials.append(records.to_json({**facts, **more(searcher, facts)}))
+        records.write_json(kept, {"depends": depends, "trial": trials[-1]})
     return trials
 
 
@@ -94,8 +110,9 @@ def publish_results(
         "pictures": [*(f"{against}.png" for against in series), *pictures],
     }
     settings = {each: getattr(options, each) for each in HOW if hasattr(options, each)}
-    run = Run(pathlib.Path(options.out or options.run), {**settings, "data": planned.data.fingerprint})
+    run = Run(planned.out, {**settings, "data": planned.data.fingerprint})
     results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json")
+    shutil.rmtree(planned.out / MEASURED)
     if importlib.util.find_spec("tensorflow"):
         monitor = importlib.import_module("demos.sequence.monitor")
         monitor.show([run.out / picture for picture in results["pictures"]], run.out / name)

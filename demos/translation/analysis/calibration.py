@@ -1,5 +1,6 @@
 """What temperature, beam width and length do to trained translators: what demos.translation.calibration does."""
 
+import collections
 import functools
 from typing import Any
 
@@ -13,6 +14,7 @@ from demos.sequence.translator import Translator
 from demos.translation.analysis import RULE, earlier, scores
 
 PERCENT = ("bleu", "chrf", "length_ratio")
+TEXTS = "texts"  # what a network found at its best temperature, and at 1
 
 
 def plan(options: Chosen) -> tuple[Sweep, list[int]]:
@@ -27,22 +29,24 @@ def plan(options: Chosen) -> tuple[Sweep, list[int]]:
 def run(plan: tuple[Sweep, list[int]]) -> None:
     """Measures and draws."""
     planned, classes = plan
-    translations: dict[int, list[tuple[dict[str, float], list[str]]]] = {}  # of each seed
 
     def measure(searcher: Searcher, trial: dict[str, Any]) -> dict[str, Any]:
         options, split = planned.options, planned.split
         of_temperature = trial["temperature"]
         best = of_temperature["temperature"][int(np.argmax(of_temperature["bleu"]))]
-        for temperature in dict.fromkeys((best, 1.0)):
-            texts = split.search(searcher, options.beam_width, temperature, options.length_penalty)
-            how = {"label_smoothing": trial["label_smoothing"], "temperature": temperature}
-            translations.setdefault(trial["seed"], []).append((how, texts))
+        temperatures = dict.fromkeys((best, 1.0))
         return {
+            TEXTS: {t: split.search(searcher, options.beam_width, t, options.length_penalty) for t in temperatures},
             "lists": lists.measure(searcher, split, options.n_best, options.temperatures),
             "tokens": tokens_in_plane.measure(searcher.model, split, planned.data.tokens, classes),
         }
 
     trials = sweep.run(planned, measure)
+    translations = collections.defaultdict(list)  # of each seed
+    for trial in trials:
+        for temperature, texts in trial.pop(TEXTS).items():
+            how = {"label_smoothing": trial["label_smoothing"], "temperature": float(temperature)}
+            translations[trial["seed"]].append((how, texts))
     compared = scores.by_seed(translations, planned.split.references)
     parts = {"evaluation": RULE, "trials": trials, "significance": compared, "signatures": scores.signatures()}
     sweep.publish_results(planned, "demos.translation.calibration", parts, table, figure, ("lists.png", "tokens.png"))

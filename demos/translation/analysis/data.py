@@ -9,16 +9,8 @@ import numpy as np
 
 from demos.kit import devices
 from demos.kit.options import Chosen
-from demos.sequence.buckets import (
-    Bucket,
-    buckets,
-    endless,
-    filled,
-    padded,
-    sorted_batches,
-    teacher_forcing,
-    token_batches,
-)
+from demos.sequence import buckets
+from demos.sequence.buckets import Bucket, padded
 from demos.sequence.evaluation import Split
 from demos.sequence.tokenizers import END, Subwords
 from demos.sequence.training import Data
@@ -41,19 +33,19 @@ class Sentences(Split):
 
     def batches(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
         """One pass of (x, y, indices), the shortest sentences first."""
-        for bucket in sorted_batches(self.buckets(), BATCH_SIZE):
+        for bucket in buckets.sorted_batches(self.buckets(), BATCH_SIZE):
             yield (*self.batch(bucket), bucket.rows)
 
     def buckets(self) -> list[Bucket]:
         """Sentences of about one length together."""
         sources, targets = (np.array([len(ids) for ids in side]) for side in (self.source_ids, self.token_ids))
-        return buckets(sources, targets, NUM_BUCKETS)
+        return buckets.buckets(sources, targets, NUM_BUCKETS)
 
     def batch(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Padded arrays: {"sources" (B, S), "num_sources" (B,), "tokens" (B, U)} and labels (B, U), int32."""
         rows, inputs, width = bucket
         sources, lengths = padded([self.source_ids[row] for row in rows], inputs)
-        tokens, y = teacher_forcing([self.token_ids[row] for row in rows], width)
+        tokens, y = buckets.teacher_forcing([self.token_ids[row] for row in rows], width)
         return {"sources": sources, "num_sources": lengths, "tokens": tokens}, y
 
     def error_rates(self, texts: list[str]) -> dict[str, float]:
@@ -108,15 +100,15 @@ def _short_enough(train: Sentences, most: int) -> tuple[Sentences, list[int]]:
 
 def training_plan(train: Sentences, batch_tokens: int, seed: int, epoch: int) -> list[Bucket]:
     """The batches of an epoch."""
-    return token_batches(train.buckets(), batch_tokens, seed, epoch)
+    return buckets.token_batches(train.buckets(), batch_tokens, seed, epoch)
 
 
 def training_batches(train: Sentences, batch_tokens: int, seed: int, first_step: int = 0) -> Any:
     """Endless (x, y) from `first_step` on, as `fit` takes them; a batch depends on the seed and its step alone."""
 
     def made() -> Iterator[Any]:
-        for _, bucket in endless(functools.partial(training_plan, train, batch_tokens, seed), first_step):
-            yield filled(*train.batch(bucket), devices.engine().number)
+        for _, bucket in buckets.endless(functools.partial(training_plan, train, batch_tokens, seed), first_step):
+            yield buckets.filled(*train.batch(bucket), devices.engine().number)
 
     if keras.backend.backend() != "tensorflow":
         return made()

@@ -11,6 +11,7 @@ from harness import BACKEND
 
 from demos import redraw
 from demos.kit import checkpoints
+from demos.sequence import lists
 from demos.sequence.objective import WarmUpThenInverseSquareRoot
 from demos.translation import calibration, train, translate
 from demos.translation.analysis import scores
@@ -140,12 +141,28 @@ def test_a_difference_that_is_there_is_sure_and_none_is_not(rng):
     assert (of_other_words["score"], of_other_words["p"]) == (0, 1)
 
 
-def test_calibration_sweeps_and_draws(trained, tmp_path, capsys):
+def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeypatch):
     sweep = ["--temperatures", "1", "2", "--beam-widths", "2", "--length-penalties", "1", "--beam-width", "2"]
-    more = ["--n-best", "2", "--out", str(tmp_path)]
-    assert calibration.main(["--from", str(trained), *sweep, *more]) == 0
+    argv = ["--from", str(trained), *sweep, "--n-best", "2", "--out", str(tmp_path)]
+    measure, measured = lists.measure, []
+
+    def killed(*arguments):
+        if len(measured) == 1:
+            raise KeyboardInterrupt
+        measured.append(arguments)
+        return measure(*arguments)
+
+    monkeypatch.setattr(lists, "measure", killed)
+    with pytest.raises(SystemExit):
+        calibration.main(argv)
+    (first,) = (json.loads(path.read_text())["trial"] for path in tmp_path.glob("measured/*.json"))
+    monkeypatch.setattr(lists, "measure", measure)
+    assert calibration.main(argv) == 0
+    assert "hard targets, seed 0: measured before" in capsys.readouterr().out
+    assert not (tmp_path / "measured").exists()
     results = json.loads((tmp_path / "calibration.json").read_text())
     trial = results["trials"][0]
+    assert {**trial, "texts": first["texts"]} == first
     assert trial["temperature"]["temperature"] == trial["lists"]["temperature"] == [1.0, 2.0]
     assert trial["length_penalty"]["length_ratio"][0] >= 0
     best = results["significance"][0]
@@ -154,7 +171,7 @@ def test_calibration_sweeps_and_draws(trained, tmp_path, capsys):
     assert set(trial["tokens"]["panel"]["labels"]) == set(trial["tokens"]["panel"]["classes"])
     assert all((tmp_path / name).stat().st_size for name in results["pictures"])
     assert len(list((tmp_path / "calibration").glob("events.out.tfevents.*"))) == 1
-    assert "length penalty" in capsys.readouterr().out
+    assert "length penalty" in (tmp_path / "calibration.txt").read_text()
     with pytest.raises(SystemExit):
         calibration.main(["--from", str(trained), "--tokens", "Katze", "Haus", "Pferd"])
     assert "--tokens must be three tokens that occur" in capsys.readouterr().err
