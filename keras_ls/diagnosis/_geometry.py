@@ -34,43 +34,61 @@ def measure_training_data(
 ) -> tuple[dict[str, Estimate], tuple[str, ...]]:
     """The fields of `NeuralCollapse` and `ClusterStatistics` and "gamma", with notes on how they were measured.
 
-    Intervals come from resampling within classes. Of more than `MOST_EXAMPLES` predictions (or as many times
-    `MOST_OF_A_CLASS` as there are classes) a random part is measured.
+    Intervals come from resampling within classes, or of whole examples where these have several predictions, which
+    depend on each other. Of more than `MOST_EXAMPLES` predictions (or as many times `MOST_OF_A_CLASS` as there are
+    classes) a random part is measured.
 
     Raises:
         ValueError: If labels do not fit, or the model does not end in a `Dense`.
     """
     rng = np.random.default_rng([seed, 2])
-    activations, labels, templates = _collected(model, x, y, batch_size, ignore_class, output)
+    activations, labels, examples, templates = _collected(model, x, y, batch_size, ignore_class, output)
+    are_alone = len(np.unique(examples)) == len(examples)
     notes = []
     most = max(MOST_EXAMPLES, MOST_OF_A_CLASS * len(templates))
     if len(labels) > most:
-        notes.append(f"Clusters are those of {most:,} of {len(labels):,} training predictions, chosen at random.")
-        chosen = np.sort(rng.choice(len(labels), most, replace=False))
-        activations, labels = activations[chosen], labels[chosen]
+        chosen = _some(examples, most, rng)
+        of_these = f"{len(chosen):,} of {len(labels):,}"
+        notes.append(f"Clusters are those of {of_these} training predictions, chosen at random.")
+        activations, labels, examples = activations[chosen], labels[chosen], examples[chosen]
     values = _measures(activations, labels, templates)
-    order = np.argsort(labels, kind="stable")
-    activations, labels = activations[order], labels[order]
-    classes, sizes = np.unique(labels, return_counts=True)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
     drawn = []
     for _ in range(NUM_RESAMPLES):
-        chosen = starts + (rng.random(len(labels)) * np.repeat(sizes, sizes)).astype("int64")
-        drawn.append(list(_measures(activations[chosen], labels, templates).values()))
+        chosen = _redrawn(labels, rng, within=True) if are_alone else _redrawn(examples, rng, within=False)
+        if len(np.unique(labels[chosen])) > 1:
+            drawn.append(list(_measures(activations[chosen], labels[chosen], templates).values()))
     limits = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     # Resampling spreads the means of small classes, and may leave the value itself outside.
     estimates = {
         name: Estimate(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
         for (name, value), low, high in zip(values.items(), *limits, strict=True)
     }
+    classes = np.unique(labels)
     if len(classes) == 2 or activations.shape[1] < len(classes) - 1:
         notes.append("Angles say nothing of two classes, or where there are fewer than K − 1 features.")
         estimates.update({name: Estimate(np.nan, np.nan, np.nan) for name in _ANGLES})
     return estimates, tuple(notes)
 
 
-def _collected(model, x, y, batch_size, ignore_class, output) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(M, D) activations and (M,) labels of the training predictions that count, and the (K, D + 1) templates."""
+def _some(examples: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """The rows, about `most` of them, of examples drawn at random."""
+    order = rng.permutation(examples.max() + 1)
+    counts = np.cumsum(np.bincount(examples)[order])
+    return np.flatnonzero(np.isin(examples, order[: max(1, np.searchsorted(counts, most, side="right"))]))
+
+
+def _redrawn(groups: np.ndarray, rng: np.random.Generator, within: bool) -> np.ndarray:
+    """Rows drawn with replacement: as many of each group as it has, from `within` it, or whole groups."""
+    order = np.argsort(groups, kind="stable")
+    _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    if within:
+        return order[np.repeat(starts, sizes) + (rng.random(len(groups)) * np.repeat(sizes, sizes)).astype("int64")]
+    drawn = rng.integers(len(starts), size=len(starts))
+    return np.concatenate([order[starts[group] : starts[group] + sizes[group]] for group in drawn])
+
+
+def _collected(model, x, y, batch_size, ignore_class, output) -> tuple[np.ndarray, ...]:
+    """Activations (M, D), labels (M,) and examples (M,) of what counts in training data, and templates (K, D + 1)."""
     probe, names = Probe(model, output), output_names(model)
     parts = []
     if is_dataset(x):
@@ -82,7 +100,7 @@ def _collected(model, x, y, batch_size, ignore_class, output) -> tuple[np.ndarra
     else:
         parts.append((probe.forward(x, batch_size), of_output(y, output, None), None))
     templates = templates_of(parts[0][0].head).astype("float64")
-    activations, ids = [], []
+    activations, ids, examples, seen = [], [], [], 0
     for forward, labels, weight in parts:
         rows = labelled_rows(
             labels, forward.outputs, weight, ignore_class, True, forward.mask, ("y_train", "predictions")
@@ -96,12 +114,15 @@ def _collected(model, x, y, batch_size, ignore_class, output) -> tuple[np.ndarra
         counts = rows.weight > 0
         activations.append(flat[counts])
         ids.append(rows.ids[counts])
+        size = len(forward.outputs)
+        examples.append(np.repeat(np.arange(seen, seen + size), len(flat) // max(1, size))[counts])
+        seen += size
     if len(templates) == 1:  # one unit, the logit of class 1: that of class 0 is 0
         templates = np.concatenate([np.zeros_like(templates), templates])
     found = np.concatenate(ids)
     if not len(found):
         raise ValueError("`x_train` must hold at least one prediction that counts.")
-    return np.concatenate(activations), found, templates
+    return np.concatenate(activations), found, np.concatenate(examples), templates
 
 
 def _measures(activations: np.ndarray, labels: np.ndarray, templates: np.ndarray) -> dict[str, float]:

@@ -86,6 +86,25 @@ def test_masked_steps_weights_outputs_and_datasets(data):
     assert half.num_predictions == 120
 
 
+def test_training_data_are_resampled_by_examples_not_by_steps(data, monkeypatch):
+    x, y = data
+    inputs = Input((None, 3))
+    tagger = Model(inputs, layers.Dense(3, kernel_initializer="identity")(inputs))
+    steps, labels = np.repeat(x[:, None], 9, 1), np.repeat(y[:, None], 9, 1)
+    alone = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=y, **FAST).estimates
+    copies = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
+    batches = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=Batches(steps, labels), **FAST)
+    assert batches.estimates["gamma"] == copies.estimates["gamma"]
+    for name in ("gamma", "cdnv", "ratio"):
+        found, expected = copies.estimates[name], alone[name]
+        assert found.value == pytest.approx(expected.value, rel=1e-4)
+        # Nine copies of each step tell no more than one; taken for examples they would, by a factor of 3.
+        assert 0.6 < (found.high - found.low) / (expected.high - expected.low) < 1.6, name
+    monkeypatch.setattr("keras_ls.diagnosis._geometry.MOST_EXAMPLES", 100)
+    some = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
+    assert any("99 of 2,160 training predictions" in note for note in some.notes)
+
+
 def test_bad_arguments(data):
     x, y = data
     with pytest.raises(ValueError, match="`y_train` must be given"):
