@@ -63,6 +63,13 @@ def slow(session):
 
 
 @nox.session
+def reproduce(session):
+    """Reproduces the paper on small data, as the README says; --jobs and the like may follow."""
+    session.install("-e", ".[demos,speech,translation]")
+    session.run("python", "-m", "demos.reproduce", "--out", session.create_tmp(), *session.posargs)
+
+
+@nox.session
 @nox.parametrize("backend", ["tensorflow", "jax"])
 def devices(session, backend):
     """Compares two and four devices, and on JAX two processes, with one: the library's parts, and whole demos."""
