@@ -210,8 +210,27 @@ def against_temperature(alpha: float, measure: str) -> Part:
     smoothed = {"label_smoothing": alpha}
     plain = Number(f"{name} at T = 1, α = {alpha:g}", "demos.translation.train", f"beam_{measure}", smoothed, unit="%")
     says = f"No temperature gives hard targets the {name} that smoothing has at T = 1."
-    claims = (Claim(says, plain.label, "above", tuned[0].label),)
-    return Part("WMT EN-DE, Transformer: a picture", (*tuned, plain), claims, (demo, "temperature.png"))
+    by_ece, by_nll = (
+        Number(
+            f"{name} where {by.upper()} is least",
+            demo,
+            f"temperature.{measure}@{by}",
+            {"label_smoothing": 0.0},
+            unit="%",
+        )
+        for by in ("ece", "nll")
+    )
+    claims = (
+        Claim(says, plain.label, "above", tuned[0].label),
+        Claim(
+            f"The least ECE finds the better temperature for {name} than the least NLL.",
+            by_ece.label,
+            "above",
+            by_nll.label,
+        ),
+    )
+    numbers = (*tuned, plain, by_ece, by_nll)
+    return Part("WMT EN-DE, Transformer: a picture", numbers, claims, (demo, "temperature.png"))
 
 
 def tokens(alpha: float) -> Part:

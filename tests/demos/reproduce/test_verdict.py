@@ -59,8 +59,14 @@ def test_a_margin_and_a_constant_move_the_other_side():
 
 def test_numbers_are_found_in_rows():
     rows = [
-        {"demo": "d", "seed": 0, "label_smoothing": 0.0, "name": "teacher/x", "a": {"b": [0.1, None, 0.3, 0.2]}},
-        {"demo": "d", "seed": 1, "label_smoothing": 0.0, "name": "teacher/x", "a": {"b": [0.4, 0.1]}},
+        {
+            "demo": "d",
+            "seed": 0,
+            "label_smoothing": 0.0,
+            "name": "teacher/x",
+            "a": {"b": [0.1, None, 0.3, 0.2], "c": [3, 0, 1, 2]},
+        },
+        {"demo": "d", "seed": 1, "label_smoothing": 0.0, "name": "teacher/x", "a": {"b": [0.4, 0.1], "c": [1, 1]}},
         {"demo": "d", "seed": 2, "label_smoothing": 0.1, "name": "teacher/x", "a": {"b": [0.5]}},
         {"demo": "d", "seed": 3, "label_smoothing": 0.0, "name": "student/x", "a": {"b": [0.5]}},
         {"demo": "e", "seed": 4, "label_smoothing": 0.0, "name": "teacher/x", "a": {"b": [0.5]}},
@@ -71,6 +77,8 @@ def test_numbers_are_found_in_rows():
         assert verdict.values(Number("", "d", path, where), rows) == found
     assert verdict.values(Number("", "d", "a.b.-1", where, unit="error %"), rows) == {0: 80.0, 1: 90.0}
     assert verdict.values(Number("", "d", "a.b.1", where), rows) == {1: 0.1}  # null is left out
+    # The null is least at 0, and left out; of equals the smaller counts. Other rows have no such list.
+    assert verdict.values(Number("", "d", "a.b@c", where), rows) == {0: 0.3, 1: 0.1}
 
 
 def test_digits_follow_the_spread():
