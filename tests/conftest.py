@@ -19,7 +19,17 @@ def pytest_report_header():
     return f"keras {keras.__version__} on {keras.backend.backend()}"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives a file to one process, so that what its tests share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: "demos/" not in item.nodeid)  # the longest first, so that no process ends much later
     every = config.getoption("--every")
     if every > 1:
         kept = items[::every]
