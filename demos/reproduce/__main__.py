@@ -1,4 +1,4 @@
-"""Reproduces the tables and figures of "When Does Label Smoothing Help?", and holds ours against its claims."""
+"""Reproduces the tables and figures of "When Does Label Smoothing Help?", and compares our results with its claims."""
 
 import argparse
 import dataclasses
@@ -21,7 +21,7 @@ scales:
 
 Each experiment is a file of demos/reproduce/experiments. It is cut into trials, and what a trial measured is kept as a
 small JSON file when it ends. The report is made of these files, so that they can come from different days and machines.
-A trial that was stopped goes on with --resume.
+--resume continues a trial that was stopped.
 """
 
 
@@ -38,13 +38,13 @@ class Options:
         unique=True,
     )
     scale: str = option("smoke", "see below", choices=SCALES)
-    trials: int | None = option(None, "stop after this many trials, those that are already there not counted", count)
-    jobs: int = option(1, "trials at a time; each then has its output in a file", count)
+    trials: int | None = option(None, "run at most N trials that have no result yet", count)
+    jobs: int = option(1, "trials to run at a time; of several each writes its output to a file in work/", count)
     results: str | None = option(
-        None, "where the results of trials are kept, and looked for", shown="results in --out", metavar="DIR"
+        None, "directory where results of trials are kept and looked for", shown="results in --out", metavar="DIR"
     )
-    list: bool = option(False, "list the trials, and do nothing else", action="store_true")
-    report_only: bool = option(False, "write the report of what is there, and run nothing", action="store_true")
+    list: bool = option(False, "list the trials and exit", action="store_true")
+    report_only: bool = option(False, "write the report from the results there are; run nothing", action="store_true")
 
 
 GROUPS = (Group("what to run", Options), Group("output", Output, shown={"out": "runs/reproduce/SCALE"}))
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
     only: tuple[str, ...]
     out: pathlib.Path
     results: pathlib.Path
-    todo: list[Trial]
+    trials: list[Trial]  # at the scale
 
 
 def parser() -> cli.Parser:
@@ -89,19 +89,19 @@ def plan(given: argparse.Namespace) -> Plan:
         raise ValueError(f"--report-only needs results of --scale {scale} in {results}, where there are none.")
     if not options.list and not options.report_only:
         open_run(out, {"scale": scale}, options.resume)
-    todo = [trial for trial in found if not report.path_of(trial, results).exists()]
-    return Plan(options, only, out, results, todo)
+    return Plan(options, only, out, results, found)
 
 
 def run(plan: Plan) -> int:
     """Does it; a trial that fails leaves the others alone."""
+    todo = [trial for trial in plan.trials if report.kept_of(trial, plan.results) is None]
     if plan.options.list:
-        list_trials(plan)
+        list_trials(plan.trials, todo)
         return 0
     failed: list[str] = []
     if not plan.options.report_only:
-        announce(plan)
-        todo, kept = plan.todo[: plan.options.trials], functools.partial(report.path_of, results=plan.results)
+        todo, kept = todo[: plan.options.trials], functools.partial(report.path_of, results=plan.results)
+        announce(todo, plan)
         failed = running.run_all(todo, plan.out / "work", kept, plan.options.jobs)
     for path in report.write(plan.results, plan.options.scale, plan.only, plan.out):
         print(f"Report: {path}")
@@ -110,28 +110,28 @@ def run(plan: Plan) -> int:
     return int(bool(failed))
 
 
-def list_trials(plan: Plan) -> None:
+def list_trials(all_trials: list[Trial], todo: list[Trial]) -> None:
     """Prints all trials, with what they take, and which are there."""
     rows = [["trial", "minutes", "on", "state"]]
-    for trial in trials(plan.options.scale, plan.only):
+    for trial in all_trials:
         minutes, machine = trial.setting.minutes, trial.setting.machine
         took = ["", ""] if minutes is None else [f"{minutes:g}", machine]
-        rows.append([trial.label, *took, "to do" if trial in plan.todo else "there"])
+        rows.append([trial.label, *took, "to do" if trial in todo else "there"])
     print(cli.aligned(rows))
 
 
-def announce(plan: Plan) -> None:
+def announce(todo: list[Trial], plan: Plan) -> None:
     """Says what is to come and how long it takes: where nobody has run it, as short runs tell."""
-    print(f"{len(plan.todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
+    print(f"{len(todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
     known: dict[pathlib.Path, float] = {}  # of first commands: what trials have in common is run once
-    for trial in plan.todo:
+    for trial in todo:
         if trial.setting.minutes is not None:
             begins = next(running.steps(trial, plan.out)).folder
             known[begins] = max(known.get(begins, 0), trial.setting.minutes)
     if known:
         print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")
     told: dict[str, float | str] = {}  # of first commands, which several trials may have in common
-    for trial in plan.todo:
+    for trial in todo:
         if trial.setting.minutes is None:
             first = trial.setting.commands.partition("\n")[0]
             if first not in told:

@@ -128,6 +128,10 @@ class Trial:
             found.append((module, [*arguments, *own]))
         return found
 
+    def said(self) -> list[str]:
+        """The commands as the user would write them."""
+        return [f"python -m {shlex.join([module, *arguments])}" for module, arguments in self.commands()]
+
 
 def names() -> list[str]:
     """The names of all experiments."""

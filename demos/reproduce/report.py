@@ -7,7 +7,7 @@ from typing import Any
 
 from demos.kit import drawing, pictures, records
 from demos.kit.errors import DamagedFile
-from demos.reproduce import document, running, verdict
+from demos.reproduce import document, questions, running, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
 from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, trials
 
@@ -16,7 +16,7 @@ NO_CLAIM = ("regime", "advice")
 KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure"}
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
 LIKE, UNLIKE = "of networks like the paper's", "of networks unlike the paper's"
-UNASKED = "of experiments that do not ask this"
+UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments that do not measure it"
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
 
 
@@ -49,19 +49,26 @@ def path_of(trial: Trial, results: pathlib.Path) -> pathlib.Path:
     return results / trial.scale / trial.experiment.name / f"{trial.name}.json"
 
 
+def kept_of(trial: Trial, results: pathlib.Path) -> dict[str, Any] | None:
+    """What was kept of a trial; None if nothing was, or only what other commands gave than it has now."""
+    path = path_of(trial, results)
+    if not path.exists():
+        return None
+    kept = records.read_json(path, running.KEPT)
+    if not {each["experiment"] for each in kept["results"]} <= {module for module, _ in trial.commands()}:
+        raise DamagedFile(f"{path} is damaged: its results are not those of the experiment's demos.")
+    return kept if kept["commands"] == trial.said() else None
+
+
 def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found]:
     """What was kept of all experiments at a scale, in the order of their names."""
     found: dict[str, Found] = {}
     for trial in trials(scale, only):
-        there, path = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), path_of(trial, results)
-        if not path.exists():
+        there, kept = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), kept_of(trial, results)
+        if kept is None:
             there.missing.append(trial)
-            continue
-        kept = records.read_json(path, running.KEPT)
-        demos = {module for module, _ in trial.commands()}
-        if not {each["experiment"] for each in kept["results"]} <= demos:
-            raise DamagedFile(f"{path} is damaged: its results are not those of the experiment's demos.")
-        there.kept.append(kept)
+        else:
+            there.kept.append(kept)
     return [found[name] for name in sorted(found)]
 
 
@@ -85,7 +92,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     """The report without its pictures, which it only names."""
     sections: list[Block] = []
     overview = [("claim", "of", "here")]
-    words: dict[str, list[str]] = {networks: [] for networks in (LIKE, UNLIKE, UNASKED)}
+    words: dict[str, list[str]] = {networks: [] for networks in (LIKE, UNLIKE, UNKNOWN, UNASKED)}
     for name in TITLES:
         there = [each for each in found if name in each.experiment.chosen(only)]
         if not there:
@@ -115,10 +122,13 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
 
 def likeness(found: Found) -> str:
     """Whether the networks of an experiment are such as the paper speaks of."""
-    if "regime" not in found.experiment.parts:
+    regime = questions.regime()
+    if not any(found.of_demo(number.demo) for number in regime.numbers):
         return UNASKED
-    findings = judged(found, found.experiment.parts["regime"])
-    return LIKE if all(finding.word == verdict.AGREES for finding in findings) else UNLIKE
+    words = {finding.word for finding in judged(found, regime)}
+    if verdict.DISAGREES in words:
+        return UNLIKE
+    return LIKE if words == {verdict.AGREES} else UNKNOWN
 
 
 def judged(found: Found, part: Part) -> list[Finding]:

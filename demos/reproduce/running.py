@@ -65,16 +65,21 @@ def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial],
     Of several at a time each writes into a file of its own. Those that begin with the same command wait for each other.
     """
     failed = []
+    _stopping.clear()
 
     def one_by_one(queue: Sequence[Trial], output: bool) -> None:
         for trial in queue:
             log = work / f"{trial.experiment.name}-{trial.name}.log" if output else None
-            status = run(trial, work, kept(trial), log)
+            try:
+                status = run(trial, work, kept(trial), log)
+                problem = f"failed with status {status}" if status else ""
+            except (ValueError, OSError) as error:
+                problem = f"failed: {error}"
             if _stopping.is_set():
                 return
-            if status:
+            if problem:
                 failed.append(trial.label)
-                print(f"{trial.label} failed with status {status}; the others go on.", file=sys.stderr, flush=True)
+                print(f"{trial.label} {problem.rstrip('.')}; the others go on.", file=sys.stderr, flush=True)
             elif log:
                 print(f"{trial.label}: done", flush=True)
 
@@ -84,7 +89,6 @@ def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial],
     queues: dict[pathlib.Path, list[Trial]] = {}
     for trial in trials:
         queues.setdefault(next(steps(trial, work)).folder, []).append(trial)
-    _stopping.clear()
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for done in as_completed([pool.submit(one_by_one, queue, True) for queue in queues.values()]):
@@ -110,8 +114,7 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, log: pathlib.Path 
         found[step.folder] = step.module
     results = [small(records.read_json(_results_file(*each), RESULTS)) for each in found.items()]
     seconds = sum(records.read_json(folder / CLOCK, {"seconds": float})["seconds"] for folder in found)
-    said = [f"python -m {shlex.join([module, *arguments])}" for module, arguments in trial.commands()]
-    facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": said}
+    facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": trial.said()}
     spent = {"seconds": round(seconds, 1), "machine": machine()}
     records.write_json(kept, {**facts, **spent, "results": results})
     return 0
@@ -134,9 +137,12 @@ def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | Non
             if _stopping.is_set():
                 process.terminate()
             while status is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                try:
                     status = process.wait(SECONDS_BETWEEN_NOTES)
-                records.write_json(clock, {"seconds": before + time.monotonic() - start})
+                except subprocess.TimeoutExpired:
+                    pass
+                finally:
+                    records.write_json(clock, {"seconds": before + time.monotonic() - start})
         except BaseException:
             process.terminate()
             raise

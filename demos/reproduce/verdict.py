@@ -111,8 +111,8 @@ def _at(row: Any, path: str) -> float | None:
             row = row[int(step)] if -len(row) <= int(step) < len(row) else None
         elif "@" in step and isinstance(row, Mapping):
             values, others = (row.get(name) or [] for name in step.split("@"))
-            pairs = [pair for pair in zip(others, values, strict=True) if None not in pair]
-            row = min(pairs)[1] if pairs else None
+            pairs = [pair for pair in zip(others, values, strict=False) if None not in pair]
+            row = min(pairs, key=lambda pair: pair[0])[1] if pairs else None
         else:
             row = row.get(step) if isinstance(row, Mapping) else None
     return row if isinstance(row, int | float) else None

@@ -8,4 +8,7 @@ LEVELS = (0, 0.2, 0.4, 0.6, 0.8)
 SCALES = {
     "cpu": Setting("python -m demos.image.calibration", 2, trials=tuple(f"--noise {level:g}" for level in LEVELS)),
 }
+WHY = {
+    "cpu": "With little noise hard targets are calibrated as they are, and smoothing takes a justified confidence away."
+}
 PARTS = questions.advice({f"noise {level:g}": {"noise": level} for level in LEVELS})

@@ -7,13 +7,19 @@ COMMAND = "python -m demos.image.distillation --experiment mnist --steps-per-exe
 SHORT = "--seeds 0 --teacher-rates 1 --student-rates 0.03 --dropout 0.2 --selection-steps {steps} --steps {steps}"
 PAPER = "section 4: test error 0.67 and 0.59 % of the teachers, 0.74 and 0.91 % of their students"
 SCALES = {
+    # Without a rate of 0.1 for students, at which that of the hard teacher diverges with some seeds.
     "cpu": Setting(
-        COMMAND,
+        f"{COMMAND} --student-rates 1 0.3 0.03",
         60,
         "a core of an AMD EPYC",
         tuple(f"--seeds {seed}" for seed in range(3)),
+    ),
+    "paper": Setting(
+        COMMAND,
+        None,
+        updates=18 * 10_000 + 15 * 60_000,
+        short=SHORT,
         shown="docs/distillation.md: MNIST: the paper's two teachers and their students",
     ),
-    "paper": Setting(COMMAND, None, updates=18 * 10_000 + 15 * 60_000, short=SHORT),
 }
 PARTS = {"mnist": questions.mnist()}

@@ -18,7 +18,7 @@ from harness import BACKEND, ROOT
 from demos.image.analysis import calibration
 from demos.kit import records
 from demos.reproduce import __main__ as command
-from demos.reproduce import estimate, experiment, questions, report, running
+from demos.reproduce import estimate, experiment, questions, report, running, verdict
 from demos.reproduce.experiment import TITLES, Experiment, Setting, Trial
 
 DEMO = "demos.image.calibration"
@@ -64,7 +64,12 @@ def results_of(seeds):
 def kept_by(demo, without=""):
     """What is kept of a trial, as text, without one of the results' names."""
     results = {name: value for name, value in results_of([0]).items() if name != without}
-    kept = {"commands": [], "seconds": 1, "machine": "", "results": [results | {"experiment": demo}]}
+    kept = {
+        "commands": [f"python -m {DEMO} --noise 1 --seeds 0"],
+        "seconds": 1,
+        "machine": "",
+        "results": [results | {"experiment": demo}],
+    }
     return json.dumps(records.to_json(kept))
 
 
@@ -173,7 +178,38 @@ def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch,
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Not run yet: a --seeds 0, a --seeds 1, a --seeds 2; about 3 minutes each" in said
     assert "| Smoothing costs no accuracy: less than a point of it is lost. | Table 2, a | not run yet |" in said
-    assert "| of experiments that do not ask this | 1 | 0 | 0 |" in said
+    assert "| of networks of which that cannot be told | 1 | 0 | 0 |" in said
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_trial_whose_results_are_damaged_leaves_the_others_alone(fake, tmp_path, monkeypatch, capsys, jobs):
+    run = running.run_command
+
+    def damage(words, clock, log):
+        run(words, clock)
+        if "--seeds" in words and words[words.index("--seeds") + 1] == "1":
+            (clock.parent / "results.json").write_text("{")
+        return 0
+
+    monkeypatch.setattr(running, "run_command", damage)
+    assert command.main(["--out", str(tmp_path), "--jobs", jobs]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0].startswith("a --seeds 1 failed: ")
+    assert "results.json is damaged" in errors[0]
+    assert errors[-1].startswith("Failed: a --seeds 1.")
+    assert len(list(tmp_path.glob("results/smoke/*/*.json"))) == 3
+
+
+def test_what_other_commands_gave_is_run_again(fake, tmp_path, monkeypatch):
+    assert command.main(["--out", str(tmp_path)]) == 0
+    a, b = experiment.experiments().values()
+    longer = dataclasses.replace(b, scales={"smoke": Setting(f"python -m {DEMO} --steps 9", 1)})
+    monkeypatch.setattr(experiment, "experiments", lambda: {"a": a, "b": longer})
+    assert command.main(["--out", str(tmp_path), "--report-only"]) == 0
+    assert "Not run yet: b;" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert command.main(["--out", str(tmp_path), "--resume"]) == 0
+    assert (len(fake), fake[-1][3:5]) == (5, ["--steps", "9"])
+    assert "Not run yet" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_several_trials_at_a_time_write_into_files(fake, tmp_path, monkeypatch, capsys):
@@ -362,6 +398,13 @@ def test_a_killed_reproduction_goes_on(tmp_path, kill, jobs):
     assert "cannot tell" in (tmp_path / "report.md").read_text(encoding="utf-8")
     history = json.loads((checkpoints[0].parent / "result.json").read_text())["history"]
     assert [entry["epoch"] for entry in history] == list(range(1, len(history) + 1))
+
+
+@pytest.mark.parametrize("scale", sorted(path.name for path in STORED.glob("results/*")))
+def test_what_does_not_agree_is_explained(scale):
+    for found in report.read(STORED / "results", scale, list(TITLES)):
+        words = {each.word for part in found.experiment.parts.values() for each in report.judged(found, part)}
+        assert verdict.DISAGREES not in words or found.experiment.why.get(scale), found.experiment.name
 
 
 @pytest.mark.parametrize("scale", sorted(path.name for path in STORED.glob("results/*")))

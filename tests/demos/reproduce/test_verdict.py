@@ -77,8 +77,8 @@ def test_numbers_are_found_in_rows():
         assert verdict.values(Number("", "d", path, where), rows) == found
     assert verdict.values(Number("", "d", "a.b.-1", where, unit="error %"), rows) == {0: 80.0, 1: 90.0}
     assert verdict.values(Number("", "d", "a.b.1", where), rows) == {1: 0.1}  # null is left out
-    # The null is least at 0, and left out; of equals the smaller counts. Other rows have no such list.
-    assert verdict.values(Number("", "d", "a.b@c", where), rows) == {0: 0.3, 1: 0.1}
+    # Where the second is least, 0, the first is null, and left out; of equals the first counts. Other rows have no c.
+    assert verdict.values(Number("", "d", "a.b@c", where), rows) == {0: 0.3, 1: 0.4}
 
 
 def test_digits_follow_the_spread():
