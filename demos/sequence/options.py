@@ -37,7 +37,8 @@ class Finding:
 
 def run(command: str) -> Any:
     """The option that names the directory of a run; `command` wrote it."""
-    return option("", f"directory that {command} wrote", flags=("--from",), required=True, metavar="RUN")
+    about = f"directory that {command} wrote"
+    return option("", about, affects_result=False, flags=("--from",), required=True, metavar="RUN")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Temperature, beam width and length penalty swept over, for all networks of a run: error rates and calibration."""
 
 import dataclasses
-import importlib.util
+import json
 import pathlib
-import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +12,8 @@ from demos.kit import cli, records
 from demos.kit.measures import by_smoothing, calibration
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
-from demos.kit.runs import Run, publish
+from demos.kit.runs import Run, provenance, publish
+from demos.sequence import monitor
 from demos.sequence.earlier import Trained, trained_networks
 from demos.sequence.evaluation import Split, next_tokens
 from demos.sequence.search import Searcher
@@ -25,9 +26,10 @@ HEADINGS = {"chrf": "chrF", "length_ratio": "length"}
 AGAINST = ("temperature", "beam_width", "length_penalty")
 # The options of what is swept over; a demo may leave out the last.
 SWEPT = ("temperatures", "beam_widths", "length_penalties")
-HOW = (*SWEPT, "beam_width", "length_penalty", "split")
-# What was measured of each network until all are: a sweep that was stopped goes on after the last one.
+HOW = (*SWEPT, "beam_width", "length_penalty", "split", "n_best")
+# Holds what was measured of each network until all are, so that a sweep that was stopped goes on.
 MEASURED = "measured"
+KEPT = {"depends": dict, "trial": {"label_smoothing": float, "seed": int, "temperature": dict}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,12 @@ class Sweep:
     def out(self) -> pathlib.Path:
         """Where results go."""
         return pathlib.Path(self.options.out or self.options.run)
+
+    def kept(self, trained: Trained) -> tuple[pathlib.Path, dict[str, Any]]:
+        """Where what is measured of a network is kept until all are, and what it depends on."""
+        depends = records.to_json({**self.options.settings(), "network": trained.result, **provenance()})
+        name = f"{trained.folder.parent.name}-{trained.folder.name}"
+        return self.out / MEASURED / f"{name}-{zlib.crc32(json.dumps(depends).encode()):08x}.json", depends
 
     @property
     def split(self) -> Split:
@@ -77,9 +85,8 @@ def run(
     print(f"{found.name}: {examples} examples of the {options.split} split, {len(planned.networks)} models.")
     for trained, network in planned.networks:
         label = f"{network_name(trained.label_smoothing)}, seed {trained.seed}"
-        kept = planned.out / MEASURED / f"alpha-{trained.label_smoothing:g}-seed-{trained.seed}.json"
-        depends = records.to_json({**options.settings(), "network": trained.result})
-        earlier = records.read_json(kept, {"depends": dict, "trial": dict}) if kept.exists() else {}
+        kept, depends = planned.kept(trained)
+        earlier = records.read_json(kept, KEPT) if kept.exists() else {}
         if earlier.get("depends") == depends:
             print(f"{label}: measured before", flush=True)
             trials.append(earlier["trial"])
@@ -97,7 +104,7 @@ def publish_results(
 ) -> None:
     """Writes the results of a demo, its table and its pictures, of which `pictures` follow those of the sweep.
 
-    With TensorFlow the pictures are shown in TensorBoard, too.
+    The pictures are shown in TensorBoard, too.
     """
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
     series = of_trials(trials)["series"]
@@ -112,10 +119,9 @@ def publish_results(
     settings = {each: getattr(options, each) for each in HOW if hasattr(options, each)}
     run = Run(planned.out, {**settings, "data": planned.data.fingerprint})
     results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json")
-    shutil.rmtree(planned.out / MEASURED)
-    if importlib.util.find_spec("tensorflow"):
-        monitor = importlib.import_module("demos.sequence.monitor")
-        monitor.show([run.out / picture for picture in results["pictures"]], run.out / name)
+    monitor.show([run.out / picture for picture in results["pictures"]], run.out / name)
+    for trained, _ in planned.networks:
+        planned.kept(trained)[0].unlink(missing_ok=True)
 
 
 def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:

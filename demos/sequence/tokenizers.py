@@ -137,6 +137,14 @@ def from_json(value: dict[str, Any]) -> Tokens:
     return Subwords(base64.b64decode(value["model"], validate=True))
 
 
+def write(path: pathlib.Path, tokens: Tokens) -> None:
+    """Writes the tokens of a run; a ValueError if it has others, which its networks were trained on."""
+    value = tokens.to_json()
+    if path.exists() and records.read_json(path, FIELDS) != value:
+        raise ValueError(f"The tokens learned from the corpus are not those of the run, {path}: is a package newer?")
+    records.write_json(path, value)
+
+
 def read(path: pathlib.Path, kind: str | None = None) -> Any:
     """The tokens in a JSON file of a run, which must be of the kind if one is given.
 

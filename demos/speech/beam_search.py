@@ -24,8 +24,12 @@ class Options:
     beam_width: int = beam_width("width of the beam at all temperatures")
     length_penalty: float = length_penalty("hypotheses compete by log p / tokens**X")
     split: str = option("test", "the split to measure on", choices=("dev", "test"))
-    out: str | None = option(None, "directory for results and pictures", shown="RUN", metavar="DIR")
-    data_dir: str | None = option(None, "where the corpus lies now", shown="where it was", metavar="PATH")
+    out: str | None = option(
+        None, "directory for results and pictures", affects_result=False, shown="RUN", metavar="DIR"
+    )
+    data_dir: str | None = option(
+        None, "where the corpus lies now", affects_result=False, shown="where it was", metavar="PATH"
+    )
 
 
 GROUPS = (Group("options of the sweep", Options), Group("features on disk", Storage))

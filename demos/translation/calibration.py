@@ -39,8 +39,10 @@ class Options:
     tokens: tuple[str, ...] = option(
         (), "three tokens whose activations are drawn", shown="the most frequent words", nargs=3, metavar="TOKEN"
     )
-    data_dir: str | None = option(None, "where the corpus lies now", shown="where it lay in training", metavar="DIR")
-    out: str | None = option(None, "directory of the results", shown="RUN", metavar="DIR")
+    data_dir: str | None = option(
+        None, "where the corpus lies now", affects_result=False, shown="where it lay in training", metavar="DIR"
+    )
+    out: str | None = option(None, "directory of the results", affects_result=False, shown="RUN", metavar="DIR")
 
 
 GROUPS = (Group("what is measured", Options),)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from demos.kit import cli, measures, records, smoothing
+from demos.kit import cli, measures, smoothing
 from demos.kit.epochs import in_epochs
 from demos.kit.measures import Column
 from demos.kit.options import Chosen
 from demos.kit.runs import publish
 from demos.kit.smoothing import Comparison
-from demos.sequence import evaluation, training
+from demos.sequence import evaluation, tokenizers, training
 from demos.speech.analysis import PACKAGES, RULE, data, earlier
 from demos.speech.analysis.evaluation import MEASURES, RATES, best_on_dev
 from demos.speech.corpora.batches import tensorflow_io, training_batches
@@ -49,7 +49,7 @@ def plan(options: Chosen) -> Comparison:
     settled = in_epochs(how, len(train), "utterances", options.steps_per_execution)
     utterances = {name: len(split.features) for name, split in found.splits.items()}
     comparison = smoothing.prepare(options, found, settled, "runs/speech", utterances=utterances)
-    records.write_json(comparison.run.out / "tokens.json", found.tokens.to_json())
+    tokenizers.write(comparison.run.out / "tokens.json", found.tokens)
     earlier.write_features(comparison.run.out, train, options.data_dir)
     return comparison
 

@@ -32,8 +32,8 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
 
     def measure(searcher: Searcher, trial: dict[str, Any]) -> dict[str, Any]:
         options, split = planned.options, planned.split
-        of_temperature = trial["temperature"]
-        best = of_temperature["temperature"][int(np.argmax(of_temperature["bleu"]))]
+        names = ("bleu", "chrf", "temperature")  # BLEU is 0 for all where sentences are short
+        best = max(zip(*(trial["temperature"][name] for name in names), strict=True))[-1]
         temperatures = dict.fromkeys((best, 1.0))
         return {
             TEXTS: {t: split.search(searcher, options.beam_width, t, options.length_penalty) for t in temperatures},

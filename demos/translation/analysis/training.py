@@ -1,5 +1,6 @@
 """Translators trained once for each label smoothing and seed: what demos.translation.train does."""
 
+import pathlib
 from typing import Any
 
 from demos.kit import measures, records, smoothing
@@ -8,7 +9,7 @@ from demos.kit.measures import Column
 from demos.kit.options import Chosen
 from demos.kit.runs import publish
 from demos.kit.smoothing import Comparison
-from demos.sequence import evaluation, training
+from demos.sequence import evaluation, tokenizers, training
 from demos.translation import objective, recipe
 from demos.translation.analysis import RULE, data, scores
 
@@ -38,8 +39,9 @@ def plan(options: Chosen) -> Comparison:
     batches = len(data.training_plan(found.splits["train"], how.batch_tokens, 0, 0))
     how = in_passes(how, batches, options.steps_per_execution)
     comparison = smoothing.prepare(options, found, how, "runs/translation")
-    records.write_json(comparison.run.out / "tokens.json", found.tokens.to_json())
-    records.write_json(comparison.run.out / "data.json", {"data_dir": options.data_dir})
+    tokenizers.write(comparison.run.out / "tokens.json", found.tokens)
+    place = options.data_dir and str(pathlib.Path(options.data_dir).resolve())
+    records.write_json(comparison.run.out / "data.json", {"data_dir": place})
     return comparison
 
 
@@ -70,7 +72,7 @@ def beams(experiment: Comparison) -> dict[int, list[tuple[dict[str, float], list
     """What the beams of all networks found in the test split, by seed."""
     options = experiment.options
     return {
-        seed: [({"label_smoothing": a}, training.texts(experiment, a, seed)) for a in options.label_smoothing]
+        seed: [({"label_smoothing": a}, training.texts(experiment, a, seed)) for a in sorted(options.label_smoothing)]
         for seed in options.seeds
     }
 

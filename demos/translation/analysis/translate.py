@@ -43,7 +43,8 @@ def lines(options: Chosen) -> Iterator[str]:
         with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    yield " ".join(line.decode("utf-8").split())
+                    # A byte order mark may begin a file.
+                    yield " ".join(line.decode("utf-8-sig" if number == 1 else "utf-8").split())
                 except UnicodeDecodeError:
                     source = "standard input" if name == "-" else name
                     raise OSError(f"{source} line {number} is not UTF-8") from None

@@ -13,6 +13,7 @@ from demos import redraw
 from demos.kit import checkpoints
 from demos.sequence import lists
 from demos.sequence.objective import WarmUpThenInverseSquareRoot
+from demos.sequence.tokenizers import Subwords
 from demos.translation import calibration, train, translate
 from demos.translation.analysis import scores
 from demos.translation.analysis import translate as translate_lines
@@ -75,6 +76,16 @@ def test_results_hold_what_the_table_and_the_picture_show(trained, tmp_path):
     assert first["bleu"]["score"] == pytest.approx(100 * results["trials"][0]["beam_bleu"])
     texts = (trained / "alpha-0.1/seed-0/texts.txt").read_text().splitlines()
     assert [example["beam"] for example in results["trials"][1]["examples"]] == texts
+
+
+def test_tokens_that_a_newer_package_learns_are_refused(trained, corpus, tmp_path, capsys, monkeypatch):
+    out = shutil.copytree(trained, tmp_path / "run")
+    of_run = json.loads((out / "tokens.json").read_text())
+    monkeypatch.setattr(Subwords, "to_json", lambda _: of_run | {"model": "Cg=="})
+    with pytest.raises(SystemExit):
+        train.main([*arguments(corpus, out, "--label-smoothing", "0", "0.1"), "--resume"])
+    assert "tokens learned from the corpus are not those of the run" in capsys.readouterr().err
+    assert json.loads((out / "tokens.json").read_text()) == of_run
 
 
 def test_translations_that_were_cut_off_are_refused(trained, corpus, tmp_path, capsys):
@@ -159,7 +170,7 @@ def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeyp
     monkeypatch.setattr(lists, "measure", measure)
     assert calibration.main(argv) == 0
     assert "hard targets, seed 0: measured before" in capsys.readouterr().out
-    assert not (tmp_path / "measured").exists()
+    assert not list(tmp_path.glob("measured/*"))
     results = json.loads((tmp_path / "calibration.json").read_text())
     trial = results["trials"][0]
     assert {**trial, "texts": first["texts"]} == first
@@ -178,7 +189,7 @@ def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeyp
 
 
 def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
-    (tmp_path / "text").write_text("red cat\n\ndog 日", encoding="utf-8")
+    (tmp_path / "text").write_text("red cat\n\ndog 日", encoding="utf-8-sig")
     how = ["--from", str(trained), "--label-smoothing", "0.1", "--beam-width", "2"]
     assert translate.main([str(tmp_path / "text"), *how]) == 0
     lines = capsys.readouterr().out.splitlines()
