@@ -2,9 +2,11 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
+from harness import ROOT
 
 from demos import advice as command
 from demos.kit import measures
@@ -153,3 +155,22 @@ class TestCommand:
         (line,) = capsys.readouterr().err.splitlines()
         assert str(tmp_path / "results.json") in line
         assert not (tmp_path / "advice.json").exists()
+
+
+def test_the_table_of_the_guide_is_that_of_the_kept_results(tmp_path):
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    folders = re.search(r"python -m demos.advice docs/reproduction/results/cpu/\{(.*)\}/\*.json", text)[1].split(",")
+    results = ROOT / "docs" / "reproduction" / "results" / "cpu"
+    files = [str(path) for folder in folders for path in sorted((results / folder).glob("*.json"))]
+    assert command.main([*files, "--out", str(tmp_path / "advice.json")]) == 0
+    expected = json.loads((tmp_path / "advice.json").read_text())["rows"]
+    table = text[text.index("| data | α | ECE") :].partition("\n\n")[0].replace("−", "-").splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert len(rows) == len(expected) / 3
+    for (_, alpha, *cells), of_row in zip(rows, np.reshape(expected, (-1, 3)), strict=True):
+        assert {float(alpha)} == {each["label_smoothing"] for each in of_row}
+        for (number, predicted, seen), each in zip(np.reshape(cells, (3, 3)), of_row, strict=True):
+            assert (predicted, seen) == (each["predicted"], each["seen"])
+            hard, _, smoothed = number.partition(" → ")
+            difference = float(smoothed) - float(hard) if smoothed else float(hard)
+            assert difference == pytest.approx(each["difference"], abs=1e-3 if smoothed else 5.1e-5)
