@@ -62,7 +62,7 @@ def table3(data: str, alpha: float, demo: str = "demos.image.calibration") -> Pa
 def regime() -> Part:
     """Whether the networks are such as the paper speaks of: they have learnt their images, and are too sure."""
     hard, demo = {"label_smoothing": 0.0}, "demos.image.calibration"
-    learnt = Number("accuracy % in the last epoch of training, hard targets", demo, "history.-1.accuracy", hard, "", "%")
+    learnt = Number("accuracy % in training's last epoch, hard targets", demo, "history.-1.accuracy", hard, "", "%")
     source, paper, *_, scaling = ECE["cifar100"]
     ece = Number("ECE, hard targets", demo, "ece", hard, paper)
     temperature = Number("temperature, hard targets", demo, "temperature", hard, scaling)
