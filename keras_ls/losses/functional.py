@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._arrays import to_numpy, widened
-from keras_ls._backend import is_concrete, set_mask
+from keras_ls._backend import is_concrete, logits_of_softmax, set_mask
 from keras_ls._checks import (
     check_axis,
     check_flag,
@@ -77,9 +77,10 @@ def smoothed_categorical_crossentropy(
     Args:
         y_true: Targets (…, K, …) of `y_pred`'s shape.
         y_pred: Probabilities, or logits with ``from_logits=True``. Logits are exact; probabilities are normalised
-            and clipped to Keras's epsilon (1e-7), so that a hopeless prediction costs no more than 16 nats. A logit of
-            −inf gives an infinite loss unless its smoothed target is 0. K is at least 2; one sigmoid unit takes
-            ``keras.losses.BinaryCrossentropy(label_smoothing=α)``.
+            and clipped to Keras's epsilon (1e-7), so that a hopeless prediction costs no more than 16 nats, but on
+            TensorFlow those of a softmax in the same dtype are traced back to their logits, as in Keras's own losses. A
+            logit of −inf gives an infinite loss unless its smoothed target is 0. K is at least 2; one sigmoid unit
+            takes ``keras.losses.BinaryCrossentropy(label_smoothing=α)``.
         label_smoothing: α, in [0, 1).
         prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.
         from_logits: Whether `y_pred` holds logits.
@@ -105,6 +106,7 @@ def smoothed_categorical_crossentropy(
     from_logits = check_flag("from_logits", from_logits)
     y_pred = _as_float(numbers_to_tensor(y_pred, "y_pred"))
     axis = check_axis(axis, y_pred.shape, "y_pred")
+    y_pred, from_logits = _traced_back(y_pred, from_logits)
     y_true = numbers_to_tensor(y_true, "y_true")
     _check_same_shape(y_true, y_pred)
     prior = checked_prior(prior, y_pred.shape[axis])
@@ -138,8 +140,9 @@ def smoothed_sparse_categorical_crossentropy(
         y_true: Class ids in [0, K), integers or floats that hold integers: `y_pred`'s shape less `axis`, or that
             with a trailing 1.
         y_pred: Probabilities, or logits with ``from_logits=True``. Logits are exact; probabilities are normalised
-            and clipped to Keras's epsilon (1e-7). A logit of −inf gives an infinite loss unless its smoothed target is
-            0. K is at least 2; one sigmoid unit takes ``keras.losses.BinaryCrossentropy(label_smoothing=α)``.
+            and clipped to Keras's epsilon (1e-7), but on TensorFlow those of a softmax in the same dtype are traced
+            back to their logits, as in Keras's own losses. A logit of −inf gives an infinite loss unless its smoothed
+            target is 0. K is at least 2; one sigmoid unit takes ``keras.losses.BinaryCrossentropy(label_smoothing=α)``.
         label_smoothing: α, in [0, 1).
         prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.
         from_logits: Whether `y_pred` holds logits.
@@ -171,6 +174,7 @@ def smoothed_sparse_categorical_crossentropy(
     ignore_class = check_ignore_class(ignore_class)
     y_pred = _as_float(numbers_to_tensor(y_pred, "y_pred"))
     axis = check_axis(axis, y_pred.shape, "y_pred")
+    y_pred, from_logits = _traced_back(y_pred, from_logits)
     labels = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, axis)
     prior = checked_prior(prior, y_pred.shape[axis])
     _warn_of_one_class("smoothed_sparse_categorical_crossentropy", y_pred.shape, axis)
@@ -223,6 +227,19 @@ def _check_same_shape(y_true, y_pred):
             "`y_true` must have the shape of `y_pred` (for integer labels there is the sparse loss). "
             f"Received: y_true.shape={given}, y_pred.shape={wanted}."
         )
+
+
+def _traced_back(y_pred, from_logits):
+    """`y_pred`, or the logits that a softmax made it of if these are known; and whether it is logits."""
+    logits = logits_of_softmax(y_pred)
+    if logits is None:
+        return y_pred, from_logits
+    if from_logits:
+        warnings.warn(
+            "`from_logits=True` was given, but `y_pred` comes from a softmax, whose logits are used instead.",
+            stacklevel=3,
+        )
+    return logits, True
 
 
 def _warn_of_one_class(name, shape, axis):

@@ -198,6 +198,39 @@ def test_without_a_prior_it_is_keras_own_loss(rng, from_logits, alpha, reduction
     np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("how", [False, "a graph", True])
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_of_a_softmax_it_is_keras_own_loss_however_sure(alpha, how):
+    logits = np.array([[40.0, 0.0, -300.0], [0.0, 90.0, 1.0], [1.0, 2.0, 3.0]], "float32")
+    labels, targets = np.array([1, 1, 0]), np.eye(3, dtype="float32")[[1, 1, 0]]
+    head = keras.layers.Dense(3, activation="softmax", kernel_initializer="identity")
+    head.build((None, 3))
+    losses = [
+        (keras.losses.CategoricalCrossentropy(label_smoothing=alpha), targets),
+        (keras_ls.SmoothedCategoricalCrossentropy(alpha), targets),
+        (keras_ls.SmoothedSparseCategoricalCrossentropy(alpha), labels),
+        *([(keras.losses.SparseCategoricalCrossentropy(), labels)] if alpha == 0 else []),
+    ]
+    (expected, slopes), *found = (
+        value_and_gradient(lambda z, loss=loss, y=y: loss(y, head(z)), logits, jit=how) for loss, y in losses
+    )
+    for value, gradient in found:
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        np.testing.assert_allclose(gradient, slopes, rtol=1e-4, atol=1e-6)
+    if BACKEND == "tensorflow":  # which goes back to the logits
+        assert expected > 40 * (1 - alpha) / 3
+        assert abs(slopes[0]).max() > 0.2
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras keeps the logits of a softmax on TensorFlow alone")
+def test_logits_of_a_softmax_that_are_said_to_be_given(rng):
+    logits, labels = make_case(rng, (4, 5), -1)
+    probabilities = keras.ops.softmax(logits)
+    with pytest.warns(UserWarning, match="comes from a softmax"):
+        found = sparse(labels, probabilities, from_logits=True)
+    np.testing.assert_allclose(numpy(found), numpy(sparse(labels, logits, from_logits=True)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize("ignore_class", [-1, 3, 255])
 def test_ignored_classes_are_those_of_keras(rng, from_logits, ignore_class):
