@@ -167,8 +167,12 @@ def checked_ids(name: str, ids: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _ids_of_rows(name: str, rows: np.ndarray) -> np.ndarray:
-    if not (np.isfinite(rows).all() and (rows.max(axis=-1, initial=0) > 0).all()):
-        raise ValueError(f"Each row of `{name}` must be finite and mark one class. Received a row that does not.")
+    marks = np.isfinite(rows).all(axis=-1) & (rows.max(axis=-1, initial=0) > 0)
+    if not marks.all():
+        row = shown(rows[~marks][0])
+        raise ValueError(
+            f"Each row of `{name}` must be finite and mark one class. Received a row that does not: {row}."
+        )
     if ((rows == 1).sum(axis=-1) > 1).any():
         raise ValueError(
             f"Each row of `{name}` must mark one class. Received a row with several ones, as a multi-label classifier "

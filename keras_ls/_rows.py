@@ -144,7 +144,10 @@ class LabelledRows:
         finite = np.isfinite(block)
         numbers = block if finite.all() else block[finite]
         if numbers.size and (numbers.min() < 0 or numbers.max() > LARGEST_PROBABILITY):
-            raise ValueError("`y_pred` must hold probabilities in [0, 1], or logits with from_logits=True.")
+            raise ValueError(
+                "`y_pred` must hold probabilities in [0, 1], or logits with from_logits=True. "
+                f"Received: values from {numbers.min():g} to {numbers.max():g}."
+            )
         rows = _two_columns(block, 1.0 - block)
         return rows if finite.all() else np.where(finite.all(axis=-1, keepdims=True), rows, np.nan)
 

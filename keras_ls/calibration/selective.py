@@ -145,7 +145,7 @@ def logit_norm_scores(logits: Any, p: float = 2.0) -> np.ndarray:
 
     Returns:
         (...) float64: the larger, the more confident; 0 where all logits are equal, and NaN where a logit is NaN or
-        +inf.
+        +inf, or all are −inf.
 
     Raises:
         ValueError: If K is below 3 or p below 1.
@@ -184,6 +184,7 @@ def centred_logits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         centred = np.where(possible, rows - mean, 0.0)
         largest = np.abs(centred).max(-1, keepdims=True)  # no power overflows once it is divided out
         highest = np.where(possible, centred, -np.inf).max(-1)
+        largest[~possible.any(-1)] = np.nan
         flat = largest[..., 0] == 0
         scaled = np.where(flat[..., None], 1.0, np.abs(centred) / largest)
         return scaled, np.where(flat, 0.0, highest / largest[..., 0])

@@ -104,7 +104,11 @@ class TemperatureScaling(AfterLogits):
         """Returns softmax(logits / T), or sigmoid(logits / T) of logits (..., 1)."""
         dtype = _wide(logits.dtype)
         scaled = ops.cast(logits, dtype) / ops.cast(self.temperature, dtype)
-        return ops.sigmoid(scaled) if logits.shape[-1] == 1 else ops.softmax(scaled, axis=-1)
+        if logits.shape[-1] == 1:
+            return ops.sigmoid(scaled)
+        # TensorFlow's softmax leaves the other classes of a row with NaN at 0.
+        is_broken = ops.any(ops.isnan(scaled), axis=-1, keepdims=True)
+        return ops.softmax(ops.where(is_broken, np.nan, scaled), axis=-1)
 
     def compute_output_spec(self, logits):
         """Probabilities have the shape of the logits, in float32 or wider whatever the dtype policy."""

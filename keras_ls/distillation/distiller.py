@@ -267,7 +267,10 @@ class Distiller(keras.Model):
         if student is None:
             raise ValueError("The distiller must be called, built or fitted before its loss can be computed.")
         if teacher is None and cached is None:
-            raise ValueError("Targets must be {'labels': y, 'teacher_logits': zt} where `teacher` is None.")
+            raise ValueError(
+                "Targets must be {'labels': y, 'teacher_logits': zt} where `teacher` is None. "
+                "Received: no 'teacher_logits'."
+            )
         if teacher is not None and cached is not None:
             raise ValueError("Targets may hold 'teacher_logits' only where `teacher` is None.")
         check_logits(y_pred, y_pred)

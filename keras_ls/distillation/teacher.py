@@ -156,7 +156,10 @@ def _check_probabilities(rows: np.ndarray) -> None:
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
         if ((block < 0) | (block > LARGEST_PROBABILITY)).any():
-            raise ValueError("Probabilities must be in [0, 1]; logits need from_logits=True.")
+            raise ValueError(
+                "`teacher_probabilities_or_logits` must hold probabilities in [0, 1], or logits with from_logits=True. "
+                f"Received: values from {block.min():g} to {block.max():g}."
+            )
 
 
 def _predicted(source: LogitSource, batches: Iterable[tuple[int, Any]]) -> np.ndarray:

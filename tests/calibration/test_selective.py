@@ -94,7 +94,8 @@ def test_logit_norm_scores_are_the_formula(p):
 
 
 def test_logit_norm_scores_of_awkward_rows():
-    scores = keras_ls.logit_norm_scores([[1.0, 1.0, 1.0], [np.nan, 1.0, 2.0], [np.inf, 1.0, 2.0]])
+    rows = [[1.0, 1.0, 1.0], [np.nan, 1.0, 2.0], [np.inf, 1.0, 2.0], [-np.inf] * 3]
+    scores = keras_ls.logit_norm_scores(rows)
     assert scores[0] == 0
     assert np.isnan(scores[1:]).all()
     with pytest.raises(ValueError, match="at least 3 classes"):

@@ -1092,7 +1092,10 @@ def test_gamma_of_large_and_of_broken_predictions(rng):
         ((np.zeros((3, K)), [0, 1, 2], 1.0, "False"), "`from_logits` must be True or False"),
         ((np.zeros((0, K)), []), "at least one prediction"),
         ((np.zeros((3, K)), [0, 0, 0], 0.0), "`temperature`"),
-        ((np.full((3, K), 2.0), [0, 0, 0], 1.0, False), "from_logits=True"),
+        (
+            (np.full((3, K), 2.0), [0, 0, 0], 1.0, False),
+            "teacher_probabilities_or_logits.*Received: values from 2 to 2",
+        ),
         ((np.full((3, K), -0.5), [0, 0, 0], 1.0, False), "from_logits=True"),
     ):
         with pytest.raises(ValueError, match=message):
