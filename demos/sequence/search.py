@@ -1,4 +1,4 @@
-"""Beam search with a model that writes tokens, compiled once for each width."""
+"""Beam search with a model that writes tokens, compiled once for each width and for a few lengths."""
 
 import functools
 import math
@@ -14,6 +14,7 @@ from demos.sequence.tokenizers import END, START, Tokens
 
 TOKENS = ((None, None), "int32")
 TEMPERATURE = ((), "float32")
+LEAST_ROOM = 64  # tokens
 
 
 class Hypothesis(NamedTuple):
@@ -26,8 +27,8 @@ class Hypothesis(NamedTuple):
 class Searcher:
     """Finds the most probable texts of inputs, and predicts next tokens.
 
-    Whatever is compiled takes any batch size, length and temperature. The results for an input do not depend on the
-    rest of its batch.
+    Whatever is compiled takes any batch size, input and temperature, and texts up to a length. The results for an input
+    do not depend on the rest of its batch.
 
     Args:
         model: The model. `sources` names its inputs, with (shape, dtype) of each; `memory(inputs)` is what the decoder
@@ -54,8 +55,8 @@ class Searcher:
 
         Logits are divided by `temperature`; a `length_penalty` of 0 compares log p, 1 its mean per token.
         """
-        search = self._compiled(beam_width, length_penalty, num_results)
         given = {name: ops.convert_to_tensor(inputs[name], dtype) for name, (_, dtype) in self.inputs.items()}
+        search = self._compiled(beam_width, length_penalty, num_results, self._room(given))
         found = search(given, ops.convert_to_tensor(temperature, "float32"))
         rows = zip(*map(ops.convert_to_numpy, found), strict=True)
         return [
@@ -88,7 +89,14 @@ class Searcher:
     def _predict(self):
         return compiled(self.model, self.model.variables, {**self.inputs, "tokens": TOKENS})
 
-    def _compile(self, beam_width, length_penalty, num_results):
+    def _room(self, inputs):
+        """The length that texts of a batch are given memory for, one of few, since each is compiled for."""
+        longest, room = int(ops.max(self.model.max_tokens(inputs))), LEAST_ROOM
+        while room < longest:
+            room *= 2
+        return min(room, self.max_length)
+
+    def _compile(self, beam_width, length_penalty, num_results, room):
         model = self.model
 
         def search(inputs, temperature):
@@ -100,8 +108,8 @@ class Searcher:
                 logits, state = model.step(tokens, state, memory)
                 return logits + not_start, state
 
-            state = model.initial_state(size, self.max_length)
-            how = (self.max_length, beam_width, temperature, length_penalty, num_results)
+            state = model.initial_state(size, room)
+            how = (room, beam_width, temperature, length_penalty, num_results)
             result = keras_ls.beam_search(step, state, size, START, END, *how, max_lengths=max_lengths)
             return result.tokens, result.lengths, result.scores
 
