@@ -1,5 +1,6 @@
 """The package as a whole: what importing it loads, what it exports, and that its documents name all of it."""
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -30,6 +31,13 @@ def test_importing_it_loads_keras_and_numpy_only():
     )
     extra = set(run_python(code).split()) - set(sys.stdlib_module_names)
     assert extra <= {"keras_ls", "keras"}
+
+
+def test_its_command_is_installed():
+    from keras_ls.diagnosis import cli
+
+    commands = importlib.metadata.entry_points(group="console_scripts", name="keras-ls")
+    assert [command.load() for command in commands] == [cli.main]
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
