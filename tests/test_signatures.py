@@ -89,3 +89,11 @@ def test_is_as_promised(promised):
         each.default is not each.empty or each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
         for each in parameters[len(wanted) :]
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ReliabilityCurve", "RiskCoverageCurve", "ClusterStatistics", "NeuralCollapse", "Diagnosis", "Estimate", "Finding"],
+)
+def test_what_is_measured_cannot_be_changed(name):
+    assert getattr(keras_ls, name).__dataclass_params__.frozen
