@@ -46,7 +46,7 @@ def finding(topic, num_classes=10, class_limits=(0.0,) * 10, **changes):
         ("confidence", {"temperature": (1.05, 1.0, 1.1)}, "calibrated", "Leave their confidence as it is"),
         ("confidence", {"temperature": (0.95, 0.9, 1.0)}, "calibrated", "Leave their confidence as it is"),
         ("confidence", {"temperature": (1.05, 1.0, 1.11)}, "cannot tell", "more data"),
-        ("confidence", {"temperature": (1.05, 1.01, 1.09)}, "over-confident", "surer than they are right"),
+        ("confidence", {"temperature": (1.05, 1.01, 1.09)}, "over-confident", "too little to matter"),
         ("temperature", {}, "not needed", "next to nothing for a temperature to repair."),
         ("temperature", {"ece_scaled": (0.05, 0.01, 0.09)}, "not needed", "though predictions are not calibrated"),
         ("temperature", {"calibration_loss": (0.1, 0.05, 0.15)}, "helps", "what is left may be chance"),
