@@ -59,21 +59,6 @@ def attached(x, name: str):
     return _keras_internal("get_tensor_attr", _TENSOR_ATTRIBUTES)(x, name)
 
 
-def logits_of_softmax(probabilities):
-    """What a softmax made of TensorFlow's tensor, or None if that is not known.
-
-    Keras's own cross-entropies compute from there, with which a probability that was rounded to 0 still has a gradient.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return None
-    logits = getattr(probabilities, "_keras_logits", None)
-    if logits is None and not is_concrete(probabilities):
-        operation: Any = getattr(probabilities, "op", None)
-        if getattr(operation, "type", None) == "Softmax":
-            logits = operation.inputs[0]
-    return logits
-
-
 @contextlib.contextmanager
 def global_seed(seed: int) -> Iterator[None]:
     """Seeds the functions of `keras.random` that are given no seed; afterwards they go on where they were.

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._arrays import widened, widened_dtype
-from keras_ls._backend import row_maximum
+from keras_ls._backend import is_concrete, row_maximum
 from keras_ls._gradients import exponential_sum, less_at, softmax_of, sum_of_differences, with_slopes
 from keras_ls._labels import gather_labels
 
@@ -50,6 +50,21 @@ def loss_of_probabilities(probabilities, ids, alpha, prior, kept):
     if kept is not None:
         losses = ops.where(kept, losses, 0.0)
     return ops.cast(losses, probabilities.dtype)
+
+
+def logits_of_softmax(probabilities):
+    """What a softmax made of TensorFlow's tensor, or None if that is not known.
+
+    Keras's own cross-entropies compute from there, with which a probability that was rounded to 0 still has a gradient.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    logits = getattr(probabilities, "_keras_logits", None)
+    if logits is None and not is_concrete(probabilities):
+        operation: Any = getattr(probabilities, "op", None)
+        if getattr(operation, "type", None) == "Softmax":
+            logits = operation.inputs[0]
+    return logits
 
 
 def without_forbidden(logits, targets):

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._arrays import to_numpy, widened
-from keras_ls._backend import is_concrete, logits_of_softmax, set_mask
+from keras_ls._backend import is_concrete, set_mask
 from keras_ls._checks import (
     check_axis,
     check_flag,
@@ -24,7 +24,12 @@ from keras_ls._checks import (
     compatible_shapes,
 )
 from keras_ls._labels import class_ids, labels_to_tensor, match_label_shape, numbers_to_tensor
-from keras_ls.losses._closed_form import loss_of_logits, loss_of_probabilities, without_forbidden
+from keras_ls.losses._closed_form import (
+    logits_of_softmax,
+    loss_of_logits,
+    loss_of_probabilities,
+    without_forbidden,
+)
 
 
 def smooth_labels(y_true, label_smoothing: float, prior=None, axis: int = -1):
