@@ -91,9 +91,9 @@ def test_is_as_promised(promised):
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["ReliabilityCurve", "RiskCoverageCurve", "ClusterStatistics", "NeuralCollapse", "Diagnosis", "Estimate", "Finding"],
-)
+FROZEN = "ReliabilityCurve RiskCoverageCurve ClusterStatistics NeuralCollapse Diagnosis Estimate Finding"
+
+
+@pytest.mark.parametrize("name", FROZEN.split())
 def test_what_is_measured_cannot_be_changed(name):
     assert getattr(keras_ls, name).__dataclass_params__.frozen
