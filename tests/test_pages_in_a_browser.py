@@ -1,4 +1,4 @@
-"""The pages that the package and the demos write, on a phone and a desk, in light and dark, and printed."""
+"""Pages of the package and of the demos: they fit a phone and a desk, read well in light and dark, and print."""
 
 import base64
 
