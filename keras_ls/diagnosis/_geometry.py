@@ -51,11 +51,11 @@ def measure_training_data(
         of_these = f"{len(chosen):,} of {len(labels):,}"
         notes.append(f"Clusters are those of {of_these} training predictions, chosen at random.")
         activations, labels, examples = activations[chosen], labels[chosen], examples[chosen]
-    values = _measures(activations, labels, templates)
+    classes, values = np.unique(labels), _measures(activations, labels, templates)
     drawn = []
     for _ in range(NUM_RESAMPLES):
         chosen = _redrawn(labels, rng, within=True) if are_alone else _redrawn(examples, rng, within=False)
-        if len(np.unique(labels[chosen])) > 1:
+        if len(classes) == 1 or len(np.unique(labels[chosen])) > 1:
             drawn.append(list(_measures(activations[chosen], labels[chosen], templates).values()))
     limits = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     # Resampling spreads the means of small classes, and may leave the value itself outside.
@@ -63,7 +63,6 @@ def measure_training_data(
         name: Estimate(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
         for (name, value), low, high in zip(values.items(), *limits, strict=True)
     }
-    classes = np.unique(labels)
     if len(classes) == 2 or activations.shape[1] < len(classes) - 1:
         notes.append("Angles say nothing of two classes, or where there are fewer than K − 1 features.")
         estimates.update({name: Estimate(np.nan, np.nan, np.nan) for name in _ANGLES})

@@ -53,9 +53,9 @@ def loss_of_probabilities(probabilities, ids, alpha, prior, kept):
 
 
 def logits_of_softmax(probabilities):
-    """What a softmax made of TensorFlow's tensor, or None if that is not known.
+    """The logits from which a softmax made these probabilities, on TensorFlow; None if they are not known.
 
-    Keras's own cross-entropies compute from there, with which a probability that was rounded to 0 still has a gradient.
+    Keras's own cross-entropies use them, so that a probability that was rounded to 0 still has a gradient.
     """
     if keras.backend.backend() != "tensorflow":
         return None

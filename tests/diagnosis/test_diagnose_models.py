@@ -105,6 +105,12 @@ def test_training_data_are_resampled_by_examples_not_by_steps(data, monkeypatch)
     assert any("99 of 2,160 training predictions" in note for note in some.notes)
 
 
+def test_training_data_of_one_class(data):
+    x, y = data
+    found = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=np.zeros(240, int), **FAST).estimates["gamma"]
+    assert found.low <= found.value <= found.high
+
+
 def test_bad_arguments(data):
     x, y = data
     with pytest.raises(ValueError, match="`y_train` must be given"):
