@@ -59,10 +59,10 @@ def table3(data: str, alpha: float, demo: str = "demos.image.calibration") -> Pa
     return Part(source, (ece[0], of_scaled, ece[1]), claims)
 
 
-def regime() -> Part:
+def regime(demo: str = "demos.image.calibration", learnt_at: str = "history.-1.accuracy", **where: str) -> Part:
     """Whether the networks are such as the paper speaks of: they have learnt their images, and are too sure."""
-    hard, demo = {"label_smoothing": 0.0}, "demos.image.calibration"
-    learnt = Number("accuracy % in training's last epoch, hard targets", demo, "history.-1.accuracy", hard, "", "%")
+    hard = {"label_smoothing": 0.0, **where}
+    learnt = Number("accuracy % in training's last epoch, hard targets", demo, learnt_at, hard, "", "%")
     source, paper, *_, scaling = ECE["cifar100"]
     ece = Number("ECE, hard targets", demo, "ece", hard, paper)
     temperature = Number("temperature, hard targets", demo, "temperature", hard, scaling)

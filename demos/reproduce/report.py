@@ -122,7 +122,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
 
 def likeness(found: Found) -> str:
     """Whether the networks of an experiment are such as the paper speaks of."""
-    regime = questions.regime()
+    regime = found.experiment.parts.get("regime", questions.regime())
     if not any(found.of_demo(number.demo) for number in regime.numbers):
         return UNASKED
     words = {finding.word for finding in judged(found, regime)}

@@ -134,7 +134,7 @@ def trial(plan: Plan, alpha: float, seed: int) -> Trial:
     def evaluate(model: keras.Model | None, history: History) -> dict[str, Any]:
         values = [*before_training, *(epoch["mutual_information"] for epoch in history)]
         return {
-            "accuracy": building.accuracy(model, images.x_test, images.y_test),
+            **smoothing.confidence(building.predict(model, images.x_test), images.y_test),
             "steps": [epoch * recipe.steps_per_epoch for epoch in range(len(values))],
             "mutual_information": values,
             "training_accuracy": [epoch["accuracy"] for epoch in history],

@@ -13,7 +13,7 @@ import numpy as np
 
 import keras_ls
 from demos.image import data
-from demos.image.analysis import clusters
+from demos.image.analysis import clusters, smoothing
 from demos.image.analysis.information import AUGMENT_NOISE, EXAMPLES_PER_CLASS
 from demos.image.data.common.augment import Augment, crop_and_flip, noisy, shift
 from demos.image.data.common.images import ImageData
@@ -108,11 +108,12 @@ class Trainings:
             return building.batches_of(images.x_train, targets, recipe, network.seed, first_step)
 
         def evaluate(student: keras.Model | None, history: History) -> dict[str, Any]:
-            accuracy = None
-            if student is not None:
-                accuracy = building.accuracy(student, images.x_test, images.y_test, PREDICTION_BATCH)
-                print(f"{label} accuracy {100 * accuracy:.2f} %", flush=True)
-            return {"gamma": self.gamma(network), "accuracy": accuracy}
+            gamma = self.gamma(network)
+            if student is None:
+                return {"gamma": gamma, "accuracy": None}
+            found = smoothing.confidence(building.predict(student, images.x_test, PREDICTION_BATCH), images.y_test)
+            print(f"{label} accuracy {100 * found['accuracy']:.2f} %", flush=True)
+            return {"gamma": gamma, **found, "training_accuracy": history[-1]["accuracy"]}
 
         return Trial(
             name=f"{self.part}/{network.name}",

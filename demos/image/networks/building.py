@@ -64,11 +64,6 @@ def predict(model: keras.Model, images: np.ndarray, batch_size: int = PREDICTION
     return logits
 
 
-def accuracy(model: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int = PREDICTION_BATCH) -> float:
-    """The share of images whose class a trained network tells; raises Diverged as `predict` does."""
-    return float(np.mean(predict(model, images, batch_size).argmax(-1) == labels))
-
-
 def _normalise(inputs, images):
     axes = (0, 1, 2)
     mean, deviation = images.mean(axes, dtype="float64"), images.std(axes, dtype="float64")

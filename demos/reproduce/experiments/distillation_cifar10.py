@@ -17,4 +17,5 @@ SCALES = {
         short="--seeds 0 --label-smoothing 0 --temperature 1 --teacher-steps {steps} --steps {steps}",
     ),
 }
-PARTS = {"fig5": questions.students(0.15)}
+REGIME = questions.regime("demos.image.distillation", "training_accuracy", name="teacher/")
+PARTS = {"regime": REGIME, "fig5": questions.students(0.15)}

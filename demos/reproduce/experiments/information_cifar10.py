@@ -13,4 +13,5 @@ SCALES = {
         f"{CIFAR} --depth 56 --precision mixed_bfloat16 --steps-per-execution 20", None, updates=6 * 64_000
     ),
 }
-PARTS = {"fig6": questions.information(0.1)}
+REGIME = questions.regime("demos.image.information", "training_accuracy.-1")
+PARTS = {"regime": REGIME, "fig6": questions.information(0.1)}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from harness import BACKEND, numpy
 from image_files import cifar_like
+from kept_results import assert_tells_whether_networks_are_like_the_papers
 
 import keras_ls
 from demos.image import data, distillation, recipes
@@ -138,6 +139,7 @@ class TestFigure:
                 assert point["gamma"] == pytest.approx(gamma, rel=1e-4)
         assert results["settings"]["teacher"][1]["hidden"] == [8]
         assert results["settings"]["student"][1]["hidden"] == [6]
+        assert_tells_whether_networks_are_like_the_papers("distillation_cifar10", results)
         assert results["settings"]["noise"] == 0.2
         assert results["provenance"]["backend"] == BACKEND
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from harness import BACKEND
 from image_files import cifar_like, image_folders
+from kept_results import assert_tells_whether_networks_are_like_the_papers
 
 import keras_ls
 from demos.image import data, information
@@ -78,6 +79,7 @@ class TestRun:
             )
             assert row["peak"]["mean"] == pytest.approx(mean.max())
             assert row["peak_step"] == 4 * mean.argmax()
+        assert_tells_whether_networks_are_like_the_papers("information_cifar10", results)
 
         from PIL import Image
 
