@@ -232,14 +232,18 @@ def check_row_count(rows: np.ndarray, inputs: Any) -> np.ndarray:
     return rows
 
 
-def check_dataset(x: Any) -> None:
+def check_dataset(x: Any, names: tuple[str, str] = ("x", "y")) -> None:
     """Checks that `x` is a dataset that ends, can be read repeatedly, and is not known to be empty.
+
+    Args:
+        x: what was given.
+        names: what the caller calls it, and the labels that would otherwise have to come with it.
 
     Raises:
         ValueError: If `x` is something else.
     """
     if x is None or isinstance(x, (list, tuple, dict, str, bytes, range)) or hasattr(x, "shape"):
-        raise ValueError(f"`y` must be given if `x` is not a dataset. Received: x of type {type(x).__name__}.")
+        raise ValueError(f"`{names[1]}` must be given if `{names[0]}` is not a dataset. Received: {names[0]} of type {type(x).__name__}.")
     batches: Any = True
     if isinstance(x, keras.utils.PyDataset):
         batches = x.num_batches
@@ -247,13 +251,13 @@ def check_dataset(x: Any) -> None:
         batches = {-1: None, 0: 0}.get(int(x.cardinality()), True)
     elif hasattr(x, "__next__") or not hasattr(x, "__iter__"):
         raise ValueError(
-            "`x` must be an array or a dataset that can be read repeatedly. "
+            f"`{names[0]}` must be an array or a dataset that can be read repeatedly. "
             f"Received: {type(x).__name__} (a generator can be read only once)."
         )
     if batches is None:
-        raise ValueError("`x` must be a dataset that ends. Received: an endless one.")
+        raise ValueError(f"`{names[0]}` must be a dataset that ends. Received: an endless one.")
     if batches == 0:
-        raise ValueError("`x` must hold examples. Received a dataset without batches.")
+        raise ValueError(f"`{names[0]}` must hold examples. Received a dataset without batches.")
 
 
 class _WithMask(keras.Model):

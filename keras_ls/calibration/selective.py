@@ -108,10 +108,10 @@ def risk_coverage_curve(
     check_flag("from_logits", from_logits)
     ignored = check_ignore_class(ignore_class)
     rows = labelled_rows(y_true, y_pred, sample_weight, ignored, from_logits).check_any()
-    correct = rows.top_label().correct
-    ranked_by = _confidences(rows) if scores is None else _checked_scores(scores, rows)
-    weight = rows.weight[rows.weight > 0]
-    return curve_of_ranking(correct, ranked_by, weight)
+    top = rows.top_label()
+    ranked_by = _confidences(rows) if scores is None else _checked_scores(scores, y_true, y_pred, rows)
+    # Whether a prediction that is NaN or infinite is right nobody knows.
+    return curve_of_ranking(top.correct, np.where(np.isnan(top.confidence), np.nan, ranked_by), top.weight)
 
 
 def curve_of_ranking(correct: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> RiskCoverageCurve:
@@ -123,7 +123,8 @@ def curve_of_ranking(correct: np.ndarray, scores: np.ndarray, weight: np.ndarray
     if np.isnan(scores).any():
         return RiskCoverageCurve(coverage, np.full(len(order), np.nan))
     # Of equal scores each unit of weight carries the same share of the errors of all of them.
-    is_first = np.concatenate([[True], np.diff(scores[order]) != 0])
+    ranked = scores[order]
+    is_first = np.concatenate([[True], ranked[1:] != ranked[:-1]])  # not by differences: those of infinities are NaN
     group = np.cumsum(is_first) - 1
     group_errors, group_weight = np.bincount(group, errors), np.bincount(group, weight)
     errors_before, weight_before = (np.cumsum(total) - total for total in (group_errors, group_weight))
@@ -180,6 +181,7 @@ def centred_logits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     possible = rows != -np.inf
     with np.errstate(invalid="ignore", divide="ignore"):
+        rows = rows - rows.max(-1, keepdims=True)  # equal logits are 0 then, and so is their mean, without rounding
         mean = np.where(possible, rows, 0.0).sum(-1, keepdims=True) / possible.sum(-1, keepdims=True)
         centred = np.where(possible, rows - mean, 0.0)
         largest = np.abs(centred).max(-1, keepdims=True)  # no power overflows once it is divided out
@@ -211,10 +213,11 @@ def _confidences(rows: LabelledRows) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _checked_scores(scores: Any, rows: LabelledRows) -> np.ndarray:
+def _checked_scores(scores: Any, y_true: Any, y_pred: Any, rows: LabelledRows) -> np.ndarray:
     values = to_numpy("scores", scores).astype("float64")
-    if values.size != len(rows.weight):
+    positions = prediction_rows("y_pred", y_pred, np.shape(y_true)).shape[:-1]
+    if values.shape not in (positions, (*positions, 1)):
         raise ValueError(
-            f"`scores` must hold one number per prediction ({len(rows.weight)}). Received shape: {values.shape}."
+            f"`scores` must hold one number per prediction, of shape {positions}. Received shape: {values.shape}."
         )
     return values.reshape(-1)[rows.weight > 0]

@@ -17,6 +17,8 @@ from keras_ls.callbacks._base import Measurement, MeasuringCallback
 from keras_ls.callbacks._passes import Outputs, Source
 from keras_ls.metrics.risk_coverage import area_of_rows
 
+_SUM_TOLERANCE = 0.05  # of probabilities in half precision
+
 
 class Calibration(MeasuringCallback):
     """Measures calibration on held-out data while a model trains, and logs it.
@@ -63,8 +65,9 @@ class Calibration(MeasuringCallback):
     Raises:
         ValueError: Here if data are empty, `x` and `y` are of different length, `log_dir` cannot be written, or
             `num_bins` or `freq` is below 1; when training begins if labels that count are outside [0, K), shapes cannot
-            match, predictions are outside [0, 1] without `from_logits`, the model is multi-label (several sigmoid
-            units), has no output of that name, or does not tell what it gives and `from_logits` is None.
+            match, predictions are outside [0, 1] without `from_logits`, or do not sum to 1 where the layers tell that
+            they are logits, the model is multi-label (several sigmoid units), has no output of that name, or does not
+            tell what it gives and `from_logits` is None.
 
     Example:
         >>> import numpy as np, keras, keras_ls
@@ -123,6 +126,13 @@ class Calibration(MeasuringCallback):
         if not self._gives_logits:
             for _ in dataclasses.replace(first, from_logits=False).probabilities():  # raises for what are none
                 pass
+            sums = first.rows[first.weight > 0].sum(-1, dtype="float64")
+            # Small logits would pass for probabilities until training has made them larger.
+            if shown and first.rows.shape[-1] > 1 and (np.abs(sums - 1.0) > _SUM_TOLERANCE).any():
+                raise ValueError(
+                    "`from_logits` must be True for a model whose last layer gives logits. "
+                    f"Received: from_logits=False and {self.model.name!r}, whose predictions do not sum to 1."
+                )
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sees to the values that a training starts with, and lets go of the last epoch's predictions."""

@@ -6,20 +6,25 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ls._models.data import one_pass
+from keras_ls._arrays import log_softmax
 from keras_ls._models.head import Probe
-from keras_ls._models.inputs import is_dataset
+from keras_ls._models.inputs import is_dataset, one_pass
+from keras_ls._models.logits import gives_logits
 from keras_ls._models.outputs import of_output, output_names
-from keras_ls._rows import labelled_rows
+from keras_ls._rows import LabelledRows, labelled_rows
 from keras_ls.diagnosis.estimates import Estimate
-from keras_ls.distillation.teacher import equivalent_smoothing
 from keras_ls.projection.activations import templates_of
 from keras_ls.projection.clusters import cluster_statistics
 from keras_ls.projection.collapse import neural_collapse
 
 NUM_RESAMPLES = 100
 MOST_EXAMPLES, MOST_OF_A_CLASS = 5_000, 20
+MOST_LOGITS = 2**28  # predictions times classes, unless `MOST_EXAMPLES` are more
 _ANGLES = ("means_angle", "templates_angle")
+# What is a spread, or a quotient of spreads: noise multiplies it, and it says nothing if a class has one example.
+_SPREADS = ("variability", "cdnv", "within", "between", "ratio")
+# What noise adds to in squares, such as deviations around 0.
+_DEVIATIONS = ("means_norm_cv", "means_angle")
 
 
 def measure_training_data(
@@ -28,6 +33,7 @@ def measure_training_data(
     y: Any,
     batch_size: int,
     ignore_class: int | None,
+    from_logits: bool | None,
     output: str | None,
     level: float,
     seed: int,
@@ -35,38 +41,60 @@ def measure_training_data(
     """The fields of `NeuralCollapse` and `ClusterStatistics` and "gamma", with notes on how they were measured.
 
     Intervals come from resampling within classes, or of whole examples where these have several predictions, which
-    depend on each other. Of more than `MOST_EXAMPLES` predictions (or as many times `MOST_OF_A_CLASS` as there are
-    classes) a random part is measured.
+    depend on each other; see `_limits`. Of more than `MOST_EXAMPLES` predictions (or as many times `MOST_OF_A_CLASS` as
+    there are classes) a random part is measured.
 
     Raises:
         ValueError: If labels do not fit, or the model does not end in a `Dense`.
     """
     rng = np.random.default_rng([seed, 2])
-    activations, labels, examples, templates = _collected(model, x, y, batch_size, ignore_class, output)
-    are_alone = len(np.unique(examples)) == len(examples)
+    if from_logits is None:
+        from_logits = bool(gives_logits(model, output))
+    found, templates = _collected(model, x, y, batch_size, ignore_class, from_logits, output)
+    are_alone = len(np.unique(found.examples)) == len(found.examples)
     notes = []
-    most = max(MOST_EXAMPLES, MOST_OF_A_CLASS * len(templates))
-    if len(labels) > most:
-        chosen = _some(examples, most, rng)
-        of_these = f"{len(chosen):,} of {len(labels):,}"
+    most = max(MOST_EXAMPLES, min(MOST_OF_A_CLASS * len(templates), MOST_LOGITS // len(templates)))
+    if len(found.labels) > most:
+        chosen = _some(found.examples, most, rng)
+        of_these = f"{len(chosen):,} of {len(found.labels):,}"
         notes.append(f"Clusters are those of {of_these} training predictions, chosen at random.")
-        activations, labels, examples = activations[chosen], labels[chosen], examples[chosen]
-    classes, values = np.unique(labels), _measures(activations, labels, templates)
+        found = found.of(chosen)
+    (classes, counts), values = np.unique(found.labels, return_counts=True), _measures(found, templates)
     drawn = []
     for _ in range(NUM_RESAMPLES):
-        chosen = _redrawn(labels, rng, within=True) if are_alone else _redrawn(examples, rng, within=False)
-        if len(classes) == 1 or len(np.unique(labels[chosen])) > 1:
-            drawn.append(list(_measures(activations[chosen], labels[chosen], templates).values()))
-    limits = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    # Resampling spreads the means of small classes, and may leave the value itself outside.
+        chosen = _redrawn(found.labels, rng, within=True) if are_alone else _redrawn(found.examples, rng, within=False)
+        if len(classes) == 1 or len(np.unique(found.labels[chosen])) > 1:
+            drawn.append(_measures(found.of(chosen), templates))
     estimates = {
-        name: Estimate(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
-        for (name, value), low, high in zip(values.items(), *limits, strict=True)
+        name: Estimate(value, *_limits(name, value, np.array([each[name] for each in drawn]), level))
+        for name, value in values.items()
     }
-    if len(classes) == 2 or activations.shape[1] < len(classes) - 1:
+    if counts.min() == 1 and len(classes) > 1:
+        notes.append("A class with a single example does not tell how spread out it is: spreads have no intervals.")
+        estimates.update({name: Estimate(values[name], np.nan, np.nan) for name in _SPREADS})
+    if len(classes) == 2 or found.activations.shape[1] < len(classes) - 1:
         notes.append("Angles say nothing of two classes, or where there are fewer than K − 1 features.")
         estimates.update({name: Estimate(np.nan, np.nan, np.nan) for name in _ANGLES})
     return estimates, tuple(notes)
+
+
+def _limits(name: str, value: float, drawn: np.ndarray, level: float) -> tuple[float, float]:
+    """Limits from (R,) resamples, reflected at the value, which they always hold; NaN if a resample is.
+
+    A resample has the noise of the data and as much again: its classes are less spread out than the data's, whose are
+    less than the truth's, and the noise of its means is twice that of the data's. What lies as far on the other side of
+    the value is therefore nearer to the truth (Efron and Tibshirani 1993, section 10.6): for a spread in logarithms,
+    for a deviation in squares.
+    """
+    quantiles = np.quantile(drawn, [(1 + level) / 2, (1 - level) / 2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if name in _SPREADS:
+            low, high = np.exp(2.0 * np.log(value) - np.log(quantiles))
+        elif name in _DEVIATIONS:
+            low, high = np.sqrt(np.maximum(0.0, 2.0 * value**2 - quantiles**2))
+        else:
+            low, high = np.maximum(0.0, 2.0 * value - quantiles)  # none of them is below 0
+    return float(np.minimum(low, value)), float(np.maximum(high, value))
 
 
 def _some(examples: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -86,23 +114,43 @@ def _redrawn(groups: np.ndarray, rng: np.random.Generator, within: bool) -> np.n
     return np.concatenate([order[starts[group] : starts[group] + sizes[group]] for group in drawn])
 
 
-def _collected(model, x, y, batch_size, ignore_class, output) -> tuple[np.ndarray, ...]:
-    """Activations (M, D), labels (M,) and examples (M,) of what counts in training data, and templates (K, D + 1)."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Predictions:
+    """What counts in training data: M predictions.
+
+    Attributes:
+        activations: (M, D).
+        labels: (M,) class ids.
+        examples: (M,) the place of the example that each belongs to.
+        missed: (M,) the mass on wrong classes, times K/(K − 1), whose mean is γ.
+    """
+
+    activations: np.ndarray
+    labels: np.ndarray
+    examples: np.ndarray
+    missed: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> "_Predictions":
+        """Those at the places `chosen`."""
+        return _Predictions(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
+
+
+def _collected(model, x, y, batch_size, ignore_class, from_logits, output) -> tuple[_Predictions, np.ndarray]:
+    """The predictions of training data that count, and templates (K, D + 1)."""
     probe, names = Probe(model, output), output_names(model)
-    parts = []
+    passes = []
     if is_dataset(x):
         for batch in one_pass(x):
             inputs, labels, weight = keras.utils.unpack_x_y_sample_weight(batch)
-            parts.append(
+            passes.append(
                 (probe.forward(inputs, batch_size), *(of_output(each, output, names) for each in (labels, weight)))
             )
     else:
-        parts.append((probe.forward(x, batch_size), of_output(y, output, None), None))
-    templates = templates_of(parts[0][0].head).astype("float64")
-    activations, ids, examples, seen = [], [], [], 0
-    for forward, labels, weight in parts:
+        passes.append((probe.forward(x, batch_size), of_output(y, output, None), None))
+    parts, seen = [], 0
+    for forward, labels, weight in passes:
         rows = labelled_rows(
-            labels, forward.outputs, weight, ignore_class, True, forward.mask, ("y_train", "predictions")
+            labels, forward.outputs, weight, ignore_class, from_logits, forward.mask, ("y_train", "predictions")
         )
         flat = forward.activations.reshape(-1, forward.activations.shape[-1])
         if len(flat) != len(rows.ids):
@@ -110,24 +158,32 @@ def _collected(model, x, y, batch_size, ignore_class, output) -> tuple[np.ndarra
                 "`model` must give its last Dense one row per prediction. "
                 f"Received: {len(flat)} rows for {len(rows.ids)} predictions."
             )
-        counts = rows.weight > 0
-        activations.append(flat[counts])
-        ids.append(rows.ids[counts])
-        size = len(forward.outputs)
-        examples.append(np.repeat(np.arange(seen, seen + size), len(flat) // max(1, size))[counts])
+        counts, size = rows.weight > 0, len(forward.outputs)
+        examples = np.repeat(np.arange(seen, seen + size), len(flat) // max(1, size))
+        parts.append(_Predictions(flat[counts], rows.ids[counts], examples[counts], _missed(rows)))
         seen += size
+    if not any(len(part.labels) for part in parts):
+        raise ValueError("`x_train` must hold at least one prediction that counts.")
+    templates = templates_of(passes[0][0].head).astype("float64")
     if len(templates) == 1:  # one unit, the logit of class 1: that of class 0 is 0
         templates = np.concatenate([np.zeros_like(templates), templates])
-    found = np.concatenate(ids)
-    if not len(found):
-        raise ValueError("`x_train` must hold at least one prediction that counts.")
-    return np.concatenate(activations), found, np.concatenate(examples), templates
+    fields = (field.name for field in dataclasses.fields(_Predictions))
+    return _Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields)), templates
 
 
-def _measures(activations: np.ndarray, labels: np.ndarray, templates: np.ndarray) -> dict[str, float]:
-    logits = activations @ templates[:, :-1].T + templates[:, -1]
+def _missed(rows: LabelledRows) -> np.ndarray:
+    """(M,) what each prediction that counts adds to γ; summed over wrong classes, since 1 − p rounds to 0."""
+    missed = [np.empty(0)]
+    for logits, ids, _ in rows.logits():
+        probabilities = np.exp(log_softmax(logits))
+        probabilities[np.arange(len(ids)), ids] = 0.0
+        missed.append(probabilities.sum(axis=-1))
+    return np.concatenate(missed) * rows.num_classes / (rows.num_classes - 1)
+
+
+def _measures(found: _Predictions, templates: np.ndarray) -> dict[str, float]:
     return {
-        **dataclasses.asdict(neural_collapse(activations, labels, templates)),
-        **dataclasses.asdict(cluster_statistics(activations, labels, templates)),
-        "gamma": equivalent_smoothing(logits, labels),
+        **dataclasses.asdict(neural_collapse(found.activations, found.labels, templates)),
+        **dataclasses.asdict(cluster_statistics(found.activations, found.labels, templates)),
+        "gamma": float(found.missed.mean()),
     }

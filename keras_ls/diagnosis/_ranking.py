@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from keras_ls._intervals import wilson_interval
+from keras_ls._intervals import normal_quantile, wilson_interval
 from keras_ls.calibration.selective import RiskCoverageCurve, curve_of_ranking
 from keras_ls.diagnosis._positions import Positions
 
@@ -112,7 +112,7 @@ def _estimate(value: float, limits: np.ndarray) -> tuple[float, float, float]:
 
 def _widest_limits(error: float, size: int, level: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Limits of AURC and of its excess, the error rate being in Wilson's interval and the ranking perfect to worst."""
-    rates = np.clip(wilson_interval(error, size, level), 1e-12, 1.0 - 1e-12)
+    rates = np.clip(wilson_interval(error, size, normal_quantile(level)), 1e-12, 1.0 - 1e-12)
     best, worst = rates + (1.0 - rates) * np.log1p(-rates), rates * (1.0 - np.log(rates))
     between = np.linspace(rates[0], rates[1], 100)
     gap = (between * (1.0 - np.log(between)) - between - (1.0 - between) * np.log1p(-between)).max()

@@ -88,7 +88,7 @@ def _limits_at_the_end(
     for _ in range(20):
         middle = (inside + outside) / 2
         slopes, _, expected = _scores(rows, positions, math.exp(-middle))
-        is_possible = abs(slopes.sum()) <= reach * math.sqrt(_variance(slopes, expected))
+        is_possible = not abs(slopes.sum()) > reach * math.sqrt(_variance(slopes, expected))  # of one example all is
         inside, outside = (middle, outside) if is_possible else (inside, middle)
     return min(temperature, math.exp(outside)), max(temperature, math.exp(outside))
 

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 from keras_ls.diagnosis.diagnose import diagnose, diagnose_predictions
 from keras_ls.diagnosis.report import Diagnosis
 
+# What reading a damaged or encrypted archive raises.
+_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, NotImplementedError)
 _DESCRIPTION = """Says whether label smoothing, more or less of it, or a temperature would help a classifier.
 
   keras-ls diagnose MODEL.keras DATA.npz     arrays x and y of held-out data and, if there are such, sample_weight,
@@ -27,12 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         diagnosis = _diagnosis(args)
-        print(diagnosis)
         if args.json:
             diagnosis.to_json(args.json)
         if args.html:
             diagnosis.to_html(args.html)
-    except (ValueError, OSError, ImportError, TypeError, zipfile.BadZipFile) as error:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(str(diagnosis).encode(encoding, "replace").decode(encoding))  # a pipe on Windows has no α
+    except (ValueError, OSError, ImportError, TypeError) as error:
         print(f"keras-ls diagnose: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
@@ -74,7 +78,7 @@ def _diagnosis(args: argparse.Namespace) -> Diagnosis:
     if models:
         _require(arrays, file, "x", "y")
         training: dict[str, Any] = {name: arrays.get(name) for name in ("x_train", "y_train")}
-        model = keras.saving.load_model(models[0], compile=False)
+        model = _model(models[0])
         return diagnose(model, arrays["x"], arrays["y"], output=args.output, **training, **asked)
     if args.output is not None:
         raise ValueError("--output needs a model.")
@@ -89,8 +93,18 @@ def _arrays(file: str) -> dict[str, np.ndarray]:
         if not pathlib.Path(file).is_file():
             raise ValueError(f"There is no file {file}.")
         raise ValueError(f"{file} must be an .npz file of arrays, as numpy.savez writes it.")
-    with np.load(file, allow_pickle=False) as read:
-        return {name: read[name] for name in read.files}
+    try:
+        with np.load(file, allow_pickle=False) as read:
+            return {name: read[name] for name in read.files}
+    except _DAMAGES as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+
+
+def _model(file: str) -> keras.Model:
+    try:
+        return keras.saving.load_model(file, compile=False)
+    except _DAMAGES as error:
+        raise ValueError(f"{file} cannot be read as a Keras model: {error}") from error
 
 
 def _require(arrays: Mapping[str, Any], file: str, *names: str) -> None:

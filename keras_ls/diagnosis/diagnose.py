@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_ls._checks import check_count, check_flag, check_ignore_class, check_optional_flag
-from keras_ls._models.data import LabelledData, Predictor, check_no_preprocessor
+from keras_ls._models.data import LabelledData, Predictor, check_dataset, check_no_preprocessor
 from keras_ls._models.inputs import is_dataset
 from keras_ls._models.logits import logits_model
 from keras_ls._rows import LabelledRows, labelled_rows
@@ -44,7 +44,7 @@ def diagnose(
             (inputs, labels, weights) that can be read twice.
         y: class ids (N, ...) or (N, ..., 1), or one row per prediction (N, ..., K). None if `x` is a dataset.
         x_train: None, or training inputs in the same form, without augmentation. The model must then end in a `Dense`,
-            whatever activation follows it.
+            whatever activation follows it. Of a dataset's weights only those of 0 matter: what has them does not count.
         y_train: the labels of `x_train`. None if `x_train` is a dataset or is not given.
         batch_size: examples per batch, if `x` is not a dataset.
         num_bins: number of bins of calibration errors, at least 1.
@@ -80,10 +80,7 @@ def diagnose(
     batch_size, ignored = check_count("batch_size", batch_size), check_ignore_class(ignore_class)
     check_optional_flag("from_logits", from_logits)
     check_no_preprocessor(model, "model")
-    if x_train is not None and y_train is None and not is_dataset(x_train):
-        raise ValueError("`y_train` must be given if `x_train` is not a dataset. Received: y_train=None.")
-    if x_train is None and y_train is not None:
-        raise ValueError("`y_train` must come with `x_train`. Received: x_train=None.")
+    _check_training_data(x_train, y_train)
     data = LabelledData(x, y, sample_weight, ignored, output)
     source = logits_model(model, output, from_logits, data.first_inputs(batch_size))
     rows = data.predict(Predictor(source, None), from_logits=True, batch_size=batch_size)
@@ -91,7 +88,7 @@ def diagnose(
     notes: tuple[str, ...] = ()
     if x_train is not None:
         estimates, notes = measure_training_data(
-            model, x_train, y_train, batch_size, ignored, output, asked.level, asked.seed
+            model, x_train, y_train, batch_size, ignored, from_logits, output, asked.level, asked.seed
         )
     return _diagnosis(rows, asked, estimates, notes)
 
@@ -151,6 +148,15 @@ def diagnose_predictions(
     check_flag("from_logits", from_logits)
     rows = labelled_rows(y_true, y_pred, sample_weight, check_ignore_class(ignore_class), from_logits)
     return _diagnosis(rows.check_any(), asked, {}, ())
+
+
+def _check_training_data(x_train: Any, y_train: Any) -> None:
+    if x_train is None and y_train is not None:
+        raise ValueError("`y_train` must come with `x_train`. Received: x_train=None.")
+    if x_train is not None and y_train is None:
+        check_dataset(x_train, ("x_train", "y_train"))
+    if y_train is not None and is_dataset(x_train):
+        raise ValueError("`y_train` must be None if `x_train` is a dataset. Received: y_train beside it.")
 
 
 def _diagnosis(

@@ -70,7 +70,9 @@ class Diagnosis:
         return f"Diagnosis of {self.num_predictions:,} predictions{examples}, {self.num_classes:,} classes"
 
     def to_json(self, path: Any) -> None:
-        """Writes everything as JSON, NaN and infinities as null. A file of that name is replaced in one step.
+        """Writes the numbers and findings as JSON, NaN and infinities as null, without the curves in `ranking`.
+
+        A file of that name is replaced in one step.
 
         Args:
             path: where to.
@@ -115,8 +117,12 @@ def shown_number(number: float) -> str:
 
 
 def write_text(path: Any, text: str) -> None:
-    """Writes a file in one step: whoever reads it finds the old one or the new one."""
+    """Writes a file in one step: whoever reads it finds the old one or the new one. Devices and pipes are written to."""
     target = pathlib.Path(path)
+    if target.exists() and not target.is_file():
+        target.write_text(text, encoding="utf-8")
+        return
+    target = target.resolve()  # the file that a link stands for, not the link
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

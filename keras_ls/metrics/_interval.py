@@ -9,6 +9,7 @@ from keras_ls._checks import check_fraction, check_positive
 from keras_ls._intervals import BinMoments, calibration_error_interval, skewed_limits, squared_error_interval
 
 _UNKNOWN = (math.nan, math.nan)
+_ROUNDING = 1e-5
 
 
 def check_level(level: Any) -> float:
@@ -49,6 +50,8 @@ def interval_of_mean(sums: np.ndarray, level: float) -> tuple[float, float]:
     if not (np.isfinite(sums).all() and weight > 1):
         return _UNKNOWN
     mean = first / weight
-    squares = max(0.0, second / weight - mean**2)
+    squares = second / weight - mean**2
+    if squares <= _ROUNDING * second / weight:
+        return _UNKNOWN  # values that hardly differ: what is left is the rounding of float32 sums, or nothing
     cubes = third / weight - 3.0 * mean * second / weight + 2.0 * mean**3
     return skewed_limits(mean, squares / weight, cubes / weight**2, weight, level)

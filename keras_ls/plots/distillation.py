@@ -65,7 +65,8 @@ def _draw(ax: Any, gamma: np.ndarray, accuracy: np.ndarray, color: str, marker: 
     mean, low, high = accuracy.mean(axis=0), accuracy.min(axis=0), accuracy.max(axis=0)
     if len(accuracy) > 1:
         ax.fill_between(gamma, low, high, color=color, alpha=0.12, linewidth=0, zorder=2)
-        ax.errorbar(gamma, mean, (mean - low, high - mean), color=color, linestyle="", linewidth=1, capsize=2, zorder=2)
+        reach = np.maximum(0.0, (mean - low, high - mean))  # of equal numbers the mean may be off by rounding
+        ax.errorbar(gamma, mean, reach, color=color, linestyle="", linewidth=1, capsize=2, zorder=2)
     # Translucent markers: points of different curves often overlap.
     markers = {"marker": marker, "markersize": 6, "markerfacecolor": to_rgba(color, 0.3), "markeredgecolor": color}
     ax.plot(gamma, mean, color=color, linewidth=1.4, label=name, zorder=3, **markers)

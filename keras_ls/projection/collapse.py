@@ -1,7 +1,7 @@
 """Neural collapse: how near classes have come to tight, equally distant clusters that mirror the output layer."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,15 +81,11 @@ def neural_collapse(activations: Any, labels: Any, templates: Any = None) -> Neu
         return NeuralCollapse(*[np.nan] * len(dataclasses.fields(NeuralCollapse)))
     kernel, offsets = weights[present], biases[present]
     within, variability, agreement = _spread(rows, groups, counts, means, kernel, offsets)
-    pairs = np.triu_indices(len(present), 1)
-    squared = np.square(means[pairs[0]] - means[pairs[1]]).sum(-1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # means that coincide
-        cdnv = float(np.mean((within[pairs[0]] + within[pairs[1]]) / (2.0 * squared)))
-    result = NeuralCollapse(variability, cdnv, *_equality(centred, pairs))
+    result = NeuralCollapse(variability, _distance_normalised_variance(centred, within), *_equality(centred))
     if not (np.isfinite(kernel).all() and np.isfinite(offsets).all()):
         return result  # there are no templates, or none that can be compared
     kernel = kernel - kernel.mean(axis=0)
-    norm_cv, angle = _equality(kernel, pairs)
+    norm_cv, angle = _equality(kernel)
     with np.errstate(divide="ignore", invalid="ignore"):  # templates that coincide
         difference = kernel / np.linalg.norm(kernel) - centred / np.linalg.norm(centred)
     return dataclasses.replace(
@@ -123,8 +119,9 @@ def _checked(activations, labels, templates):
     return rows, checked_ids("labels", ids, len(given)), given[:, :width], biases
 
 
-def _blocks(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    size = max(1, _BLOCK_SIZE // rows.shape[1])
+def _blocks(rows: np.ndarray, width: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+    """Float64 blocks of which as many rows, or rows of `width` numbers, are alive at a time as fit a block."""
+    size = max(1, _BLOCK_SIZE // max(width, rows.shape[1]))
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
         yield part, np.asarray(rows[part], "float64")
@@ -149,7 +146,7 @@ def _spread(rows, groups, counts, means, kernel, offsets):
     half_squares = np.square(means).sum(-1) / 2.0
     is_comparable = np.isfinite(kernel).all() and np.isfinite(offsets).all()
     distances, total, agree = np.zeros(len(counts)), 0.0, 0
-    for part, block in _blocks(rows):
+    for part, block in _blocks(rows, len(means)):
         difference = block - means[groups[part]]
         distances += np.bincount(groups[part], np.square(difference).sum(-1), minlength=len(counts))
         total += float(np.square(difference @ scaled).sum())
@@ -162,11 +159,40 @@ def _spread(rows, groups, counts, means, kernel, offsets):
     return distances / counts, variability, agree / len(rows)
 
 
-def _equality(centred: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+def _distance_normalised_variance(centred: np.ndarray, within: np.ndarray) -> float:
+    """The mean over pairs of (K, D) class means around 0 of (σ²_a + σ²_b) over twice their squared distance."""
+    squares = np.square(centred).sum(-1)
+
+    def of_block(first: slice, later: slice) -> np.ndarray:
+        sums = squares[first, None] + squares[later]
+        distances = sums - 2.0 * centred[first] @ centred[later].T
+        # Where little is left of the sums it is rounding.
+        close = np.argwhere(distances < 1e-6 * sums)
+        for part, _ in _blocks(close, centred.shape[1]):
+            a, b = close[part].T
+            distances[a, b] = np.square(centred[first][a] - centred[later][b]).sum(-1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # means that coincide
+            return (within[first, None] + within[later]) / (2.0 * distances)
+
+    return _mean_over_pairs(len(centred), of_block)
+
+
+def _equality(centred: np.ndarray) -> tuple[float, float]:
     """Of (K, D) vectors around 0: how unequal their lengths are, and how far their angles are from a simplex's."""
     lengths = np.linalg.norm(centred, axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):  # a vector in the centre has no direction
         directions = centred / lengths[:, None]
-        cosines = (directions @ directions.T)[pairs]
-        angle = float(np.abs(cosines + 1.0 / (len(centred) - 1)).mean())
-        return float(lengths.std() / lengths.mean()), angle
+
+        def of_block(first: slice, later: slice) -> np.ndarray:
+            return np.abs(directions[first] @ directions[later].T + 1.0 / (len(centred) - 1))
+
+        return float(lengths.std() / lengths.mean()), _mean_over_pairs(len(centred), of_block)
+
+
+def _mean_over_pairs(count: int, of_block: Callable[[slice, slice], np.ndarray]) -> float:
+    """The mean over pairs a < b of what is given, as matrices, for a in one slice and b in another."""
+    total, step = 0.0, max(1, _BLOCK_SIZE // count)
+    for start in range(0, count, step):
+        first, later = slice(start, start + step), slice(start, count)
+        total += float(np.triu(of_block(first, later), 1).sum())
+    return total / (count * (count - 1) / 2)

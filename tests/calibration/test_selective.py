@@ -102,3 +102,38 @@ def test_logit_norm_scores_of_awkward_rows():
         keras_ls.logit_norm_scores([[1.0, 2.0]])
     with pytest.raises(ValueError, match="`p` must be at least 1"):
         keras_ls.logit_norm_scores(np.eye(3), p=0.5)
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [[[np.inf, 0.0], [1.0, 0.0], [0.0, 2.0]], [[np.nan, np.nan], [0.4, 0.6], [0.7, 0.3]], [[np.inf], [1.0], [2.0]]],
+)
+@pytest.mark.parametrize("scores", [None, [3.0, 2.0, 1.0]])
+def test_predictions_without_a_largest_probability_have_no_risk(logits, scores):
+    curve = keras_ls.risk_coverage_curve([0, 1, 1], logits, from_logits=True, scores=scores)
+    assert np.isnan(curve.risk).all()
+    np.testing.assert_allclose(curve.coverage, [1 / 3, 2 / 3, 1])
+
+
+def test_infinite_scores_tie():
+    sure = [[800.0, 0.0], [800.0, 0.0]]
+    for labels in ([0, 1], [1, 0]):
+        found = keras_ls.risk_coverage_curve(labels, sure, from_logits=True)
+        np.testing.assert_allclose(found.risk, [0.5, 0.5])
+        found = keras_ls.risk_coverage_curve(labels, np.array(sure) / 800, from_logits=True, scores=[np.inf, np.inf])
+        np.testing.assert_allclose(found.risk, [0.5, 0.5])
+
+
+def test_scores_have_the_shape_of_the_predictions():
+    labels, logits = np.zeros((2, 3), int), np.arange(12.0).reshape(2, 3, 2)
+    scores = np.arange(6.0).reshape(2, 3)
+    found = keras_ls.risk_coverage_curve(labels, logits, from_logits=True, scores=scores)
+    again = keras_ls.risk_coverage_curve(labels, logits, from_logits=True, scores=scores[..., None])
+    np.testing.assert_array_equal(found.risk, again.risk)
+    with pytest.raises(ValueError, match=r"`scores` must hold .* \(2, 3\). Received shape: \(3, 2\)"):
+        keras_ls.risk_coverage_curve(labels, logits, from_logits=True, scores=scores.T)
+
+
+@pytest.mark.parametrize("value", [0.1, float(np.log(0.1)), 1e30, -7.3])
+def test_equal_logits_score_zero(value):
+    np.testing.assert_array_equal(keras_ls.logit_norm_scores(np.full((2, 10), value)), 0.0)

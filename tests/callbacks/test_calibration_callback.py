@@ -149,6 +149,13 @@ class TestValues:
         history = fit(classifier(), data, Calibration(*data, temperature_scaling=False))
         assert [name for name in history if name.startswith("val_")] == ["val_ece", "val_nll", "val_aurc"]
 
+    def test_logits_that_look_like_probabilities_are_refused_before_training(self, data):
+        model = keras.Sequential([keras.Input((5,)), layers.Dense(3, kernel_initializer="zeros")])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        with pytest.raises(ValueError, match="`from_logits` must be True"):
+            model.fit(*data, callbacks=[Calibration(*data)], verbose=0)
+        assert model.optimizer.iterations == 0
+
     @pytest.mark.parametrize("from_logits", [False, True])
     def test_of_a_model_that_diverged_are_nan(self, data, from_logits):
         history = fit(classifier(from_logits), data, Break(), Calibration(*data, from_logits=from_logits))

@@ -1,5 +1,12 @@
 """Diagnoses of models, on every kind of data, and the command line."""
 
+import io
+import json
+import os
+import sys
+import threading
+import zipfile
+
 import numpy as np
 import pytest
 from keras import Input, Model, Sequential, layers
@@ -57,6 +64,13 @@ class Batches:
 
     def __iter__(self):
         return iter(self.parts)
+
+
+class NoBatches:
+    """A dataset without batches that does not say so."""
+
+    def __iter__(self):
+        return iter(())
 
 
 def test_angles_of_two_classes_say_nothing(data):
@@ -119,6 +133,12 @@ def test_bad_arguments(data):
         keras_ls.diagnose(classifier(), x, y, y_train=y)
     with pytest.raises(ValueError, match="same length"):
         keras_ls.diagnose(classifier(), x, y[:-1])
+    with pytest.raises(ValueError, match="`y_train` must be None if `x_train` is a dataset"):
+        keras_ls.diagnose(classifier(), x, y, x_train=Batches(x, y), y_train=y)
+    with pytest.raises(ValueError, match="`x_train` must hold"):
+        keras_ls.diagnose(classifier(), x, y, x_train=NoBatches(), **FAST)
+    with pytest.raises(ValueError, match="`x_train` must be an array or a dataset that can be read repeatedly"):
+        keras_ls.diagnose(classifier(), x, y, x_train=iter([(x, y)]), **FAST)
 
 
 def test_the_command_line(data, tmp_path, capsys):
@@ -147,3 +167,87 @@ def test_the_command_line(data, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_the_command_line_names_damaged_files_and_survives_a_narrow_encoding(data, tmp_path, capsys, monkeypatch):
+    x, y = data
+    arrays, broken, empty = (tmp_path / name for name in ("d.npz", "broken.npz", "empty.keras"))
+    np.savez_compressed(arrays, logits=x, labels=y, x=x, y=y)
+    content = bytearray(arrays.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
+    broken.write_bytes(content)
+    with zipfile.ZipFile(empty, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    for files, message in (([broken], "broken.npz cannot be read"), ([empty, arrays], "empty.keras cannot be read")):
+        assert main(["diagnose", *map(str, files)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    target = tmp_path / "a.json"
+    assert main(["diagnose", str(arrays), "--num-resamples", "10", "--json", str(target)]) == 0
+    assert json.loads(target.read_text(encoding="utf-8"))["num_examples"] == len(y)
+    narrow.flush()
+    assert "accuracy" in narrow.buffer.getvalue().decode("cp1252")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes")
+def test_files_are_written_through_links_and_into_pipes(data, tmp_path):
+    x, y = data
+    found = keras_ls.diagnose_predictions(y, x, from_logits=True, num_resamples=10)
+    target, link, pipe = (tmp_path / name for name in ("a.json", "link.json", "pipe"))
+    link.symlink_to(target)
+    found.to_json(link)
+    assert link.is_symlink()
+    assert json.loads(target.read_text(encoding="utf-8"))["num_examples"] == len(y)
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text(encoding="utf-8")))
+    read = []
+    reader.start()
+    found.to_json(pipe)
+    reader.join(10)
+    assert read == [target.read_text(encoding="utf-8")]
+    assert pipe.is_fifo()
+
+
+def test_classes_of_one_example_and_means_that_coincide_have_no_intervals_of_spreads(data):
+    x, y = data
+    rng = np.random.default_rng(0)
+    points, classes = rng.normal(size=(3, 3)), np.arange(3)
+    found = keras_ls.diagnose(classifier(), x, y, x_train=points, y_train=classes, **FAST)
+    for name in ("cdnv", "within", "ratio", "variability"):
+        assert np.isnan([found.estimates[name].low, found.estimates[name].high]).all(), name
+    assert [finding.verdict for finding in found.findings[-2:]] == ["cannot tell", "cannot tell"]
+    assert any("single example" in note for note in found.notes)
+    points, classes = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]]), [0, 0, 1, 1]
+    found = keras_ls.diagnose(classifier(), x, y, x_train=points, y_train=classes, **FAST)
+    assert found.findings[-2].verdict == "cannot tell"
+
+
+def test_gamma_is_of_what_the_model_gives(data):
+    x, y = data
+    scaled = keras_ls.calibrate(classifier(), x, y)
+    found = keras_ls.diagnose(scaled, x, y, x_train=x, y_train=y, **FAST).estimates["gamma"]
+    expected = keras_ls.equivalent_smoothing(scaled.predict(x, verbose=0), y, from_logits=False)
+    assert found.value == pytest.approx(expected, rel=1e-5)
+    assert found.value != pytest.approx(keras_ls.equivalent_smoothing(x, y), rel=1e-2)
+
+
+def test_a_few_sequences_do_not_tell_the_accuracy(data):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(2, 100, 3)), np.zeros((2, 100), int)
+    logits[:, :50, 0] = 9  # about as often right in both
+    found = keras_ls.diagnose_predictions(labels, logits, from_logits=True, num_resamples=20).estimates["accuracy"]
+    assert found.high - found.low > 0.1
+
+
+def test_one_sure_prediction_does_not_tell_the_temperature():
+    found = keras_ls.diagnose_predictions([0], [[1000.0, 0.0, 0.0]], from_logits=True)
+    assert found.estimates["temperature"].high > 10
+    assert found.findings[0].verdict == "cannot tell"
+
+
+def test_levels_next_to_one_are_taken():
+    found = keras_ls.diagnose_predictions([0, 1, 0], [[2.0, 1, 0]] * 3, from_logits=True, level=1 - 2**-53)
+    assert found.estimates["accuracy"].low < 0.02

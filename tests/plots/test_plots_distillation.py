@@ -101,3 +101,10 @@ def test_leaves_its_input(rng):
 def test_refused(curves, message):
     with pytest.raises(ValueError, match=message):
         distillation_curves(curves)
+
+
+@pytest.mark.parametrize("runs", range(2, 11))
+def test_runs_of_equal_accuracy_have_bars_of_no_length(runs):
+    for accuracy in np.arange(0.5, 1.0, 0.02):
+        axes = distillation_curves({"a": ([0.1], [[accuracy]] * runs)}, ax=Figure().subplots())
+        assert len(axes.containers) == 1

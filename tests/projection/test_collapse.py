@@ -91,3 +91,15 @@ def test_what_cannot_be_compared_is_nan():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         keras_ls.neural_collapse(*arguments)
+
+
+def test_many_classes_in_blocks_and_means_that_almost_coincide(monkeypatch):
+    monkeypatch.setattr("keras_ls.projection.collapse._BLOCK_SIZE", 130)  # three classes at a time
+    rng = np.random.default_rng(0)
+    means = 1e4 + rng.normal(size=(40, 6))
+    means[7] = means[31] + 1e-9  # so near to each other that products leave nothing but rounding
+    y = np.repeat(np.arange(40), 3)
+    x = means[y] + 1e-2 * rng.normal(size=(120, 6))
+    templates = rng.normal(size=(40, 7))
+    found, expected = keras_ls.neural_collapse(x, y, templates), reference(x, y, templates)
+    np.testing.assert_allclose([getattr(found, n) for n in NAMES], [expected[n] for n in NAMES], rtol=1e-6)

@@ -1,0 +1,33 @@
+"""Intervals of what clusters look like, against what more data of the same kind would show."""
+
+import numpy as np
+import pytest
+
+from keras_ls.diagnosis import _geometry
+
+
+@pytest.mark.parametrize(("examples", "spread"), [(2, 0.3), (5, 0.5), (20, 0.5)])
+def test_they_hold_what_more_data_would_show(examples, spread):
+    rng, num_classes, width, draws = np.random.default_rng(0), 4, 30, 20
+    means = rng.normal(size=(num_classes, width))
+    templates = np.concatenate([means, np.zeros((num_classes, 1))], axis=1)
+    distances = np.square(means[:, None] - means).sum(-1)[np.triu_indices(num_classes, 1)]
+    # `within` is measured in the span of the templates' differences.
+    true = {"cdnv": np.mean(width * spread**2 / distances), "within": (num_classes - 1) * spread**2}
+    labels = np.repeat(np.arange(num_classes), examples)
+    held = {name: 0 for name in true}
+    for _ in range(draws):
+        x = means[labels] + spread * rng.normal(size=(len(labels), width))
+        found = _geometry._Predictions(x, labels, np.arange(len(x)), np.zeros(len(x)))
+        values = _geometry._measures(found, templates)
+        resamples = [found.of(_geometry._redrawn(labels, rng, within=True)) for _ in range(50)]
+        drawn = [_geometry._measures(each, templates) for each in resamples]
+        for name, truth in true.items():
+            low, high = _geometry._limits(name, values[name], np.array([each[name] for each in drawn]), 0.95)
+            held[name] += low <= truth <= high
+    assert all(count >= 0.8 * draws for count in held.values()), held
+
+
+def test_a_resample_that_is_nan_leaves_no_limits():
+    drawn = np.array([0.4, 0.5, np.nan])
+    assert np.isnan(_geometry._limits("cdnv", 0.5, drawn, 0.95)).all()
