@@ -9,6 +9,7 @@ import sys
 from typing import NamedTuple
 
 from demos.kit import cli
+from demos.kit.errors import DamagedFile
 from demos.kit.options import Chosen, Group, Output, option
 from demos.kit.runs import open_run
 from demos.kit.values import count
@@ -94,12 +95,12 @@ def plan(given: argparse.Namespace) -> Plan:
 
 def run(plan: Plan) -> int:
     """Does it; a trial that fails leaves the others alone."""
-    todo = [trial for trial in plan.trials if report.kept_of(trial, plan.results) is None]
-    if plan.options.list:
-        list_trials(plan.trials, todo)
-        return 0
     failed: list[str] = []
     if not plan.options.report_only:
+        todo = [trial for trial in plan.trials if is_to_do(trial, plan)]
+        if plan.options.list:
+            list_trials(plan.trials, todo)
+            return 0
         todo, kept = todo[: plan.options.trials], functools.partial(report.path_of, results=plan.results)
         announce(todo, plan)
         failed = running.run_all(todo, plan.out / "work", kept, plan.options.jobs)
@@ -108,6 +109,15 @@ def run(plan: Plan) -> int:
     if failed:
         print(f"Failed: {', '.join(failed)}. The same command with --resume tries again.", file=sys.stderr)
     return int(bool(failed))
+
+
+def is_to_do(trial: Trial, plan: Plan) -> bool:
+    """Whether nothing was kept of a trial, or nothing that can be used, which is said."""
+    try:
+        return report.kept_of(trial, plan.results) is None
+    except DamagedFile as error:
+        print(f"{trial.label} is to do again: {error}", file=sys.stderr, flush=True)
+        return True
 
 
 def list_trials(all_trials: list[Trial], todo: list[Trial]) -> None:

@@ -26,7 +26,7 @@ TITLES = {
 }
 SCALES = {
     "smoke": "small data that come with the packages",
-    "cpu": "real data on two cores, in trials of at most an hour",
+    "cpu": "real data on two cores, in trials of about an hour at most",
     "paper": "the settings of the paper's appendix",
 }
 
@@ -89,7 +89,8 @@ class Experiment:
     paper: str  # where the paper has the result, and what it says
     scales: Mapping[str, Setting]
     parts: Mapping[str, Part]
-    why: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what does not agree at a scale, explained
+    # What does not agree, explained, by scale and by part
+    why: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     def chosen(self, only: Collection[str]) -> list[str]:
         """Those of its parts that are named, or all if the experiment is."""
@@ -118,6 +119,11 @@ class Trial:
     def label(self) -> str:
         """What it is called in lines of progress."""
         return f"{self.experiment.name} {self.arguments}".strip()
+
+    def is_of_other_networks_alone(self) -> bool:
+        """Whether its own arguments choose among networks that are trained alike, by seed and label smoothing."""
+        own = {word for word in shlex.split(self.arguments) if word.startswith("--")}
+        return own <= {"--seeds", "--label-smoothing"}
 
     def commands(self) -> list[tuple[str, list[str]]]:
         """The module and the arguments of each command; those that take an earlier run with --from stay as they are."""

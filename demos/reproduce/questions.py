@@ -88,7 +88,7 @@ def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") 
 def clusters(alpha: float, similar: int | None = None) -> Part:
     """How tight, how large and how equally distant the classes' clusters are.
 
-    `similar` is the row of the picture, counted from 0, that has two similar classes and one unlike them.
+    `similar` is the row of the picture, counted from 0, that has two similar classes first and then one unlike them.
     """
     demo, of_training = "demos.image.projection", "statistics.training"
     ratio = pair("within / between, training images", demo, f"{of_training}.ratio", alpha)
@@ -103,7 +103,7 @@ def clusters(alpha: float, similar: int | None = None) -> Part:
     )
     numbers = (*ratio, *held_out, *within, *distance)
     if similar is not None:
-        label, path = "distance of similar classes over that of others", f"nearest_over_others.{similar}"
+        label, path = "distance of similar classes over that of others", f"first_two_over_others.{similar}"
         nearness = pair(f"{label}, training images", demo, f"{of_training}.{path}", alpha)
         numbers += nearness
         claims += (
@@ -156,17 +156,19 @@ def mnist() -> Part:
 
 
 def information(alpha: float) -> Part:
-    """Figure 6: mutual information in nats, at its highest and at the end."""
+    """Figure 6: mutual information in nats, before training, at its highest and at the end."""
     demo, path = "demos.image.information", "mutual_information"
-    highest, last = (pair(name, demo, f"{path}.{at}", alpha) for name, at in (("highest", "max"), ("at the end", "-1")))
-    claims = (
-        compare("With smoothing less is left at the end.", last, "below"),
-        *(
-            Claim(f"{how} it rises, then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL)
-            for how, end, top in zip(("With hard targets", "With smoothing"), last, highest, strict=True)
-        ),
-    )
-    return Part("CIFAR-10, ResNet-56: a picture", (*highest, *last), claims, (demo, "information.png"))
+    places = {"before training": "0", "highest": "max", "at the end": "-1"}
+    first, highest, last = (pair(name, demo, f"{path}.{at}", alpha) for name, at in places.items())
+    rises = zip(("With hard targets", "With smoothing"), first, highest, last, strict=True)
+    claims = [compare("With smoothing less is left at the end.", last, "below")]
+    for how, start, top, end in rises:
+        claims += [
+            Claim(f"{how} it rises by {FALL:g} nats or more.", top.label, "above", start.label, FALL),
+            Claim(f"{how} it then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL),
+        ]
+    picture = (demo, "information.png")
+    return Part("CIFAR-10, ResNet-56: a picture", (*first, *highest, *last), tuple(claims), picture)
 
 
 def words(alpha: float, more: tuple[float, ...] = ()) -> Part:

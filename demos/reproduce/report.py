@@ -55,21 +55,38 @@ def kept_of(trial: Trial, results: pathlib.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     kept = records.read_json(path, running.KEPT)
-    if not {each["experiment"] for each in kept["results"]} <= {module for module, _ in trial.commands()}:
+    if kept["commands"] != trial.said():
+        return None
+    if {each["experiment"] for each in kept["results"]} != {module for module, _ in trial.commands()}:
         raise DamagedFile(f"{path} is damaged: its results are not those of the experiment's demos.")
-    return kept if kept["commands"] == trial.said() else None
+    return kept
 
 
 def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found]:
     """What was kept of all experiments at a scale, in the order of their names."""
     found: dict[str, Found] = {}
+    first: dict[str, tuple[pathlib.Path, dict[str, Any]]] = {}
     for trial in trials(scale, only):
         there, kept = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), kept_of(trial, results)
         if kept is None:
             there.missing.append(trial)
-        else:
-            there.kept.append(kept)
+            continue
+        there.kept.append(kept)
+        if trial.is_of_other_networks_alone():
+            path = path_of(trial, results)
+            check_alike(*first.setdefault(trial.experiment.name, (path, kept)), path, kept)
     return [found[name] for name in sorted(found)]
+
+
+def check_alike(path: pathlib.Path, kept: dict[str, Any], other_path: pathlib.Path, other: dict[str, Any]) -> None:
+    """It is a ValueError if the settings of two kept trials, which ought to be alike, are not."""
+    for one, another in zip(kept["results"], other["results"], strict=True):
+        for name in one["settings"].keys() & another["settings"].keys():
+            if one["settings"][name] != another["settings"][name]:
+                raise ValueError(
+                    f"{other_path} is of other networks than {path}: its {name} is {another['settings'][name]}, not "
+                    f"{one['settings'][name]}. Delete one of them, and run it again."
+                )
 
 
 def write(results: pathlib.Path, scale: str, only: Collection[str], out: pathlib.Path) -> list[pathlib.Path]:
@@ -147,11 +164,15 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
     if found.kept:
         rows = [("", "the paper", "here", "seeds")]
         for number in part.numbers:
-            values = list(verdict.values(number, found.rows()).values())
-            mean = str(verdict.interval(values)) if values else ""
-            rows.append((number.label, number.paper, mean, str(len(values) or "")))
-        blocks += [Table(rows), *findings]
-        why = experiment.why.get(found.scale)
+            values, trained = verdict.values(number, found.rows()), verdict.seeds(number, found.rows())
+            mean = str(verdict.interval(list(values.values()))) if values else ""
+            without = f" of {len(trained)}" if len(values) < len(trained) else ""
+            rows.append((number.label, number.paper, mean, f"{len(values)}{without}" if trained else ""))
+        blocks.append(Table(rows))
+        if any(" of " in seeds for *_, seeds in rows):
+            blocks.append(Paragraph("Where there are fewer seeds than were trained, the others diverged."))
+        blocks += findings
+        why = experiment.why.get(found.scale, {}).get(name)
         if why and any(finding.word == verdict.DISAGREES for finding in findings):
             blocks.append(Paragraph(f"Why? {why}"))
         if part.picture and found.of_demo(part.picture[0]):
@@ -173,6 +194,7 @@ def facts(found: Found) -> list[Block]:
     said = {
         "Data and networks": [results["title"] for results in of_first],
         "Steps": [steps_of(results["settings"]) for results in of_first],
+        "Chosen on other data": [chosen_in(results) for results in of_first if "selection" in results],
         "Machine": [f"{kept['machine']} ({kept['results'][0]['provenance']['device']})" for kept in found.kept],
         "Versions": [
             ", ".join(f"{package} {version}" for package, version in results["provenance"]["versions"].items())
@@ -180,7 +202,14 @@ def facts(found: Found) -> list[Block]:
         ],
         "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
     }
-    return [Table([("run", ""), *((name, "; ".join(dict.fromkeys(texts))) for name, texts in said.items())])]
+    return [Table([("run", ""), *((name, "; ".join(dict.fromkeys(texts))) for name, texts in said.items() if texts)])]
+
+
+def chosen_in(results: dict[str, Any]) -> str:
+    """What a run chose by itself; trials that chose differently are of different networks."""
+    return ", ".join(
+        f"{kind}: rate {chosen['rate']:g}, dropout {chosen['dropout']:g}" for kind, chosen in results["selection"].items()
+    )
 
 
 def steps_of(settings: dict[str, Any]) -> str:

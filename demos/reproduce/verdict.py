@@ -11,7 +11,7 @@ from demos.reproduce.experiment import Claim, Number
 RULE = (
     "A claim says that one number lies below or above another. Both are taken from networks of the same seed, and the "
     "differences over the seeds have a mean and a 95 % t-interval. The numbers *agree* if the whole interval lies on "
-    "the side that the claim says, and do *not* if it lies on the other side; else nobody *can tell*, nor with fewer "
+    "the side that the claim says, and do *not* if it lies on the other side; otherwise one *cannot tell*, nor with fewer "
     "than two seeds. Intervals are of what seeds do; other held-out data would add to that."
 )
 AGREES, DISAGREES, CANNOT_TELL = "agrees", "does not", "cannot tell"
@@ -51,11 +51,16 @@ def values(number: Number, rows: Iterable[Mapping[str, Any]]) -> dict[int, float
     """The number of each seed; rows that lack it, and null, which stands for what is not finite, are left out."""
     found = {}
     for row in rows:
-        if row["demo"] == number.demo and all(_fits(row.get(name), value) for name, value in number.where.items()):
+        if _is_of(number, row):
             value = _at(row, number.path)
             if value is not None:
                 found[row["seed"]] = {"": value, "%": 100 * value, "error %": 100 * (1 - value)}[number.unit]
     return found
+
+
+def seeds(number: Number, rows: Iterable[Mapping[str, Any]]) -> set[int]:
+    """The seeds of all rows that a number is of, those included in which it is not finite."""
+    return {row["seed"] for row in rows if _is_of(number, row)}
 
 
 def interval(numbers: Sequence[float]) -> Interval:
@@ -95,6 +100,10 @@ def decimals(number: float) -> int:
 def _shown(than: str | float, by: float) -> str:
     than = than if isinstance(than, str) else f"{than:g}"
     return than if not by else f"({than} {'+' if by > 0 else '−'} {abs(by):g})"
+
+
+def _is_of(number: Number, row: Mapping[str, Any]) -> bool:
+    return row["demo"] == number.demo and all(_fits(row.get(name), value) for name, value in number.where.items())
 
 
 def _fits(value: Any, wanted: Any) -> bool:

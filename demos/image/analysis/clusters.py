@@ -38,7 +38,7 @@ def parts(data: ImageData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def measure(model: keras.Model, data: ImageData, triples: Sequence[Sequence[int]] = ()) -> dict[str, dict[str, Any]]:
-    """The numbers of `MEASURES` for each part of the data, and "nearest_over_others" of each triple of classes."""
+    """The numbers of `MEASURES` for each part of the data, and "first_two_over_others" of each triple of classes."""
     drawn = [np.sort(of_data().permutation(len(x))[:MEASURED_IMAGES]) for x, _ in parts(data).values()]
     chosen = [(x[rows], y[rows]) for (x, y), rows in zip(parts(data).values(), drawn, strict=True)]
     # One call for both: each compiles the network.
@@ -54,18 +54,18 @@ def measure(model: keras.Model, data: ImageData, triples: Sequence[Sequence[int]
             **{name: getattr(span, name) for name in IN_SPAN},
             "whole_space_ratio": whole.ratio,
             **{name: getattr(collapse, name) for name in COLLAPSE},
-            "nearest_over_others": [
-                nearest_over_others([rows[labels == k].mean(axis=0) for k in ids]) if set(ids) <= set(labels) else None
+            "first_two_over_others": [
+                first_two_over_others([rows[labels == k].mean(axis=0) for k in ids]) if set(ids) <= set(labels) else None
                 for ids in triples
             ],
         }
     return numbers
 
 
-def nearest_over_others(means: Sequence[np.ndarray]) -> float:
-    """The distance of the nearest two of three points over the mean of the other two; 1 if all are equally distant."""
-    nearest, *others = sorted(math.dist(*pair) for pair in itertools.combinations(means, 2))
-    return nearest / (sum(others) / 2)
+def first_two_over_others(means: Sequence[np.ndarray]) -> float:
+    """The distance of the first two of three points over the mean of the other two; 1 if all are equally distant."""
+    first, *others = (math.dist(*pair) for pair in itertools.combinations(means, 2))
+    return first / (sum(others) / 2)
 
 
 def summarize(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:

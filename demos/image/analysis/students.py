@@ -93,7 +93,7 @@ class Trainings:
                 devices.new_session()
                 loaded = self._load(teacher) if is_live else None
                 keras.utils.set_random_seed(network.seed)  # again: to load a network takes random numbers, too
-            student = building.build(images.x_train, images.num_classes, network.recipe, self.machine.precision)
+            student = building.build(images.x_train, images.num_classes, recipe, self.machine.precision)
             model = student
             if teacher is not None:
                 lesson = (network.temperature, network.beta)

@@ -9,6 +9,9 @@ SCALES = {
     "cpu": Setting("python -m demos.image.calibration", 2, trials=tuple(f"--noise {level:g}" for level in LEVELS)),
 }
 WHY = {
-    "cpu": "With little noise hard targets are calibrated as they are, and smoothing takes a justified confidence away."
+    "cpu": {
+        "advice": "With little noise hard targets are calibrated as they are, and smoothing takes a justified "
+        "confidence away."
+    }
 }
 PARTS = questions.advice({f"noise {level:g}": {"noise": level} for level in LEVELS})

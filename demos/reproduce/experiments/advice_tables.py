@@ -8,5 +8,5 @@ TABLES = ("wine", "breast_cancer")
 SCALES = {
     "cpu": Setting("python -m demos.image.calibration", 2, trials=tuple(f"--dataset {name}" for name in TABLES)),
 }
-WHY = {"cpu": "Hard targets are nearly always right here, and smoothing takes their confidence below that."}
+WHY = {"cpu": {"advice": "Hard targets are nearly always right here, and smoothing takes their confidence below that."}}
 PARTS = questions.advice({name: {"dataset": name} for name in TABLES})

@@ -31,7 +31,12 @@ class Options:
     data_dir: str | None = option(
         None, "where the corpus lies, or its manifest file", affects_result=False, shown=DATA_DIR, metavar="PATH"
     )
-    text: str | None = option(None, "sentences for eSpeak NG to say, one per line", shown="a grammar's", metavar="FILE")
+    text: str | None = option(
+        None,
+        f"sentences for eSpeak NG to say, one per line; also looked for in ${DATA_VARIABLE} and its multi30k/",
+        shown="a grammar's",
+        metavar="FILE",
+    )
     train_sentences: int | None = _sentences("train", "train on", "; all the rest of --text")
     dev_sentences: int | None = _sentences("dev", "choose by")
     test_sentences: int | None = _sentences("test", "test on")

@@ -2,11 +2,13 @@
 
 import dataclasses
 import importlib.metadata
+import os
 import pathlib
 
 import numpy as np
 
 from demos.kit.cli import optional
+from demos.kit.options import DATA_VARIABLE
 from demos.kit.texts import read_text
 from demos.speech.corpora import grammar
 from demos.speech.corpora.base import Corpus, Utterance, normalise
@@ -98,9 +100,16 @@ def _spoken(key: str, sentence: str, pairs: list[tuple[int, int]]) -> SpokenSent
 
 def _read(path: str) -> list[str]:
     """The different sentences of a text file, in its order."""
-    lines = read_text(pathlib.Path(path)).splitlines()
+    lines = read_text(_place(path)).splitlines()
     sentences = dict.fromkeys(filter(None, map(normalise, lines)))
     for sentence in sentences:
         if len(sentence.split()) > MAX_WORDS:
             raise ValueError(f"--text {path} must have one sentence per line. One has {len(sentence.split())} words.")
     return list(sentences)
+
+
+def _place(path: str) -> pathlib.Path:
+    """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k, whose captions are often spoken."""
+    folder = os.environ.get(DATA_VARIABLE)
+    places = [pathlib.Path(path), *(pathlib.Path(folder, more, path) for more in ("", "multi30k") if folder)]
+    return next((place for place in places if place.is_file()), places[0])

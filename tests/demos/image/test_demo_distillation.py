@@ -189,7 +189,9 @@ class TestFigure:
         ]
         assert all(targets is None for _, _, targets, _ in trainings[:4])
 
-    def test_where_images_are_augmented_the_teacher_sees_them_too(self, tmp_path, trainings):
+    def test_where_images_are_augmented_the_teacher_sees_them_too(self, tmp_path, trainings, monkeypatch):
+        built, build = [], building.build
+        monkeypatch.setattr(building, "build", lambda *given: built.append(given[2]) or build(*given))
         cifar_like(tmp_path, images=200)
         arguments = ("--experiment", "cifar10", "--data-dir", str(tmp_path), "--depth", "8", "--seeds", "0")
         few = ("--steps", "1", "--teacher-steps", "2", "--label-smoothing", "0.3", "--temperature", "4")
@@ -204,6 +206,7 @@ class TestFigure:
         # The factor 3 on the loss is on a teacher's term, too.
         assert student.learning_rate == pytest.approx(3 * alone.learning_rate)
         assert student.weight_decay == pytest.approx(alone.weight_decay / 3)
+        assert [recipe.weight_decay for recipe in built] == [recipe.weight_decay for *_, recipe in trainings]
         assert [point["label_smoothing"] for point in results["summary"]] == [0, 0.3, 0.3, 0, 0.3]
 
     def test_a_student_of_a_teacher_is_better_than_chance_and_matches_it(self, tmp_path):

@@ -130,10 +130,10 @@ class TestRun:
         collapse = keras_ls.neural_collapse(rows, images.y_test, templates)
         for name in clusters.COLLAPSE:
             assert found[name] == pytest.approx(getattr(collapse, name), rel=1e-3)
-        for names, nearness in zip(results["classes"], found["nearest_over_others"], strict=True):
+        for names, nearness in zip(results["classes"], found["first_two_over_others"], strict=True):
             a, b, c = (rows[images.y_test == int(name)].mean(axis=0) for name in names)
-            near, far, farthest = sorted([np.linalg.norm(a - b), np.linalg.norm(a - c), np.linalg.norm(b - c)])
-            assert nearness == pytest.approx(2 * near / (far + farthest), rel=1e-3)
+            others = np.linalg.norm(a - c) + np.linalg.norm(b - c)
+            assert nearness == pytest.approx(2 * np.linalg.norm(a - b) / others, rel=1e-3)
 
     def check_picture(self, out, grids):
         from PIL import Image
@@ -182,7 +182,7 @@ class TestRun:
         for part in (
             result["trials"][0]["statistics"][name] for result in (first, again) for name in ("training", "held-out")
         ):
-            del part["nearest_over_others"]  # which is of the classes that are shown
+            del part["first_two_over_others"]  # which is of the classes that are shown
         assert again["trials"] == first["trials"]
         assert again["classes"] == [["7", "8", "9"]]
 

@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+from demos.kit import drawing
 from demos.kit.options import Output
 from demos.reproduce.experiment import SCALES, TITLES, Experiment, Setting, Trial, experiments, trials
 
@@ -49,10 +50,9 @@ def test_the_page_shows_the_commands(where):
 
 @pytest.mark.parametrize(("name", "scale"), [case for case in CASES if kept(*case)])
 def test_the_first_table_of_the_page_has_the_numbers_that_were_kept(name, scale):
-    table, printed = re.search(r"^\|(?:.*\|\n)+", section_of(EXPERIMENTS[name].scales[scale].shown), re.M)[0], []
-    for results in (each for path in kept(name, scale) for each in json.loads(path.read_text("utf-8"))["results"]):
-        demo = importlib.import_module(results["experiment"])
-        printed.append(importlib.import_module(demo.COMMAND.work).table(results))
+    table = re.search(r"^\|(?:.*\|\n)+", section_of(EXPERIMENTS[name].scales[scale].shown), re.M)[0]
+    of_trials = [json.loads(path.read_text("utf-8"))["results"] for path in kept(name, scale)]
+    printed = [drawing.shown(list(of_demo), name)[0] for of_demo in zip(*of_trials, strict=True)]
     _, _, *rows = table.splitlines()
     cells = {cell.strip(" *") for row in rows for cell in row.strip("|").split("|")}
     assert len(cells) > 4

@@ -204,6 +204,13 @@ class TestSynthetic:
         assert corpus.name == "lines"
         assert len(corpus.waveform(corpus.splits["dev"][0])) > 8000
 
+    def test_text_file_in_the_data_directory(self, tmp_path, monkeypatch):
+        folder = tmp_path / "multi30k"
+        folder.mkdir()
+        (folder / "lines.en").write_text("".join(f"Sentence number {i}.\n" for i in range(20)))
+        monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path))
+        assert load("--text", "lines.en", "--dev-sentences", 4, "--test-sentences", 6).name == "lines"
+
     def test_refused_text_files(self, tmp_path):
         path = tmp_path / "lines.txt"
         with pytest.raises(ValueError, match=r"lines\.txt cannot be read: No such file"):
