@@ -79,11 +79,11 @@ def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found
 
 
 def check_alike(path: pathlib.Path, kept: dict[str, Any], other_path: pathlib.Path, other: dict[str, Any]) -> None:
-    """It is a ValueError if the settings of two kept trials, which ought to be alike, are not."""
+    """It is a DamagedFile if the settings of two kept trials, which ought to be alike, are not."""
     for one, another in zip(kept["results"], other["results"], strict=True):
         for name in one["settings"].keys() & another["settings"].keys():
             if one["settings"][name] != another["settings"][name]:
-                raise ValueError(
+                raise DamagedFile(
                     f"{other_path} is of other networks than {path}: its {name} is {another['settings'][name]}, not "
                     f"{one['settings'][name]}. Delete one of them, and run it again."
                 )
