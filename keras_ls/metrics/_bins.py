@@ -34,9 +34,14 @@ def bin_statistics(confidence, correct, weight, num_bins: int, edge_dtype: str =
     >>> [[float(x) for x in row] for row in sums]
     [[1.0, 0.5, 0.0], [1.0, 0.75, 1.0]]
     """
+    return top_label_bin_statistics(confidence, correct, weight, num_bins, edge_dtype)[:, :3]
+
+
+def top_label_bin_statistics(confidence, correct, weight, num_bins: int, edge_dtype: str = "float32"):
+    """What `bin_statistics` gives, and in a fourth column the weighted squares of hit − confidence: (B, 4)."""
     confidence = ops.convert_to_tensor(confidence)
-    weight = ops.cast(weight, confidence.dtype)
-    columns = weight, weight * confidence, weight * ops.cast(correct, confidence.dtype)
+    weight, hit = (ops.cast(each, confidence.dtype) for each in (weight, correct))
+    columns = weight, weight * confidence, weight * hit, weight * ops.square(hit - confidence)
     return bin_sums(columns, bin_index(confidence, num_bins, edge_dtype), num_bins)
 
 
@@ -69,7 +74,8 @@ def calibration_error_of_bins(statistics, norm: str = "l1"):
     """Calibration error of summed bins, as `keras_ls.metrics` defines it.
 
     Args:
-        statistics: (B, …, 3): weight, weighted confidence and weighted hits, as `bin_statistics` gives them.
+        statistics: (B, …, 3), or more columns: weight, weighted confidence and weighted hits, as `bin_statistics`
+            gives them.
         norm: "l1", "l2" or "max".
 
     Returns:

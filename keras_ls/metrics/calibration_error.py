@@ -9,7 +9,7 @@ from keras import ops
 from keras_ls._backend import on_cpu_kernels
 from keras_ls._checks import check_choice, check_count
 from keras_ls.metrics._base import ProbabilityMetric
-from keras_ls.metrics._bins import bin_statistics, calibration_error_of_bins, classwise_bin_statistics
+from keras_ls.metrics._bins import calibration_error_of_bins, classwise_bin_statistics, top_label_bin_statistics
 from keras_ls.metrics._classwise import statistics_by_kernels
 from keras_ls.metrics._interval import check_level, interval_of_bins
 from keras_ls.metrics._top_label import top_label
@@ -22,7 +22,7 @@ class ExpectedCalibrationError(ProbabilityMetric):
     """Top-label calibration error: do predictions of confidence c come true a fraction c of the time?
 
     The confidence is the largest probability, and the prediction its class (the first, in a tie). `keras_ls.metrics`
-    has the formula. The state is a (B, 3) sum and its rounding, however much data comes.
+    has the formula. The state is a (B, 4) sum and its rounding, however much data comes.
 
     Args:
         num_bins: B ≥ 1.
@@ -66,7 +66,7 @@ class ExpectedCalibrationError(ProbabilityMetric):
         super().__init__(from_logits, ignore_class, name, dtype)
         self.num_bins = check_count("num_bins", num_bins)
         self.norm = check_choice("norm", norm, NORMS)
-        self._start((self.num_bins, 3))
+        self._start((self.num_bins, 4))
 
     def result(self):
         """The error of all batches since the last reset, in [0, 1]."""
@@ -98,7 +98,7 @@ class ExpectedCalibrationError(ProbabilityMetric):
     def _batch_statistics(self, examples):
         confidence, correct = top_label(examples.rows, examples.ids, examples.from_logits)
         confidence = examples.masked(confidence, rows_are_checked=True)
-        return bin_statistics(confidence, correct, examples.weight, self.num_bins, examples.edge_dtype)
+        return top_label_bin_statistics(confidence, correct, examples.weight, self.num_bins, examples.edge_dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")

@@ -61,7 +61,7 @@ def test_values_of_probabilities_and_logits(name, num_classes, rng):
 def test_ece_norms_and_bins(norm, num_bins, rng):
     labels, probs = make_case(rng)
     metric = ExpectedCalibrationError(num_bins, norm)
-    assert tuple(metric.variables[0].shape) == (num_bins, 3)
+    assert tuple(metric.variables[0].shape) == (num_bins, 4)
     wanted = reference.expected_calibration_error(labels, probs, num_bins, norm)
     np.testing.assert_allclose(measure(metric, labels, probs), wanted, **TOLERANCE)
 
