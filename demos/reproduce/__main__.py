@@ -6,6 +6,7 @@ import functools
 import pathlib
 import signal
 import sys
+import tempfile
 from typing import NamedTuple
 
 from demos.kit import cli
@@ -89,8 +90,20 @@ def plan(given: argparse.Namespace) -> Plan:
     if options.report_only and not any(report.path_of(trial, results).exists() for trial in found):
         raise ValueError(f"--report-only needs results of --scale {scale} in {results}, where there are none.")
     if not options.list and not options.report_only:
+        if options.results:
+            check_writable(results)
         open_run(out, {"scale": scale}, options.resume)
     return Plan(options, only, out, results, found)
+
+
+def check_writable(results: pathlib.Path) -> None:
+    """Refuses a directory in which nothing could be kept, before hours are spent on it."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        raise ValueError(f"--results {results} cannot be written: {error.strerror}.") from error
 
 
 def run(plan: Plan) -> int:

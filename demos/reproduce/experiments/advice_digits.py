@@ -6,7 +6,7 @@ from demos.reproduce.experiment import Setting
 PAPER = "section 3: smoothing calibrates networks that are over-confident; no rule for which these are"
 LEVELS = (0, 0.2, 0.4, 0.6, 0.8)
 SCALES = {
-    "cpu": Setting("python -m demos.image.calibration", 2, trials=tuple(f"--noise {level:g}" for level in LEVELS)),
+    "cpu": Setting("python -m demos.image.calibration", 5, trials=tuple(f"--noise {level:g}" for level in LEVELS)),
 }
 WHY = {
     "cpu": {

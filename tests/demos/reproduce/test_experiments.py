@@ -147,3 +147,22 @@ def test_experiments_can_be_named_as_well_as_tables_and_figures():
 def test_files_stay_small():
     for path in (ROOT / "demos" / "reproduce" / "experiments").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 36, path
+
+
+def test_the_guide_counts_the_rankings_of_the_kept_diagnoses():
+    networks = [
+        (network["label_smoothing"] > 0, network["diagnosis"]["findings"]["ranking"])
+        for path in (ROOT / "docs" / "reproduction" / "results" / "cpu").rglob("*.json")
+        for results in json.loads(path.read_text("utf-8"))["results"]
+        for network in results["trials"]
+        if "diagnosis" in network
+    ]
+    better, worse = (
+        [is_smoothed for is_smoothed, said in networks if said == verdict]
+        for verdict in ("normalised logits rank better", "probability ranks better")
+    )
+    counted = [len(networks), sum(is_smoothed for is_smoothed, _ in networks)]
+    counted += [len(better), sum(better), len(worse), sum(worse)]
+    text = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    sentence = re.search(r"In the \d+ diagnoses kept.*?label smoothing\.", text, re.DOTALL)[0]
+    assert list(map(int, re.findall(r"\d+", sentence))) == counted

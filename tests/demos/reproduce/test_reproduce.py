@@ -263,6 +263,7 @@ def test_a_list_of_trials_does_nothing(fake, tmp_path, capsys):
         (["--trials", "0"], "argument --trials: must be an integer of at least 1. Received: '0'"),
         (["--only", "mnist"], "--only mnist is not at --scale smoke, but at none."),
         (["--report-only"], "--report-only needs results of --scale smoke in"),
+        (["--results", __file__], f"--results {__file__} cannot be written: File exists."),
         (["--only", "fig2", "--scale", "paper"], "--only fig2 is not at --scale paper, but at smoke."),
     ],
 )
