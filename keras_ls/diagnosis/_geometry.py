@@ -25,6 +25,7 @@ _ANGLES = ("means_angle", "templates_angle")
 _SPREADS = ("variability", "cdnv", "within", "between", "ratio")
 # What noise adds to in squares, such as deviations around 0.
 _DEVIATIONS = ("means_norm_cv", "means_angle")
+_LARGEST = {"nearest_mean_agreement": 1.0}
 
 
 def measure_training_data(
@@ -89,11 +90,12 @@ def _limits(name: str, value: float, drawn: np.ndarray, level: float) -> tuple[f
     quantiles = np.quantile(drawn, [(1 + level) / 2, (1 - level) / 2])
     with np.errstate(divide="ignore", invalid="ignore"):
         if name in _SPREADS:
-            low, high = np.exp(2.0 * np.log(value) - np.log(quantiles))
+            reflected = np.exp(2.0 * np.log(value) - np.log(quantiles))
         elif name in _DEVIATIONS:
-            low, high = np.sqrt(np.maximum(0.0, 2.0 * value**2 - quantiles**2))
+            reflected = np.sqrt(np.maximum(0.0, 2.0 * value**2 - quantiles**2))
         else:
-            low, high = np.maximum(0.0, 2.0 * value - quantiles)  # none of them is below 0
+            reflected = np.clip(2.0 * value - quantiles, 0.0, _LARGEST.get(name, np.inf))
+    low, high = np.where(quantiles == value, value, reflected)  # 0, too
     return float(np.minimum(low, value)), float(np.maximum(high, value))
 
 

@@ -31,3 +31,12 @@ def test_they_hold_what_more_data_would_show(examples, spread):
 def test_a_resample_that_is_nan_leaves_no_limits():
     drawn = np.array([0.4, 0.5, np.nan])
     assert np.isnan(_geometry._limits("cdnv", 0.5, drawn, 0.95)).all()
+
+
+@pytest.mark.parametrize(("name", "value"), [("cdnv", 0.0), ("template_distance", 3.0)])
+def test_what_is_the_same_in_every_resample_is_sure(name, value):
+    assert _geometry._limits(name, value, np.full(5, value), 0.95) == (value, value)
+
+
+def test_shares_end_at_one():
+    assert _geometry._limits("nearest_mean_agreement", 0.9, np.linspace(0.6, 0.7, 50), 0.95)[1] == 1.0
