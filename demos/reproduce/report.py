@@ -208,7 +208,8 @@ def facts(found: Found) -> list[Block]:
 def chosen_in(results: dict[str, Any]) -> str:
     """What a run chose by itself; trials that chose differently are of different networks."""
     return ", ".join(
-        f"{kind}: rate {chosen['rate']:g}, dropout {chosen['dropout']:g}" for kind, chosen in results["selection"].items()
+        f"{kind}: rate {chosen['rate']:g}, dropout {chosen['dropout']:g}"
+        for kind, chosen in results["selection"].items()
     )
 
 

@@ -11,8 +11,8 @@ from demos.reproduce.experiment import Claim, Number
 RULE = (
     "A claim says that one number lies below or above another. Both are taken from networks of the same seed, and the "
     "differences over the seeds have a mean and a 95 % t-interval. The numbers *agree* if the whole interval lies on "
-    "the side that the claim says, and do *not* if it lies on the other side; otherwise one *cannot tell*, nor with fewer "
-    "than two seeds. Intervals are of what seeds do; other held-out data would add to that."
+    "the side that the claim says, and do *not* if it lies on the other side; otherwise one *cannot tell*, nor with "
+    "fewer than two seeds. Intervals are of what seeds do; other held-out data would add to that."
 )
 AGREES, DISAGREES, CANNOT_TELL = "agrees", "does not", "cannot tell"
 FEWEST_SEEDS = 2

@@ -243,7 +243,10 @@ def check_dataset(x: Any, names: tuple[str, str] = ("x", "y")) -> None:
         ValueError: If `x` is something else.
     """
     if x is None or isinstance(x, (list, tuple, dict, str, bytes, range)) or hasattr(x, "shape"):
-        raise ValueError(f"`{names[1]}` must be given if `{names[0]}` is not a dataset. Received: {names[0]} of type {type(x).__name__}.")
+        raise ValueError(
+            f"`{names[1]}` must be given if `{names[0]}` is not a dataset. "
+            f"Received: {names[0]} of type {type(x).__name__}."
+        )
     batches: Any = True
     if isinstance(x, keras.utils.PyDataset):
         batches = x.num_batches

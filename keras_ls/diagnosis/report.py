@@ -117,7 +117,7 @@ def shown_number(number: float) -> str:
 
 
 def write_text(path: Any, text: str) -> None:
-    """Writes a file in one step: whoever reads it finds the old one or the new one. Devices and pipes are written to."""
+    """Writes a file in one step: whoever reads it finds the old one or the new one. Devices are written to."""
     target = pathlib.Path(path)
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")

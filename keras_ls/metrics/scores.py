@@ -32,7 +32,8 @@ class _MeanMetric(ProbabilityMetric):
             level: In (0, 1).
 
         Returns:
-            Lower and upper limit; NaN if there are none, or if the values of all examples are the same to a third of a percent.
+            Lower and upper limit; NaN if there are none, or if the values of all examples are the same to a third of a
+            percent.
         """
         return interval_of_mean(ops.convert_to_numpy(self._sums()), check_level(level))
 

@@ -55,7 +55,9 @@ def measure(model: keras.Model, data: ImageData, triples: Sequence[Sequence[int]
             "whole_space_ratio": whole.ratio,
             **{name: getattr(collapse, name) for name in COLLAPSE},
             "first_two_over_others": [
-                first_two_over_others([rows[labels == k].mean(axis=0) for k in ids]) if set(ids) <= set(labels) else None
+                first_two_over_others([rows[labels == k].mean(axis=0) for k in ids])
+                if set(ids) <= set(labels)
+                else None
                 for ids in triples
             ],
         }

@@ -10,5 +10,5 @@ SCALES = {
     ),
 }
 PARTS = {"regime": questions.regime(), "table3": questions.table3("cifar100", 0.05)}
-CALIBRATED = "Hard targets are calibrated as they are: smoothing only takes away a confidence that is justified."
+CALIBRATED = "Hard targets are nearly always right here, and smoothing takes their confidence below that."
 WHY = {"cpu": dict.fromkeys(("regime", "table3"), CALIBRATED)}

@@ -9,8 +9,9 @@ PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing"
 # The paper's three classes; then two similar ones, both trees, with one unlike them.
 PROJECTED = """python -m demos.image.projection --from runs/calibration/cifar100-resnet \
     --classes beaver dolphin otter --classes maple_tree oak_tree dolphin"""
+SHOWN = {"cpu": "docs/projection.md: CIFAR-100: two similar classes and one unlike them"}
 SCALES = {
-    scale: dataclasses.replace(trained, commands=f"{trained.commands}\n{PROJECTED}", shown="")
+    scale: dataclasses.replace(trained, commands=f"{trained.commands}\n{PROJECTED}", shown=SHOWN.get(scale, ""))
     for scale, trained in TRAINED.items()
 }
 PARTS = {"fig1": questions.clusters(0.1, similar=1)}

@@ -109,7 +109,7 @@ def _read(path: str) -> list[str]:
 
 
 def _place(path: str) -> pathlib.Path:
-    """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k, whose captions are often spoken."""
+    """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k."""
     folder = os.environ.get(DATA_VARIABLE)
     places = [pathlib.Path(path), *(pathlib.Path(folder, more, path) for more in ("", "multi30k") if folder)]
     return next((place for place in places if place.is_file()), places[0])
