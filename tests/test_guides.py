@@ -64,6 +64,7 @@ def test_the_diagnosis_page_finds_what_smoothing_mends():
     assert abs(np.log(smoothed.estimates["temperature"].value)) < np.log(hard.estimates["temperature"].low)
 
 
+@pytest.mark.slow
 def test_the_decisions_follow_from_what_is_diagnosed(capsys):
     pytest.importorskip("sklearn", reason="the images and the table are scikit-learn's")
     found = run_guide("decisions.md")

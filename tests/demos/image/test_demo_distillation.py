@@ -209,6 +209,7 @@ class TestFigure:
         assert [recipe.weight_decay for recipe in built] == [recipe.weight_decay for *_, recipe in trainings]
         assert [point["label_smoothing"] for point in results["summary"]] == [0, 0.3, 0.3, 0, 0.3]
 
+    @pytest.mark.slow
     def test_a_student_of_a_teacher_is_better_than_chance_and_matches_it(self, tmp_path):
         arguments = (
             "--noise",

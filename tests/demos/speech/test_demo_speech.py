@@ -140,9 +140,24 @@ class TestTrain:
     @pytest.mark.parametrize(
         "more",
         [
-            ["--model", "transformer", "--heads", "2", "--decoder-layers", "1", "--smoothing-kind", "neighbourhood"],
+            pytest.param(
+                [
+                    "--model",
+                    "transformer",
+                    "--heads",
+                    "2",
+                    "--decoder-layers",
+                    "1",
+                    "--smoothing-kind",
+                    "neighbourhood",
+                ],
+                marks=pytest.mark.slow,
+            ),
             ["--smoothing-kind", "unigram", "--ctc-weight", "0", "--no-augment", "--precision", "mixed_bfloat16"],
-            ["--tokens", "subword", "--vocabulary-size", "20", "--clipnorm", "0", "--warmup-steps", "0"],
+            pytest.param(
+                ["--tokens", "subword", "--vocabulary-size", "20", "--clipnorm", "0", "--warmup-steps", "0"],
+                marks=pytest.mark.slow,
+            ),
         ],
         ids=["transformer", "unigram", "subword"],
     )

@@ -197,17 +197,15 @@ class TestTrain:
             np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-5)
         assert resumed_history[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-4)
 
-    @pytest.mark.parametrize(
-        "arguments",
-        [{"steps_per_execution": 2}, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)],
-        ids=["steps", "XLA"],
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("arguments", [{"steps_per_execution": 2}, {"jit_compile": True}], ids=["steps", "XLA"])
     def test_steps_in_one_call_and_xla_change_nothing(self, split, tmp_path, arguments):
         recipe = dataclasses.replace(RECIPE, dropout=0.0)
         _, history = train(split, tmp_path / "one", recipe)
         _, other = train(split, tmp_path / "other", recipe, **arguments)
         assert other[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=1e-3)
 
+    @pytest.mark.slow
     def test_learns_and_is_measured(self, rng, split, tmp_path):
         recipe = dataclasses.replace(
             RECIPE, steps=300, steps_per_epoch=150, batch_size=16, units=32, learning_rate=5e-3, warmup_steps=20

@@ -227,6 +227,7 @@ def test_standard_input_is_translated_and_long_sentences_are_cut(trained, capsys
     assert capsys.readouterr().out == printed.out
 
 
+@pytest.mark.slow
 def test_half_precision_and_targets_smoothed_by_frequency(corpus, tmp_path):
     how = ["--label-smoothing", "0.1", "--precision", "mixed_bfloat16", "--smoothing-kind", "unigram"]
     assert train.main(arguments(corpus, tmp_path, *how)) == 0
