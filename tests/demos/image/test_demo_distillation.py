@@ -250,6 +250,7 @@ class TestFigure:
 
 
 class TestResume:
+    @pytest.mark.slow
     def test_a_killed_run_ends_as_one_that_was_not(self, digits, tmp_path, monkeypatch, capsys):
         saved = []
         save = checkpoints.save

@@ -155,6 +155,7 @@ class TestResume:
     ARGUMENTS = (*SMALL, "--label-smoothing", "0", "0.1", "--seeds", "0")
     ONE = (*SMALL, "--label-smoothing", "0.1", "--seeds", "0")
 
+    @pytest.mark.slow
     def test_a_killed_run_ends_as_one_that_was_not(self, tmp_path, monkeypatch, capsys):
         whole = run(tmp_path / "whole", *self.ARGUMENTS)
         saved = []

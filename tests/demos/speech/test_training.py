@@ -185,7 +185,8 @@ class Kill(keras.callbacks.Callback):
 
 
 class TestTrain:
-    @pytest.mark.parametrize("model", [pytest.param("lstm", marks=pytest.mark.slow), "transformer"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("model", ["lstm", "transformer"])
     def test_a_killed_training_ends_as_one_that_was_not(self, split, tmp_path, model):
         recipe = dataclasses.replace(RECIPE, model=model)
         whole, history = train(split, tmp_path / "whole", recipe)
