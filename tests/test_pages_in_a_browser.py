@@ -1,4 +1,4 @@
-"""Pages of the package and of the demos: they fit a phone and a desk, read well in light and dark, and print."""
+"""Pages of the package and of the demos: they fit a phone and a desktop, read well in light and dark, and print."""
 
 import base64
 

@@ -170,7 +170,9 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
             rows.append((number.label, number.paper, mean, f"{len(values)}{without}" if trained else ""))
         blocks.append(Table(rows))
         if any(" of " in seeds for *_, seeds in rows):
-            blocks.append(Paragraph("Where there are fewer seeds than were trained, the others diverged."))
+            blocks.append(
+                Paragraph("Where there are fewer seeds than were trained, the others diverged, or lack the number.")
+            )
         blocks += findings
         why = experiment.why.get(found.scale, {}).get(name)
         if why and any(finding.word == verdict.DISAGREES for finding in findings):

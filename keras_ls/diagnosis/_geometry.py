@@ -6,13 +6,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ls._arrays import log_softmax
 from keras_ls._models.head import Probe
 from keras_ls._models.inputs import is_dataset, one_pass
 from keras_ls._models.logits import gives_logits
 from keras_ls._models.outputs import of_output, output_names
-from keras_ls._rows import LabelledRows, labelled_rows
+from keras_ls._rows import labelled_rows
 from keras_ls.diagnosis.estimates import Estimate
+from keras_ls.distillation.teacher import smoothing_of_rows
 from keras_ls.projection.activations import templates_of
 from keras_ls.projection.clusters import cluster_statistics
 from keras_ls.projection.collapse import neural_collapse
@@ -162,7 +162,7 @@ def _collected(model, x, y, batch_size, ignore_class, from_logits, output) -> tu
             )
         counts, size = rows.weight > 0, len(forward.outputs)
         examples = np.repeat(np.arange(seen, seen + size), len(flat) // max(1, size))
-        parts.append(_Predictions(flat[counts], rows.ids[counts], examples[counts], _missed(rows)))
+        parts.append(_Predictions(flat[counts], rows.ids[counts], examples[counts], smoothing_of_rows(rows)))
         seen += size
     if not any(len(part.labels) for part in parts):
         raise ValueError("`x_train` must hold at least one prediction that counts.")
@@ -171,16 +171,6 @@ def _collected(model, x, y, batch_size, ignore_class, from_logits, output) -> tu
         templates = np.concatenate([np.zeros_like(templates), templates])
     fields = (field.name for field in dataclasses.fields(_Predictions))
     return _Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields)), templates
-
-
-def _missed(rows: LabelledRows) -> np.ndarray:
-    """(M,) what each prediction that counts adds to γ; summed over wrong classes, since 1 − p rounds to 0."""
-    missed = [np.empty(0)]
-    for logits, ids, _ in rows.logits():
-        probabilities = np.exp(log_softmax(logits))
-        probabilities[np.arange(len(ids)), ids] = 0.0
-        missed.append(probabilities.sum(axis=-1))
-    return np.concatenate(missed) * rows.num_classes / (rows.num_classes - 1)
 
 
 def _measures(found: _Predictions, templates: np.ndarray) -> dict[str, float]:

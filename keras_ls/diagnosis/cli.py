@@ -14,8 +14,8 @@ import numpy as np
 from keras_ls.diagnosis.diagnose import diagnose, diagnose_predictions
 from keras_ls.diagnosis.report import Diagnosis
 
-# What reading a damaged or encrypted archive raises.
-_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, NotImplementedError)
+# What reading an archive raises that is damaged, encrypted, or compressed in an unknown way.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError)
 _DESCRIPTION = """Says whether label smoothing, more or less of it, or a temperature would help a classifier.
 
   keras-ls diagnose MODEL.keras DATA.npz     arrays x and y of held-out data and, if there are such, sample_weight,
@@ -96,14 +96,14 @@ def _arrays(file: str) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as read:
             return {name: read[name] for name in read.files}
-    except _DAMAGES as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
 
 
 def _model(file: str) -> keras.Model:
     try:
         return keras.saving.load_model(file, compile=False)
-    except _DAMAGES as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{file} cannot be read as a Keras model: {error}") from error
 
 

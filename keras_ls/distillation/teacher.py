@@ -10,7 +10,7 @@ from keras_ls._arrays import log_softmax
 from keras_ls._checks import check_count, check_flag, check_optional_flag, check_positive, shown
 from keras_ls._models.devices import number_of_processes
 from keras_ls._models.random_state import kept_random_state
-from keras_ls._rows import LARGEST_PROBABILITY, labelled_rows
+from keras_ls._rows import LARGEST_PROBABILITY, LabelledRows, labelled_rows
 from keras_ls.distillation._cache import cache_path, load_or_compute
 from keras_ls.distillation._identity import identity_of, teacher_digest
 from keras_ls.distillation._inputs import Inputs
@@ -140,15 +140,19 @@ def equivalent_smoothing(
     from_logits = check_flag("from_logits", from_logits)
     names = ("labels", "teacher_probabilities_or_logits")
     rows = labelled_rows(labels, teacher_probabilities_or_logits, from_logits=from_logits, names=names)
-    num_classes = max(2, rows.rows.shape[-1])
     if not from_logits:
         _check_probabilities(rows.rows)
-    total = 0.0
+    return float(smoothing_of_rows(rows, temperature).mean())
+
+
+def smoothing_of_rows(rows: LabelledRows, temperature: float = 1.0) -> np.ndarray:
+    """(M,) what each row that counts adds to γ, of which that is the mean."""
+    parts = [np.empty(0)]
     for logits, ids, _ in rows.logits():
         probabilities = np.exp(log_softmax(logits / temperature))
-        probabilities[np.arange(len(ids)), ids] = 0.0
-        total += probabilities.sum()
-    return float(total / len(rows.rows) * num_classes / (num_classes - 1))
+        probabilities[np.arange(len(ids)), ids] = 0.0  # and not 1 − p, which rounds to 0
+        parts.append(probabilities.sum(axis=-1))
+    return np.concatenate(parts) * rows.num_classes / (rows.num_classes - 1)
 
 
 def _check_probabilities(rows: np.ndarray) -> None:

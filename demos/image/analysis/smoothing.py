@@ -73,6 +73,16 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     Of `logits` (N, K) and class ids (N,) of held-out images, N of at least 2: the numbers of `MEASURES`, the
     "temperatures" of the two halves, "curve" and "curve_scaled" for JSON, and what `measures.diagnosis` gives.
     """
+    return {**_calibration(logits, labels), **measures.diagnosis(logits, labels)}
+
+
+def confidence(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Of what `evaluate` gives the "accuracy", the "ece" and the "temperature": whether a network is too sure."""
+    found = _calibration(logits, labels)
+    return {name: found[name] for name in ("accuracy", "ece", "temperature")}
+
+
+def _calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     halves = np.array_split(of_data().permutation(len(labels)), 2)
     scaled = np.empty_like(logits)
     temperatures = []
@@ -86,11 +96,4 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         **{f"{name}_scaled": value for name, value in measures.calibration(scaled, labels).items()},
         "temperature": float(np.mean(temperatures)),
         "temperatures": temperatures,
-        **measures.diagnosis(logits, labels),
     }
-
-
-def confidence(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Of what `evaluate` gives the "accuracy", the "ece" and the "temperature": whether a network is too sure."""
-    found = evaluate(logits, labels)
-    return {name: found[name] for name in ("accuracy", "ece", "temperature")}
