@@ -54,10 +54,11 @@ def one_device(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     BACKEND == "torch", reason="on PyTorch each device has a process of its own, and the CPU no virtual devices"
 )
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("devices", [2, 4])
 def test_every_part_gives_on_several_devices_what_it_gives_on_one(tmp_path_factory, one_device, devices):
     found = matrix(tmp_path_factory, devices)
     assert not {name: found[name] for name in one_device if differs(found[name], one_device[name])}

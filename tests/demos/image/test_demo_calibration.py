@@ -102,6 +102,7 @@ class TestRun:
         assert accuracy == pytest.approx(results["trials"][0]["accuracy"])
         assert model.loss.label_smoothing == 0.1
 
+    @pytest.mark.slow
     def test_noisy_digits_are_calibrated_by_smoothing_and_clean_ones_are_not(self, tmp_path):
         arguments = ["--steps", "400", "--seeds", "0", "--label-smoothing", "0", "0.05"]
         hard, smooth = run(tmp_path / "noisy", *arguments)["trials"]
@@ -143,6 +144,7 @@ class TestResume:
     ARGUMENTS = (*SMALL, "--label-smoothing", "0", "0.1", "--seeds", "0")
     ONE = (*SMALL, "--label-smoothing", "0.1", "--seeds", "0")
 
+    @pytest.mark.slow
     def test_a_killed_run_ends_as_one_that_was_not(self, tmp_path, monkeypatch, capsys, short_epochs):
         whole = run(tmp_path / "whole", *self.ARGUMENTS)
         saved = []

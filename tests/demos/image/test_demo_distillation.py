@@ -189,6 +189,7 @@ class TestFigure:
         ]
         assert all(targets is None for _, _, targets, _ in trainings[:4])
 
+    @pytest.mark.slow
     def test_where_images_are_augmented_the_teacher_sees_them_too(self, tmp_path, trainings, monkeypatch):
         built, build = [], building.build
         monkeypatch.setattr(building, "build", lambda *given: built.append(given[2]) or build(*given))
@@ -323,6 +324,7 @@ def mnist(tmp_path_factory):
         yield folder / "out", results, begun
 
 
+@pytest.mark.slow
 class TestMnist:
     def test_settings_are_chosen_on_held_out_training_images(self, mnist):
         out, results, trainings = mnist

@@ -62,6 +62,7 @@ def test_demos_are_listed():
     assert len(DEMOS) == 10
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_a_second_one_is_refused_while_it_works(tmp_path, monkeypatch):
     monkeypatch.setattr(epochs, "SHORTEST_EPOCH", 100)
     out = tmp_path / "out"

@@ -130,6 +130,7 @@ class TestTrain:
         assert len(text.splitlines()) == 2 + 4
         assert events.Tensors("attention/0")[-1].tensor_proto.string_val[2].startswith(b"\x89PNG")
 
+    @pytest.mark.slow
     def test_table_and_last_line(self, run, tmp_path, capsys):
         run(tmp_path / "out", "--label-smoothing", "0.1", "--seeds", "0", "3", "--beam-width", "2")
         lines = capsys.readouterr().out.splitlines()
@@ -214,6 +215,7 @@ class TestTrain:
         assert message in refused(capsys, train.main, *SMALL, *where, *more)
         assert not out.exists()
 
+    @pytest.mark.slow
     def test_characters_never_seen(self, corpus, tmp_path, capsys, run):
         manifest = corpus / "strange.csv"
         manifest.write_text((corpus / "all.csv").read_text().replace("test2.wav,", "test2.wav,x"))
@@ -310,6 +312,7 @@ class TestBeamSearch:
         line = refused(capsys, beam_search.main, "--from", str(tmp_path), "--temperatures", "0")
         assert "must be in [0.01, 100]" in line
 
+    @pytest.mark.slow
     def test_moved_and_changed_data(self, trained, corpus, tmp_path, capsys):
         where = ["--from", str(trained), "--cache-dir", str(tmp_path / "cache"), *self.ARGUMENTS]
         moved = tmp_path / "moved"
@@ -388,6 +391,7 @@ class TestTranscribe:
         assert "α = 0.1 seed 0" in refused(capsys, transcribe.main, "--from", str(trained), "--seed", "7", wav)
         assert "--from must be" in refused(capsys, transcribe.main, "--from", str(tmp_path), wav)
 
+    @pytest.mark.slow
     def test_closed_ends(self, trained, corpus):
         command = [sys.executable, "-m", "demos.speech.transcribe", "--from", str(trained)]
         shell = {"cwd": ROOT, "shell": True, "capture_output": True, "text": True, "check": False}

@@ -156,9 +156,8 @@ def train(split, folder, recipe=RECIPE, alpha=0.1, callbacks=(), **arguments):
     return model, fit(Trial("", 0, {}, None, endless, *how), Run(folder, {}), objective, model)
 
 
-@pytest.mark.parametrize(
-    ("network", "kind"), [pytest.param("lstm", "unigram", marks=pytest.mark.slow), ("transformer", "uniform")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "kind"), [("lstm", "unigram"), ("transformer", "uniform")])
 def test_the_fused_output_gives_the_same_loss_curve(split, tmp_path, network, kind):
     small = {"encoder_layers": 1, "decoder_layers": 1, "steps": 3, "steps_per_epoch": 1}
     recipe = dataclasses.replace(RECIPE, model=network, smoothing_kind=kind, **small)
