@@ -23,6 +23,7 @@ SUBJECTS = (
     "beam_search",
     "callbacks",
     "distillation",
+    "image_training",
     "translation",
     "information",
     "imports",

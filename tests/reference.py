@@ -59,15 +59,16 @@ def bin_of(confidence, num_bins):
 
 
 def bin_sums(confidences, hits, num_bins, weights=None):
-    """(B, 3): the sums of weight, weight·confidence and weight·hit in each bin, in float64."""
+    """(B, 4) float64: weight, weight·confidence, weight·hit and weight·(hit − confidence)², summed in each bin."""
     weights = np.ones(len(confidences)) if weights is None else weights
-    sums = [([], [], []) for _ in range(num_bins)]
+    sums = [([], [], [], []) for _ in range(num_bins)]
     for confidence, hit, weight in zip(confidences, hits, weights, strict=True):
         if weight != 0:
             row = sums[bin_of(confidence, num_bins)]
             row[0].append(float(weight))
             row[1].append(float(weight) * float(confidence))
             row[2].append(float(weight) * float(hit))
+            row[3].append(float(weight) * (float(hit) - float(confidence)) ** 2)
     return np.array([[math.fsum(column) for column in row] for row in sums])
 
 
@@ -77,7 +78,7 @@ def error_of_bins(sums, norm="l1"):
     if total == 0:
         return 0.0
     result = 0.0
-    for weight, confidence, hits in sums:
+    for weight, confidence, hits, _ in sums:
         if weight == 0:
             continue
         gap = abs(hits / weight - confidence / weight)

@@ -46,7 +46,7 @@ def top_label_bin_statistics(confidence, correct, weight, num_bins: int, edge_dt
 
 
 def classwise_bin_statistics(probabilities, ids, weight, num_bins: int, edge_dtype: str = "float32"):
-    """`bin_statistics` of each class's probability against the indicator of that class.
+    """`bin_statistics` of each class's probability against the indicator of that class, and the squares of their gaps.
 
     Args:
         probabilities: (N, K) in [0, 1].
@@ -56,18 +56,20 @@ def classwise_bin_statistics(probabilities, ids, weight, num_bins: int, edge_dty
         edge_dtype: as for `bin_statistics`.
 
     Returns:
-        (B, K, 3) in `probabilities`' dtype.
+        (B, K, 4) in `probabilities`' dtype; the fourth column has the weighted squares of hit − probability.
     """
     num_classes = probabilities.shape[-1]
-    shape = (num_bins, num_classes, -1)
+    classes = ops.arange(num_classes, dtype="int32")
     index = bin_index(ops.reshape(probabilities, (-1,)), num_bins, edge_dtype)
-    of_class = ops.reshape(index, (-1, num_classes)) * num_classes + ops.arange(num_classes, dtype="int32")
+    of_class = ops.reshape(index, (-1, num_classes)) * num_classes + classes
+    gap = ops.where(ops.expand_dims(ids, -1) == classes, 1.0 - probabilities, probabilities)
     wide_weight = ops.broadcast_to(ops.expand_dims(weight, -1), ops.shape(probabilities))
-    columns = [ops.reshape(column, (-1,)) for column in (wide_weight, wide_weight * probabilities)]
-    sums = bin_sums(columns, ops.reshape(of_class, (-1,)), num_bins * num_classes)
-    # A hit happens once an example, in the bin of its own class: no (N, K) indicator is needed.
-    hits = bin_sums([weight], gather_labels(of_class, ids), num_bins * num_classes)
-    return ops.concatenate([ops.reshape(sums, shape), ops.reshape(hits, shape)], axis=-1)
+    wide = (wide_weight, wide_weight * probabilities, wide_weight * ops.square(gap))
+    columns = [ops.reshape(each, (-1,)) for each in wide]
+    sums = ops.reshape(bin_sums(columns, ops.reshape(of_class, (-1,)), num_bins * num_classes), (-1, num_classes, 3))
+    # A hit happens once an example, in the bin of its own class: no (N, K) indicator is summed.
+    hits = ops.reshape(bin_sums([weight], gather_labels(of_class, ids), num_bins * num_classes), (-1, num_classes, 1))
+    return ops.concatenate([sums[..., :2], hits, sums[..., 2:]], axis=-1)
 
 
 def calibration_error_of_bins(statistics, norm: str = "l1"):

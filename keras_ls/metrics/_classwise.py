@@ -27,27 +27,34 @@ def statistics_by_kernels(examples, num_bins: int, general):
 
 
 def _statistics(examples, num_bins):
-    probabilities, weight, edge_dtype = examples.probabilities(), examples.weight, examples.edge_dtype
-    num_classes = probabilities.shape[-1]
+    probabilities, ids, weight = examples.probabilities(), examples.ids, examples.weight
+    edge_dtype, num_classes = examples.edge_dtype, probabilities.shape[-1]
     is_high = probabilities > inner_edges(num_bins, edge_dtype)[0]
-    lowest = _weighted_column_sums(ops.where(is_high, 0.0, probabilities), weight)
+    low = ops.where(is_high, 0.0, probabilities)
+    lowest, lowest_squares = (_weighted_column_sums(rows, weight) for rows in (low, ops.square(low)))
 
     place = ops.nonzero(ops.reshape(is_high, (-1,)))[0]
-    confidence, own_weight = ops.take(ops.reshape(probabilities, (-1,)), place), ops.take(weight, place // num_classes)
-    segment = (bin_index(confidence, num_bins, edge_dtype) - 1) * num_classes + place % num_classes
+    row, column = place // num_classes, place % num_classes
+    confidence, own_weight = ops.take(ops.reshape(probabilities, (-1,)), place), ops.take(weight, row)
+    gap = ops.where(ops.take(ids, row) == column, 1.0 - confidence, confidence)
+    segment = (bin_index(confidence, num_bins, edge_dtype) - 1) * num_classes + column
     shape = (num_bins - 1, num_classes)
-    counts, confidences = (
+    counts, confidences, squares = (
         ops.reshape(bin_sums([terms], segment, (num_bins - 1) * num_classes), shape)
         # Weights in float64, so that what the other bins leave of them for the first is exact.
-        for terms in (ops.cast(own_weight, "float64"), own_weight * confidence)
+        for terms in (ops.cast(own_weight, "float64"), own_weight * confidence, own_weight * ops.square(gap))
     )
     remaining = ops.maximum(ops.sum(ops.cast(weight, "float64")) - ops.sum(counts, axis=0), 0.0)
     counts = ops.cast(ops.concatenate([remaining[None], counts], axis=0), weight.dtype)
-    confidences = ops.concatenate([lowest[None], confidences], axis=0)
 
-    own = bin_index(gather_labels(probabilities, examples.ids), num_bins, edge_dtype)
-    hits = bin_sums([weight], own * num_classes + examples.ids, num_bins * num_classes)
-    return ops.stack([counts, confidences, ops.reshape(hits, (num_bins, num_classes))], axis=-1)
+    own = gather_labels(probabilities, ids)
+    bin_of_own = bin_index(own, num_bins, edge_dtype)
+    hits = bin_sums([weight], bin_of_own * num_classes + ids, num_bins * num_classes)
+    # (1 − p)² in place of p², for hits in the first bin.
+    change = bin_sums([ops.where(bin_of_own == 0, weight * (1.0 - 2.0 * own), 0.0)], ids, num_classes)
+    confidences = ops.concatenate([lowest[None], confidences], axis=0)
+    squares = ops.concatenate([(lowest_squares + change[:, 0])[None], squares], axis=0)
+    return ops.stack([counts, confidences, ops.reshape(hits, (num_bins, num_classes)), squares], axis=-1)
 
 
 def _weighted_column_sums(rows, weight):

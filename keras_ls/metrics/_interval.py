@@ -18,27 +18,20 @@ def check_level(level: Any) -> float:
 
 
 def interval_of_bins(sums: np.ndarray, level: float, norm: str = "l1") -> tuple[float, float]:
-    """An interval of the calibration error of (B, 4) sums, or of its mean over classes of (B, K, 3) sums.
+    """An interval of the calibration error of (B, 4) sums, or of its mean over classes of (B, K, 4) sums.
 
-    The fourth are the squares of hit − confidence. Without them their variance in a bin is bounded: by the variance of
-    the hits and the largest that confidences of that mean can have within the bin,
-    √V ≤ √(a(1 − a)) + √((hi − c)(c − lo)).
+    The columns are weights, weighted confidences and hits, and the weighted squares of hit − confidence.
     """
-    weight, confidence, hits, *squares_of_gaps = np.moveaxis(np.asarray(sums, "float64"), -1, 0)
+    weight, confidence, hits, squares_of_gaps = np.moveaxis(np.asarray(sums, "float64"), -1, 0)
     total = weight.sum(axis=0).max(initial=0.0)
     if not (np.isfinite(sums).all() and total > 1):
         return _UNKNOWN
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean, share, *mean_squares = (
-            np.where(weight > 0, each / weight, 0.0) for each in (confidence, hits, *squares_of_gaps)
+        mean, share, mean_squares = (
+            np.where(weight > 0, each / weight, 0.0) for each in (confidence, hits, squares_of_gaps)
         )
     gap = share - mean
-    if mean_squares:
-        variance = np.maximum(0.0, mean_squares[0] - gap**2)
-    else:
-        edges = (np.arange(len(weight) + 1) / len(weight)).reshape(-1, *[1] * (weight.ndim - 1))
-        spread = np.sqrt(np.maximum(0.0, (edges[1:] - mean) * (mean - edges[:-1])))
-        variance = np.where(weight > 0, (np.sqrt(np.maximum(0.0, share * (1.0 - share))) + spread) ** 2, 0.0)
+    variance = np.maximum(0.0, mean_squares - gap**2)
     cells = BinMoments(weight, mean, gap, weight, weight * variance, weight)
     if norm == "l2":
         return squared_error_interval(cells, level)

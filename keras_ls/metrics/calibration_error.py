@@ -107,7 +107,7 @@ class ClasswiseCalibrationError(ProbabilityMetric):
 
     For class k the confidence is p_k and a hit is y = k; `keras_ls.metrics` has the formula. With many classes most
     probabilities are near 0, where they are nearly always right: the number shrinks as K grows. The state is a
-    (B, K, 3) sum and its rounding, created when the first predictions tell K.
+    (B, K, 4) sum and its rounding, created when the first predictions tell K.
 
     Args:
         num_bins: B ≥ 1.
@@ -193,7 +193,7 @@ class ClasswiseCalibrationError(ProbabilityMetric):
 
     def _require_classes(self, num_classes):
         if self.statistics is None:
-            self._start((self.num_bins, num_classes, 3))
+            self._start((self.num_bins, num_classes, 4))
         elif self.statistics.shape[1] != num_classes:
             raise ValueError(
                 f"`y_pred` must have the {self.statistics.shape[1]} classes that this metric has seen before. "

@@ -72,7 +72,7 @@ def test_classwise_bins(num_bins, rng):
     metric = ClasswiseCalibrationError(num_bins)
     wanted = reference.classwise_calibration_error(labels, probs, num_bins)
     np.testing.assert_allclose(measure(metric, labels, probs), wanted, **TOLERANCE)
-    assert tuple(metric.variables[0].shape) == (num_bins, 5, 3)
+    assert tuple(metric.variables[0].shape) == (num_bins, 5, 4)
 
 
 def test_one_bin_is_confidence_less_accuracy(rng):
