@@ -52,7 +52,10 @@ def find(name: str, data_dir: str | None, marker: str, archives: tuple[Archive, 
         unpacked = fetch(archives, cache_directory() / name)
     except ValueError as error:
         raise ValueError(f"{name} is not here: {remedy}, or run once with a network. [{error}]") from error
-    return next(unpacked.rglob(marker.partition("/")[0])).parent
+    found = next(unpacked.rglob(marker.partition("/")[0]), None)
+    if found is None:
+        raise ValueError(f"{unpacked} holds no {marker} of {name}: remove it, so that it is downloaded again.")
+    return found.parent
 
 
 def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:

@@ -5,9 +5,12 @@ import pathlib
 
 
 def read_text(path: pathlib.Path) -> str:
-    """A UTF-8 file, with or without a byte order mark; a ValueError names a file, or a line, that cannot be read."""
+    """A UTF-8 file, with or without a byte order mark; a ValueError names a file, or a line, that cannot be read.
+
+    Ends of lines are as in the file.
+    """
     try:
-        return pathlib.Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
+        return pathlib.Path(os.path.expanduser(path)).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -22,6 +22,7 @@ def number(convert: Callable[[str], Any], allowed: Callable[[Any], bool], rule: 
 
 
 count = number(int, lambda n: n >= 1, "must be an integer of at least 1")
+several = number(int, lambda n: n >= 2, "must be an integer of at least 2")
 whole = number(int, lambda n: n >= 0, "must be an integer of at least 0")
 seed = number(int, lambda n: 0 <= n < 2**32, "must be an integer in [0, 2**32)")  # what NumPy takes
 fraction = number(float, lambda x: 0 <= x < 1, "must be in [0, 1)")

@@ -26,7 +26,7 @@ TITLES = {
 }
 SCALES = {
     "smoke": "small data that come with the packages",
-    "cpu": "real data on two cores, in trials of about an hour at most",
+    "cpu": "real data on two cores, in trials of an hour and a half at most",
     "paper": "the settings of the paper's appendix",
 }
 

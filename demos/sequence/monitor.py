@@ -19,16 +19,16 @@ TEXTS, ATTENTION = 8, 2
 
 
 class Monitor(keras.callbacks.Callback):
-    """Writes the logs of each epoch; every `freq` epochs and after the last, what the model does on held-out examples.
+    """Writes the logs of each epoch; every `every` epochs and after the last, what the model does on held-out examples.
 
-    Nothing is chosen by it. After each look the logs hold "val_accuracy", "val_nll", "val_ece" and the error rate that
-    the split calls `rate`.
+    Nothing is chosen by it. After each look, and only then, the logs hold "val_accuracy", "val_nll", "val_ece" and the
+    error rate that the split calls `rate`.
     """
 
-    def __init__(self, searcher: Searcher, split: Split, log_dir: pathlib.Path, epochs: int, freq: int, rate: str):
+    def __init__(self, searcher: Searcher, split: Split, log_dir: pathlib.Path, epochs: int, every: int, rate: str):
         super().__init__()
         self.searcher, self.split = searcher, split
-        self.log_dir, self.epochs, self.freq, self.rate = str(log_dir), epochs, freq, rate
+        self.log_dir, self.epochs, self.every, self.rate = str(log_dir), epochs, every, rate
         self.writer: Any = None
 
     def on_train_begin(self, logs=None):
@@ -40,7 +40,7 @@ class Monitor(keras.callbacks.Callback):
         """Writes curves, and pictures and texts if it is time."""
         logs = {} if logs is None else logs
         with self.writer.as_default(step=epoch + 1):
-            if (epoch + 1) % self.freq == 0 or epoch + 1 == self.epochs:
+            if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs:
                 logs.update(self._look())
             tf.summary.scalar("learning_rate", self.model.optimizer.learning_rate)
             for name, value in logs.items():

@@ -100,7 +100,7 @@ class Searcher:
         model = self.model
 
         def search(inputs, temperature):
-            memory, max_lengths = model.memory(inputs), model.max_tokens(inputs)
+            memory, max_lengths = model.memory(inputs), ops.minimum(model.max_tokens(inputs), room)
             size = ops.shape(max_lengths)[0]
             not_start = ops.where(ops.arange(model.vocabulary_size) != START, 0.0, -math.inf)
 

@@ -16,6 +16,7 @@ KINDS = ("characters", "subword")
 FIELDS = ({"kind": str, "characters": str}, {"kind": str, "model": str})
 START, END = 0, 1
 IGNORED = -1  # in labels, past the end token
+LONGEST_TEXT = 4192  # bytes, SentencePiece's default
 
 
 class UnknownCharacter(ValueError):
@@ -86,7 +87,7 @@ class Subwords:
         least = len(set("".join(texts)) - {" "}) + 4
         if size < least:
             raise ValueError(f"--vocabulary-size must be at least {least} for these texts. Received: {size}.")
-        file = io.BytesIO()
+        file, longest = io.BytesIO(), max((len(text.encode()) for text in texts), default=0)
         _sentencepiece().SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=file,
@@ -98,6 +99,8 @@ class Subwords:
             eos_id=END,
             unk_id=2,
             minloglevel=2,
+            # It would leave longer texts out. Where there are none, models are those of the default.
+            **({"max_sentence_length": longest} if longest > LONGEST_TEXT else {}),
         )
         return cls(file.getvalue())
 

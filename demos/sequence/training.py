@@ -117,8 +117,8 @@ def _trial(
         return {**numbers, "parameters": network.count_params()}
 
     def callbacks(network: keras.Model, folder: pathlib.Path) -> Sequence[keras.callbacks.Callback]:
-        freq = max(1, how.epochs // LOOKS)
-        return [Monitor(find(network), kind.first(found.splits["dev"]), folder, how.epochs, freq, kind.rate)]
+        every = max(1, how.epochs // LOOKS)
+        return [Monitor(find(network), kind.first(found.splits["dev"]), folder, how.epochs, every, kind.rate)]
 
     return experiment.trial(
         alpha,

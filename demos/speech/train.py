@@ -21,7 +21,7 @@ sentences and their voices' settings are in no other split. It takes about 5 min
 """
 FITS = "hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, all the more the smoother the model"
 IN_FLAGS = [f"--{name.replace('_', '-')} {value:g}" for name, value in QUICK.items() if name != "augment"]
-QUICKLY = f"show in about 2 minutes that it works: {', '.join(IN_FLAGS)}, --no-augment"
+QUICKLY = f"show in under 3 minutes that it works: {', '.join(IN_FLAGS)}, --no-augment"
 
 
 @dataclasses.dataclass(frozen=True)

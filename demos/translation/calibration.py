@@ -15,7 +15,8 @@ from demos.translation.analysis import RULE
 
 LISTS = (
     "The probabilities of a list are the softmax of log p / T over the translations that a beam holds. What they are "
-    "held against is which of these has the highest chrF; of equals each gets its share."
+    "held against is which of these has the highest chrF; of equals each gets its share. The temperature of the best "
+    "BLEU, which other translations are compared with, is chosen on the split that is measured."
 )
 EPILOG = f"\n{cli.paragraph(RULE)}\n\n{cli.paragraph(LISTS)}\n"
 
@@ -35,7 +36,7 @@ class Options:
     )
     beam_width: int = beam_width("width of the beam where something else is swept", default=4)
     length_penalty: float = length_penalty("penalty where something else is swept")
-    n_best: int = option(8, "length of the lists whose calibration is measured", values.count)
+    n_best: int = option(8, "length of the lists whose calibration is measured", values.several)
     tokens: tuple[str, ...] = option(
         (), "three tokens whose activations are drawn", shown="the most frequent words", nargs=3, metavar="TOKEN"
     )

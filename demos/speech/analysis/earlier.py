@@ -33,7 +33,8 @@ def read_options(out: pathlib.Path) -> Chosen:
 def write_features(out: pathlib.Path, train: FeatureSet, data_dir: str | None) -> None:
     """Notes what must be known to make features like those of the training, and where the corpus lies."""
     statistics = None if train.corpus_statistics is None else train.corpus_statistics.tolist()
-    described = {"statistics": statistics, "max_frames": int(train.num_frames.max()), "data_dir": data_dir}
+    place = data_dir and str(pathlib.Path(data_dir).expanduser().resolve())
+    described = {"statistics": statistics, "max_frames": int(train.num_frames.max()), "data_dir": place}
     records.write_json(out / "features.json", described)
 
 

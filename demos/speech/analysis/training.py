@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from demos.kit import cli, measures, smoothing
 from demos.kit.epochs import in_epochs
 from demos.kit.measures import Column
@@ -34,6 +36,8 @@ def plan(options: Chosen) -> Comparison:
     """Settles how networks are trained, makes the features, and opens the output directory."""
     recipe.settle(options)
     training.check(options)
+    if keras.backend.backend() == "torch":
+        raise ValueError("KERAS_BACKEND must be tensorflow or jax to train on speech. Received: torch.")
     if options.fused_output and options.smoothing_kind == "neighbourhood":
         raise ValueError("--fused-output needs --smoothing-kind uniform or unigram. Received: neighbourhood.")
     for package, purpose in PACKAGES.items():

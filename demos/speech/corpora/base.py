@@ -51,7 +51,10 @@ class Corpus:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """A checksum of all that the features of the corpus depend on; it does not change when files are moved."""
+        """A checksum of what the corpus consists of; it does not change when files are moved.
+
+        Of audio files it has the size, not the samples, which would all have to be read.
+        """
         digest = hashlib.sha256(repr((self.name, sorted(self.settings.items()))).encode())
         for split in SPLITS:
             for utterance in self.splits[split]:
@@ -88,16 +91,16 @@ def file_corpus(
     seen: set[str] = set()
     times: list[int] = []
     for split, place, path, text in entries:
-        transcript = normalise(text)
+        transcript, key = normalise(text), pathlib.Path(os.path.relpath(path, root)).as_posix()
         if not path.is_file():
             fault = f"{place}: the audio file {path} does not exist."
         elif not transcript:
             fault = f"{place}: the transcript of {path} is empty. Received: {text!r}."
-        elif str(path) in seen:
+        elif key in seen:
             fault = f"{place}: {path} is listed twice."
         else:
-            seen.add(str(path))
-            status, key = path.stat(), pathlib.Path(os.path.relpath(path, root)).as_posix()
+            seen.add(key)
+            status = path.stat()
             splits[split].append(FileUtterance(key, transcript, str(path), status.st_size))
             times.append(status.st_mtime_ns)
             continue

@@ -18,11 +18,13 @@ from demos.kit import records
 from demos.kit.cli import optional
 from demos.speech.corpora.base import Corpus
 from demos.speech.sound import features
+from demos.speech.sound.headers import Unreadable
 
 PART = 256  # utterances
 NORMALISATIONS = ("utterance", "corpus")
 VERSION = 1  # to be raised whenever features or made waveforms change
-# The index of a part, as `records.read_json` takes it; earlier versions noted no checksum.
+# The index of a part, as `records.read_json` takes it; earlier versions noted no checksum. "again" is there if some of
+# the audio could not be read for want of something else.
 INDEX = {"num_frames": [int], "bad": dict}
 
 
@@ -90,7 +92,7 @@ def open_features(
     key = hashlib.sha256(f"{VERSION} {corpus.fingerprint()} {corpus.times} {split}".encode()).hexdigest()[:16]
     folder = pathlib.Path(directory) / f"{corpus.name}-{split}-{key}"
     parts = {number: _read(folder, number) for number in range(-(-len(utterances) // PART))}
-    missing = [number for number, part in parts.items() if part is None]
+    missing = [number for number, part in parts.items() if part is None or part[0].get("again")]
     _make(corpus, split, folder, missing, skip_bad, workers)
     parts |= {number: _read(folder, number) for number in missing}
     frames: list[np.ndarray] = []
@@ -178,7 +180,7 @@ def _end_with_parent() -> None:
 def _make_part(job: tuple[Corpus, list[Any], pathlib.Path, int, bool]) -> None:
     """Makes the features of a part and writes them, the index last: if that is there, all is."""
     corpus, utterances, folder, number, skip_bad = job
-    made, bad = [], {}
+    made, bad, again = [], {}, False
     # The matrices of an utterance are so small that a second thread of the linear algebra library only costs time.
     with optional("threadpoolctl", "Making features", extra="speech").threadpool_limits(1):
         for row, utterance in enumerate(utterances):
@@ -188,9 +190,11 @@ def _make_part(job: tuple[Corpus, list[Any], pathlib.Path, int, bool]) -> None:
                 if not skip_bad:
                     raise ValueError(_refusal([str(error)])) from error
                 bad[row] = str(error)
+                again |= isinstance(error, Unreadable)
                 made.append(np.empty((0, features.NUM_MELS), "float16"))
     whole = np.concatenate(made)
-    index = {"num_frames": [len(frames) for frames in made], "bad": bad, "crc32": zlib.crc32(whole.data)}
+    index = {"num_frames": [len(frames) for frames in made], "bad": bad, "again": again}
+    index["crc32"] = zlib.crc32(whole.data)
     records.write(_path(folder, number, "npy"), lambda file: np.save(file, whole))
     records.write_json(_path(folder, number, "json"), index)
 

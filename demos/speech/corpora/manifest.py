@@ -42,14 +42,19 @@ def _entries(path: pathlib.Path, rows) -> Iterator[tuple[str, str, pathlib.Path,
 
 def _csv_rows(path: pathlib.Path, text: str):
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)} in its first line. Without: {missing}.")
     try:
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            columns = ", ".join(COLUMNS)
+            raise ValueError(f"{path} must have the columns {columns} in its first line. Without: {missing}.")
         for row in reader:
+            if None in row:
+                raise ValueError(
+                    f"{path}, line {reader.line_num} has more cells than the first line: quote text with commas."
+                )
             yield reader.line_num, row
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num} cannot be read as CSV: {error}") from error
+        raise ValueError(f"{path}, line {max(1, reader.line_num)} cannot be read as CSV: {error}") from error
 
 
 def _jsonl_rows(path: pathlib.Path, text: str):
@@ -59,6 +64,6 @@ def _jsonl_rows(path: pathlib.Path, text: str):
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise ValueError("not an object")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number} cannot be read as JSON: {error}") from error
             yield number, row

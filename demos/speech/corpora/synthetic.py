@@ -100,12 +100,12 @@ def _spoken(key: str, sentence: str, pairs: list[tuple[int, int]]) -> SpokenSent
 
 def _read(path: str) -> list[str]:
     """The different sentences of a text file, in its order."""
-    lines = read_text(_place(path)).splitlines()
-    sentences = dict.fromkeys(filter(None, map(normalise, lines)))
-    for sentence in sentences:
-        if len(sentence.split()) > MAX_WORDS:
-            raise ValueError(f"--text {path} must have one sentence per line. One has {len(sentence.split())} words.")
-    return list(sentences)
+    lines = [normalise(line) for line in read_text(_place(path)).splitlines()]
+    for number, line in enumerate(lines, start=1):
+        if len(line.split()) > MAX_WORDS:
+            words = len(line.split())
+            raise ValueError(f"--text {path} must have one sentence per line. Line {number} has {words} words.")
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 def _place(path: str) -> pathlib.Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from demos.kit.cli import optional
 from demos.speech.sound import headers
-from demos.speech.sound.headers import AudioError
+from demos.speech.sound.headers import AudioError, Unreadable
 
 SAMPLE_RATE = 16_000
 MIN_SAMPLES = 400  # one window of 25 ms
@@ -136,7 +136,7 @@ def _blocks(source: Source, name: str) -> Iterator[tuple[np.ndarray, int]]:
                 headers.mark_unknown(file)
             file.seek(0)
         except OSError as error:
-            raise AudioError(f"{name} cannot be read: {error.strerror or error}") from error
+            raise Unreadable(f"{name} cannot be read: {error.strerror or error}") from error
         if any(start[place:].startswith(magic) for place, magic in FOREIGN):
             yield from _foreign(file, name)
         else:
@@ -191,7 +191,7 @@ def _length(sound: Any, file: BinaryIO) -> tuple[int, int]:
 def _foreign(file: BinaryIO, name: str) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks by ffmpeg: AAC, M4A, WebM, WMA, AMR."""
     if not shutil.which("ffmpeg"):
-        raise AudioError(f"{name} is in a format that is read by ffmpeg, which is not installed.")
+        raise Unreadable(f"{name} is in a format that is read by ffmpeg, which is not installed.")
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"/dev/fd/{file.fileno()}", "-f", "f32le"]
     command += ["-ac", "1", "-rematrix_maxval", "1", "-ar", str(SAMPLE_RATE), "-"]
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "pass_fds": [file.fileno()]}

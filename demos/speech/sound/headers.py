@@ -15,6 +15,10 @@ class AudioError(ValueError):
     """Audio that cannot be used; the message is one line that names the file."""
 
 
+class Unreadable(AudioError):
+    """Audio that this machine cannot read now, and may be able to read later."""
+
+
 def check_end(file: BinaryIO, start: bytes, name: str) -> None:
     """Refuses a file that ends before its header or its last page says; libsndfile does not mind."""
     end = file.seek(0, os.SEEK_END)

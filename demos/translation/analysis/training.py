@@ -40,7 +40,7 @@ def plan(options: Chosen) -> Comparison:
     how = in_passes(how, batches, options.steps_per_execution)
     comparison = smoothing.prepare(options, found, how, "runs/translation")
     tokenizers.write(comparison.run.out / "tokens.json", found.tokens)
-    place = options.data_dir and str(pathlib.Path(options.data_dir).resolve())
+    place = options.data_dir and str(pathlib.Path(options.data_dir).expanduser().resolve())
     records.write_json(comparison.run.out / "data.json", {"data_dir": place})
     return comparison
 

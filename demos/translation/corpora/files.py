@@ -67,15 +67,14 @@ def tsv(data_dir: str | None, skip_bad: bool) -> Corpus:
     """The user's own pairs: train.tsv, dev.tsv and test.tsv, a source, a tab and a target per line."""
     if not data_dir:
         raise ValueError("--corpus tsv needs --data-dir, a directory with train.tsv, dev.tsv and test.tsv.")
-    splits = {}
-    for split in SPLITS:
-        path = pathlib.Path(data_dir, f"{split}.tsv")
-        splits[split] = _pairs(path, [tuple(line.split("\t")) for line in _lines(path)], skip_bad)
-    return Corpus(pathlib.Path(data_dir).resolve().name, splits)
+    paths = {split: pathlib.Path(data_dir, f"{split}.tsv") for split in SPLITS}
+    rows = {split: [tuple(line.split("\t")) for line in _lines(path)] for split, path in paths.items()}
+    splits = {split: _pairs(path, rows[split], skip_bad) for split, path in paths.items()}
+    return Corpus(pathlib.Path(data_dir).expanduser().resolve().name, splits)
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-    return read_text(path).rstrip("\n").split("\n")
+    return read_text(path).rstrip("\r\n").split("\n")
 
 
 def _pairs(path: pathlib.Path, rows: list[tuple[str, ...]], skip_bad: bool) -> Pairs:

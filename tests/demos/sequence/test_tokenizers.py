@@ -57,6 +57,12 @@ def test_subwords_are_fewer_than_characters():
     assert len(learned.encode("open the door")) < len("open the door")
 
 
+def test_no_text_is_too_long_for_subwords():
+    pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
+    learned = tokenizers.learn("subword", [*SENTENCES * 20, "quick foxes " * 500], 60)
+    assert learned.decode(learned.encode("quick")) == "quick"
+
+
 def test_too_small_a_subword_vocabulary():
     pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
     with pytest.raises(ValueError, match=r"--vocabulary-size must be at least .* Received: 5"):

@@ -14,6 +14,7 @@ from demos.sequence import buckets
 from demos.sequence.tokenizers import END, START
 from demos.speech.corpora import batches, feature_cache
 from demos.speech.sound import features
+from demos.speech.sound.headers import Unreadable
 
 pytest.importorskip("librosa", reason="features need librosa")
 ROOT = pathlib.Path(__file__).parents[3]
@@ -22,6 +23,10 @@ ROOT = pathlib.Path(__file__).parents[3]
 @pytest.fixture
 def parts_of_4(monkeypatch):
     monkeypatch.setattr(feature_cache, "PART", 4)
+
+
+def unreadable(utterance):
+    raise Unreadable(f"{utterance.key} cannot be read: Permission denied")
 
 
 def token_ids(feature_set):
@@ -88,6 +93,14 @@ class TestFeatureCache:
         np.testing.assert_allclose(opened.raw(2), expected, atol=2e-3)
         with pytest.raises(ValueError, match=r"test-1 cannot be read\. \(2 utterances are bad\) --skip-bad"):
             feature_cache.open_features(corpus, "test", tmp_path)
+
+    def test_what_could_not_be_read_then_is_read_when_it_can_be(self, tmp_path, parts_of_4):
+        corpus = Noises()
+        waveform, corpus.waveform = corpus.waveform, unreadable
+        with pytest.raises(ValueError, match="Every utterance is bad"):
+            feature_cache.open_features(corpus, "test", tmp_path, skip_bad=True)
+        corpus.waveform = waveform
+        assert len(feature_cache.open_features(corpus, "test", tmp_path, skip_bad=True)) == 5
 
     def test_nothing_but_bad_utterances(self, tmp_path):
         corpus = Noises(fails=[f"dev-{i}" for i in range(3)])

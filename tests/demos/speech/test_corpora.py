@@ -221,8 +221,8 @@ class TestSynthetic:
         path.write_text("one\ntwo\n")
         with pytest.raises(ValueError, match=r"2 different sentences, fewer than the 1 \+ 200 \+ 300"):
             load("--text", path)
-        path.write_text("word " * 100)
-        with pytest.raises(ValueError, match=r"must have one sentence per line\. One has 100 words"):
+        path.write_text("one\n" + "word " * 100)
+        with pytest.raises(ValueError, match=r"must have one sentence per line\. Line 2 has 100 words"):
             load("--text", path)
 
 
@@ -396,6 +396,7 @@ class TestManifest:
             ({"audio": "~nobody.wav"}, r"line {line}: the audio file .*~nobody\.wav does not exist"),
             ({"transcript": "?!"}, r"line {line}: the transcript of .*train-1\.wav is empty. Received: '\?!'"),
             ({"audio": "clips/train-0.wav"}, r"line {line}: .*train-0\.wav is listed twice"),
+            ({"audio": "clips/../clips/train-0.wav"}, r"line {line}: .*train-0\.wav is listed twice"),
         ],
     )
     def test_bad_entries_are_refused_or_skipped(self, tmp_path, form, change, message):
@@ -418,7 +419,9 @@ class TestManifest:
                 "line 2: the split must be one of train, dev, test.*'valid'",
             ),
             ("audio,transcript,split\na.wav,hello\n", "line 2 must have audio, .*Without: split"),
+            ("audio,split,transcript\na.wav,dev,hello, world\n", "line 2 has more cells than the first line: quote"),
             ('audio,transcript,split\na.wav,"hel', "cannot be read as CSV: unexpected end"),
+            ('audio,transcript,"split', "line 1 cannot be read as CSV: unexpected end"),
         ],
     )
     def test_refused_tables(self, tmp_path, content, message, skip):
@@ -432,6 +435,7 @@ class TestManifest:
         [
             ('{"audio": "a.wav"', "line 1 cannot be read as JSON"),
             ("[1]\n", "line 1 cannot be read as JSON: not an object"),
+            ("[" * 100_000, "line 1 cannot be read as JSON: .*recursion"),
             ('{"audio": "a.wav", "transcript": 7, "split": "dev"}', "Without: transcript"),
         ],
     )
@@ -570,6 +574,11 @@ class TestWhereDataLies:
     def test_wrong_directory(self, tmp_path):
         with pytest.raises(ValueError, match=r"holds no recordings/\*\.wav of fsdd: unpack https://"):
             load("--corpus", "fsdd", "--data-dir", tmp_path)
+
+    def test_an_emptied_cache(self, tmp_path):
+        (tmp_path / "cache" / "fsdd").mkdir(parents=True)
+        with pytest.raises(ValueError, match=r"fsdd holds no recordings/\*\.wav of fsdd: remove it"):
+            load("--corpus", "fsdd")
 
 
 class Server(http.server.BaseHTTPRequestHandler):

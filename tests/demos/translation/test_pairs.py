@@ -64,6 +64,13 @@ def test_multi30k_is_read_and_reversed(captions):
         load(options(*where))
 
 
+def test_a_lone_carriage_return_ends_no_line(captions):
+    for language, text in (("en", b"a\rb\r\nc\r\n"), ("de", b"x\r\ny\rz\r\n")):
+        (captions / f"train.{language}").write_bytes(text)
+    train = load(options("--corpus", "multi30k", "--data-dir", str(captions))).splits["train"]
+    assert (train.sources, train.targets) == (["a b", "c"], ["x", "y z"])
+
+
 def test_multi30k_is_looked_for_where_it_may_be(captions, tmp_path, monkeypatch):
     named = load(options("--corpus", "multi30k", "--data-dir", str(tmp_path)))
     monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path))
