@@ -22,7 +22,7 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
         array = as_array(values)
     except (TypeError, ValueError):  # ragged lists
         array = np.asarray(None)
-    if array.dtype.kind in "OSUMmc":
+    if array.dtype.kind in "OSUMmc" or (array.dtype.kind == "V" and "float" not in str(array.dtype)):
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)}.")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 

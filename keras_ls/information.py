@@ -77,7 +77,7 @@ def mutual_information(samples: Any) -> float:
     means = values[0] - deviations[0]
     sigma = math.sqrt(np.square(deviations).mean())
     estimate = _mean_log_ratio(values, means, sigma) if sigma > 0 else _entropy_of_distinct(means)
-    return float(np.clip(estimate, 0.0, math.log(len(means))))
+    return float(np.clip(estimate, 0.0, math.log(len(means)))) + 0.0  # not −0
 
 
 def logit_mutual_information(

@@ -142,6 +142,37 @@ def test_sequences_with_masks(sentences, rng, weights):
         np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+class Spoil(layers.Layer):
+    """Writes NaN where a step is masked."""
+
+    supports_masking = True
+
+    def call(self, inputs, mask=None):
+        return inputs if mask is None else keras.ops.where(mask[..., None], inputs, np.nan)
+
+
+def test_what_is_masked_may_be_anything(sentences):
+    x, y = sentences
+    clean, spoilt = keras_ls.FusedOutput(tagger()), tagger()
+    spoilt = keras_ls.FusedOutput(keras.Sequential([*spoilt.layers[:-1], Spoil(), spoilt.layers[-1]]))
+    for fused, labels in ((clean, y), (spoilt, np.where(x == 0, -1, y))):
+        fused.compile(keras.optimizers.SGD(0.3))
+        fused.fit(x, labels, epochs=2, batch_size=6, shuffle=False, verbose=0)
+    assert np.isfinite(spoilt.get_metrics_result()["ece"])
+    for one, other in zip(clean.get_weights(), spoilt.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_examples_are_not_of_steps(rng):
+    x, y, weight = rng.integers(1, 9, (7, 7)), rng.integers(0, K, (7, 7)), np.arange(7.0)
+    losses = []
+    for given in (weight, np.repeat(weight[:, None], 7, axis=1)):
+        fused = keras_ls.FusedOutput(tagger())
+        fused.compile("sgd")
+        losses.append(fused.evaluate(x, y, sample_weight=given, verbose=0))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 def test_mixed_precision(labelled):
     def build():
         keras.utils.set_random_seed(7)
@@ -174,6 +205,46 @@ def test_the_saved_model_is_the_plain_one(tmp_path, labelled, kind):
     plain, _ = classifier(kind)
     plain.load_weights(tmp_path / "last.weights.h5")
     np.testing.assert_allclose(plain.predict(x, verbose=0), fused.predict(x, verbose=0), rtol=1e-5)
+
+
+def test_what_is_saved_is_what_trains_now(tmp_path, labelled):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    model, _ = classifier("sequential")
+    model.compile("sgd", "mse")
+    for alpha, optimizer in ((0.1, "adam"), (0.3, keras.optimizers.SGD(0.5, momentum=0.9))):
+        fused = keras_ls.FusedOutput(model, alpha)
+        fused.compile(optimizer)
+        fused.fit(x, y, batch_size=20, verbose=0)
+        fused.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert loaded.loss.label_smoothing == alpha
+        assert type(loaded.optimizer) is type(fused.optimizer)
+        assert int(loaded.optimizer.iterations) == 2
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, labelled):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    trained = []
+    for stops in ([], [Stop()]):
+        for interrupted in (*stops, None):
+            fused = keras_ls.FusedOutput(classifier("sequential")[0])
+            fused.compile(keras.optimizers.SGD(0.3, momentum=0.9))
+            callbacks = [
+                keras.callbacks.BackupAndRestore(tmp_path / str(len(stops))),
+                *([interrupted] * bool(interrupted)),
+            ]
+            try:
+                fused.fit(x, y, epochs=4, shuffle=False, verbose=0, callbacks=callbacks)
+            except KeyboardInterrupt:
+                continue
+            trained.append(fused.get_weights())
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-7)
 
 
 def test_its_config_is_whole(labelled):

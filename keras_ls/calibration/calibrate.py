@@ -49,8 +49,8 @@ def calibrate(
             weights of the dataset, may then be dicts by outputs, as `fit` takes them.
 
     Returns:
-        A functional model with the inputs of `model` that gives float32 probabilities (..., K), or (..., 1) for one
-        sigmoid unit. It can be saved; `import keras_ls` before loading it.
+        A functional model with the inputs of `model` that gives probabilities (..., K), float32 or wider, or (..., 1)
+        for one sigmoid unit. It can be saved; `import keras_ls` before loading it.
 
     Raises:
         ValueError: If it cannot be told whether the model gives logits or probabilities and `from_logits` is None, the

@@ -101,14 +101,18 @@ class TemperatureScaling(AfterLogits):
         return self
 
     def call(self, logits):
-        """Returns softmax(logits / T), or sigmoid(logits / T) of logits (..., 1)."""
+        """Returns softmax(logits / T), or sigmoid(logits / T) of logits (..., 1); NaN for rows with NaN or +inf."""
+        if len(logits.shape) == 0:
+            raise ValueError("`logits` must be (..., K). Received: a single number.")
         dtype = _wide(logits.dtype)
-        scaled = ops.cast(logits, dtype) / ops.cast(self.temperature, dtype)
+        logits, temperature = ops.cast(logits, dtype), ops.cast(self.temperature, dtype)
+        is_broken = ops.any(ops.isnan(logits) | (logits == np.inf), axis=-1, keepdims=True)
         if logits.shape[-1] == 1:
-            return ops.sigmoid(scaled)
-        # TensorFlow's softmax leaves the other classes of a row with NaN at 0.
-        is_broken = ops.any(ops.isnan(scaled), axis=-1, keepdims=True)
-        return ops.softmax(ops.where(is_broken, np.nan, scaled), axis=-1)
+            return ops.where(is_broken, np.nan, ops.sigmoid(logits / temperature))
+        # Before they are divided, so that no quotient is infinite.
+        highest = ops.max(logits, axis=-1, keepdims=True)
+        below = logits - ops.where(ops.isfinite(highest), highest, 0.0)
+        return ops.softmax(ops.where(is_broken, np.nan, below / temperature), axis=-1)
 
     def compute_output_spec(self, logits):
         """Probabilities have the shape of the logits, in float32 or wider whatever the dtype policy."""

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ls._arrays import taken
+from keras_ls._arrays import hard_labels, taken
 from keras_ls._checks import check_count, check_string, shown
 from keras_ls._models.head import Forward, Probe
 from keras_ls._models.outputs import of_output
@@ -128,7 +128,7 @@ class PenultimateProjection(MeasuringCallback):
 
     def _choose(self, probe: Probe, run: Forward) -> "_Shown":
         one_hot = self._labels.ndim == 2 and self._labels.shape == run.outputs.shape
-        labels = self._labels.argmax(axis=1) if one_hot else self._labels
+        labels = hard_labels("y", self._labels, run.outputs.shape) if one_hot else self._labels
         _check_steps(labels, run)
         if self._labels.ndim == 1:
             width = run.activations.shape[-1]

@@ -4,11 +4,15 @@ import hashlib
 import json
 import pathlib
 import tempfile
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_ls.distillation._inputs import update_digest
+
+# Where a config of Keras holds names of layers.
+_NAMES = ("name", "keras_history", "input_layers", "output_layers")
 
 
 def teacher_digest(teacher: keras.Model) -> str:
@@ -41,12 +45,19 @@ def _architecture(model: keras.Model) -> str:
     layers = list(model._flatten_layers())
     try:
         config = keras.saving.serialize_keras_object(model)
-        text = json.dumps(
-            [config["class_name"], config["config"]], sort_keys=True, default=lambda value: str(type(value))
-        )
+        # Keras numbers layers in the order in which a process creates them, so their names mean nothing.
+        numbers = {layer.name: f"#{index}" for index, layer in reversed(list(enumerate(layers)))}
+        own = _renamed([config["class_name"], config["config"]], numbers)
+        text = json.dumps(own, sort_keys=True, default=lambda value: str(type(value)))
     except (NotImplementedError, TypeError, ValueError):  # a subclass without a config
         text = json.dumps([[type(layer).__qualname__, layer.dtype_policy.name] for layer in layers])
-    # Keras numbers layers in the order in which a process creates them, so their names mean nothing.
-    for index, layer in enumerate(layers):
-        text = text.replace(json.dumps(layer.name), f'"#{index}"')
     return text
+
+
+def _renamed(value: Any, names: dict[str, str], key: str = "") -> Any:
+    """A config in which layers have other names, where a name stands and not where a setting happens to be the same."""
+    if isinstance(value, dict):
+        return {name: _renamed(entry, names, name) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_renamed(entry, names, key) for entry in value]
+    return names.get(value, value) if isinstance(value, str) and key in _NAMES else value

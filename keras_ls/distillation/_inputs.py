@@ -113,11 +113,13 @@ class Fingerprint:
     Attributes:
         rows: the number of rows.
         prefixes: one short digest per batch, of all rows up to the end of the batch.
+        structure: the keys that lead to each array; none for an array alone.
     """
 
     def __init__(self):
         self.rows = 0
         self.prefixes: list[bytes] = []
+        self.structure: list[str] = []
         self._leaves: list[Any] = []
 
     def update(self, rows: int, batch: Any) -> None:
@@ -125,6 +127,7 @@ class Fingerprint:
         arrays = tree.flatten(batch)
         if not self.prefixes:
             self._leaves = [hashlib.blake2b(f"{array.dtype} {array.shape[1:]}".encode()) for array in arrays]
+            self.structure = [repr(path) for path, _ in tree.flatten_with_path(batch) if path]
         if len(arrays) != len(self._leaves):
             raise ValueError(
                 f"The batches of `x` must hold the same arrays. Received: {len(arrays)} after {len(self._leaves)}."

@@ -46,7 +46,7 @@ class LogitSource:
     def way(self) -> str:
         """How the logits are obtained, as recorded with stored logits."""
         if self.logarithm is None:
-            return "exact"
+            return "exact" if self.network is None else "before the activation"
         return "log-odds" if self.num_outputs == 1 else "log"
 
     def outputs(self, inputs, training):

@@ -27,6 +27,13 @@ def split_weights(sample_weight: Any) -> tuple[Any, Any]:
     return sample_weight.get("labels"), sample_weight.get("teacher_logits")
 
 
+def by_example(weight: Any, outputs: Any) -> Any:
+    """Weights (N,) of outputs (N, T, K) as (N, 1): Keras matches fewer dimensions from the right, with the steps."""
+    while weight is not None and 0 < len(weight.shape) < len(outputs.shape) - 1:
+        weight = ops.expand_dims(weight, -1)
+    return weight
+
+
 def class_weights(class_weight: dict[int, float], labels, teacher_logits):
     """Returns the weight of each label's class.
 

@@ -18,7 +18,7 @@ from keras_ls.distillation._matching import (
     check_same_outputs,
 )
 from keras_ls.distillation._sources import Frozen, source_to_match
-from keras_ls.distillation._targets import class_weights, split_targets, split_weights
+from keras_ls.distillation._targets import by_example, class_weights, split_targets, split_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -184,6 +184,7 @@ class Distiller(keras.Model):
         """Returns the loss that training minimises or, in evaluation, the student's own."""
         labels, cached = split_targets(y)
         label_weight, logit_weight = split_weights(sample_weight)
+        label_weight = by_example(label_weight, y_pred)
         if labels is None and self.beta < 1.0:
             raise ValueError(f"Targets must hold labels where `beta` is below 1. Received: beta={self.beta}.")
         if labels is None and not training:

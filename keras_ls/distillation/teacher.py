@@ -96,7 +96,7 @@ def teacher_logits(
         batches = inputs.batches_of(fingerprint)
         if file is None:
             return _predicted(source, batches)
-        identity = identity_of(teacher_digest(teacher), source.way, fingerprint.digest())
+        identity = identity_of(teacher_digest(teacher), source.way, fingerprint.digest(), *fingerprint.structure)
         load = load_or_compute_together if number_of_processes() > 1 else load_or_compute
         return load(file, identity, fingerprint.rows, batches, source.predict)
 

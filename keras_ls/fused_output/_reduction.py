@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-from keras_ls._backend import get_mask, set_mask
 from keras_ls.metrics import bin_statistics, calibration_error_of_bins
 
 
@@ -13,17 +12,6 @@ class ReducedLosses(keras.losses.Loss):
     def __init__(self):
         dtype = "float64" if keras.config.floatx() == "float64" else "float32"
         super().__init__(name="fused", reduction="sum_over_batch_size", dtype=dtype)
-
-    def of(self, losses, mask, sample_weight):
-        """The mean of losses (…,) that may carry a mask, where `mask` (…,) or None is True."""
-        kept = get_mask(losses)
-        if mask is not None:
-            mask = ops.cast(mask, "bool")
-            kept = mask if kept is None else ops.logical_and(mask, kept)
-            losses = ops.where(mask, losses, 0.0)  # padding may hold NaN
-        if kept is not None:
-            set_mask(losses, kept)
-        return self(losses, losses, sample_weight)
 
     def call(self, y_true, y_pred):
         """The losses."""

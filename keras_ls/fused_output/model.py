@@ -11,7 +11,7 @@ from keras import ops
 from keras_ls._arrays import to_numpy
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_count, check_fraction, check_ignore_class, check_prior_length, shown
-from keras_ls._labels import numbers_to_tensor, spread_over
+from keras_ls._labels import spread_over
 from keras_ls._models.data import check_no_preprocessor
 from keras_ls._models.output_layer import OutputLayer, find_output_layer, left_out
 from keras_ls._models.outputs import symbolic_inputs
@@ -43,7 +43,7 @@ class FusedOutput(keras.Model):
         label_smoothing: α, in [0, 1).
         prior: K non-negative numbers, normalised here; None is the uniform prior.
         ignore_class: a label whose positions cost nothing and do not count, such as padding; None counts all.
-        chunk_size: as for `linear_smoothed_crossentropy`; None chooses blocks of about 16 MB.
+        chunk_size: as for `linear_smoothed_crossentropy`.
         **kwargs: `name` and `trainable` of every Keras model; the dtype policy is the model's.
 
     Raises:
@@ -87,8 +87,7 @@ class FusedOutput(keras.Model):
         self.ignore_class = check_ignore_class(ignore_class)
         self.chunk_size = None if chunk_size is None else check_count("chunk_size", chunk_size)
         self.model = model
-        self._found = _Found()
-        self._reduced = ReducedLosses()
+        self._found, self._reduced = _Found(), ReducedLosses()
         self._accuracy, self._nll = (keras.metrics.Mean(name) for name in ("accuracy", "nll"))
         self._ece = BinnedError("ece")
         if model.built and getattr(model, "inputs", None):
@@ -192,17 +191,17 @@ class FusedOutput(keras.Model):
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model alone as `keras.Model.save` does, compiled with the same loss and optimizer."""
-        if self.compiled and not self.model.compiled and self._found.output_layer is not None:
-            loss = self._plain_loss(self._found.output_layer.from_logits)
-            self.model.compile(optimizer=self.optimizer, loss=loss)
+        self._compile_model()
         return self.model.save(filepath, *args, **kwargs)
 
     def save_weights(self, *args, **kwargs):
-        """Saves the weights of the model alone."""
+        """Saves the weights of the model, and of its optimizer, as the model alone would save them."""
+        self._compile_model()
         return self.model.save_weights(*args, **kwargs)
 
     def load_weights(self, *args, **kwargs):
-        """Loads weights of the model alone."""
+        """Loads weights of the model, and of its optimizer where the file has them."""
+        self._compile_model()
         return self.model.load_weights(*args, **kwargs)
 
     def export(self, *args, **kwargs):
@@ -225,6 +224,11 @@ class FusedOutput(keras.Model):
         """Rebuilds the model and what trains it."""
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
         return cls(**{**config, "model": model})
+
+    def _compile_model(self) -> None:
+        """Gives the model the optimizer and the loss that train it, with which it is saved."""
+        if self.compiled and self._found.output_layer is not None:
+            self.model.compile(optimizer=self.optimizer, loss=self._plain_loss(self._found.output_layer.from_logits))
 
     def _own_results(self) -> dict[str, Any]:
         return {metric.name: metric.result() for metric in self.metrics if metric is not self._compile_metrics}
@@ -266,22 +270,18 @@ class FusedOutput(keras.Model):
     def _fused_loss(self, y: Any, features: Any, sample_weight: Any, dense: keras.layers.Dense) -> Any:
         """The reduced loss; updates the metrics, too."""
         kernel, bias = (each if each is None else ops.cast(each, features.dtype) for each in (dense.kernel, dense.bias))
-        mask = get_mask(features)
-        losses, statistics = linear_loss_and_statistics(
-            features, kernel, bias, y, self.label_smoothing, self.prior, self.ignore_class, self.chunk_size
-        )
-        kept = get_mask(losses)
+        how = self.label_smoothing, self.prior, self.ignore_class, self.chunk_size
+        losses, statistics = linear_loss_and_statistics(features, kernel, bias, y, *how, mask=get_mask(features))
         weight = ops.ones_like(statistics["nll"])
         if sample_weight is not None:
-            sample_weight = ops.copy(numbers_to_tensor(sample_weight, "sample_weight"))
-            weight = ops.cast(spread_over("sample_weight", sample_weight, weight), weight.dtype)
-        for counts in (mask, kept):
-            if counts is not None:
-                weight = ops.where(ops.cast(counts, "bool"), weight, 0.0)
+            sample_weight = ops.copy(spread_over("sample_weight", sample_weight, weight))
+            weight = ops.cast(sample_weight, weight.dtype)
+        if get_mask(losses) is not None:
+            weight = ops.where(get_mask(losses), weight, 0.0)
         self._accuracy.update_state(statistics["hit"], weight)
         self._nll.update_state(ops.where(weight != 0, statistics["nll"], 0.0), weight)
         self._ece.update_state(statistics["confidence"], statistics["hit"], weight)
-        return self._reduced.of(losses, mask, sample_weight)
+        return self._reduced(losses, losses, sample_weight)
 
 
 class _Found:

@@ -82,7 +82,7 @@ def smoothed_categorical_crossentropy(
     Args:
         y_true: Targets (…, K, …) of `y_pred`'s shape.
         y_pred: Probabilities, or logits with ``from_logits=True``. Logits are exact; probabilities are normalised
-            and clipped to Keras's epsilon (1e-7), so that a hopeless prediction costs no more than 16 nats, but on
+            and clipped to Keras's epsilon (1e-7), so that a hopeless prediction costs no more than 16.2 nats, but on
             TensorFlow those of a softmax in the same dtype are traced back to their logits, as in Keras's own losses. A
             logit of −inf gives an infinite loss unless its smoothed target is 0. K is at least 2; one sigmoid unit
             takes ``keras.losses.BinaryCrossentropy(label_smoothing=α)``.
@@ -203,7 +203,10 @@ def _smoothed(targets, alpha, prior, axis):
     if alpha == 0.0:
         return targets
     if prior is None:
-        return (1.0 - alpha) * targets + alpha / ops.cast(ops.shape(targets)[axis], targets.dtype)
+        # Half precision does not hold every K.
+        wide = "float64" if keras.backend.standardize_dtype(targets.dtype) == "float64" else "float32"
+        share = alpha / ops.cast(ops.shape(targets)[axis], wide)
+        return (1.0 - alpha) * targets + ops.cast(share, targets.dtype)
     shape = [-1 if i == axis else 1 for i in range(len(targets.shape))]
     return (1.0 - alpha) * targets + ops.convert_to_tensor((alpha * prior).reshape(shape), dtype=targets.dtype)
 

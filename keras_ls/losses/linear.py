@@ -51,7 +51,8 @@ def linear_smoothed_crossentropy(
         ignore_class: A label, in [0, K) or not, whose positions have loss 0 and gradient 0 and are left out of the
             mean that a Keras loss takes.
         chunk_size: The number of examples in a block or, above 16,384 classes, of classes; None chooses blocks of
-            about 16 MB, and a single one where all logits are no more than that.
+            about 16 MB, but of at least 512 examples or 1,024 classes (2,048 where a graph does not know how many
+            examples come), and a single one where all logits are known to be no more than that.
 
     Returns:
         One loss per example, in nats: (…,), in the dtype that the logits would have (computed in float32 or wider).
@@ -100,6 +101,7 @@ def linear_loss_and_statistics(
     ignore_class: int | None = None,
     chunk_size: int | None = None,
     with_statistics: bool = True,
+    mask: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
     """`linear_smoothed_crossentropy`, and what the same pass over the logits tells of each prediction.
 
@@ -113,6 +115,7 @@ def linear_loss_and_statistics(
         ignore_class: A label that does not count, or None.
         chunk_size: The size of a block, or None.
         with_statistics: Whether statistics are computed.
+        mask: (…,) where features and labels count, or None; elsewhere they may hold anything, and are ignored.
 
     Returns:
         The losses (…,), and statistics (…,) through which no gradient flows, both in float32 or wider: "nll", −log p
@@ -129,9 +132,15 @@ def linear_loss_and_statistics(
     labels = _matched(labels_to_tensor(labels, "labels"), features.shape[:-1])
     smoothing = Smoothing(alpha, checked_prior(prior, layer.kernel.shape[1]), layer.kernel.shape[1])
 
+    if mask is not None:
+        mask = ops.cast(mask, "bool")
+        labels = ops.where(mask, labels, ops.zeros_like(labels))
     shape = ops.shape(features)[:-1]
     ids, kept, valid = class_ids(ops.reshape(labels, (-1,)), smoothing.num_classes, ignore_class, name="labels")
     rows = ops.reshape(features, (-1, features.shape[-1]))
+    if mask is not None:
+        counts = ops.reshape(mask, (-1,))
+        kept = counts if kept is None else ops.logical_and(kept, counts)
     if kept is not None:  # what does not count may be NaN
         rows = ops.where(ops.expand_dims(kept, -1), rows, 0.0)
     examples = Examples(rows, ids, kept)

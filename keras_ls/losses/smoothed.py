@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_ls._arrays import to_numpy
+from keras_ls._backend import get_mask
 from keras_ls._checks import (
     check_axis,
     check_count,
@@ -185,6 +186,16 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
     ):
         super().__init__(label_smoothing, prior, from_logits, axis, reduction, name, dtype)
         self.ignore_class = check_ignore_class(ignore_class)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Loss of a batch, in which labels where the predictions are masked are never looked at."""
+        mask = get_mask(y_pred)
+        if mask is not None:
+            y_true, mask = labels_to_tensor(y_true, "y_true"), ops.cast(mask, "bool")
+            if len(y_true.shape) == len(mask.shape) + 1:
+                mask = ops.expand_dims(mask, self.axis)
+            y_true = ops.where(mask, y_true, ops.zeros_like(y_true))
+        return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
         """One loss per sample."""

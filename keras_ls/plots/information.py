@@ -53,7 +53,8 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
             ax.fill_between(
                 steps, values.min(axis=0), values.max(axis=0), color=f"C{place}", alpha=0.2, linewidth=0, zorder=2
             )
-        ax.plot(steps, values.mean(axis=0), color=f"C{place}", linewidth=1.8, label=name, zorder=3)
+        how = {"color": f"C{place}", "marker": "o" if len(steps) == 1 else None}
+        ax.plot(steps, values.mean(axis=0), linewidth=1.8, label=name, zorder=3, **how)
     _finish(ax, limits, min(steps.min() for steps, _ in lines.values()), max(s.max() for s, _ in lines.values()))
     add_legend(ax, ncols=min(3, len(lines)))
     return ax

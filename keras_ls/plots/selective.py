@@ -51,7 +51,8 @@ def risk_coverage(
         shown_points = np.unique(np.linspace(0, len(curve.risk) - 1, _POINTS).astype(int))
         coverage, risk = 100.0 * curve.coverage[shown_points], 100.0 * curve.risk[shown_points]
         perfect = 100.0 * np.maximum(0.0, 1.0 - (1.0 - curve.risk[-1]) / curve.coverage[shown_points])
-        ax.plot(coverage, risk, color=f"C{place}", linewidth=1.8, label=f"{name}: {label}" if name else label)
+        how = {"color": f"C{place}", "marker": "o" if len(risk) == 1 else None}
+        ax.plot(coverage, risk, linewidth=1.8, label=f"{name}: {label}" if name else label, **how)
         ax.plot(coverage, perfect, color=f"C{place}", linewidth=1.0, linestyle=":")
     ax.set(xlabel="Accepted predictions in %", ylabel="Errors among them in %", xlim=(0, 100), ylim=(0, None))
     ax.grid(color="0.9", linewidth=0.8)

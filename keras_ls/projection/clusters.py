@@ -66,9 +66,8 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
         raise ValueError(f"`labels` must be of shape ({len(rows)},). Received shape: {groups.shape}.")
     distance = deviation = np.nan
     if templates is not None:
-        rows, distances = _in_the_span(rows, to_numpy("templates", templates).astype("float64"))
-        distance = float(distances.mean())
-        deviation = float(distances.std() / distance) if distance else np.nan
+        rows, distance, spread = _in_the_span(rows, to_numpy("templates", templates).astype("float64"))
+        deviation = spread / distance if distance else np.nan
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     with np.errstate(invalid="ignore"):  # infinite activations are NaN from here on
         centred = rows - rows.mean(axis=0)
@@ -84,8 +83,8 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
     return ClusterStatistics(within, between, ratio, distance, deviation)
 
 
-def _in_the_span(rows: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of the rows in the span of the templates' differences, and the distances of all pairs."""
+def _in_the_span(rows: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Coordinates of the rows in the span of the templates' differences; mean and deviation of all distances."""
     if templates.ndim != 2 or len(templates) < 2 or templates.shape[1] not in (rows.shape[1], rows.shape[1] + 1):
         raise ValueError(
             f"`templates` must be of shape (K, {rows.shape[1] + 1}), K at least 2. Received shape: {templates.shape}."
@@ -93,12 +92,21 @@ def _in_the_span(rows: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, n
     if rows.shape[1] != templates.shape[1]:
         rows = with_one(rows)
     if not np.isfinite(templates).all():
-        return np.full_like(rows, np.nan), np.array([np.nan])
+        return np.full_like(rows, np.nan), np.nan, np.nan
     centred = templates - templates.mean(axis=0)
     _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
     basis = directions[sizes > RANK_TOLERANCE * sizes[0]]
-    distances = [np.linalg.norm(centred[k + 1 :] - centred[k], axis=1) for k in range(len(centred) - 1)]
-    return rows @ basis.T, np.concatenate(distances)
+    return rows @ basis.T, *_mean_and_deviation_of_distances(centred)
+
+
+def _mean_and_deviation_of_distances(points: np.ndarray) -> tuple[float, float]:
+    """Of all pairs of (K, D) points, whose distances are never all in memory."""
+    first, total, squares = float(np.linalg.norm(points[1] - points[0])), 0.0, 0.0
+    for k in range(len(points) - 1):
+        beyond = np.linalg.norm(points[k + 1 :] - points[k], axis=1) - first  # small where all are alike
+        total, squares = total + beyond.sum(), squares + np.square(beyond).sum()
+    pairs = len(points) * (len(points) - 1) / 2
+    return first + total / pairs, float(np.sqrt(max(0.0, squares / pairs - (total / pairs) ** 2)))
 
 
 def with_one(rows: np.ndarray) -> np.ndarray:

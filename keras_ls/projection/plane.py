@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ls._arrays import as_array, taken, to_numpy
+from keras_ls._arrays import as_array, hard_labels, taken, to_numpy
 from keras_ls._checks import check_count, shown
 from keras_ls._models.head import Forward, Probe
 from keras_ls._models.inputs import input_arrays, number_of_examples
@@ -54,7 +54,10 @@ class ClassPlane:
         self.origin = corners.mean(axis=0)
         sizes = np.linalg.svd(corners - self.origin, compute_uv=False)
         if not sizes[1] > RANK_TOLERANCE * max(sizes[0], np.abs(corners).max()):
-            raise ValueError("`templates` must span a plane. Received: three on a line (are two of them equal?).")
+            raise ValueError(
+                "`templates` must span a plane. Received: three that are, for their size, "
+                "nearly on a line (are two of them equal?)."
+            )
         sides = corners[1:] - corners[0]
         orthonormal, triangular = np.linalg.qr(sides.T)
         self.basis = (orthonormal * np.sign(np.diag(triangular))).T
@@ -107,6 +110,12 @@ class Projection:
     def __post_init__(self):
         if not self.classes:
             object.__setattr__(self, "classes", tuple(np.unique(self.labels).tolist()))
+        if not len(self.classes) == len(self.class_names) == len(self.templates_2d) == 3:
+            raise ValueError(
+                "`classes`, `class_names` and `templates_2d` must be of three classes. Received: "
+                f"classes={shown(self.classes)}, class_names={shown(self.class_names)}, "
+                f"{len(self.templates_2d)} templates."
+            )
 
     def __repr__(self) -> str:
         names = textwrap.shorten(", ".join(map(str, self.class_names)), 80, placeholder=" …")
@@ -155,14 +164,14 @@ def project_classes(
         Müller, Kornblith and Hinton 2019, section 2 and Figure 1.
     """
     examples_per_class = check_count("examples_per_class", examples_per_class)
-    seed = check_count("seed", seed, minimum=0)
+    seed = check_count("seed", seed, minimum=0, maximum=None)
     ids = check_classes(classes)
     probe = Probe(model, output)
     arrays, labels = check_labels(x, of_output(y, output, output_names(model)))
     if labels.ndim == 2:
         run = probe.forward(arrays)
         if labels.shape == run.outputs.shape:
-            labels = labels.argmax(axis=1)
+            labels = hard_labels("y", labels, run.outputs.shape)
         _check_steps(labels, run)
         places = drawn(labels, ids, examples_per_class, seed, run.mask, EXAMPLES_PER_CLASS)
         activations = run.activations[places]

@@ -313,6 +313,14 @@ class TestTemperatureScaling:
         probs = numpy(TemperatureScaling(3.0)(np.array([[0.0, -np.inf, 0.0], [np.nan, 0.0, 0.0]], "float32")))
         np.testing.assert_allclose(probs[0], [0.5, 0, 0.5])
         assert np.isnan(probs[1]).all()
+        assert np.isnan(numpy(TemperatureScaling(2.0)(np.array([[np.inf, 0.0, 1.0]], "float32")))).all()
+        assert np.isnan(numpy(TemperatureScaling(2.0)(np.array([[np.inf]], "float32")))).all()
+        probs = numpy(
+            TemperatureScaling(0.01)(np.array([[1e37, 0.0, 5e36]], "float32"))
+        )  # their quotients are infinite
+        np.testing.assert_array_equal(probs, [[1.0, 0.0, 0.0]])
+        with pytest.raises(ValueError, match="`logits` must be"):
+            TemperatureScaling()(keras.ops.convert_to_tensor(1.0))
 
     def test_has_one_weight_that_training_leaves(self, rng):
         layer = TemperatureScaling(2.0)

@@ -230,6 +230,20 @@ def test_sequences_count_what_the_mask_and_the_weights_leave(rng):
     )
 
 
+def test_weights_of_examples_are_not_of_steps(rng):
+    x, y = rng.standard_normal((4, 4, D)).astype("float32"), rng.integers(0, K, (4, 4))
+    zt, kernel = rng.standard_normal((4, 4, K)).astype("float32"), rng.standard_normal((D, K)).astype("float32")
+    weight, losses = np.arange(4.0, dtype="float32"), []
+    for given in (weight, np.repeat(weight[:, None], 4, axis=1)):
+        student = keras.Sequential([keras.Input((4, D)), layers.Dense(K, use_bias=False)])
+        student.set_weights([kernel])
+        distiller = Distiller(None, student, 2.0, 0.4)
+        distiller.compile("sgd", hard_loss())
+        targets, weights = ({"labels": a, "teacher_logits": b} for a, b in ((y, zt), (given, given)))
+        losses.append(distiller.fit(x, targets, batch_size=4, sample_weight=weights, verbose=0).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 @pytest.mark.parametrize("beta", [0.4, 1.0])
 @pytest.mark.parametrize("cached", [False, True])
 def test_both_terms_count_the_weights_of_masked_sequences_once(cached, beta, rng):

@@ -130,6 +130,33 @@ def test_another_teacher_or_other_data_are_noticed(how, complete, x, tmp_path, m
         np.testing.assert_allclose(old, network().predict(x, verbose=0), rtol=1e-5, atol=1e-6)
 
 
+def test_what_was_said_of_the_output_is_noticed(x, tmp_path):
+    teacher = keras.Sequential([keras.Input(x.shape[1:]), layers.Dense(4, "softmax")])
+    mistaken = np.array(teacher_logits(teacher, x, path=tmp_path / "zt.npy", from_logits=True))
+    np.testing.assert_allclose(mistaken.sum(axis=-1), 1.0, rtol=1e-5)
+    found = teacher_logits(teacher, x, path=tmp_path / "zt.npy")
+    np.testing.assert_allclose(found, teacher_logits(teacher, x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_called_like_a_setting_hides_no_setting(x, tmp_path):
+    weights = None
+    for name in ("relu", "tanh"):
+        hidden = layers.Dense(8, activation=name, name=name)
+        teacher = keras.Sequential([keras.Input(x.shape[1:]), hidden, layers.Dense(4)])
+        weights = weights or teacher.get_weights()
+        teacher.set_weights(weights)
+        found = teacher_logits(teacher, x, path=tmp_path / "zt.npy")
+        np.testing.assert_allclose(found, teacher_logits(teacher, x), rtol=1e-5, atol=1e-6)
+
+
+def test_which_input_an_array_is_is_noticed(x, tmp_path):
+    a, z = (keras.Input(x.shape[1:], name=name) for name in "az")
+    teacher = keras.Model([z, a], layers.Dense(2)(layers.Concatenate()([z, 2.0 * a])))
+    for inputs in ({"a": x, "z": x[::-1]}, [x, x[::-1]]):
+        found = teacher_logits(teacher, inputs, path=tmp_path / "zt.npy")
+        np.testing.assert_allclose(found, teacher_logits(teacher, inputs), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has strings")
 @pytest.mark.parametrize("output_mode", ["multi_hot", "tf_idf"])
 def test_another_adapted_vocabulary_is_noticed(output_mode, tmp_path):

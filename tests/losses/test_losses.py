@@ -278,6 +278,9 @@ def test_the_mask_of_predictions_is_honoured(rng):
     ours = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)(labels, y_pred)
     expected = numpy(sparse(labels[mask], logits[mask], 0.1, from_logits=True)).mean()
     np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5)
+    for padded in (np.where(mask, labels, -1), np.where(mask, labels, 99)[..., None]):  # padding may be anything
+        ours = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)(padded, y_pred)
+        np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5)
 
 
 def test_forbidden_classes_cost_nothing_under_a_prior_that_forbids_them(rng):
@@ -654,6 +657,8 @@ def test_smooth_labels_mixes_with_the_prior(rng):
         uniform = numpy(smooth_labels(given, 0.3, axis=axis))
         np.testing.assert_allclose(uniform, 0.7 * given + 0.3 / 5, rtol=1e-5)
     np.testing.assert_array_equal(numpy(smooth_labels(np.eye(3, dtype=int), 0.0)), np.eye(3))
+    many = numpy(smooth_labels(np.zeros((1, 70_000), "float16"), 0.1))  # more classes than float16 can count
+    np.testing.assert_allclose(many.astype("float64"), 0.1 / 70_000, rtol=0.03)
 
 
 BAD_ARRAYS = [

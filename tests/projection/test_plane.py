@@ -132,6 +132,19 @@ class TestProjectClasses:
         assert projection.class_names == ("3", "0", "2")
         assert projection.classes == (3, 0, 2)
 
+    def test_rows_of_labels_mark_one_class(self, rng):
+        model, x, y, projection = self.make(rng, examples_per_class=15)
+        rows = np.eye(model.output_shape[-1])[y]
+        again = keras_ls.project_classes(model, x, rows, (3, 0, 2), 15)
+        np.testing.assert_array_equal(again.labels, projection.labels)
+        for wrong in (np.zeros_like(rows[0]), np.ones_like(rows[0]), np.full_like(rows[0], np.nan)):
+            with pytest.raises(ValueError, match="mark one class"):
+                keras_ls.project_classes(model, x, np.concatenate([rows[:-1], wrong[None]]), (3, 0, 2), 15)
+
+    def test_a_projection_is_of_three_classes(self):
+        with pytest.raises(ValueError, match="`classes`, `class_names` and `templates_2d` must be of three classes"):
+            keras_ls.Projection(np.zeros((2, 2)), np.array([0, 1]), np.eye(3)[:, :2], ("a", "b", "c"))
+
     def test_draws_as_many_examples_as_asked_by_the_seed(self, rng):
         model, x, y, projection = self.make(rng)
         assert projection.points.shape == (15, 2)
