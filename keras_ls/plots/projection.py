@@ -145,7 +145,7 @@ def _grid(projections: Any) -> tuple[list[str], list[str], list[list[Projection 
         )
     rows = [row for _, row in titled]
     for panel in (panel for row in rows for panel in row if panel is not None):
-        _check(panel)
+        _check(panel, "Each panel of `projections`")
     return row_titles, column_titles, rows
 
 
@@ -161,8 +161,6 @@ def _titled(name: str, group: Any) -> tuple[list[str], list[Any]]:
     return titles, items
 
 
-def _check(projection: Any) -> None:
+def _check(projection: Any, name: str = "`projection`") -> None:
     if not isinstance(projection, Projection):
-        raise ValueError(
-            f"`projection` must be a Projection, as project_classes returns it. Received: {shown(projection)}."
-        )
+        raise ValueError(f"{name} must be a Projection, as project_classes returns it. Received: {shown(projection)}.")

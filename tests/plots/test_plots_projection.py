@@ -135,7 +135,7 @@ def test_refuses_what_is_no_projection(given):
         (lambda p: [], "`projections` must be a list or dict"),
         (lambda p: {"a": p}, "Each row of `projections` must be a list or dict"),
         (lambda p: [[p], []], "Each row of `projections` must be a list or dict"),
-        (lambda p: [[1]], "`projection` must be a Projection"),
+        (lambda p: [[1]], "Each panel of `projections` must be a Projection"),
         (lambda p: [[p, p], [p]], "same columns"),
         (lambda p: [{"a": p}, {"b": p}], "same columns"),
     ],
