@@ -113,6 +113,16 @@ def test_the_page_of_the_fused_output_trains_and_saves(tmp_path, monkeypatch):
     np.testing.assert_allclose(again, found["logits"], rtol=1e-5, atol=1e-6)
 
 
+def test_64_features_are_enough_for_the_smoothed_targets_of_100_classes(capsys):
+    pytest.importorskip("scipy", reason="the least loss is found by SciPy")
+    text = (DOCS / "projection.md").read_text(encoding="utf-8")
+    (program,) = (block for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S) if "minimize" in block)
+    exec(program, {})
+    said = re.search(r"cross-entropy\s+of (0\.\d+) can be had with 64, hardly more than the (0\.\d+) of", text)
+    printed = re.search(r"(0\.\d+) with 64 features, (0\.\d+) with any number", capsys.readouterr().out)
+    np.testing.assert_allclose(*([float(value) for value in found.groups()] for found in (printed, said)), atol=1e-3)
+
+
 def test_masked_steps_take_no_part(sequences):
     model, x, y = (sequences[name] for name in ("model", "x", "y"))
     held_out, is_token = slice(192, None), x[192:] != 0
