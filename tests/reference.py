@@ -78,7 +78,7 @@ def error_of_bins(sums, norm="l1"):
     if total == 0:
         return 0.0
     result = 0.0
-    for weight, confidence, hits, _ in sums:
+    for weight, confidence, hits, *_ in sums:
         if weight == 0:
             continue
         gap = abs(hits / weight - confidence / weight)
