@@ -1,10 +1,12 @@
 """Trials as processes: each command goes on where an earlier one was stopped, and results are kept when all end."""
 
 import contextlib
+import dataclasses
 import importlib
 import os
 import pathlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from demos.reproduce.experiment import Trial
 
 SECONDS_BETWEEN_NOTES = 30.0
 CLOCK = "clock.json"
+SMOOTHING = re.compile(r" ?--label-smoothing( [\d.]+)+")
 # What a results.json and a kept result must hold, as `records.read_json` takes it.
 RESULTS = {
     **{"experiment": str, "title": str, "pictures": [str], "settings": dict},
@@ -42,21 +45,29 @@ class Step(NamedTuple):
     module: str
     arguments: list[str]  # with those that say where it reads and writes
     folder: pathlib.Path  # where it writes
+    clock: pathlib.Path  # is told how long it runs
 
 
 def steps(trial: Trial, work: pathlib.Path) -> Iterator[Step]:
-    """The commands of a trial in folders of their own; what trials have in common at their beginning is run once."""
+    """The commands of a trial in folders of their own; what trials have in common at their beginning is run once.
+
+    Networks of a trial that only trains lie beside those of other label smoothing, where another trial finds them all.
+    """
     first = folder = None
-    said = ""
-    for module, arguments in trial.commands():
-        said += f"{shlex.join([module, *arguments])}\n"
+    said, commands = "", trial.commands()
+    shared = SMOOTHING.sub("", trial.arguments) if len(commands) == 1 else trial.arguments
+    clock = CLOCK if shared == trial.arguments else f"{trial.name}.{CLOCK}"
+    named = dataclasses.replace(trial, arguments=shared).commands()
+    for (module, arguments), (_, words) in zip(commands, named, strict=True):
+        said += f"{shlex.join([module, *words])}\n"
         if folder is None or "--resume" not in arguments:
             folder = work / f"{module.removeprefix('demos.')}-{zlib.crc32(said.encode()):08x}"
         if "--from" in arguments and first is not None:
             place = arguments.index("--from") + 1
             arguments = [*arguments[:place], str(first), *arguments[place + 1 :]]
         first = first or folder
-        yield Step(module, [*arguments, "--out", str(folder), *["--resume"] * _can_resume(module)], folder)
+        arguments = [*arguments, "--out", str(folder), *["--resume"] * _can_resume(module)]
+        yield Step(module, arguments, folder, folder / clock)
 
 
 def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial], pathlib.Path], jobs: int) -> list[str]:
@@ -105,15 +116,17 @@ def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial],
 def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, log: pathlib.Path | None = None) -> int:
     """Runs a trial and keeps its results; returns the status of the first command that failed, or 0."""
     found: dict[pathlib.Path, str] = {}
+    clocks: set[pathlib.Path] = set()
     for step in steps(trial, work):
         where = f" > {log}" if log else ""
         print(f"\n{trial.label}: python -m {shlex.join([step.module, *step.arguments])}{where}", flush=True)
-        status = run_command([sys.executable, "-m", step.module, *step.arguments], step.folder / CLOCK, log)
+        status = run_command([sys.executable, "-m", step.module, *step.arguments], step.clock, log)
         if status:
             return status
         found[step.folder] = step.module
+        clocks.add(step.clock)
     results = [small(records.read_json(_results_file(*each), RESULTS)) for each in found.items()]
-    seconds = sum(records.read_json(folder / CLOCK, {"seconds": float})["seconds"] for folder in found)
+    seconds = sum(records.read_json(clock, {"seconds": float})["seconds"] for clock in clocks)
     facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": trial.said()}
     spent = {"seconds": round(seconds, 1), "machine": machine()}
     records.write_json(kept, {**facts, **spent, "results": results})

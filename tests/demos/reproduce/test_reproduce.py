@@ -312,6 +312,18 @@ def test_common_beginnings_are_run_once_and_runs_find_each_other(tmp_path):
     assert then.arguments == ["--from", str(first.folder), "--out", str(then.folder), "--resume"]
     more = steps(f"{train}\n{train} --resume --label-smoothing 0.3")
     assert more[0].folder == more[1].folder == first.folder
+    at_cpu = experiment.trials("cpu", ["calibration_cifar100", "projection_cifar100"])
+    trial = next(each for each in at_cpu if "--label-smoothing" in each.arguments)
+    (one,), (other,), (all_of_them, _) = (
+        list(running.steps(each, tmp_path))
+        for each in (
+            trial,
+            dataclasses.replace(trial, arguments="--seeds 1 --label-smoothing 0.1"),
+            next(each for each in at_cpu if each.label == "projection_cifar100 --seeds 1"),
+        )
+    )
+    assert one.folder == other.folder == all_of_them.folder
+    assert len({one.clock, other.clock, all_of_them.clock}) == 3
     (train, sweep) = steps("python -m demos.speech.train\npython -m demos.speech.beam_search --from runs/y")
     assert sweep.arguments == ["--from", str(train.folder), "--out", str(sweep.folder)]
 
