@@ -23,8 +23,8 @@ SCALES = {
 }
 WHY = {
     "cpu": {
-        "table3": "Hard targets are more than twice as over-confident as the paper's. Smoothing takes a part of that away, "
-        "more α a larger part, where a temperature fits whatever there is."
+        "table3": "Hard targets are more than twice as over-confident as the paper's. Smoothing takes a part of that "
+        "away, more α a larger part, where a temperature fits whatever there is."
     }
 }
 PARTS = questions.calibration("cifar100", 0.05)

@@ -18,8 +18,8 @@ SCALES = {
 SCALES["cpu"] = dataclasses.replace(SCALES["cpu"], minutes=5, trials=tuple(f"--seeds {seed}" for seed in range(3)))
 WHY = {
     "cpu": {
-        "fig1": "The steps are enough to know the images by heart and too few to meet smoothed targets, whose loss is far "
-        "above its least value in the end; docs/projection.md has the numbers."
+        "fig1": "The steps are enough to know the images by heart and too few to meet smoothed targets, whose loss is "
+        "far above its least value in the end; docs/projection.md has the numbers."
     }
 }
 PARTS = {"fig1": questions.clusters(0.1, similar=1)}
