@@ -190,10 +190,10 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         """Loss of a batch, in which labels where the predictions are masked are never looked at."""
         mask = get_mask(y_pred)
-        if mask is not None:
+        if mask is not None and self.axis in (-1, len(y_pred.shape) - 1):
             y_true, mask = labels_to_tensor(y_true, "y_true"), ops.cast(mask, "bool")
-            if len(y_true.shape) == len(mask.shape) + 1:
-                mask = ops.expand_dims(mask, self.axis)
+            while len(mask.shape) < len(y_true.shape):
+                mask = ops.expand_dims(mask, -1)
             y_true = ops.where(mask, y_true, ops.zeros_like(y_true))
         return super().__call__(y_true, y_pred, sample_weight)
 
