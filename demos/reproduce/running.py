@@ -116,16 +116,16 @@ def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial],
 def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, log: pathlib.Path | None = None) -> int:
     """Runs a trial and keeps its results; returns the status of the first command that failed, or 0."""
     found: dict[pathlib.Path, str] = {}
-    clocks: set[pathlib.Path] = set()
-    for step in steps(trial, work):
+    planned = list(steps(trial, work))
+    for step in planned:
         where = f" > {log}" if log else ""
         print(f"\n{trial.label}: python -m {shlex.join([step.module, *step.arguments])}{where}", flush=True)
         status = run_command([sys.executable, "-m", step.module, *step.arguments], step.clock, log)
         if status:
             return status
         found[step.folder] = step.module
-        clocks.add(step.clock)
     results = [small(records.read_json(_results_file(*each), RESULTS)) for each in found.items()]
+    clocks = {step.clock for step in planned}
     seconds = sum(records.read_json(clock, {"seconds": float})["seconds"] for clock in clocks)
     facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": trial.said()}
     spent = {"seconds": round(seconds, 1), "machine": machine()}

@@ -19,7 +19,7 @@ TEXTS, ATTENTION = 8, 2
 
 
 class Monitor(keras.callbacks.Callback):
-    """Writes the logs of each epoch; every `every` epochs and after the last, what the model does on held-out examples.
+    """Writes the logs of each epoch; once in `every` and after the last, what the model does on held-out examples.
 
     Nothing is chosen by it. After each look, and only then, the logs hold "val_accuracy", "val_nll", "val_ece" and the
     error rate that the split calls `rate`.

@@ -315,9 +315,8 @@ class TestTemperatureScaling:
         assert np.isnan(probs[1]).all()
         assert np.isnan(numpy(TemperatureScaling(2.0)(np.array([[np.inf, 0.0, 1.0]], "float32")))).all()
         assert np.isnan(numpy(TemperatureScaling(2.0)(np.array([[np.inf]], "float32")))).all()
-        probs = numpy(
-            TemperatureScaling(0.01)(np.array([[1e37, 0.0, 5e36]], "float32"))
-        )  # their quotients are infinite
+        large = np.array([[1e37, 0.0, 5e36]], "float32")  # whose quotients are infinite
+        probs = numpy(TemperatureScaling(0.01)(large))
         np.testing.assert_array_equal(probs, [[1.0, 0.0, 0.0]])
         with pytest.raises(ValueError, match="`logits` must be"):
             TemperatureScaling()(keras.ops.convert_to_tensor(1.0))
