@@ -14,11 +14,7 @@ from demos.translation import corpora
 from demos.translation.analysis import RULE
 from demos.translation.recipe import Recipe
 
-EPILOG = f"""
-{cli.paragraph(RULE)}
-
-The default run learns to write numbers in German.
-"""
+EPILOG = f"\n{cli.paragraph(RULE)}\n\nThe default run learns to write numbers in German.\n"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,17 +28,19 @@ def plan(options: Chosen) -> tuple[Searcher, Chosen]:
 
 
 def run(planned: tuple[Searcher, Chosen]) -> None:
-    """Prints the translations of all lines, in their order."""
+    """Prints the translations of all lines, in their order; an OSError names the first that is not UTF-8."""
     searcher, options = planned
-    waiting = lines(options)
+    errors: list[str] = []
+    waiting = lines(options, errors)
     while some := list(itertools.islice(waiting, options.batch_size)):
         for line, found in zip(some, translate(searcher, some, options), strict=True):
-            for text in shown(line, found, options):
-                print(text, flush=True)
+            print(*shown(line, found, options), sep="\n", flush=True)
+    if errors:
+        raise OSError(errors[0])
 
 
-def lines(options: Chosen) -> Iterator[str]:
-    """The lines of the files, or of standard input; an OSError names the first that is not UTF-8."""
+def lines(options: Chosen, errors: list[str]) -> Iterator[str]:
+    """The lines of the files, or of standard input, up to one that is not UTF-8, which `errors` then names."""
     for name in options.files or ["-"]:
         with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
             for number, line in enumerate(file, start=1):
@@ -47,7 +49,8 @@ def lines(options: Chosen) -> Iterator[str]:
                     yield " ".join(line.decode("utf-8-sig" if number == 1 else "utf-8").split())
                 except UnicodeDecodeError:
                     source = "standard input" if name == "-" else name
-                    raise OSError(f"{source} line {number} is not UTF-8") from None
+                    errors.append(f"{source} line {number} is not UTF-8")
+                    return
 
 
 def translate(searcher: Searcher, sentences: list[str], options: Chosen) -> list[list[Hypothesis]]:

@@ -74,7 +74,8 @@ def tsv(data_dir: str | None, skip_bad: bool) -> Corpus:
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-    return read_text(path).rstrip("\r\n").split("\n")
+    text = read_text(path).rstrip("\r\n")
+    return text.split("\n") if text else []
 
 
 def _pairs(path: pathlib.Path, rows: list[tuple[str, ...]], skip_bad: bool) -> Pairs:

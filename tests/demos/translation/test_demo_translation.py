@@ -203,7 +203,9 @@ def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
     (tmp_path / "text").write_bytes(b"red\n\xff\n")
     with pytest.raises(SystemExit):
         translate.main([str(tmp_path / "text"), *how])
-    assert "line 2 is not UTF-8" in capsys.readouterr().err
+    written = capsys.readouterr()
+    assert "line 2 is not UTF-8" in written.err
+    assert written.out.count("\n") == 1  # the line before it
 
 
 def test_standard_input_is_translated_and_long_sentences_are_cut(trained, capsys, tmp_path):

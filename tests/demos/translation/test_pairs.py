@@ -87,7 +87,7 @@ def test_multi30k_is_looked_for_where_it_may_be(captions, tmp_path, monkeypatch)
         (["a\tb\tc", "d\te"], r"train.tsv line 1 has 2 tabs"),
         (["a\tb", " \te", "\t"], r"line 2 has an empty side. \(2 lines are bad\)"),
         (b"a\tb\nc\t\xff\n", r"train.tsv line 2 is not UTF-8"),
-        (b"", r"line 1 has 0 tabs"),
+        (b"", r"train.tsv has no pair of sentences"),
     ],
 )
 def test_bad_lines_are_named(bad, message, tmp_path):
