@@ -63,7 +63,8 @@ def projection_grid(projections: Any) -> Any:
     Args:
         projections: a list of rows, each a list of `Projection`s. Either may be a dict instead, whose keys are titles:
             `{"cat, dog, fox": {"training, hard": p, "training, smoothed": q}}`. All rows must have the same
-            columns, and column titles are those of the first row. None leaves a panel empty.
+            columns, and column titles are those of the first row. None leaves a panel empty. `Projection`s that are
+            in no row are one: `[p, q]`, or `{"hard": p, "smoothed": q}`.
 
     Returns:
         A matplotlib `Figure` that is not registered with pyplot (`figure.savefig(...)` writes it).
@@ -136,6 +137,8 @@ def _add_legend(panels: Any, row: list[Projection | None]) -> None:
 def _grid(projections: Any) -> tuple[list[str], list[str], list[list[Projection | None]]]:
     """Titles of rows, titles of columns, and the panels."""
     row_titles, given = _titled("`projections`", projections)
+    if any(isinstance(row, Projection) for row in given):
+        row_titles, given = [""], [projections]
     titled = [_titled("Each row of `projections`", row) for row in given]
     column_titles = titled[0][0]
     if any(titles != column_titles for titles, _ in titled):

@@ -110,6 +110,13 @@ def test_a_grid_of_lists_has_no_titles_and_may_have_gaps(projection):
     assert [bool(ax.collections) for ax in figure.axes] == [True, False, False, True, False, False]
 
 
+def test_projections_in_no_row_are_a_row(projection):
+    other = dataclasses.replace(projection, class_names=("a", "b", "c"))
+    figure = projection_grid({"hard": projection, "smoothed": other})
+    assert [ax.get_title() for ax in figure.axes] == ["hard", "smoothed"]
+    assert len(projection_grid([projection, None, other]).axes) == 3
+
+
 @pytest.mark.parametrize("draw", [lambda p: class_projection(p).figure, lambda p: projection_grid([[p]])])
 def test_can_be_written_without_pyplot(projection, draw):
     from matplotlib import pyplot
@@ -133,7 +140,8 @@ def test_refuses_what_is_no_projection(given):
     [
         (lambda p: p, "`projections` must be a list or dict"),
         (lambda p: [], "`projections` must be a list or dict"),
-        (lambda p: {"a": p}, "Each row of `projections` must be a list or dict"),
+        (lambda p: {"a": 1}, "Each row of `projections` must be a list or dict"),
+        (lambda p: [p, [p]], "Each panel of `projections` must be a Projection"),
         (lambda p: [[p], []], "Each row of `projections` must be a list or dict"),
         (lambda p: [[1]], "Each panel of `projections` must be a Projection"),
         (lambda p: [[p, p], [p]], "same columns"),
