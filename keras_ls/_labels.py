@@ -45,6 +45,8 @@ def numbers_to_tensor(values, name: str):
             values = values.astype(keras.config.floatx())
     try:
         tensor = ops.convert_to_tensor(values)
+        if hasattr(tensor, "read_value"):  # a tf.Variable, which lacks what `keras.ops` asks of a tensor
+            tensor = tensor.read_value()
         dtype = keras.backend.standardize_dtype(tensor.dtype)
     except (TypeError, ValueError):
         dtype = "unknown"

@@ -824,6 +824,25 @@ def test_the_gradient_passes_through_a_list_of_predictions(rng):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a variable of TensorFlow")
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_predictions_may_be_a_variable_of_tensorflow(axis, in_graph, rng):
+    import tensorflow as tf
+
+    logits, labels = make_case(rng, (3, 4, 5), axis)
+    variable = tf.Variable(logits)
+
+    def step():
+        with tf.GradientTape() as tape:
+            loss = ops.sum(sparse(labels, variable, 0.1, from_logits=True, axis=axis))
+        return loss, tape.gradient(loss, variable)
+
+    expected = value_and_gradient(lambda z: ops.sum(sparse(labels, z, 0.1, from_logits=True, axis=axis)), logits)
+    for found, wanted in zip((tf.function(step) if in_graph else step)(), expected, strict=True):
+        np.testing.assert_allclose(numpy(found), wanted, rtol=1e-6)
+
+
 @pytest.mark.parametrize("flag", ["False", 1, np.nan, None, object(), np.array([True, False])])
 def test_what_is_no_flag_is_refused(flag):
     y_pred = np.array([[0.5, 0.5]], "float32")
