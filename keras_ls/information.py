@@ -175,16 +175,16 @@ class LogitDifference:
         self._examples_per_class = check_count("examples_per_class", examples_per_class)
         self._batch_size = check_count("batch_size", batch_size)
         self._seed = check_count("seed", seed, minimum=0, maximum=None)
-        self._convert: Callable[[Any], Any] = np.asarray
+        self._convert: Callable[[Any], Any] | None = None
         self._network: Any = None
         self._runner: Any = None
         self._rows = np.empty(0, int)
 
     def attach(self, model: keras.Model) -> None:
-        """Finds the logits of `model`, draws the examples, and tries one batch.
+        """Finds the logits of `model` and draws the examples.
 
         Raises:
-            ValueError: If model, classes, labels and augmentation do not fit together.
+            ValueError: If model, classes and labels do not fit together.
         """
         with seeded(self._seed, [model, self._augment]):
             self._network = logits_model(model)
@@ -200,7 +200,15 @@ class LogitDifference:
             (self._rows,) = drawn(
                 labels, self._classes, self._examples_per_class, self._seed, default=EXAMPLES_PER_CLASS
             )
-            self._try(self._rows[: self._batch_size])
+
+    def try_augmentation(self, model: keras.Model) -> None:
+        """Augments and predicts one batch, for an error before training rather than after an epoch.
+
+        Raises:
+            ValueError: If the augmentation returns what `model`, the one attached, does not take.
+        """
+        with seeded(self._seed, [model, self._augment]):
+            self._batch(self._rows[: self._batch_size])
 
     def samples(self, model: keras.Model) -> np.ndarray:
         """(L, N) float64 samples for the present weights of `model`, the one attached."""
@@ -218,21 +226,9 @@ class LogitDifference:
             )
         return samples
 
-    def _try(self, rows: np.ndarray) -> None:
-        """Augments and predicts `rows`, and finds out whether the augmentation takes arrays or tensors."""
-        self._convert = np.asarray
-        try:
-            self._batch(rows)
-        except (TypeError, AttributeError):
-            self._convert = ops.convert_to_tensor
-            self._batch(rows)
-
     def _batch(self, rows: np.ndarray) -> np.ndarray:
         """z_a − z_b of the examples `rows`, augmented."""
-        # A new copy each time, since the augmentation may work in place.
-        batch = tree.map_structure(lambda leaf: self._convert(leaf[rows]), self.x)
-        training = {"training": True} if isinstance(self._augment, keras.layers.Layer) else {}
-        augmented = self._augment(batch, **training)
+        augmented = self._augmented(rows)
         augmented = tree.map_structure(lambda leaf: leaf if ops.is_tensor(leaf) else np.asarray(leaf), augmented)
         sizes = [tuple(leaf.shape)[:1] for leaf in tree.flatten(augmented)]
         if set(sizes) != {(len(rows),)}:
@@ -246,6 +242,20 @@ class LogitDifference:
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         return logits[:, self._classes[0]] - logits[:, self._classes[1]]
+
+    def _augmented(self, rows: np.ndarray) -> Any:
+        """The examples `rows` as `augment` returns them; the first call learns whether it takes arrays or tensors."""
+        if self._convert is None:
+            self._convert = np.asarray
+            try:
+                return self._augmented(rows)
+            except (TypeError, AttributeError):
+                self._convert = ops.convert_to_tensor
+        # A new copy each time, since the augmentation may work in place.
+        convert = self._convert
+        batch = tree.map_structure(lambda leaf: convert(leaf[rows]), self.x)
+        training = {"training": True} if isinstance(self._augment, keras.layers.Layer) else {}
+        return self._augment(batch, **training)
 
 
 def _mean_log_ratio(values: np.ndarray, means: np.ndarray, sigma: float) -> float:

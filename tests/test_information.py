@@ -242,9 +242,8 @@ class TestOfModels:
     def test_is_that_of_the_difference_of_logits(self, data):
         augment = Recorded()
         value = measure(linear(), data, augment, num_samples=3, batch_size=32)
-        batches = augment.kept[1:]  # the first one is a trial
-        assert [len(batch) for batch in batches] == [32, 32, 16] * 3
-        inputs = np.concatenate(batches).reshape(3, 80, 2).astype("float64")
+        assert [len(batch) for batch in augment.kept] == [32, 32, 16] * 3
+        inputs = np.concatenate(augment.kept).reshape(3, 80, 2).astype("float64")
         assert value == pytest.approx(estimate(inputs @ (KERNEL[:, 0] - KERNEL[:, 2])), rel=1e-5)
 
     def test_each_sample_augments_the_same_examples_of_the_two_classes(self, data):
@@ -255,7 +254,8 @@ class TestOfModels:
             seen.append(batch.copy())
             return batch + np.random.normal(size=batch.shape)
 
-        measure(linear(), data, look, classes=(2, 1), examples_per_class=25)
+        measure(linear(), data, look, classes=(2, 1), examples_per_class=25, num_samples=3)
+        assert len(seen) == 3
         for batch in seen:
             np.testing.assert_array_equal(batch, seen[0])
         places = [int(np.flatnonzero((x == row).all(axis=1))[0]) for row in seen[0]]
@@ -361,7 +361,7 @@ class TestOfModels:
         one.layers[0].kernel.assign(KERNEL[:, :1])
         augment = Recorded()
         value = measure(one, (x, y), augment, classes=(0, 1), num_samples=3)
-        inputs = np.concatenate(augment.kept[1:]).reshape(3, 80, 2).astype("float64")
+        inputs = np.concatenate(augment.kept).reshape(3, 80, 2).astype("float64")
         assert value == pytest.approx(estimate(inputs @ KERNEL[:, 0]), rel=1e-5)
         columns = linear(kernel=np.stack([[0, 0], KERNEL[:, 0], [0, 0]], axis=1))
         assert measure(one, (x, y), classes=(1, 0)) == pytest.approx(measure(columns, (x, y), classes=(0, 1)), rel=1e-4)

@@ -71,6 +71,7 @@ class MutualInformation(MeasuringCallback):
         check_no_preprocessor(self.model)
         build(self.model, self._source.x)
         self._source.attach(self.model)
+        self._source.try_augmentation(self.model)
 
     def _measure(self, epoch: int) -> Measurement:
         return Measurement({NAME: mutual_information(self._source.samples(self.model))})
