@@ -85,6 +85,7 @@ def test_the_losses_page_shows_how_to_find_labels_that_are_no_class():
         run_guide("losses.md", np=np, keras_ls=keras_ls, counts=[1, 2])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND not in ("jax", "tensorflow"), reason="Keras 3.15 has no distribution for PyTorch")
 def test_the_page_of_devices_gets_the_numbers_of_one_device(tmp_path):
     text = (DOCS / "devices.md").read_text(encoding="utf-8")

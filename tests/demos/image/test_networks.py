@@ -214,7 +214,7 @@ def toy_recipe(**changes):
     return dataclasses.replace(recipe, **changes)
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet"])
+@pytest.mark.parametrize("name", ["mlp", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(rng, name, tmp_path, monkeypatch):
     data, recipe = toy(rng), toy_recipe()
 
