@@ -29,7 +29,7 @@ def of_all_pairs(samples):
 
 SUBJECT = Subject(
     title="Mutual information",
-    about="The estimate of the paper's section 5 from Monte-Carlo samples of each training example.",
+    about="The estimate of the paper's section 4 from Monte-Carlo samples of each training example.",
     prepare=prepare,
     size={"draws": 5, "examples": 3_000},
     quick={"draws": 2, "examples": 50},

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 
+from demos.kit import locks
 from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
 
 BLOCK = 1 << 20
@@ -61,12 +62,21 @@ def find(name: str, data_dir: str | None, marker: str, archives: tuple[Archive, 
 def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
     """Downloads archives and unpacks them all into `folder`; does nothing where it exists.
 
-    An interrupted download goes on from where it was. The folder, which is returned, appears once all archives are
-    whole, checked and unpacked. An archive that cannot be had, or is not what it should be, is a ValueError.
+    An interrupted download goes on from where it was, and one process waits for another's. The folder, which is
+    returned, appears once all archives are whole, checked and unpacked. An archive that cannot be had, or is not what
+    it should be, is a ValueError.
     """
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = locks.take(folder.with_name(".lock"), wait=True)
+    try:
+        return folder if folder.is_dir() else _fetch(archives, folder)
+    finally:
+        os.close(lock)
+
+
+def _fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
     paths = [_download(archive, folder.parent / archive.url.rpartition("/")[2]) for archive in archives]
     unpacking = folder.with_name(f"{folder.name}.unpacking")
     shutil.rmtree(unpacking, ignore_errors=True)

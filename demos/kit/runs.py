@@ -9,13 +9,8 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
-from demos.kit import devices, pictures, records
+from demos.kit import devices, locks, pictures, records
 from demos.kit.errors import DamagedFile
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
 
 _locked: list[int] = []
 
@@ -92,12 +87,9 @@ def _take(out: pathlib.Path, resume: bool) -> None:
 
 
 def _lock(out: pathlib.Path) -> None:
-    """Makes sure that no other process works in a directory; the system lets go when this one ends, however it does."""
-    if fcntl is None:
-        return
-    _locked.append(os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644))
+    """Makes sure that no other process works in a directory."""
     try:
-        fcntl.flock(_locked[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _locked.append(locks.take(out / ".lock", wait=False))
     except BlockingIOError:
         raise ValueError(f"Another run is at work in {out}: wait for it, or give another --out.") from None
 

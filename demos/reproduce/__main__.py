@@ -112,7 +112,7 @@ def run(plan: Plan) -> int:
     if not plan.options.report_only:
         todo = [trial for trial in plan.trials if is_to_do(trial, plan)]
         if plan.options.list:
-            list_trials(plan.trials, todo)
+            list_trials(plan.trials, todo, plan.results)
             return 0
         todo, kept = todo[: plan.options.trials], functools.partial(report.path_of, results=plan.results)
         announce(todo, plan)
@@ -133,12 +133,15 @@ def is_to_do(trial: Trial, plan: Plan) -> bool:
         return True
 
 
-def list_trials(all_trials: list[Trial], todo: list[Trial]) -> None:
+def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Path) -> None:
     """Prints all trials, with what they take, and which are there."""
     rows = [["trial", "minutes", "on", "state"]]
     for trial in all_trials:
         minutes, machine = trial.setting.minutes, trial.setting.machine
-        took = ["", ""] if minutes is None else [f"{minutes:g}", machine]
+        if trial not in todo:
+            kept = report.kept_of(trial, results)
+            minutes, machine = kept["seconds"] / 60, kept["machine"]
+        took = ["", ""] if minutes is None else [f"{minutes:.0f}", machine]
         rows.append([trial.label, *took, "to do" if trial in todo else "there"])
     print(cli.aligned(rows))
 
@@ -149,7 +152,7 @@ def announce(todo: list[Trial], plan: Plan) -> None:
     known: dict[pathlib.Path, float] = {}  # of first commands: what trials have in common is run once
     for trial in todo:
         if trial.setting.minutes is not None:
-            begins = next(running.steps(trial, plan.out)).folder
+            begins = next(running.steps(trial, plan.out)).clock
             known[begins] = max(known.get(begins, 0), trial.setting.minutes)
     if known:
         print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")

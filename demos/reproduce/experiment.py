@@ -9,7 +9,7 @@ from typing import Any
 
 # What --only takes, in the order of the report.
 TITLES = {
-    "regime": "The networks: are they like the paper's?",
+    "regime": "The networks: are they as over-confident as the paper's?",
     "table2": "Table 2: accuracy with and without smoothing",
     "table3": "Table 3: calibration by smoothing and by temperature",
     "fig1": "Figure 1: the clusters of three classes",

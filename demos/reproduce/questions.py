@@ -67,7 +67,7 @@ def regime(demo: str = "demos.image.calibration", learnt_at: str = "history.-1.a
     ece = Number("ECE, hard targets", demo, "ece", hard, paper)
     temperature = Number("temperature, hard targets", demo, "temperature", hard, scaling)
     claims = (
-        Claim("Hard targets know 95 % of their training images.", learnt.label, "above", 95.0),
+        Claim("With hard targets training accuracy is above 95 %.", learnt.label, "above", 95.0),
         Claim("The ECE of hard targets is above 0.1.", ece.label, "above", 0.1),
         Claim("The temperature of hard targets is above 1.5.", temperature.label, "above", 1.5),
     )

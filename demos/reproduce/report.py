@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, 
 NO_CLAIM = ("regime", "advice")
 KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure"}
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
-LIKE, UNLIKE = "of networks like the paper's", "of networks unlike the paper's"
+LIKE, UNLIKE = "of over-confident networks", "of networks that are not over-confident"
 UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments that do not measure it"
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
 
@@ -71,7 +72,7 @@ def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found
         if kept is None:
             there.missing.append(trial)
             continue
-        there.kept.append(kept)
+        there.kept.append({**kept, "trial": trial.name})
         if trial.is_of_other_networks_alone():
             path = path_of(trial, results)
             check_alike(*first.setdefault(trial.experiment.name, (path, kept)), path, kept)
@@ -129,8 +130,8 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         Paragraph(verdict.RULE),
         Table([("the paper's claims", *COUNTED.values()), *counts]),
         Paragraph(
-            f"Networks are like the paper's if all claims under *{TITLES['regime']}* agree. Where they are not "
-            "over-confident, smoothing has nothing to mend."
+            f"Networks are over-confident, as the paper's are, if all claims under *{TITLES['regime']}* agree. Where they "
+            "are not, smoothing has nothing to mend."
         ),
         Table(overview),
         *sections,
@@ -138,7 +139,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
 
 
 def likeness(found: Found) -> str:
-    """Whether the networks of an experiment are such as the paper speaks of."""
+    """Whether the networks of an experiment are over-confident, as those that the paper speaks of."""
     regime = found.experiment.parts.get("regime", questions.regime())
     if not any(found.of_demo(number.demo) for number in regime.numbers):
         return UNASKED
@@ -183,9 +184,20 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
         setting = found.missing[0].setting
         about = "" if setting.minutes is None else f"; about {setting.minutes:g} minutes each on {setting.machine}"
         blocks.append(Paragraph(f"Not run yet: {', '.join(trial.label for trial in found.missing)}{about}."))
-    commands = dict.fromkeys(command for kept in found.kept for command in kept["commands"])
-    blocks.append(Code("\n".join(commands or [found.missing[0].setting.commands])))
-    return [*blocks, *facts(found)]
+    return [*blocks, Code(commands(found)), *facts(found)]
+
+
+def commands(found: Found) -> str:
+    """How to get the results: the commands alone where one trial is all, since others need folders of their own."""
+    if not found.kept:
+        return found.missing[0].setting.commands
+    if len(found.kept) + len(found.missing) == 1:
+        return "\n".join(found.kept[0]["commands"])
+    lines = [f"python -m demos.reproduce --scale {found.scale} --only {found.experiment.name}"]
+    lines.append("# which runs, in folders of their own, for each trial:")
+    for kept in found.kept:
+        lines += [f"# {kept['trial']}", *kept["commands"]]
+    return "\n".join(lines)
 
 
 def facts(found: Found) -> list[Block]:
@@ -194,7 +206,7 @@ def facts(found: Found) -> list[Block]:
         return []
     of_first = [kept["results"][0] for kept in found.kept]
     said = {
-        "Data and networks": [results["title"] for results in of_first],
+        "Data and networks": titles(of_first),
         "Steps": [steps_of(results["settings"]) for results in of_first],
         "Chosen on other data": [chosen_in(results) for results in of_first if "selection" in results],
         "Machine": [f"{kept['machine']} ({kept['results'][0]['provenance']['device']})" for kept in found.kept],
@@ -205,6 +217,12 @@ def facts(found: Found) -> list[Block]:
         "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
     }
     return [Table([("run", ""), *((name, "; ".join(dict.fromkeys(texts))) for name, texts in said.items() if texts)])]
+
+
+def titles(of_first: list[dict[str, Any]]) -> list[str]:
+    """What runs are of; the table above has the seeds of several."""
+    several = len(of_first) > 1
+    return [re.sub(r", \d+ seeds?\b.*", "", results["title"]) if several else results["title"] for results in of_first]
 
 
 def chosen_in(results: dict[str, Any]) -> str:

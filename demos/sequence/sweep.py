@@ -82,7 +82,7 @@ def run(
     """Sweeps with each network, or finds what an earlier command measured; `more` makes further numbers of it."""
     options, found, trials = planned.options, planned.data, []
     examples = len(planned.split.references)
-    print(f"{found.name}: {examples} examples of the {options.split} split, {len(planned.networks)} models.")
+    print(f"{found.name}: {examples} examples of the {options.split} split, {models(len(planned.networks))}.")
     for trained, network in planned.networks:
         label = f"{network_name(trained.label_smoothing)}, seed {trained.seed}"
         kept, depends = planned.kept(trained)
@@ -99,6 +99,11 @@ def run(
     return trials
 
 
+def models(number: int) -> str:
+    """So many models, in words."""
+    return f"{number} model{'s' if number > 1 else ''}"
+
+
 def publish_results(
     planned: Sweep, demo: str, parts: dict[str, Any], table: Any, figure: Any, pictures: Sequence[str] = ()
 ) -> None:
@@ -110,7 +115,7 @@ def publish_results(
     series = of_trials(trials)["series"]
     results = {
         "experiment": demo,
-        "title": f"{planned.data.name}, {options.split} split, {len(trials)} models",
+        "title": f"{planned.data.name}, {options.split} split, {models(len(trials))}",
         **parts,
         "summary": [],
         "series": series,

@@ -10,8 +10,8 @@ SCALES = {
 }
 WHY = {
     "cpu": {
-        "advice": "With little noise hard targets are calibrated as they are, and smoothing takes a justified "
-        "confidence away."
+        "advice": "With little noise hard targets are only a little over-confident: smoothing takes away more "
+        "confidence than that, and the result is under-confident."
     }
 }
 PARTS = questions.advice({f"noise {level:g}": {"noise": level} for level in LEVELS})

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from demos.kit.cli import optional
+from demos.kit.download import cache_directory
 from demos.kit.options import DATA_VARIABLE
 from demos.kit.texts import read_text
 from demos.speech.corpora import grammar
@@ -109,7 +110,8 @@ def _read(path: str) -> list[str]:
 
 
 def _place(path: str) -> pathlib.Path:
-    """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k."""
-    folder = os.environ.get(DATA_VARIABLE)
-    places = [pathlib.Path(path), *(pathlib.Path(folder, more, path) for more in ("", "multi30k") if folder)]
+    """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k, else where that is downloaded."""
+    folders = [os.path.expanduser(folder) for folder in [os.environ.get(DATA_VARIABLE)] if folder]
+    places = [pathlib.Path(path), *(pathlib.Path(folder, more, path) for folder in folders for more in ("", "multi30k"))]
+    places.append(cache_directory() / "multi30k" / path)
     return next((place for place in places if place.is_file()), places[0])

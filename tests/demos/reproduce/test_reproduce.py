@@ -479,3 +479,16 @@ def test_networks_are_like_the_papers_if_they_know_their_images_and_are_too_sure
         results["trials"][0]["history"][-1]["accuracy"] += 0.001 * seed
         kept.append({"results": [results]})
     assert report.likeness(report.Found(Experiment("a", "", "", {}, parts), "smoke", kept)) == expected
+
+
+def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):
+    assert command.main(["--out", str(tmp_path)]) == 0
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    head = "```sh\npython -m demos.reproduce --scale smoke --only a\n# which runs, in folders of their own, for each trial:"
+    assert f"{head}\n# seeds-0\npython -m {DEMO} --noise 1 --seeds 0\n" in text
+    assert "| Data and networks | digits, mlp |\n" in text
+    capsys.readouterr()
+    assert command.main(["--out", str(tmp_path), "--list"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("a --seeds 1"))
+    assert line.endswith("there")
+    assert running.machine() in line

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -209,6 +210,11 @@ class TestSynthetic:
         folder.mkdir()
         (folder / "lines.en").write_text("".join(f"Sentence number {i}.\n" for i in range(20)))
         monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path))
+        assert load("--text", "lines.en", "--dev-sentences", 4, "--test-sentences", 6).name == "lines"
+        monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path / "no"))
+        with pytest.raises(ValueError, match=r"lines\.en cannot be read"):
+            load("--text", "lines.en")
+        monkeypatch.setenv("KERAS_LS_CACHE", str(tmp_path))  # as the translation demo leaves it
         assert load("--text", "lines.en", "--dev-sentences", 4, "--test-sentences", 6).name == "lines"
 
     def test_refused_text_files(self, tmp_path):
@@ -636,8 +642,11 @@ class TestDownload:
     def whole(self, folder):
         assert sorted(p.name for p in (folder / "inside").iterdir()) == ["a.txt", "b.bin"]
         assert (folder / "inside" / "a.txt").read_bytes() == np.random.default_rng(0).bytes(50_000)
-        assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+        assert self.left(folder.parent) == [folder.name]
         return True
+
+    def left(self, directory):
+        return [path.name for path in directory.iterdir() if path.name != ".lock"]
 
     def test_whole_and_only_once(self, server, tmp_path, capsys):
         folder = tmp_path / "cache" / "set"
@@ -651,6 +660,12 @@ class TestDownload:
         server.cut, server.cuts, server.ranges = 30_000, 2, ranges
         assert self.whole(download.fetch((self.archive(server),), tmp_path / "set"))
         assert server.asked == [None, "bytes=30000-", "bytes=60000-" if ranges else "bytes=30000-"]
+
+    def test_two_processes_share_one_download(self, server, tmp_path):
+        with ThreadPoolExecutor(2) as pool:  # their locks are as those of two processes
+            for folder in pool.map(download.fetch, [(self.archive(server),)] * 2, [tmp_path / "set"] * 2):
+                assert self.whole(folder)
+        assert server.asked == [None]
 
     def test_goes_on_in_a_later_call(self, server, tmp_path):
         server.cut, server.cuts = 20_000, download.TRIES
@@ -674,7 +689,7 @@ class TestDownload:
     def test_other_content_is_refused_and_removed(self, server, tmp_path):
         with pytest.raises(ValueError, match=r"data\.tar\.gz is not what it should be and is removed: its SHA-256"):
             download.fetch((self.archive(server, b"other"),), tmp_path / "set")
-        assert list(tmp_path.iterdir()) == []
+        assert self.left(tmp_path) == []
 
     @pytest.mark.parametrize("broken", [b"<html>no such file</html>", None])
     def test_without_a_checksum_what_does_not_unpack_is_removed(self, server, tmp_path, broken):

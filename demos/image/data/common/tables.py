@@ -12,7 +12,7 @@ RECIPE = {"steps": 1_000, "batch_size": 50, "hidden": (200, 200)}
 def table(name: str) -> DataSet:
     """The data set of `sklearn.datasets.load_NAME`, half of whose rows are held out.
 
-    Each feature is a pixel: 0 at its smallest value in the table, 255 at its largest.
+    Each feature is a pixel: 0 at its smallest value in the whole table, held-out rows included, 255 at its largest.
     """
 
     def load(data_dir: str | None = None, image_size: int = 32) -> ImageData:
