@@ -71,7 +71,7 @@ def widened_dtype(x: Any) -> str:
 
 def smallest_probability(dtype: str) -> float:
     """What stands for a probability that underflowed to 0 in `dtype`, so that it has a logarithm."""
-    return 2.0**-24 if dtype == "float16" else 2.0**-126
+    return {"float16": 2.0**-24, "float64": 2.0**-1022}.get(dtype, 2.0**-126)
 
 
 def hard_labels(name: str, labels: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -29,8 +29,9 @@ class RiskCoverageCurve:
     def excess_aurc(self) -> float:
         """`aurc`, less that of a perfect ranking with as many errors, which accepts every correct prediction first.
 
-        Accuracy has no part in it, so that it is what to compare models by. With weights the perfect ranking is taken
-        at the coverages of this curve.
+        Most of what accuracy does to `aurc` is taken off, not all: a ranking at random has −(1 − r)·log(1 − r) with a
+        share r of errors, so compare models of like accuracy. With weights the perfect ranking is taken at the
+        coverages of this curve.
         """
         accuracy = 1.0 - self.risk[-1]
         perfect = np.maximum(0.0, self.coverage - accuracy) / self.coverage

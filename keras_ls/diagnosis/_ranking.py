@@ -38,10 +38,11 @@ class Ranking:
 def rank(positions: Positions, in_half: np.ndarray, num_resamples: int, level: float, seed: int) -> Ranking:
     """Measures rankings, and resamples examples; `in_half` (E,) bool says which half each example is in."""
     rng = np.random.default_rng([seed, 1])
-    size, orders = positions.num_examples, [_Order(positions, positions.score, rng)]
+    size, ties = positions.num_examples, rng.permutation(len(positions.score))
+    orders = [_Order(positions, positions.score, ties)]
     normed = None if positions.norm_scores is None or size < 2 else _normed_scores(positions, in_half)
     if normed is not None:
-        orders.append(_Order(positions, normed, rng))
+        orders.append(_Order(positions, normed, ties))
     resampled = np.empty((num_resamples, len(orders), 2))
     for areas in resampled:
         counts = np.bincount(rng.integers(0, size, size), minlength=size)  # how often each example is drawn
@@ -68,11 +69,11 @@ def fewest(positions: Positions) -> int:
 
 
 class _Order:
-    """Predictions in the order of their scores, ties broken at random once."""
+    """Predictions in the order of their scores; `ties` (M,) says which of equal scores comes first."""
 
-    def __init__(self, positions: Positions, score: np.ndarray, rng: np.random.Generator):
+    def __init__(self, positions: Positions, score: np.ndarray, ties: np.ndarray):
         self.curve = curve_of_ranking(positions.top.correct, score, positions.weight)
-        order = np.lexsort((rng.permutation(len(score)), -score))
+        order = np.lexsort((ties, -score))
         self._weight, self._wrong = positions.weight[order], ~positions.top.correct[order]
         self._example = order if positions.example is None else positions.example[order]
 

@@ -30,12 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         diagnosis = _diagnosis(args)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(str(diagnosis).encode(encoding, "replace").decode(encoding), flush=True)  # a pipe on Windows has no α
         if args.json:
             diagnosis.to_json(args.json)
         if args.html:
             diagnosis.to_html(args.html)
-        encoding = sys.stdout.encoding or "utf-8"
-        print(str(diagnosis).encode(encoding, "replace").decode(encoding))  # a pipe on Windows has no α
     except (ValueError, OSError, ImportError, TypeError) as error:
         print(f"keras-ls diagnose: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -71,6 +71,8 @@ def _diagnosis(args: argparse.Namespace) -> Diagnosis:
     for path in (args.html, args.json):
         if path and not pathlib.Path(path).resolve().parent.is_dir():
             raise ValueError(f"There is no folder to write {path} in.")
+        if path and pathlib.Path(path).is_dir():
+            raise ValueError(f"{path} is a folder: give a file in it.")
     arrays = _arrays(file)
     names = ("num_bins", "level", "num_resamples", "seed", "ignore_class")
     asked: dict[str, Any] = {name: getattr(args, name) for name in names}

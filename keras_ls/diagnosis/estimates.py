@@ -19,9 +19,11 @@ class Estimate:
     high: float = math.nan
 
     def __str__(self) -> str:
-        """Value and limits with as many digits as help."""
+        """Value and limits, if there are any, with as many digits as help."""
         digits = max(2, min(4, 3 - math.floor(math.log10(abs(self.value))))) if self._is_plain() else 4
         numbers = [f"{number:.{digits}f}" for number in (self.value, self.low, self.high)]
+        if math.isnan(self.low) and math.isnan(self.high):
+            return f"{numbers[0]} (no interval)"
         return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
 
     def _is_plain(self) -> bool:

@@ -83,18 +83,18 @@ def _temperature(estimates: Mapping[str, Estimate]) -> Finding:
     loss, left, nll = estimates["calibration_loss"], estimates["ece_scaled"], estimates["nll"]
     measured = f"One temperature, fitted on the other half of the data, takes {loss} nats off the NLL of {nll}"
     after = f"and leaves a calibration error of {left}."
-    if loss.low > 0:
-        if left.low > 0:
-            advice = "Scale, and expect an error that no single temperature repairs."
-            return Finding("temperature", "helps in part", f"{measured} {after} {advice}")
-        advice = "Scale: what is left may be chance."
-        return Finding("temperature", "helps", f"{measured} {after} {advice}")
     if loss.high < SMALLEST_GAIN:
         if left.low > 0:
             advice = "There is next to nothing for a temperature to repair, though predictions are not calibrated."
         else:
             advice = "There is next to nothing for a temperature to repair."
         return Finding("temperature", "not needed", f"{measured} {after} {advice}")
+    if loss.low > 0:
+        if left.low > 0:
+            advice = "Scale, and expect an error that no single temperature repairs."
+            return Finding("temperature", "helps in part", f"{measured} {after} {advice}")
+        advice = "Scale: what is left may be chance."
+        return Finding("temperature", "helps", f"{measured} {after} {advice}")
     return Finding("temperature", CANNOT_TELL, f"{measured} {after} Whether scaling helps needs more data.")
 
 
@@ -166,6 +166,8 @@ def _ranking(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
     if change.low == change.high == 0:
         text = f"{measured} No norm of the logits ranked better on either half: rank by the largest probability."
         return Finding("ranking", "no better ranking found", text)
+    if math.isnan(change.low):
+        return Finding("ranking", CANNOT_TELL, f"{measured} {changed}: too few are right, or wrong, to tell.")
     return Finding("ranking", CANNOT_TELL, f"{measured} {changed}, which may be chance.")
 
 

@@ -100,6 +100,8 @@ def hard_labelled(
         mass = ops.sum(one_hot, axis=-1)
         weight = ops.where(mass != 0, weight, 0.0)
         flags += [ops.isfinite(mass), _marks_one(one_hot, weight)]
+        if one_hot.shape[-1] is None:  # labels (…, 1) would pass for rows of one class
+            flags.append(ops.logical_and(ops.isfinite(mass), ops.shape(one_hot)[-1] == num_classes))
     labels, weight, *flags = (ops.reshape(each, (-1,)) for each in (labels, weight, *flags))
 
     labels = ops.where(weight != 0, labels, ops.zeros_like(labels))  # padding may hold any number
@@ -138,7 +140,9 @@ def _two_columns(y_pred, from_logits):
     """(…, K) as they are; (…, 1) as the probabilities 1 − p and p, or the logits 0 and z, of two classes."""
     if y_pred.shape[-1] != 1:
         return y_pred
-    return ops.concatenate([ops.zeros_like(y_pred) if from_logits else 1.0 - y_pred, y_pred], axis=-1)
+    # A p that rounding left above 1 is valid, and 1 − p must be, too.
+    other = ops.zeros_like(y_pred) if from_logits else ops.maximum(1.0 - y_pred, 0.0)
+    return ops.concatenate([other, y_pred], axis=-1)
 
 
 def _check_predictions(y_pred):

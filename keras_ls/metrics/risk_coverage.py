@@ -22,7 +22,7 @@ class AreaUnderRiskCoverage(ProbabilityMetric):
     Confidence is the largest probability, whose log-odds log(p/(1 − p)) are counted in bins. From logits they are
     exact, where probabilities saturate at 1. Predictions of one bin are taken to be in random order, so that the result
     differs from that of `risk_coverage_curve` by at most (m/4)(1 + ln(4/m)), m being the largest share of the
-    predictions in one bin. Accuracy has a part in it: of models of unlike accuracy compare `excess_aurc` of the curve.
+    predictions in one bin. Accuracy has a part in it, most of which `excess_aurc` of the curve takes off.
     The state is a (num_bins, 3) sum and its rounding.
 
     Args:

@@ -133,6 +133,8 @@ def test_bad_arguments(data):
         keras_ls.diagnose(classifier(), x, y, y_train=y)
     with pytest.raises(ValueError, match="same length"):
         keras_ls.diagnose(classifier(), x, y[:-1])
+    with pytest.raises(ValueError, match="`x_train` and `y_train` must be of the same length"):
+        keras_ls.diagnose(None, x, y, x_train=x, y_train=y[:-1])  # before the model is asked
     with pytest.raises(ValueError, match="`y_train` must be None if `x_train` is a dataset"):
         keras_ls.diagnose(classifier(), x, y, x_train=Batches(x, y), y_train=y)
     with pytest.raises(ValueError, match="`x_train` must hold"):
@@ -161,6 +163,7 @@ def test_the_command_line(data, tmp_path, capsys):
         ([str(tmp_path / "absent.npz")], "There is no file"),
         ([model], "must hold the arrays"),
         ([predictions, "--html", str(tmp_path / "no" / "p.html")], "no folder"),
+        ([predictions, "--html", str(tmp_path)], "is a folder"),
         ([predictions, "--level", "2"], "`level`"),
     ):
         assert main(["diagnose", *arguments]) == 2

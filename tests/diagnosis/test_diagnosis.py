@@ -177,6 +177,24 @@ def test_normalised_logits_repair_a_ranking_that_scale_has_spoiled():
     assert (finding.topic, finding.verdict) == ("ranking", "normalised logits rank better")
 
 
+@pytest.mark.parametrize("digits", [0, 1])
+def test_a_ranking_is_no_better_than_itself_though_many_scores_tie(digits):
+    y, z = drawn(2000, 3, 2.0)
+    p = np.round(special.softmax(z, -1), digits)
+    sure = p[np.arange(len(p)), p.argmax(-1)] == 1  # of these all norms are alike
+    found = keras_ls.diagnose_predictions(y[sure], p[sure], num_resamples=50)
+    change = found.estimates["aurc_logit_norm_change"]
+    assert change.low == change.value == change.high == 0
+    assert found.findings[-1].verdict == "no better ranking found"
+
+
+def test_probabilities_in_float64_are_used_as_far_as_they_go():
+    y, z = drawn(500, 4, 20.0)  # the smallest are near 1e-200
+    found = keras_ls.diagnose_predictions(y, special.softmax(z, -1), num_resamples=2).estimates["temperature"]
+    of_logits = keras_ls.diagnose_predictions(y, z, num_resamples=2, from_logits=True).estimates["temperature"]
+    assert found.value == pytest.approx(of_logits.value, rel=1e-3)
+
+
 def test_one_bad_class_is_named():
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(6), 6000)

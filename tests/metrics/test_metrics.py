@@ -113,6 +113,12 @@ def test_a_probability_rounded_above_1_has_no_negative_cost():
     assert measure(NegativeLogLikelihood(), np.array([0]), np.array([[1.0000005, 0.0]], "float32")) > 0
 
 
+@each_metric
+def test_one_unit_rounded_above_1(name):
+    found = measure(METRICS[name][0](), np.array([1, 0]), np.array([[1.0000001], [0.25]], "float32"))
+    assert found == pytest.approx(measure(METRICS[name][0](), np.array([1, 0]), np.array([[1.0], [0.25]])), abs=1e-5)
+
+
 def test_hopeless_predictions():
     certain, wrong = np.array([[1.0, 0.0]] * 4, "float32"), np.ones(4, "int64")
     np.testing.assert_allclose(measure(NegativeLogLikelihood(), wrong, certain), -np.log(1e-7), rtol=1e-5)
@@ -389,6 +395,20 @@ def test_bad_label_in_a_compiled_graph_gives_nan(name, bad, rng):
     given = labels.astype("float32")
     given[3] = bad
     assert np.isnan(numpy(stateless(metric, jit=False)(ops.convert_to_tensor(given), ops.convert_to_tensor(probs))))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has shapes unknown while it compiles")
+@pytest.mark.parametrize("width", [1, 3])
+def test_the_width_of_labels_may_be_unknown_and_is_checked(width, rng):
+    import tensorflow as tf
+
+    labels, probs = make_case(rng, num_classes=3)
+    given = labels[:, None] if width == 1 else np.eye(3, dtype="int64")[labels]
+    metric = ExpectedCalibrationError()
+    spec = [tf.TensorSpec((None, None), "int64"), tf.TensorSpec((None, 3))]
+    tf.function(metric.update_state, input_signature=spec)(given, probs)
+    expected = np.nan if width == 1 else reference.expected_calibration_error(labels, probs)
+    np.testing.assert_allclose(numpy(metric.result()), expected, **TOLERANCE)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="reads TensorFlow's graph")
