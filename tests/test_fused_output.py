@@ -185,6 +185,24 @@ def test_mixed_precision(labelled):
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-2)
 
 
+@pytest.mark.parametrize("end", [layers.Activation, layers.Softmax])
+def test_a_softmax_in_float32_after_half_precision(labelled, end):
+    def build():
+        keras.utils.set_random_seed(7)
+        dense = [layers.Dense(units, dtype="mixed_bfloat16") for units in (8, K)]
+        given = {"activation": "softmax"} if end is layers.Activation else {}
+        return keras.Sequential([keras.Input((6,)), *dense, end(dtype="float32", **given)])
+
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    plain, fused = both(build, False, metrics=[keras_ls.BrierScore()])
+    options = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0}
+    expected, found = plain.fit(x, y, **options).history, fused.fit(x, y, **options, validation_data=(x, y)).history
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-2)
+    predicted = fused.predict(x, verbose=0)
+    assert predicted.dtype == "float32"
+    np.testing.assert_allclose(found["val_brier"][-1], np.square(predicted - np.eye(K)[y]).sum(-1).mean(), rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["softmax", "functional"])
 def test_the_saved_model_is_the_plain_one(tmp_path, labelled, kind):
     x, y = labelled
@@ -287,6 +305,24 @@ def two_outputs():
     return keras.Model(inputs, [layers.Dense(K)(inputs), layers.Dense(K)(inputs)])
 
 
+def masked_softmax():
+    inputs, allowed = keras.Input((6,)), keras.Input((K,), dtype="bool")
+    return keras.Model([inputs, allowed], layers.Softmax()(layers.Dense(K)(inputs), allowed))
+
+
+class WithLossOfLogits(keras.Model):
+    """The z-loss of large vocabularies."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(K)
+
+    def call(self, inputs):
+        logits = self.out(inputs)
+        self.add_loss(1e-4 * keras.ops.mean(keras.ops.square(keras.ops.logsumexp(logits, axis=-1))))
+        return logits
+
+
 class OwnDense(layers.Dense):
     """A subclass, which may compute anything."""
 
@@ -304,6 +340,9 @@ class OwnDense(layers.Dense):
         (lambda: keras.Sequential([keras.Input((6,)), OwnDense(K)]), "OwnDense"),
         (lambda: keras.Sequential([keras.Input((5, 6)), layers.Conv1D(K, 1)]), "Conv1D"),
         (two_outputs, "one output"),
+        (lambda: build(layers.ActivityRegularization(l2=1e-3)), "adds a loss after it"),
+        (lambda: build(layers.Activation("linear", activity_regularizer="l2")), "adds a loss after it"),
+        (masked_softmax, "mask of classes"),
         (shared_dense, "calls 2 times"),
     ],
 )
@@ -317,6 +356,21 @@ def test_a_subclassed_model_that_cannot_be_fused_is_refused_at_the_first_batch(l
     fused.compile("sgd")
     with pytest.raises(ValueError, match="not what its last layer gives"):
         fused.fit(labelled[0], np.maximum(labelled[1], 0), verbose=0)
+
+
+def test_losses_of_logits_are_refused_and_others_are_not(labelled):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    fused = keras_ls.FusedOutput(WithLossOfLogits())
+    fused.compile("sgd")
+    with pytest.raises(ValueError, match="adds a loss after it"):
+        fused.fit(x, y, verbose=0)
+
+    def build():
+        keras.utils.set_random_seed(7)
+        hidden = layers.Dense(8, activation="relu", activity_regularizer="l2", kernel_regularizer="l2")
+        return keras.Sequential([keras.Input((6,)), hidden, layers.ActivityRegularization(l1=1e-3), layers.Dense(K)])
+
+    assert_same_training(*both(build, True), x, y)
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,8 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         Paragraph(verdict.RULE),
         Table([("the paper's claims", *COUNTED.values()), *counts]),
         Paragraph(
-            f"Networks are over-confident, as the paper's are, if all claims under *{TITLES['regime']}* agree. Where they "
-            "are not, smoothing has nothing to mend."
+            f"Networks are over-confident, as the paper's are, if all claims under *{TITLES['regime']}* agree. Where "
+            "they are not, smoothing has nothing to mend."
         ),
         Table(overview),
         *sections,

@@ -23,12 +23,17 @@ class OutputLayer:
     Attributes:
         layer: the layer that the model calls: `dense`, or the `TimeDistributed` around it.
         dense: the `Dense` of K units.
-        from_logits: whether the model gives its logits, rather than their softmax.
+        softmax: the layer after it that makes probabilities of its logits, or None.
     """
 
     layer: layers.Layer
     dense: layers.Dense
-    from_logits: bool
+    softmax: layers.Layer | None
+
+    @property
+    def from_logits(self) -> bool:
+        """Whether the model gives its logits, rather than their softmax."""
+        return self.softmax is None and self.dense.activation is not keras.activations.softmax
 
 
 def find_output_layer(model: keras.Model, inputs: Any) -> OutputLayer | None:
@@ -68,7 +73,7 @@ def left_out(output: OutputLayer) -> Iterator[list[Any]]:
         found.append(inputs)
         return inputs
 
-    with _replaced(output.layer, skipping):
+    with _having(output.layer, "call", skipping):
         yield found
 
 
@@ -77,15 +82,20 @@ class _Trace:
 
     def __init__(self, model: keras.Model):
         self.model, self.outputs = model, None
-        self._calls: list[tuple[Any, Any, Any]] = []  # layer, its first argument, its result
+        self._calls: list[tuple[Any, list[Any], Any]] = []  # layer, the tensors that it was given, its result
+        self._losses: list[int] = []  # after how many calls a loss was added
 
     def run(self, inputs):
         """Runs the model as in training; Keras may trace it twice."""
         self._calls.clear()
+        self._losses.clear()
         with contextlib.ExitStack() as stack:
             for layer in dict.fromkeys(self.model._flatten_layers()):
+                stack.enter_context(_having(layer, "add_loss", self._noting_losses(layer.add_loss)))
                 if isinstance(layer, layers.TimeDistributed) or not layer._layers:
-                    stack.enter_context(_replaced(layer, self._noting(layer, layer.call)))
+                    stack.enter_context(_having(layer, "call", self._noting(layer, layer.call)))
+                if _is_softmax(layer):  # else it is given a copy where its dtype is another
+                    stack.enter_context(_having(layer, "autocast", False))
             self.outputs = self.model(inputs, training=True)
         return self.outputs
 
@@ -93,25 +103,31 @@ class _Trace:
         """What gave the output; an error where that cannot be fused."""
         output = single(self.outputs, advice="Train one of them alone.")
         layer, given = self._source(output)
-        from_logits = True
+        softmax = None
         if _is_softmax(layer):
-            from_logits = False
-            layer, given = self._source(given)
+            softmax = layer
+            if len(given) > 1:
+                raise ValueError(f"{ADVICE} Received: {softmax.name!r} with a mask of classes.")
+            layer, given = self._source(given[0])
         dense = layer.layer if isinstance(layer, layers.TimeDistributed) else layer
         _check(self.model, layer, dense)
-        if dense.activation is keras.activations.softmax and from_logits:
-            from_logits = False
-        elif dense.activation not in (None, keras.activations.linear):
+        is_fine = (None, keras.activations.linear, *([keras.activations.softmax] if softmax is None else []))
+        if dense.activation not in is_fine:
             raise ValueError(f"{ADVICE} Received: {dense.name!r} with the activation {dense.activation.__name__!r}.")
         times = sum(each is layer for each, _, _ in self._calls)
         if times > 1:
             raise ValueError(f"{ADVICE} Received: {dense.name!r}, which the model calls {times} times.")
-        return OutputLayer(layer, dense, from_logits)
+        if self._losses and self._losses[-1] > next(i for i, (each, *_) in enumerate(self._calls) if each is layer):
+            raise ValueError(
+                f"{ADVICE} Received: {self.model.name!r}, which adds a loss after it: there are no logits for it. Add "
+                "it before, if it needs none."
+            )
+        return OutputLayer(layer, dense, softmax)
 
-    def _source(self, tensor: Any) -> tuple[Any, Any]:
-        """The layer that gave a tensor, and what it was given."""
+    def _source(self, tensor: Any) -> tuple[Any, list[Any]]:
+        """The layer that gave a tensor, and the tensors that it was given."""
         for layer, given, result in self._calls:
-            if result is tensor and given is not tensor:
+            if result is tensor and not any(each is tensor for each in given):
                 return layer, given
         raise ValueError(
             f"{ADVICE} Received: {self.model.name!r}, whose output is not what its last layer gives as it is."
@@ -120,8 +136,16 @@ class _Trace:
     def _noting(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         def noting(*args, **kwargs):
             result = call(*args, **kwargs)
-            self._calls.append((layer, args[0] if args else next(iter(kwargs.values()), None), result))
+            given = tree.flatten((args, kwargs))
+            self._calls.append((layer, [each for each in given if keras.ops.is_tensor(each)], result))
             return result
+
+        return noting
+
+    def _noting_losses(self, add_loss: Callable[[Any], None]) -> Callable[[Any], None]:
+        def noting(loss):
+            self._losses.append(len(self._calls))
+            add_loss(loss)
 
         return noting
 
@@ -154,10 +178,14 @@ def _symbol(x: Any, size: int | None) -> Any:
 
 
 @contextlib.contextmanager
-def _replaced(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
-    """The layer with another `call`, past Keras, which would track the attribute."""
-    object.__setattr__(layer, "call", call)
+def _having(layer: Any, name: str, value: Any) -> Iterator[None]:
+    """The layer with another attribute of its own, past Keras, which would track it."""
+    is_own, before = name in vars(layer), getattr(layer, name)
+    object.__setattr__(layer, name, value)
     try:
         yield
     finally:
-        object.__delattr__(layer, "call")
+        if is_own:
+            object.__setattr__(layer, name, before)
+        else:
+            object.__delattr__(layer, name)

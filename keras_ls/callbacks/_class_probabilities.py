@@ -10,11 +10,23 @@ from keras_ls.projection.activations import class_templates
 HALF_PRECISION = 2e-2
 
 
-def class_probabilities(activations: np.ndarray, outputs: np.ndarray, head: keras.layers.Dense) -> np.ndarray:
+def class_probabilities(outputs: np.ndarray, are_logits: bool) -> np.ndarray:
     """Returns (N, K) float64 probabilities from outputs that are logits or probabilities; NaN in rows with NaN or ±inf.
 
-    Whether they are logits is not guessed from their range: logits (and log-probabilities) are, but for a constant in
-    each row, what the last `Dense` gives. One output is a logit or probability of class 1, and K is then 2.
+    One output, (N, 1), is a logit or probability of class 1, and K is then 2.
+    """
+    rows = _finite_or_nan(outputs)
+    if rows.shape[1] > 1:
+        return np.exp(log_softmax(rows)) if are_logits else rows
+    probability = _sigmoid(rows) if are_logits else rows
+    return np.concatenate([1 - probability, probability], axis=1)
+
+
+def gives_logits(activations: np.ndarray, outputs: np.ndarray, head: keras.layers.Dense) -> bool:
+    """Returns whether outputs are logits rather than probabilities.
+
+    It is not guessed from their range: logits (and log-probabilities) are, but for a constant in each row, what the
+    last `Dense` gives.
 
     Args:
         activations: (N, D), what the `Dense` was given.
@@ -24,20 +36,24 @@ def class_probabilities(activations: np.ndarray, outputs: np.ndarray, head: kera
     Raises:
         ValueError: If the outputs are neither.
     """
-    rows = outputs.astype("float64")
+    rows = _finite_or_nan(outputs)
     if rows.shape[1] != head.units:
         raise ValueError(
             "`model` must give one logit or probability per unit of its last Dense. "
             f"Received: {rows.shape[1]} outputs of a Dense with {head.units} units."
         )
-    rows[~np.isfinite(rows).all(axis=1)] = np.nan
     finite = ~np.isnan(rows[:, 0])
     templates = class_templates(head).astype("float64")
     logits = activations[finite].astype("float64") @ templates[:, :-1].T + templates[:, -1]
     if head.units > 1:
-        return np.exp(log_softmax(rows)) if _are_logits(rows[finite], logits, head) else rows
-    probability = _sigmoid(rows) if _are_binary_logits(rows[finite], logits) else rows
-    return np.concatenate([1 - probability, probability], axis=1)
+        return _are_logits(rows[finite], logits, head)
+    return _are_binary_logits(rows[finite], logits)
+
+
+def _finite_or_nan(outputs: np.ndarray) -> np.ndarray:
+    rows = outputs.astype("float64")
+    rows[~np.isfinite(rows).all(axis=1)] = np.nan
+    return rows
 
 
 def _are_logits(rows: np.ndarray, logits: np.ndarray, head: keras.layers.Dense) -> bool:

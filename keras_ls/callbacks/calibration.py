@@ -129,10 +129,10 @@ class Calibration(MeasuringCallback):
                 pass
             sums = first.rows[first.weight > 0].sum(-1, dtype="float64")
             # Small logits would pass for probabilities until training has made them larger.
-            if shown and first.rows.shape[-1] > 1 and (np.abs(sums - 1.0) > _SUM_TOLERANCE).any():
+            if shown and (first.rows.shape[-1] == 1 or (np.abs(sums - 1.0) > _SUM_TOLERANCE).any()):
                 raise ValueError(
                     "`from_logits` must be True for a model whose last layer gives logits. "
-                    f"Received: from_logits=False and {self.model.name!r}, whose predictions do not sum to 1."
+                    f"Received: from_logits=False and {self.model.name!r}."
                 )
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -1,5 +1,6 @@
 """The `EmbeddingProjector` callback: penultimate activations for TensorBoard's Embedding Projector."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from keras_ls._models.head import Forward
 from keras_ls._models.inputs import input_arrays, number_of_examples
 from keras_ls._models.outputs import of_output
 from keras_ls._processes import is_first_process
-from keras_ls.callbacks._class_probabilities import class_probabilities
+from keras_ls.callbacks._class_probabilities import class_probabilities, gives_logits
 from keras_ls.callbacks._passes import Activations, Source
 from keras_ls.callbacks._probe import probe_for
 from keras_ls.callbacks._projector import ProjectorFolder
@@ -102,7 +103,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         arrays = input_arrays("x", x)
         count = number_of_examples(arrays)
         chosen = _drawn(count, self.max_examples)
-        self._x, self._count = taken(arrays, chosen), len(chosen)
+        self._x, self._count = arrays if len(chosen) == count else taken(arrays, chosen), len(chosen)
         self._source, self._rows = Source(x, self.output), chosen
         labels = of_output(labels, self.output, None)
         self._labels = None if labels is None else _check_labels(labels, count)[chosen]
@@ -112,7 +113,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         self.log_dir = prepare_log_dir(log_dir)
         self._folder = ProjectorFolder(self.log_dir) if is_first_process() else None
         self._forward: Callable[[int], Forward] | None = None
-        self._epoch = 0
+        self._epoch, self._gives_logits = 0, False
 
     def on_train_begin(self, logs=None):
         """Raises `ValueError` for labels and outputs that do not fit the model."""
@@ -129,7 +130,12 @@ class EmbeddingProjector(keras.callbacks.Callback):
             width = run.activations.shape[-1]
             inputs = Activations(self.model, self._source, self._rows, self._x, probe, width, self._is_due)
             self._forward = inputs.forward
-        class_probabilities(_flat(run.activations), _flat(run.outputs), run.head)
+        if run.activations.shape[:-1] != run.outputs.shape[:-1]:
+            raise ValueError(
+                "`model` must give one prediction per row of what its last Dense is given. Received: "
+                f"{run.outputs.shape} outputs of {run.activations.shape} activations, as with pooling after the Dense."
+            )
+        self._gives_logits = gives_logits(_flat(run.activations), _flat(run.outputs), run.head)
         self._label_columns(run, self._places(run))
 
     def on_epoch_end(self, epoch, logs=None):
@@ -140,7 +146,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Writes once, without `freq`."""
-        if self.freq is None:
+        if self.freq is None and self._epoch > 0:
             self._write()
         self._forward = None
 
@@ -156,7 +162,11 @@ class EmbeddingProjector(keras.callbacks.Callback):
             message = f"No embedding of epoch {self._epoch} is written: the projector cannot show NaN or infinities."
             warnings.warn(message, stacklevel=2)
             return
-        probabilities = class_probabilities(points, _flat(run.outputs)[places], run.head)
+        outputs = _flat(run.outputs)[places]
+        # Training moves first weights at which it cannot be told, such as zeros, and may round where it could.
+        with contextlib.suppress(ValueError):
+            self._gives_logits = gives_logits(points, outputs, run.head)
+        probabilities = class_probabilities(outputs, self._gives_logits)
         ids, texts = self._label_columns(run, places)
         predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
         broken = np.isnan(confidence)

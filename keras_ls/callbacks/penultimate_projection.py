@@ -153,8 +153,8 @@ class PenultimateProjection(MeasuringCallback):
             if self.class_names is not None:
                 names = tuple(self.class_names[k] for k in self.classes)
                 projection = dataclasses.replace(projection, class_names=names)
-            statistics = cluster_statistics(projection.points, projection.labels, projection.templates_2d)
-            values = dataclasses.asdict(statistics)
+            templates = templates_of(run.head)
+            values = dataclasses.asdict(cluster_statistics(activations, labels, templates[list(self.classes)]))
             figures["projection/plane"] = lambda: _picture(projection)
         collapse = dataclasses.asdict(neural_collapse(activations, labels, templates_of(run.head)))
         scalars = {f"projection/{name}": value for name, value in values.items()}

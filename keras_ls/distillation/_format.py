@@ -81,6 +81,8 @@ def read_complete(path: str, identity: str, num_rows: int) -> StoredLogits:
     if marked_identity(path) != identity:
         return StoredLogits()
     with open(path, "rb") as file:
+        if _mark_of(file) != identity:  # replaced a moment ago
+            return StoredLogits()
         layout = read_layout(file, num_rows)
         damaged = None if layout is None else _damaged_blocks(file, layout)
         if layout is None or damaged is None:
@@ -96,8 +98,12 @@ def marked_identity(path: str) -> str | None:
     except FileNotFoundError:
         return ""
     with open(path, "rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 256))
-        found = _MARK_AT_END.search(file.read())
+        return _mark_of(file)
+
+
+def _mark_of(file: BinaryIO) -> str | None:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 256))
+    found = _MARK_AT_END.search(file.read())
     return found.group(1).decode() if found else None
 
 

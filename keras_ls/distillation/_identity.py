@@ -13,10 +13,15 @@ from keras_ls.distillation._inputs import update_digest
 
 # Where a config of Keras holds names of layers.
 _NAMES = ("name", "keras_history", "input_layers", "output_layers")
+# What layers raise that have none, or arguments that are no plain values.
+_NO_CONFIG = (NotImplementedError, TypeError, ValueError)
 
 
 def teacher_digest(teacher: keras.Model) -> str:
-    """Returns a digest of a teacher's weights and layers, whatever the names of the layers."""
+    """Returns a digest of a teacher's weights and of its layers' settings, whatever their names.
+
+    Attributes of a subclass that no `get_config` tells of are not seen.
+    """
     digest = hashlib.blake2b(_architecture(teacher).encode())
     for variable in teacher.weights:
         array = ops.convert_to_numpy(variable)
@@ -43,15 +48,26 @@ def identity_of(*parts: str) -> str:
 
 def _architecture(model: keras.Model) -> str:
     layers = list(model._flatten_layers())
+    # Keras numbers layers in the order in which a process creates them, so their names mean nothing.
+    numbers = {layer.name: f"#{index}" for index, layer in reversed(list(enumerate(layers)))}
     try:
         config = keras.saving.serialize_keras_object(model)
-        # Keras numbers layers in the order in which a process creates them, so their names mean nothing.
-        numbers = {layer.name: f"#{index}" for index, layer in reversed(list(enumerate(layers)))}
-        own = _renamed([config["class_name"], config["config"]], numbers)
-        text = json.dumps(own, sort_keys=True, default=lambda value: str(type(value)))
-    except (NotImplementedError, TypeError, ValueError):  # a subclass without a config
-        text = json.dumps([[type(layer).__qualname__, layer.dtype_policy.name] for layer in layers])
-    return text
+        whole = [config["class_name"], config["config"]]
+    except _NO_CONFIG:
+        whole = []
+    # The config of a subclass, if it has one, need not tell of its layers.
+    own = [whole, [[type(layer).__qualname__, layer.dtype_policy.name, _settings(layer)] for layer in layers]]
+    return json.dumps(_renamed(own, numbers), sort_keys=True, default=lambda value: str(type(value)))
+
+
+def _settings(layer: keras.Layer) -> dict[str, Any] | None:
+    """What a layer was made with, less what changes no output; None of models, and where it does not say."""
+    if isinstance(layer, keras.Model):  # what it holds comes on its own
+        return None
+    try:
+        return {name: value for name, value in layer.get_config().items() if name != "trainable"}
+    except _NO_CONFIG:
+        return None
 
 
 def _renamed(value: Any, names: dict[str, str], key: str = "") -> Any:

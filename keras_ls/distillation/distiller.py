@@ -187,8 +187,8 @@ class Distiller(keras.Model):
         label_weight = by_example(label_weight, y_pred)
         if labels is None and self.beta < 1.0:
             raise ValueError(f"Targets must hold labels where `beta` is below 1. Received: beta={self.beta}.")
-        if labels is None and not training:
-            return ops.mean(ops.cast(y_pred, "float32")) * np.nan  # the student's loss, which needs labels
+        if not training and (labels is None or self._compile_loss is None):
+            return ops.mean(ops.cast(y_pred, "float32")) * np.nan  # the student's loss, which needs both
         if not training or self.beta == 0.0:
             return super().compute_loss(x, labels, y_pred, label_weight, training)
         terms = [self.beta * self._matching_term(x, cached, y_pred, logit_weight, training)]
@@ -283,7 +283,7 @@ class Distiller(keras.Model):
         call = inspect.signature(method).bind(*args, **kwargs)
         class_weight = None
         # Keras weighs plain labels itself.
-        if self.teacher is None and self.beta > 0:
+        if self.teacher is None and (self.beta > 0 or isinstance(call.arguments.get("y"), dict)):
             class_weight = call.arguments.pop("class_weight", None)
             if class_weight is not None and call.arguments.get("sample_weight") is not None:
                 raise ValueError("`class_weight` and `sample_weight` cannot be given at the same time.")

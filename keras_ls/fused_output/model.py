@@ -49,8 +49,8 @@ class FusedOutput(keras.Model):
     Raises:
         ValueError: If an argument is not allowed, or the model has several outputs, one unit, a last layer other than
             a `Dense` (a subclass or a quantized one included), another activation than softmax, anything but one
-            softmax between that `Dense` and its output, an `activity_regularizer` there, or calls that `Dense` twice.
-            It is raised here, or at the first batch if the model is not built or cannot be traced before.
+            softmax after that `Dense`, a mask of classes, an `activity_regularizer` or `add_loss` there, or calls that
+            `Dense` twice. Here or, if the model is not built or cannot be traced before, at the first batch.
 
     Example:
         >>> import numpy as np, keras, keras_ls
@@ -82,7 +82,7 @@ class FusedOutput(keras.Model):
         # Inputs reach the model as they come, and its loss is scaled as its own policy would have it.
         super().__init__(autocast=False, **{"dtype": model.dtype_policy, **kwargs})
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
-        checked_prior(prior)
+        self._prior = checked_prior(prior)
         self.prior = None if prior is None else to_numpy("prior", prior).astype("float64").tolist()
         self.ignore_class = check_ignore_class(ignore_class)
         self.chunk_size = None if chunk_size is None else check_count("chunk_size", chunk_size)
@@ -252,17 +252,17 @@ class FusedOutput(keras.Model):
         if self._found.output_layer is None:
             self._found.output_layer = find_output_layer(self.model, inputs)
             if self._found.output_layer is not None:
-                check_prior_length(checked_prior(self.prior), self._found.output_layer.dense.units)
+                check_prior_length(self._prior, self._found.output_layer.dense.units)
 
     def _plain_loss(self, from_logits: bool) -> SmoothedSparseCategoricalCrossentropy:
         """The loss that this model trains with, of the model's predictions."""
-        return SmoothedSparseCategoricalCrossentropy(self.label_smoothing, self.prior, from_logits, self.ignore_class)
+        return SmoothedSparseCategoricalCrossentropy(self.label_smoothing, self._prior, from_logits, self.ignore_class)
 
     def _predictions(self, features: Any, output: OutputLayer) -> Any:
         """What the model gives, from what its output layer is given."""
         mask, predictions = get_mask(features), output.layer(features)
-        if not output.from_logits and output.dense.activation is not keras.activations.softmax:
-            predictions = ops.softmax(predictions, axis=-1)
+        if output.softmax is not None:
+            predictions = output.softmax(predictions)
         if mask is not None:
             set_mask(predictions, mask)
         return predictions
@@ -270,7 +270,7 @@ class FusedOutput(keras.Model):
     def _fused_loss(self, y: Any, features: Any, sample_weight: Any, dense: keras.layers.Dense) -> Any:
         """The reduced loss; updates the metrics, too."""
         kernel, bias = (each if each is None else ops.cast(each, features.dtype) for each in (dense.kernel, dense.bias))
-        how = self.label_smoothing, self.prior, self.ignore_class, self.chunk_size
+        how = self.label_smoothing, self._prior, self.ignore_class, self.chunk_size
         losses, statistics = linear_loss_and_statistics(features, kernel, bias, y, *how, mask=get_mask(features))
         weight = ops.ones_like(statistics["nll"])
         if sample_weight is not None:

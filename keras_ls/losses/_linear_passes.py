@@ -35,18 +35,20 @@ class Layer(NamedTuple):
         bias = None if self.bias is None else piece_of(self.bias, start, size, 0)
         return Layer(piece_of(self.kernel, start, size, 1), bias)
 
-    def gradients(self, scaled, upstream, slopes):
+    def gradients(self, scaled, upstream, slopes, scale):
         """What a block of classes adds to the gradients, in float32 or wider.
 
         Args:
-            scaled: (N, D) features times `upstream`, so that the (N, C) slopes need not be.
+            scaled: (N, D) features times `upstream` over `scale`, so that the (N, C) slopes need not be.
             upstream: (N,).
             slopes: (N, C) derivatives of each loss.
+            scale: a number, or None for 1.
 
         Returns:
-            (N, D) derivatives of each loss in its features, and gradients of kernel (D, C) and bias (C,) or None.
+            (N, D) derivatives of each loss in its features, times `scale`, and gradients of kernel (D, C) and bias (C,)
+            or None.
         """
-        narrow = ops.cast(slopes, scaled.dtype)
+        narrow = ops.cast(slopes if scale is None else slopes * scale, scaled.dtype)
         of_features = widened(ops.matmul(narrow, ops.transpose(self.kernel)))
         of_kernel = widened(ops.matmul(ops.transpose(scaled), narrow))
         return of_features, of_kernel, None if self.bias is None else ops.matmul(upstream, slopes)
@@ -90,7 +92,8 @@ class ByClasses:
         weights, wide = self._weights(examples), shift.dtype
         kernel = Pieces(layer.kernel.shape, self.size, self.count, -1, wide)
         bias = Pieces(layer.kernel.shape[1:], self.size, self.count, 0, wide)
-        by_row = ops.expand_dims(upstream, -1)
+        scale = _scale(upstream, examples.features)
+        by_row = ops.expand_dims(upstream if scale is None else upstream / scale, -1)
         scaled = ops.cast(widened(examples.features) * by_row, examples.features.dtype)
 
         def gradients(start, size):
@@ -104,7 +107,7 @@ class ByClasses:
                 shift,
                 total,
             )
-            return block.gradients(scaled, upstream, slopes)
+            return block.gradients(scaled, upstream, slopes, scale)
 
         def body(index, of_features, of_kernel, *of_bias):
             more, kernel_piece, bias_piece = gradients(index * self.size, self.size)
@@ -204,6 +207,14 @@ class ByExamples:
         """`block` of the examples behind the blocks of full size, or None where it is known that there are none."""
         rest = found.shape[0] - found.count * found.size
         return None if isinstance(rest, int) and rest == 0 else block(found.count * found.size, rest)
+
+
+def _scale(upstream, features):
+    """What float16 needs slopes to be multiplied by, lest small ones round to 0: what a loss scale has made of them."""
+    if keras.backend.standardize_dtype(features.dtype) != "float16":
+        return None
+    largest = ops.max(ops.abs(upstream))
+    return ops.where(largest == 0, ops.ones_like(largest), largest)
 
 
 def _block(weights, start, size):

@@ -17,7 +17,7 @@ from keras_ls._checks import (
     check_string,
     shown,
 )
-from keras_ls._labels import labels_to_tensor, numbers_to_tensor
+from keras_ls._labels import labels_to_tensor, match_label_shape, numbers_to_tensor
 from keras_ls.losses.functional import (
     checked_prior,
     smoothed_categorical_crossentropy,
@@ -57,7 +57,7 @@ class _SmoothedLoss(keras.losses.Loss):
                 f"'mean_with_sample_weight' or None. Received: reduction={shown(reduction)}."
             ) from None
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
-        checked_prior(prior)
+        self._prior = checked_prior(prior)  # an array: it is checked in each call, which a list would make slow
         self.prior = None if prior is None else to_numpy("prior", prior).astype("float64").tolist()
         self.from_logits = check_flag("from_logits", from_logits)
         self.axis = check_count("axis", axis, minimum=-(2**31))
@@ -135,7 +135,7 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
     def call(self, y_true, y_pred):
         """One loss per sample."""
         return smoothed_categorical_crossentropy(
-            y_true, y_pred, self.label_smoothing, self.prior, self.from_logits, self.axis
+            y_true, y_pred, self.label_smoothing, self._prior, self.from_logits, self.axis
         )
 
 
@@ -191,7 +191,8 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
         """Loss of a batch, in which labels where the predictions are masked are never looked at."""
         mask = get_mask(y_pred)
         if mask is not None and self.axis in (-1, len(y_pred.shape) - 1):
-            y_true, mask = labels_to_tensor(y_true, "y_true"), ops.cast(mask, "bool")
+            y_true = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred)
+            mask = ops.cast(mask, "bool")
             while len(mask.shape) < len(y_true.shape):
                 mask = ops.expand_dims(mask, -1)
             y_true = ops.where(mask, y_true, ops.zeros_like(y_true))
@@ -200,7 +201,7 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
     def call(self, y_true, y_pred):
         """One loss per sample."""
         return smoothed_sparse_categorical_crossentropy(
-            y_true, y_pred, self.label_smoothing, self.prior, self.from_logits, self.ignore_class, self.axis
+            y_true, y_pred, self.label_smoothing, self._prior, self.from_logits, self.ignore_class, self.axis
         )
 
     def get_config(self):

@@ -64,13 +64,14 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
         raise ValueError(f"`activations` must be of shape (N, D), N at least 1. Received shape: {rows.shape}.")
     if groups.shape != (len(rows),):
         raise ValueError(f"`labels` must be of shape ({len(rows)},). Received shape: {groups.shape}.")
+    with np.errstate(invalid="ignore"):  # infinite activations are NaN from here on
+        rows = rows - rows[0]  # equal rows are 0, where rounding would make clusters of them
     distance = deviation = np.nan
     if templates is not None:
         rows, distance, spread = _in_the_span(rows, to_numpy("templates", templates).astype("float64"))
         deviation = spread / distance if distance else np.nan
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    with np.errstate(invalid="ignore"):  # infinite activations are NaN from here on
-        centred = rows - rows.mean(axis=0)
+    centred = rows - rows.mean(axis=0)
     means = np.zeros((len(counts), rows.shape[1]))
     np.add.at(means, inverse, centred)
     means /= counts[:, None]
@@ -89,14 +90,12 @@ def _in_the_span(rows: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, f
         raise ValueError(
             f"`templates` must be of shape (K, {rows.shape[1] + 1}), K at least 2. Received shape: {templates.shape}."
         )
-    if rows.shape[1] != templates.shape[1]:
-        rows = with_one(rows)
     if not np.isfinite(templates).all():
         return np.full_like(rows, np.nan), np.nan, np.nan
     centred = templates - templates.mean(axis=0)
     _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
     basis = directions[sizes > RANK_TOLERANCE * sizes[0]]
-    return rows @ basis.T, *_mean_and_deviation_of_distances(centred)
+    return rows @ basis[:, : rows.shape[1]].T, *_mean_and_deviation_of_distances(centred)
 
 
 def _mean_and_deviation_of_distances(points: np.ndarray) -> tuple[float, float]:

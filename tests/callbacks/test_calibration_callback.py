@@ -149,11 +149,14 @@ class TestValues:
         history = fit(classifier(), data, Calibration(*data, temperature_scaling=False))
         assert [name for name in history if name.startswith("val_")] == ["val_ece", "val_nll", "val_aurc"]
 
-    def test_logits_that_look_like_probabilities_are_refused_before_training(self, data):
-        model = keras.Sequential([keras.Input((5,)), layers.Dense(3, kernel_initializer="zeros")])
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    @pytest.mark.parametrize("units", [1, 3])
+    def test_logits_that_look_like_probabilities_are_refused_before_training(self, data, units):
+        model = keras.Sequential([keras.Input((5,)), layers.Dense(units, kernel_initializer="zeros")])
+        loss = keras.losses.SparseCategoricalCrossentropy if units > 1 else keras.losses.BinaryCrossentropy
+        model.compile("sgd", loss(from_logits=True))
+        x, y = data[0], data[1] % max(2, units)
         with pytest.raises(ValueError, match="`from_logits` must be True"):
-            model.fit(*data, callbacks=[Calibration(*data)], verbose=0)
+            model.fit(x, y, callbacks=[Calibration(x, y)], verbose=0)
         assert model.optimizer.iterations == 0
 
     @pytest.mark.parametrize("from_logits", [False, True])

@@ -12,7 +12,7 @@ import reference
 from keras import layers, ops
 from PIL import Image
 
-from keras_ls.callbacks import EmbeddingProjector
+from keras_ls.callbacks import EmbeddingProjector, embedding_projector
 from keras_ls.callbacks._projector import ProjectorFolder, tensor_bytes
 
 COLUMNS = {"label": ["a", "b", "ç"], "confidence": ["0.5", "1", "0.25"]}
@@ -226,7 +226,28 @@ class TestEmbeddings:
         callback, model = EmbeddingProjector(data[0], tmp_path, labels=data[1]), classifier()
         fit(model, callback)
         model.fit(*data, epochs=3, initial_epoch=1, verbose=0, callbacks=[callback])
+        model.fit(*data, epochs=3, initial_epoch=3, verbose=0, callbacks=[callback])  # trains no more
         assert list(Server(tmp_path).embeddings()) == ["epoch_0001", "epoch_0003"]
+
+    def test_of_a_softmax_whose_weights_start_at_zero(self, data, tmp_path):
+        model = classifier(layers.Dense(3, activation="softmax", kernel_initializer="zeros"))
+        fit(model, EmbeddingProjector(data[0], tmp_path, labels=data[1]))
+        assert_shows(Server(tmp_path), "epoch_0001", model, *data)
+
+    def test_goes_on_where_rounding_hides_what_the_model_gives(self, data, tmp_path, monkeypatch):
+        model = classifier(layers.Dense(3, activation="softmax"))
+        told, tell = [], embedding_projector.gives_logits
+
+        def once(*given):
+            told.append(given)
+            if len(told) > 1:
+                raise ValueError("neither")
+            return tell(*given)
+
+        monkeypatch.setattr(embedding_projector, "gives_logits", once)
+        fit(model, EmbeddingProjector(data[0], tmp_path, labels=data[1]))
+        assert len(told) == 2
+        assert_shows(Server(tmp_path), "epoch_0001", model, *data)
 
     @pytest.mark.parametrize(
         "last",
@@ -594,6 +615,13 @@ class TestRefuses:
         for old, new in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
         assert not list(tmp_path.iterdir())
+
+    def test_pooling_after_the_last_dense(self, rng, tmp_path):
+        model = keras.Sequential([keras.Input((6, 5)), layers.Dense(3), layers.GlobalAveragePooling1D()])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x = rng.standard_normal((20, 6, 5)).astype("float32")
+        with pytest.raises(ValueError, match="`model` must give one prediction per row"):
+            model.fit(x, np.arange(20) % 3, verbose=0, callbacks=[EmbeddingProjector(x, tmp_path)])
 
     @pytest.mark.parametrize(
         ("last", "message"),

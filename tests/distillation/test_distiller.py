@@ -563,6 +563,11 @@ def test_beta_1_reads_no_labels(labels, rng):
         history = distiller.fit(x, batch_size=N, verbose=0).history
         distiller.compile("sgd", hard_loss())
         assert np.isnan(distiller.evaluate(x, verbose=0))
+        distiller = Distiller(linear(teacher_kernel), linear(kernel))
+        distiller.compile("sgd", metrics=["accuracy"])  # a loss is what the labels are for, too
+        found = distiller.evaluate(x, y, verbose=0, return_dict=True)
+        assert np.isnan(found["loss"])
+        assert found["accuracy"] == pytest.approx(((x @ kernel).argmax(-1) == y).mean())
     else:
         distiller.compile("sgd", hard_loss())
         history = distiller.fit(x, np.full(N, np.nan), batch_size=N, verbose=0).history
@@ -760,6 +765,18 @@ def test_class_weights_weigh_both_terms_live_and_from_the_cache(rng):
         distiller.reset_metrics()  # Keras 3.12 goes on with those of `fit`
         once = distiller.train_on_batch(x, targets, class_weight=class_weight)
         assert np.ravel(once)[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_class_weights_with_cached_targets_at_beta_0(rng):
+    x, y = data(rng)
+    kernel, class_weight = rng.standard_normal((D, K)).astype("float32"), {0: 2.0, 2: 0.5}
+    weights = np.array([class_weight.get(int(label), 1.0) for label in y])
+    distiller = Distiller(None, linear(kernel), beta=0.0)
+    distiller.compile(keras.optimizers.SGD(0.0), hard_loss())
+    targets = {"labels": y, "teacher_logits": x @ kernel}
+    found = distiller.fit(x, targets, batch_size=N, class_weight=class_weight, verbose=0).history["loss"][0]
+    losses = reference.cross_entropy(np.eye(K)[y], x @ kernel)
+    assert found == pytest.approx((losses * weights).mean(), rel=1e-5)
 
 
 def test_sample_weights_of_an_example_reach_both_terms_from_the_cache(rng):

@@ -130,6 +130,54 @@ def test_another_teacher_or_other_data_are_noticed(how, complete, x, tmp_path, m
         np.testing.assert_allclose(old, network().predict(x, verbose=0), rtol=1e-5, atol=1e-6)
 
 
+class WithoutSettings(keras.Model):
+    """A subclass that Keras describes by its name alone."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.hidden, self.out = layers.Dense(8, activation), layers.Dense(4)
+
+    def call(self, inputs):
+        return self.out(self.hidden(inputs))
+
+
+class NoConfig(layers.Layer):
+    """A layer with an argument that is no plain value."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def with_a_layer_without_config(activation):
+    return keras.Sequential([keras.Input((D,)), layers.Dense(8, activation), NoConfig(abs), layers.Dense(4)])
+
+
+@pytest.mark.parametrize("make", [WithoutSettings, with_a_layer_without_config])
+def test_settings_of_layers_are_noticed_though_the_model_has_no_config(make, x, tmp_path):
+    teacher, other = make("relu"), make("tanh")
+    for model in (teacher, other):
+        model(x[:1])  # builds it
+    first = np.array(teacher_logits(teacher, x, path=tmp_path / "zt.npy", from_logits=True))
+    other.set_weights(teacher.get_weights())
+    found = teacher_logits(other, x, path=tmp_path / "zt.npy", from_logits=True)
+    np.testing.assert_allclose(found, other.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+    assert np.abs(found - first).max() > 0.01
+
+
+def test_batches_of_texts_may_be_of_any_size():
+    digests = set()
+    for batches in ([["a", "b"], ["c"]], [["a"], ["b", "c"]], [["a'", "b"], ["c"]]):
+        fingerprint = Fingerprint()
+        for texts in batches:
+            fingerprint.update(len(texts), np.array(texts, object)[:, None])
+        digests.add(fingerprint.digest())
+    assert len(digests) == 2
+
+
 def test_what_was_said_of_the_output_is_noticed(x, tmp_path):
     teacher = keras.Sequential([keras.Input(x.shape[1:]), layers.Dense(4, "softmax")])
     mistaken = np.array(teacher_logits(teacher, x, path=tmp_path / "zt.npy", from_logits=True))

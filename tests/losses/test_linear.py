@@ -171,6 +171,19 @@ def test_half_precision_is_within_its_rounding(case, blocks, dtype):
         np.testing.assert_allclose(ours, theirs, rtol=4 * RTOL[dtype], atol=4 * RTOL[dtype])
 
 
+def test_what_a_loss_scale_is_for_holds_in_float16(blocks):
+    labels = np.arange(8) % 6
+    tensors = [np.eye(6, dtype="float32")[labels], 17 * np.eye(6, dtype="float32"), np.zeros(6, "float32")]
+    upstream = np.full(8, 4096.0, "float32")  # the other slopes are e^-17, which float16 alone rounds to 0
+    expected = values_and_gradients(of_logits(labels, label_smoothing=0), tensors, upstream)
+    narrow = [ops.cast(ops.convert_to_tensor(each), "float16") for each in tensors]
+    found = values_and_gradients(of_layer(labels, label_smoothing=0, chunk_size=4), narrow, upstream)
+    for ours, theirs in zip(found[1:3], expected[1:3], strict=True):
+        others = ~np.eye(6, dtype="bool")[labels if len(ours) == 8 else range(6)]  # 1 − p of labels is 0 in float32
+        assert theirs[others].min() > 1e-4
+        np.testing.assert_allclose(ours[others], theirs[others], rtol=4 * RTOL["float16"])
+
+
 def test_sequences_and_the_mask_of_ignored_labels(case, blocks):
     (features, kernel, bias), labels, _ = case
     features, labels = features[:20].reshape(4, 5, D), labels[:20].reshape(4, 5)

@@ -283,6 +283,14 @@ def test_the_mask_of_predictions_is_honoured(rng):
         np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(6, 1), (5,), (6,), (6, 5, 2)])
+def test_labels_under_a_mask_must_fit_as_without_one(rng, shape):
+    y_pred = ops.convert_to_tensor(make_case(rng, (6, 5, 8), -1)[0])
+    set_mask(y_pred, ops.ones((6, 5), dtype="bool"))
+    with pytest.raises(ValueError, match="`y_true` must hold one class id per prediction"):
+        keras_ls.SmoothedSparseCategoricalCrossentropy(0.1)(np.zeros(shape, int), y_pred)
+
+
 def test_forbidden_classes_cost_nothing_under_a_prior_that_forbids_them(rng):
     logits, labels = make_case(rng, (5, 6), -1)
     labels %= 3

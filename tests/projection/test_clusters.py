@@ -26,6 +26,14 @@ class TestClusterStatistics:
         assert found.ratio == pytest.approx(within / between, rel=1e-9)
         assert np.isnan([found.template_distance, found.template_distance_cv]).all()
 
+    @pytest.mark.parametrize("num_templates", [None, 3])
+    def test_equal_activations_have_no_clusters(self, rng, num_templates):
+        rows = np.tile(rng.standard_normal(7), (301, 1))
+        templates = None if num_templates is None else rng.standard_normal((num_templates, 8))
+        found = cluster_statistics(rows, np.arange(301) % 3, templates)
+        assert found.within == found.between == 0
+        assert np.isnan(found.ratio)
+
     @pytest.mark.parametrize("num_classes", [2, 3, 5, 12])
     def test_with_templates_are_those_in_the_span_of_their_differences(self, rng, num_classes):
         rows, labels = rng.standard_normal((40, 8)), rng.integers(0, num_classes, 40)

@@ -112,6 +112,9 @@ def _read(path: str) -> list[str]:
 def _place(path: str) -> pathlib.Path:
     """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k, else where that is downloaded."""
     folders = [os.path.expanduser(folder) for folder in [os.environ.get(DATA_VARIABLE)] if folder]
-    places = [pathlib.Path(path), *(pathlib.Path(folder, more, path) for folder in folders for more in ("", "multi30k"))]
+    places = [
+        pathlib.Path(path),
+        *(pathlib.Path(folder, more, path) for folder in folders for more in ("", "multi30k")),
+    ]
     places.append(cache_directory() / "multi30k" / path)
     return next((place for place in places if place.is_file()), places[0])
