@@ -58,7 +58,7 @@ class WarmUpThenInverseSquareRoot(keras.optimizers.schedules.LearningRateSchedul
 def fused_loss(loss: Any, labels, features, kernel, bias=None):
     """The mean of `loss`, a smoothed Keras loss of integer labels, without the logits features · kernel + bias.
 
-    Labels are (B, U), −1 where there is none; features (B, U, D); the kernel (D, V).
+    Labels are (…,), −1 where there is none; features (…, D); the kernel (D, V).
     """
     losses = keras_ls.linear_smoothed_crossentropy(
         features, kernel, bias, labels, loss.label_smoothing, loss.prior, loss.ignore_class
@@ -66,11 +66,20 @@ def fused_loss(loss: Any, labels, features, kernel, bias=None):
     return ops.divide_no_nan(ops.sum(losses), ops.sum(ops.cast(labels != IGNORED, losses.dtype)))
 
 
+def _labelled(labels, outputs):
+    """The labels (M,) that there are, and their outputs (M, D)."""
+    import tensorflow as tf
+
+    is_labelled = labels != IGNORED
+    return tf.boolean_mask(labels, is_labelled), tf.boolean_mask(outputs, is_labelled)
+
+
 class TokenObjective(keras.Model):
     """A network that predicts next tokens, and what it is trained for: the loss of the next tokens.
 
-    With `fused_output` the loss is computed without the logits in memory, from the network's `penultimate` outputs and
-    its `head`; then the accuracy is not, and `loss` must be a Keras loss of integer labels.
+    On TensorFlow without XLA there are logits where there are labels alone: often half of a batch is padding. With
+    `fused_output` the loss is computed without the logits in memory, from the network's `penultimate` outputs and its
+    `head`; then the accuracy is not, and `loss` must be a Keras loss of integer labels.
     """
 
     def __init__(self, network: EncoderDecoder, loss: Any, fused_output: bool = False):
@@ -82,20 +91,30 @@ class TokenObjective(keras.Model):
         self.built = True
 
     def call(self, inputs, training=False):
-        """Logits of the next tokens, or what they come from."""
-        return (self.network.penultimate if self.fused_output else self.network)(inputs, training=training)
+        """The decoder's outputs (B, U, D)."""
+        return self.network.penultimate(inputs, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
         return self.counted(self.loss_of_tokens(y, y_pred), y)
 
     def loss_of_tokens(self, labels: Any, outputs: Any) -> Any:
-        """The mean loss of the tokens of a batch, whose labels are −1 where there is none."""
+        """The mean loss of a batch with labels (B, U), −1 where there is none, from the decoder's outputs."""
+        if self._may_drop_rows():
+            labels, outputs = _labelled(labels, outputs)
         if self.fused_output:
             return fused_loss(self.token_loss, labels, outputs, *self.network.head())
-        is_right = ops.cast(ops.argmax(outputs, axis=-1), labels.dtype) == labels
+        logits = self.network.logits(outputs)
+        # Not argmax, which takes much longer.
+        own = ops.take_along_axis(logits, ops.expand_dims(ops.maximum(labels, 0), -1), axis=-1)[..., 0]
+        is_right = own >= ops.max(logits, axis=-1)
         self.accuracy.update_state(is_right, sample_weight=labels != IGNORED)
-        return self.token_loss(labels, outputs)
+        return self.token_loss(labels, logits)
+
+    def _may_drop_rows(self) -> bool:
+        """Whether the number of rows may depend on the labels, and the loss of each on its own label alone."""
+        has_any_shape = keras.backend.backend() == "tensorflow" and not self.jit_compile
+        return has_any_shape and isinstance(self.token_loss, keras.losses.Loss)
 
     def counted(self, loss: Any, labels: Any) -> Any:
         """The loss of a batch, which counts in the mean of the epoch for as many rows as have labels."""

@@ -58,12 +58,11 @@ class Objective(TokenObjective):
         recogniser.ctc_head.trainable = bool(ctc_weight)
 
     def call(self, inputs, training=False):
-        """Logits of the next tokens, or what they come from, and the logits of CTC where it has weight."""
+        """The decoder's outputs, and the logits of CTC where it has weight."""
         network = self.network
         encoded = network.encode(inputs["features"], inputs["num_frames"], training)
         outputs, _ = network.decoded(inputs["tokens"], network.remember(encoded), training)
-        of_tokens = outputs if self.fused_output else network.logits(outputs)
-        return (of_tokens, network.ctc_logits(encoded)) if self.ctc_weight else (of_tokens,)
+        return (outputs, network.ctc_logits(encoded)) if self.ctc_weight else (outputs,)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch."""
