@@ -1,6 +1,7 @@
 """Temperature, beam width and length penalty swept over, for all networks of a run: error rates and calibration."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import zlib
@@ -27,6 +28,10 @@ AGAINST = ("temperature", "beam_width", "length_penalty")
 # The options of what is swept over; a demo may leave out the last.
 SWEPT = ("temperatures", "beam_widths", "length_penalties")
 HOW = (*SWEPT, "beam_width", "length_penalty", "split", "n_best")
+RULE = (
+    "All is of the {split} split. Temperatures are swept over, not fitted, and what is best of anything was chosen on "
+    "that split itself, which no interval or p is corrected for."
+)
 # Holds what was measured of each network until all are, so that a sweep that was stopped goes on.
 MEASURED = "measured"
 KEPT = {"depends": dict, "trial": {"label_smoothing": float, "seed": int, "temperature": dict}}
@@ -116,6 +121,7 @@ def publish_results(
     results = {
         "experiment": demo,
         "title": f"{planned.data.name}, {options.split} split, {models(len(trials))}",
+        "evaluation": RULE.format(split=options.split),
         **parts,
         "summary": [],
         "series": series,
@@ -143,6 +149,7 @@ def sweep(searcher: Searcher, split: Split, options: Any, label: str) -> dict[st
     beam_width, length_penalty = options.beam_width, options.length_penalty
     logits, labels = next_tokens(searcher, split)
 
+    @functools.cache  # what is usual belongs to all three sweeps
     def rates(temperature: float, width: int, penalty: float) -> dict[str, float]:
         found = split.error_rates(split.search(searcher, width, temperature, penalty))
         name, rate = next(iter(found.items()))

@@ -165,4 +165,4 @@ def read(path: pathlib.Path, kind: str | None = None) -> Any:
 
 
 def _sentencepiece():
-    return cli.optional("sentencepiece", "--tokens subword", extra="speech")
+    return cli.optional("sentencepiece", "A vocabulary of subwords", extra="speech")

@@ -8,7 +8,7 @@ from demos.kit.options import Chosen
 from demos.sequence import sweep, tokenizers
 from demos.sequence.sweep import Sweep
 from demos.sequence.training import Data
-from demos.speech.analysis import PACKAGES, RULE, data, earlier
+from demos.speech.analysis import PACKAGES, data, earlier
 
 
 def plan(options: Chosen) -> Sweep:
@@ -27,7 +27,7 @@ def plan(options: Chosen) -> Sweep:
 
 def run(planned: Sweep) -> None:
     """Sweeps and draws."""
-    parts = {"evaluation": RULE, "trials": sweep.run(planned)}
+    parts = {"trials": sweep.run(planned)}
     sweep.publish_results(planned, "demos.speech.beam_search", parts, table, figure)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from demos.speech.sound import audio
 
 SPLITS = ("train", "dev", "test")
+ZERO_WIDTH_SPACE = "\u200b"  # which parts words, unlike other marks that are not seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,10 @@ def normalise(text: str) -> str:
         "don't shout o'neill it's 7 o'clock"
         >>> normalise(" -- ")
         ''
+        >>> normalise("co\u00adoperate")  # marks that are not seen join what they stand in
+        'cooperate'
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower().replace("’", "'"))
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf" or c == ZERO_WIDTH_SPACE)
     kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
     return " ".join(word for word in (word.strip("'") for word in kept.split()) if word)

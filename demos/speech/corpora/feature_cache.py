@@ -95,6 +95,8 @@ def open_features(
     missing = [number for number, part in parts.items() if part is None or part[0].get("again")]
     _make(corpus, split, folder, missing, skip_bad, workers)
     parts |= {number: _read(folder, number) for number in missing}
+    if any(part is None for part in parts.values()):  # which the first process has written
+        raise ValueError(f"--cache-dir must be a directory that all processes see. Received: {directory}.")
     frames: list[np.ndarray] = []
     bad: dict[int, str] = {}
     for index, part in parts.values():

@@ -11,7 +11,7 @@ from demos.sequence import lists, sweep, tokens_in_plane
 from demos.sequence.search import Searcher
 from demos.sequence.sweep import Sweep
 from demos.sequence.translator import Translator
-from demos.translation.analysis import RULE, earlier, scores
+from demos.translation.analysis import earlier, scores
 
 PERCENT = ("bleu", "chrf", "length_ratio")
 TEXTS = "texts"  # what a network found at its best temperature, and at 1
@@ -48,7 +48,7 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
             how = {"label_smoothing": trial["label_smoothing"], "temperature": float(temperature)}
             translations[trial["seed"]].append((how, texts))
     compared = scores.by_seed(translations, planned.split.references)
-    parts = {"evaluation": RULE, "trials": trials, "significance": compared, "signatures": scores.signatures()}
+    parts = {"trials": trials, "significance": compared, "signatures": scores.signatures()}
     sweep.publish_results(planned, "demos.translation.calibration", parts, table, figure, ("lists.png", "tokens.png"))
 
 

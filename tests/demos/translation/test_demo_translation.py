@@ -172,6 +172,7 @@ def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeyp
     assert "hard targets, seed 0: measured before" in capsys.readouterr().out
     assert not list(tmp_path.glob("measured/*"))
     results = json.loads((tmp_path / "calibration.json").read_text())
+    assert results["evaluation"].startswith(f"All is of the {results['title'].split(', ')[1]}. ")
     trial = results["trials"][0]
     assert {**trial, "texts": first["texts"]} == first
     assert trial["temperature"]["temperature"] == trial["lists"]["temperature"] == [1.0, 2.0]
