@@ -6,8 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ls._arrays import taken, to_numpy
 from keras_ls._models.head import Probe
-from keras_ls._models.inputs import is_dataset, one_pass
+from keras_ls._models.inputs import input_arrays, is_dataset, one_pass
 from keras_ls._models.logits import gives_logits
 from keras_ls._models.outputs import of_output, output_names
 from keras_ls._rows import labelled_rows
@@ -32,6 +33,7 @@ def measure_training_data(
     model: keras.Model,
     x: Any,
     y: Any,
+    num_classes: int,
     batch_size: int,
     ignore_class: int | None,
     from_logits: bool | None,
@@ -43,7 +45,7 @@ def measure_training_data(
 
     Intervals come from resampling within classes, or of whole examples where these have several predictions, which
     depend on each other; see `_limits`. Of more than `MOST_EXAMPLES` predictions (or as many times `MOST_OF_A_CLASS` as
-    there are classes) a random part is measured.
+    there are classes) a random part is measured; of arrays no more examples are even predicted.
 
     Raises:
         ValueError: If labels do not fit, or the model does not end in a `Dense`.
@@ -51,10 +53,16 @@ def measure_training_data(
     rng = np.random.default_rng([seed, 2])
     if from_logits is None:
         from_logits = bool(gives_logits(model, output))
+    notes = []
+    most = max(MOST_EXAMPLES, min(MOST_OF_A_CLASS * num_classes, MOST_LOGITS // num_classes))
+    if not is_dataset(x):
+        x, y = input_arrays("x_train", x), to_numpy("y_train", of_output(y, output, None))
+        if len(y) > most:
+            notes.append(f"Clusters are those of {most:,} of {len(y):,} training examples, chosen at random.")
+            chosen = np.sort(rng.permutation(len(y))[:most])
+            x, y = taken(x, chosen), y[chosen]
     found, templates = _collected(model, x, y, batch_size, ignore_class, from_logits, output)
     are_alone = len(np.unique(found.examples)) == len(found.examples)
-    notes = []
-    most = max(MOST_EXAMPLES, min(MOST_OF_A_CLASS * len(templates), MOST_LOGITS // len(templates)))
     if len(found.labels) > most:
         chosen = _some(found.examples, most, rng)
         of_these = f"{len(chosen):,} of {len(found.labels):,}"
@@ -148,7 +156,7 @@ def _collected(model, x, y, batch_size, ignore_class, from_logits, output) -> tu
                 (probe.forward(inputs, batch_size), *(of_output(each, output, names) for each in (labels, weight)))
             )
     else:
-        passes.append((probe.forward(x, batch_size), of_output(y, output, None), None))
+        passes.append((probe.forward(x, batch_size), y, None))
     parts, seen = [], 0
     for forward, labels, weight in passes:
         rows = labelled_rows(

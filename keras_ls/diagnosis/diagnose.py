@@ -90,7 +90,7 @@ def diagnose(
     notes: tuple[str, ...] = ()
     if x_train is not None:
         estimates, notes = measure_training_data(
-            model, x_train, y_train, batch_size, ignored, from_logits, output, asked.level, asked.seed
+            model, x_train, y_train, rows.num_classes, batch_size, ignored, from_logits, output, asked.level, asked.seed
         )
     return _diagnosis(rows, asked, estimates, notes)
 

@@ -115,8 +115,16 @@ def test_training_data_are_resampled_by_examples_not_by_steps(data, monkeypatch)
         # Nine copies of each step tell no more than one; taken for examples they would, by a factor of 3.
         assert 0.6 < (found.high - found.low) / (expected.high - expected.low) < 1.6, name
     monkeypatch.setattr("keras_ls.diagnosis._geometry.MOST_EXAMPLES", 100)
-    some = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
+    some = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=Batches(steps, labels), **FAST)
     assert any("99 of 2,160 training predictions" in note for note in some.notes)
+    some = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=y, **FAST)
+    assert any("100 of 240 training examples" in note for note in some.notes)
+    assert some.estimates["cdnv"].value == pytest.approx(alone["cdnv"].value, rel=0.5)
+    some = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
+    assert [note.partition(" training ")[0] for note in some.notes[-2:]] == [
+        "Clusters are those of 100 of 240",
+        "Clusters are those of 99 of 900",
+    ]
 
 
 def test_training_data_of_one_class(data):
