@@ -126,8 +126,8 @@ def calibration_error(
         debiased: whether to take off the bias of few predictions per bin; "l2" only.
 
     Returns:
-        A float in [0, 1], or in [−1, 1] if `debiased`; 0 if all bins are left out, NaN if a
-            prediction is NaN or infinite.
+        A float in [0, 1], or in [−1, 1] if `debiased`, 0 then if all bins are left out; NaN if a prediction is NaN or
+        infinite.
 
     Raises:
         ValueError: As `reliability_curve`, for an unknown `norm` or `binning`, and for `debiased` with another norm

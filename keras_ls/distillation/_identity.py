@@ -1,5 +1,6 @@
 """Short digests that distinguish one teacher's logits for one set of inputs from all others."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -13,8 +14,6 @@ from keras_ls.distillation._inputs import update_digest
 
 # Where a config of Keras holds names of layers.
 _NAMES = ("name", "keras_history", "input_layers", "output_layers")
-# What layers raise that have none, or arguments that are no plain values.
-_NO_CONFIG = (NotImplementedError, TypeError, ValueError)
 
 
 def teacher_digest(teacher: keras.Model) -> str:
@@ -53,7 +52,7 @@ def _architecture(model: keras.Model) -> str:
     try:
         config = keras.saving.serialize_keras_object(model)
         whole = [config["class_name"], config["config"]]
-    except _NO_CONFIG:
+    except (NotImplementedError, TypeError, ValueError):  # a subclass without a config
         whole = []
     # The config of a subclass, if it has one, need not tell of its layers.
     own = [whole, [[type(layer).__qualname__, layer.dtype_policy.name, _settings(layer)] for layer in layers]]
@@ -64,10 +63,9 @@ def _settings(layer: keras.Layer) -> dict[str, Any] | None:
     """What a layer was made with, less what changes no output; None of models, and where it does not say."""
     if isinstance(layer, keras.Model):  # what it holds comes on its own
         return None
-    try:
+    with contextlib.suppress(Exception):  # whatever its author lets it raise
         return {name: value for name, value in layer.get_config().items() if name != "trainable"}
-    except _NO_CONFIG:
-        return None
+    return None
 
 
 def _renamed(value: Any, names: dict[str, str], key: str = "") -> Any:
