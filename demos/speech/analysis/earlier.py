@@ -8,6 +8,7 @@ from demos.kit import records
 from demos.kit.errors import DamagedFile
 from demos.kit.options import Chosen, Group
 from demos.speech import corpora
+from demos.speech.corpora import synthetic
 from demos.speech.corpora.feature_cache import FeatureSet
 from demos.speech.networks.recognisers import LSTMRecogniser, TransformerRecogniser
 from demos.speech.sound.features import NUM_MELS
@@ -17,6 +18,7 @@ RECOGNISERS = (LSTMRecogniser, TransformerRecogniser)
 # Options that say what data a run has, as its settings hold them.
 GROUPS = (Group("", corpora.Options), Group("", corpora.Representation), Group("", corpora.Storage))
 SETTINGS = {"corpus": str, "tokens": str, "normalisation": str, "skip_bad": bool, "data": str}
+PLACES = ("data_dir", "text")
 FEATURES = {"statistics": ([[float]], None), "max_frames": int}
 
 
@@ -24,18 +26,21 @@ def read_options(out: pathlib.Path) -> Chosen:
     """What a run was told of its data, with the defaults of newer options; `data` is the corpus's fingerprint."""
     settings = records.read_json(out / "settings.json", SETTINGS)
     # Runs of earlier versions have it among their settings.
-    place = {"data_dir": settings.get("data_dir"), **records.read_json(out / "features.json", FEATURES)}["data_dir"]
+    found = {**settings, **records.read_json(out / "features.json", FEATURES)}
     options = Chosen(GROUPS, {})
-    vars(options).update({**settings, "data_dir": place})
+    vars(options).update({**settings, **{name: found.get(name) for name in PLACES}})
     return options
 
 
-def write_features(out: pathlib.Path, train: FeatureSet, data_dir: str | None) -> None:
+def write_features(out: pathlib.Path, train: FeatureSet, options: Chosen) -> None:
     """Notes what must be known to make features like those of the training, and where the corpus lies."""
     statistics = None if train.corpus_statistics is None else train.corpus_statistics.tolist()
-    place = data_dir and str(pathlib.Path(data_dir).expanduser().resolve())
-    described = {"statistics": statistics, "max_frames": int(train.num_frames.max()), "data_dir": place}
-    records.write_json(out / "features.json", described)
+    places = {
+        "data_dir": options.data_dir and str(pathlib.Path(options.data_dir).expanduser().resolve()),
+        "text": options.text and str(synthetic.place(options.text).resolve()),
+    }
+    described = {"statistics": statistics, "max_frames": int(train.num_frames.max())}
+    records.write_json(out / "features.json", {**described, **places})
 
 
 def read_features(out: pathlib.Path) -> tuple[np.ndarray | None, int]:

@@ -54,7 +54,7 @@ def plan(options: Chosen) -> Comparison:
     utterances = {name: len(split.features) for name, split in found.splits.items()}
     comparison = smoothing.prepare(options, found, settled, "runs/speech", utterances=utterances)
     tokenizers.write(comparison.run.out / "tokens.json", found.tokens)
-    earlier.write_features(comparison.run.out, train, options.data_dir)
+    earlier.write_features(comparison.run.out, train, options)
     return comparison
 
 

@@ -34,6 +34,7 @@ class Options:
     text: str | None = option(
         None,
         f"sentences for eSpeak NG to say, one per line; also looked for in ${DATA_VARIABLE} and its multi30k/",
+        affects_result=False,  # what they are does, not where they lie
         shown="a grammar's",
         metavar="FILE",
     )

@@ -101,7 +101,7 @@ def _spoken(key: str, sentence: str, pairs: list[tuple[int, int]]) -> SpokenSent
 
 def _read(path: str) -> list[str]:
     """The different sentences of a text file, in its order."""
-    lines = [normalise(line) for line in read_text(_place(path)).splitlines()]
+    lines = [normalise(line) for line in read_text(place(path)).splitlines()]
     for number, line in enumerate(lines, start=1):
         if len(line.split()) > MAX_WORDS:
             words = len(line.split())
@@ -109,12 +109,12 @@ def _read(path: str) -> list[str]:
     return list(dict.fromkeys(filter(None, lines)))
 
 
-def _place(path: str) -> pathlib.Path:
-    """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k, else where that is downloaded."""
-    folders = [os.path.expanduser(folder) for folder in [os.environ.get(DATA_VARIABLE)] if folder]
-    places = [
-        pathlib.Path(path),
-        *(pathlib.Path(folder, more, path) for folder in folders for more in ("", "multi30k")),
-    ]
-    places.append(cache_directory() / "multi30k" / path)
-    return next((place for place in places if place.is_file()), places[0])
+def place(path: str) -> pathlib.Path:
+    """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k, else where that is downloaded.
+
+    A file that has moved is found there by its name.
+    """
+    folders = [pathlib.Path(folder).expanduser() for folder in [os.environ.get(DATA_VARIABLE)] if folder]
+    folders = [*folders, *(folder / "multi30k" for folder in [*folders, cache_directory()])]
+    places = [pathlib.Path(path), *(folder / name for folder in folders for name in (path, pathlib.Path(path).name))]
+    return next((each for each in places if each.is_file()), places[0])

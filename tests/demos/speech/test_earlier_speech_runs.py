@@ -4,10 +4,12 @@ Under tests/data/runs/speech is what 4 steps of two networks with 2 units left w
 files for TensorBoard. The corpus is made here, and lies elsewhere than it did.
 """
 
+import argparse
 import importlib
 import json
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from harness import BACKEND
 from speech_files import tone, write_wav
 
 from demos.speech import beam_search, train, transcribe
+from demos.speech.analysis import earlier
+from demos.speech.corpora import synthetic
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 for package in ("soundfile", "librosa", "jiwer"):
@@ -69,6 +73,21 @@ def test_one_network_is_there_and_the_other_goes_on(out, where, monkeypatch):
     # From here on the run knows where its corpus lies.
     sweep = ["--temperatures", "1", "--beam-widths", "1", "--cache-dir", where[-1]]
     assert beam_search.main(["--from", str(out), *sweep]) == 0
+
+
+def test_a_run_of_sentences_is_read_from_another_directory_and_after_the_file_has_moved(out, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    pathlib.Path("lines.en").write_text("a dog runs\n")
+    options = argparse.Namespace(data_dir=None, text="lines.en")
+    earlier.write_features(out, types.SimpleNamespace(corpus_statistics=None, num_frames=np.array([3])), options)
+    monkeypatch.chdir(tmp_path)
+    text = earlier.read_options(out).text
+    assert synthetic.place(text).read_text() == "a dog runs\n"
+    (tmp_path / "data").mkdir()
+    pathlib.Path("here/lines.en").rename("data/lines.en")
+    monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path / "data"))
+    assert synthetic.place(text).read_text() == "a dog runs\n"
 
 
 def test_its_network_is_swept_over_and_transcribes(out, where, capsys):
