@@ -54,9 +54,15 @@ def _architecture(model: keras.Model) -> str:
         whole = [config["class_name"], config["config"]]
     except (NotImplementedError, TypeError, ValueError):  # a subclass without a config
         whole = []
-    # The config of a subclass, if it has one, need not tell of its layers.
-    own = [whole, [[type(layer).__qualname__, layer.dtype_policy.name, _settings(layer)] for layer in layers]]
+    own: Any = whole
+    if not (whole and all(_tells_of_its_layers(layer) for layer in layers)):
+        own = [whole, [[type(layer).__qualname__, layer.dtype_policy.name, _settings(layer)] for layer in layers]]
     return json.dumps(_renamed(own, numbers), sort_keys=True, default=lambda value: str(type(value)))
+
+
+def _tells_of_its_layers(layer: keras.Layer) -> bool:
+    """Whether its config holds those of the layers inside, as that of a subclass need not."""
+    return not layer._layers or type(layer).__module__.partition(".")[0] == "keras"
 
 
 def _settings(layer: keras.Layer) -> dict[str, Any] | None:

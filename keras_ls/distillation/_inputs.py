@@ -166,8 +166,7 @@ def backend_arrays(batch: Any) -> Any:
 def update_digest(digest: Any, array: np.ndarray) -> None:
     """Adds an array's values to a digest."""
     if array.dtype.hasobject:  # strings, of which memory holds only the addresses
-        for value in array.flat:  # one by one, so that it does not matter how they come in batches
-            digest.update(repr(value).encode() + b"\0")
+        digest.update(repr(array.tolist()).encode())
     else:
         digest.update(np.ascontiguousarray(array).reshape(-1).view("uint8"))
 

@@ -168,16 +168,6 @@ def test_settings_of_layers_are_noticed_though_the_model_has_no_config(make, x, 
     assert np.abs(found - first).max() > 0.01
 
 
-def test_batches_of_texts_may_be_of_any_size():
-    digests = set()
-    for batches in ([["a", "b"], ["c"]], [["a"], ["b", "c"]], [["a'", "b"], ["c"]]):
-        fingerprint = Fingerprint()
-        for texts in batches:
-            fingerprint.update(len(texts), np.array(texts, object)[:, None])
-        digests.add(fingerprint.digest())
-    assert len(digests) == 2
-
-
 def test_what_was_said_of_the_output_is_noticed(x, tmp_path):
     teacher = keras.Sequential([keras.Input(x.shape[1:]), layers.Dense(4, "softmax")])
     mistaken = np.array(teacher_logits(teacher, x, path=tmp_path / "zt.npy", from_logits=True))
