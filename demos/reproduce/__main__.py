@@ -138,8 +138,8 @@ def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Pat
     rows = [["trial", "minutes", "on", "state"]]
     for trial in all_trials:
         minutes, machine = trial.setting.minutes, trial.setting.machine
-        if trial not in todo:
-            kept = report.kept_of(trial, results)
+        kept = None if trial in todo else report.kept_of(trial, results)
+        if kept is not None:
             minutes, machine = kept["seconds"] / 60, kept["machine"]
         took = ["", ""] if minutes is None else [f"{minutes:.0f}", machine]
         rows.append([trial.label, *took, "to do" if trial in todo else "there"])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_ls._backend import row_maximum
-from keras_ls.decoding._rows import gather_rows, row_numbers
+from keras_ls.decoding._rows import gather_rows, row_numbers, take_rows
 from keras_ls.decoding._top_k import stable_top_k
 
 _FEW = 512  # Continuations per batch element that are compared without blocks.
@@ -93,13 +93,13 @@ def _best(blocks: _Blocks, largest: Any, offset: Any, count: int, temperature: A
     # In their old order, so that of equal scores the lowest code is found first.
     places = ops.sort(places, axis=1)
     numbers = row_numbers(places, width * num_blocks)
-    members = ops.take(ops.reshape(blocks.logits, (-1, block_size)), numbers, axis=0)
+    members = take_rows(ops.reshape(blocks.logits, (-1, block_size)), numbers)
     if forbidden is not None:
         token, is_forbidden = forbidden
         tokens = ops.expand_dims(places % num_blocks * block_size, -1) + ops.arange(block_size, dtype="int32")
         members = ops.where((tokens == token) & is_forbidden, -math.inf, members)
     rows = numbers // num_blocks
-    scores = _scores(members, ops.take(largest, rows, axis=0), ops.take(offset, rows, axis=0), temperature)
+    scores = _scores(members, take_rows(largest, rows), take_rows(offset, rows), temperature)
     scores, chosen = stable_top_k(ops.reshape(scores, (-1, places.shape[1] * block_size)), count)
     return scores, gather_rows(places, chosen // block_size) * block_size + chosen % block_size
 
