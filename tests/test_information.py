@@ -369,6 +369,7 @@ class TestOfModels:
         with pytest.raises(ValueError, match=r"`classes` must be in \[0, 2\)"):
             measure(one, (x, y), classes=(0, 2))
 
+    @pytest.mark.slow
     def test_replicas_share_each_batch_within_the_scope_and_outside(self):
         pytest.importorskip("tensorflow", reason="tensorflow is not installed")
         if BACKEND != "tensorflow":

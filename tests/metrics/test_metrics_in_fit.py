@@ -83,7 +83,7 @@ def mixed_bfloat16():
 
 
 @pytest.mark.usefixtures("mixed_bfloat16")
-@pytest.mark.parametrize("jit", JIT)
+@pytest.mark.parametrize("jit", JIT if len(JIT) == 1 else [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_mixed_bfloat16_with_more_than_256_classes(jit, rng):
     x, y = make_case(rng, num_classes=300)
     model = make_model(300, metrics=all_metrics(from_logits=True), jit_compile=jit)

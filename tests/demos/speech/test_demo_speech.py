@@ -154,7 +154,10 @@ class TestTrain:
                 ],
                 marks=pytest.mark.slow,
             ),
-            ["--smoothing-kind", "unigram", "--ctc-weight", "0", "--no-augment", "--precision", "mixed_bfloat16"],
+            pytest.param(
+                ["--smoothing-kind", "unigram", "--ctc-weight", "0", "--no-augment", "--precision", "mixed_bfloat16"],
+                marks=pytest.mark.slow,
+            ),
             pytest.param(
                 ["--tokens", "subword", "--vocabulary-size", "20", "--clipnorm", "0", "--warmup-steps", "0"],
                 marks=pytest.mark.slow,
@@ -248,6 +251,7 @@ class TestTrain:
         recipe.settle(options)
         assert (options.train_sentences, options.steps) == (None, recipe.QUICK["steps"])
 
+    @pytest.mark.slow
     def test_divergence_in_the_last_step(self, corpus, tmp_path, capsys):
         where = ["--data-dir", str(corpus / "all.csv"), "--cache-dir", str(corpus / "cache"), "--out", str(tmp_path)]
         rate = ["--learning-rate", "1e30", "--steps", "1", "--warmup-steps", "0", "--clipnorm", "0"]

@@ -158,7 +158,7 @@ class TestSearcher:
                 return ids[1:], log_prob
             ids.append(best)
 
-    @pytest.mark.parametrize("temperature", [1.0, 2.5])
+    @pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 2.5])
     def test_width_1_is_greedy(self, model, inputs, temperature):
         found = Searcher(model, TOKENS, 15).hypotheses(inputs, temperature=temperature)
         lengths = set()
