@@ -77,7 +77,7 @@ def _labelled(labels, outputs):
 class TokenObjective(keras.Model):
     """A network that predicts next tokens, and what it is trained for: the loss of the next tokens.
 
-    On TensorFlow without XLA there are logits where there are labels alone: often half of a batch is padding. With
+    On TensorFlow without XLA there are logits where there are labels alone, none of padding. With
     `fused_output` the loss is computed without the logits in memory, from the network's `penultimate` outputs and its
     `head`; then the accuracy is not, and `loss` must be a Keras loss of integer labels.
     """
@@ -105,7 +105,7 @@ class TokenObjective(keras.Model):
         if self.fused_output:
             return fused_loss(self.token_loss, labels, outputs, *self.network.head())
         logits = self.network.logits(outputs)
-        # Not argmax, which takes much longer.
+        # Not argmax, which Keras makes of several passes over the logits on TensorFlow.
         own = ops.take_along_axis(logits, ops.expand_dims(ops.maximum(labels, 0), -1), axis=-1)[..., 0]
         is_right = own >= ops.max(logits, axis=-1)
         self.accuracy.update_state(is_right, sample_weight=labels != IGNORED)

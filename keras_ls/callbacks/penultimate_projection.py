@@ -143,7 +143,7 @@ class PenultimateProjection(MeasuringCallback):
     def _measure(self, epoch: int) -> Measurement:
         assert self._shown is not None  # _prepare came first
         activations, run = self._shown.activations(epoch)
-        labels, figures = self._shown.labels, {}
+        labels, templates, figures = self._shown.labels, templates_of(run.head), {}
         values = dict.fromkeys((field.name for field in dataclasses.fields(ClusterStatistics)), math.nan)
         try:
             projection = projected(run.head, activations, labels, self.classes)
@@ -153,10 +153,9 @@ class PenultimateProjection(MeasuringCallback):
             if self.class_names is not None:
                 names = tuple(self.class_names[k] for k in self.classes)
                 projection = dataclasses.replace(projection, class_names=names)
-            templates = templates_of(run.head)
             values = dataclasses.asdict(cluster_statistics(activations, labels, templates[list(self.classes)]))
             figures["projection/plane"] = lambda: _picture(projection)
-        collapse = dataclasses.asdict(neural_collapse(activations, labels, templates_of(run.head)))
+        collapse = dataclasses.asdict(neural_collapse(activations, labels, templates))
         scalars = {f"projection/{name}": value for name, value in values.items()}
         return Measurement(scalars | {f"collapse/{name}": value for name, value in collapse.items()}, figures)
 

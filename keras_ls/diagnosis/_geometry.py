@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ls._arrays import taken, to_numpy
+from keras_ls._arrays import taken
 from keras_ls._models.head import Probe
-from keras_ls._models.inputs import input_arrays, is_dataset, one_pass
+from keras_ls._models.inputs import is_dataset, one_pass
 from keras_ls._models.logits import gives_logits
 from keras_ls._models.outputs import of_output, output_names
 from keras_ls._rows import labelled_rows
@@ -55,12 +55,10 @@ def measure_training_data(
         from_logits = bool(gives_logits(model, output))
     notes = []
     most = max(MOST_EXAMPLES, min(MOST_OF_A_CLASS * num_classes, MOST_LOGITS // num_classes))
-    if not is_dataset(x):
-        x, y = input_arrays("x_train", x), to_numpy("y_train", of_output(y, output, None))
-        if len(y) > most:
-            notes.append(f"Clusters are those of {most:,} of {len(y):,} training examples, chosen at random.")
-            chosen = np.sort(rng.permutation(len(y))[:most])
-            x, y = taken(x, chosen), y[chosen]
+    if y is not None and len(y) > most:
+        notes.append(f"Clusters are those of {most:,} of {len(y):,} training examples, chosen at random.")
+        chosen = np.sort(rng.permutation(len(y))[:most])
+        x, y = taken(x, chosen), y[chosen]
     found, templates = _collected(model, x, y, batch_size, ignore_class, from_logits, output)
     are_alone = len(np.unique(found.examples)) == len(found.examples)
     if len(found.labels) > most:

@@ -82,7 +82,7 @@ def diagnose(
     batch_size, ignored = check_count("batch_size", batch_size), check_ignore_class(ignore_class)
     check_optional_flag("from_logits", from_logits)
     check_no_preprocessor(model, "model")
-    _check_training_data(x_train, y_train, output)
+    x_train, y_train = _training_data(x_train, y_train, output)
     data = LabelledData(x, y, sample_weight, ignored, output)
     source = logits_model(model, output, from_logits, data.first_inputs(batch_size))
     rows = data.predict(Predictor(source, None), from_logits=True, batch_size=batch_size)
@@ -152,21 +152,23 @@ def diagnose_predictions(
     return _diagnosis(rows.check_any(), asked, {}, ())
 
 
-def _check_training_data(x_train: Any, y_train: Any, output: str | None) -> None:
+def _training_data(x_train: Any, y_train: Any, output: str | None) -> tuple[Any, Any]:
+    """Arrays, with the labels of the output, or a dataset and None."""
     if x_train is None and y_train is not None:
         raise ValueError("`y_train` must come with `x_train`. Received: x_train=None.")
     if x_train is not None and y_train is None:
         check_dataset(x_train, ("x_train", "y_train"))
     if y_train is not None and is_dataset(x_train):
         raise ValueError("`y_train` must be None if `x_train` is a dataset. Received: y_train beside it.")
-    if y_train is not None:
-        count = number_of_examples(input_arrays("x_train", x_train))
-        labels = to_numpy("y_train", of_output(y_train, output, None))
-        if labels.ndim == 0 or len(labels) != count:
-            raise ValueError(
-                "`x_train` and `y_train` must be of the same length. "
-                f"Received: {count} examples and y_train of shape {labels.shape}."
-            )
+    if y_train is None:
+        return x_train, None
+    arrays, labels = input_arrays("x_train", x_train), to_numpy("y_train", of_output(y_train, output, None))
+    if labels.ndim == 0 or len(labels) != number_of_examples(arrays):
+        raise ValueError(
+            "`x_train` and `y_train` must be of the same length. "
+            f"Received: {number_of_examples(arrays)} examples and y_train of shape {labels.shape}."
+        )
+    return arrays, labels
 
 
 def _diagnosis(

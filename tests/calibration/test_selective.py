@@ -50,6 +50,13 @@ def test_random_predictions_are_ranked_as_by_sorting():
     assert keras_ls.risk_coverage_curve([1], [0.1]).coverage_at(0.5) == none
 
 
+@pytest.mark.parametrize("errors", [0.1, 0.4])
+def test_a_ranking_at_random_has_an_excess_that_rises_with_the_errors(errors):
+    y = np.arange(10_000) < 10_000 * errors
+    curve = keras_ls.risk_coverage_curve(y.astype(int), np.tile([0.6, 0.4], (10_000, 1)))
+    assert curve.excess_aurc() == pytest.approx(-(1 - errors) * np.log(1 - errors), rel=1e-3)
+
+
 def test_logits_far_apart_do_not_tie():
     logits = np.array([[60.0, 0.0], [80.0, 0.0], [50.0, 0.0]])  # probabilities round to 1
     curve = keras_ls.risk_coverage_curve([0, 0, 1], logits, from_logits=True)
