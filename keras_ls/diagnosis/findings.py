@@ -106,12 +106,12 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         text = f"{fits}. For the sake of calibration there is nothing to smooth; accuracy may be another reason."
         return Finding("smoothing", "not needed", text)
     if verdict == "over-confident":
-        largest = min(1.0, (1.0 - accuracy.low) * num_classes / (num_classes - 1))
-        limit = (
-            f"Smoothed targets keep confidence below 1 − α + α/K, so that an α above {largest:.3f} would leave a model "
-            f"of this accuracy ({accuracy}) under-confident."
+        ece = estimates["ece"]
+        text = (
+            f"{fits}, above 1, as smoothing would lower it. Try an α of at most "
+            f"{_largest_smoothing(accuracy, ece, num_classes):.3f} beside scaling alone: with more, a model of this "
+            f"accuracy ({accuracy}) and calibration error ({ece}) may end up under-confident."
         )
-        text = f"{fits}, above 1, as smoothing would lower it. Try a small α beside scaling alone. {limit}"
         return Finding("smoothing", "worth trying", text)
     if verdict == "under-confident":
         text = (
@@ -120,6 +120,17 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         )
         return Finding("smoothing", "as if smoothed", text)
     return Finding("smoothing", CANNOT_TELL, f"{fits}, which does not say on which side of 1 it lies.")
+
+
+def _largest_smoothing(accuracy: Estimate, ece: Estimate, num_classes: int) -> float:
+    """The label smoothing beyond which an over-confident model may end up under-confident.
+
+    Smoothed targets keep confidence below 1 − α + α/K, which must not be less than the accuracy. Within that, what
+    predicted a lower calibration error in the measurements of docs/decisions.md: an error above 2α(accuracy − 1/K).
+    """
+    largest = min(1.0, (1.0 - accuracy.low) * num_classes / (num_classes - 1))
+    above_chance = accuracy.value - 1.0 / num_classes
+    return min(largest, ece.value / (2.0 * above_chance)) if above_chance > 0 else largest
 
 
 def _classes(estimates: Mapping[str, Estimate], class_errors: np.ndarray, class_limits: np.ndarray | None) -> Finding:

@@ -61,7 +61,14 @@ def finding(topic, num_classes=10, class_limits=(0.0,) * 10, **changes):
         ),
         ("temperature", {"calibration_loss": (0.05, -0.05, 0.15)}, "cannot tell", "needs more data"),
         ("smoothing", {}, "not needed", "nothing to smooth"),
-        ("smoothing", OVER, "worth trying", "an α above 0.244 would leave"),  # (1 - 0.78) · 10 / 9
+        ("smoothing", OVER, "worth trying", "an α of at most 0.007 beside"),  # 0.01 / (2 · (0.8 - 0.1))
+        ("smoothing", OVER | {"ece": (0.4, 0.3, 0.5)}, "worth trying", "at most 0.244 beside"),  # (1 - 0.78) · 10 / 9
+        (
+            "smoothing",
+            OVER | {"accuracy": (0.1, 0.0, 0.2)},
+            "worth trying",
+            "at most 1.000 beside",
+        ),  # no better than chance
         ("smoothing", UNDER, "as if smoothed", "train with less"),
         ("smoothing", {"temperature": (1.0, 0.8, 1.2)}, "cannot tell", "which side of 1"),
         ("ranking", {}, "cannot tell", "may be chance"),
