@@ -15,7 +15,7 @@ from keras_ls._rows import labelled_rows
 from keras_ls.diagnosis.estimates import Estimate
 from keras_ls.distillation.teacher import smoothing_of_rows
 from keras_ls.projection.activations import templates_of
-from keras_ls.projection.clusters import cluster_statistics
+from keras_ls.projection.clusters import cluster_statistics, in_the_span, template_directions
 from keras_ls.projection.collapse import neural_collapse
 
 NUM_RESAMPLES = 100
@@ -26,6 +26,7 @@ _ANGLES = ("means_angle", "templates_angle")
 _SPREADS = ("variability", "cdnv", "within", "between", "ratio")
 # What noise adds to in squares, such as deviations around 0.
 _DEVIATIONS = ("means_norm_cv", "means_angle")
+_OF_TEMPLATES = ("template_distance", "template_distance_cv")
 _LARGEST = {"nearest_mean_agreement": 1.0}
 
 
@@ -66,12 +67,20 @@ def measure_training_data(
         of_these = f"{len(chosen):,} of {len(found.labels):,}"
         notes.append(f"Clusters are those of {of_these} training predictions, chosen at random.")
         found = found.of(chosen)
-    (classes, counts), values = np.unique(found.labels, return_counts=True), _measures(found, templates)
+    classes, counts = np.unique(found.labels, return_counts=True)
+    values = {**_collapse(found, templates), **_clusters(found.activations, found.labels, templates), **_gamma(found)}
+    # Resampling leaves the templates, and the span of their differences, as they are.
+    in_span = in_the_span(
+        found.activations - found.activations[0], template_directions(templates, found.activations.shape[1])
+    )
+    of_templates = {name: values[name] for name in _OF_TEMPLATES}
     drawn = []
     for _ in range(NUM_RESAMPLES):
         chosen = _redrawn(found.labels, rng, within=True) if are_alone else _redrawn(found.examples, rng, within=False)
         if len(classes) == 1 or len(np.unique(found.labels[chosen])) > 1:
-            drawn.append(_measures(found.of(chosen), templates))
+            part = found.of(chosen)
+            clusters = _clusters(in_span[chosen], part.labels) | of_templates
+            drawn.append({**_collapse(part, templates), **clusters, **_gamma(part)})
     estimates = {
         name: Estimate(value, *_limits(name, value, np.array([each[name] for each in drawn]), level))
         for name, value in values.items()
@@ -179,9 +188,13 @@ def _collected(model, x, y, batch_size, ignore_class, from_logits, output) -> tu
     return _Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields)), templates
 
 
-def _measures(found: _Predictions, templates: np.ndarray) -> dict[str, float]:
-    return {
-        **dataclasses.asdict(neural_collapse(found.activations, found.labels, templates)),
-        **dataclasses.asdict(cluster_statistics(found.activations, found.labels, templates)),
-        "gamma": float(found.missed.mean()),
-    }
+def _collapse(found: _Predictions, templates: np.ndarray) -> dict[str, float]:
+    return dataclasses.asdict(neural_collapse(found.activations, found.labels, templates))
+
+
+def _clusters(activations: np.ndarray, labels: np.ndarray, templates: np.ndarray | None = None) -> dict[str, float]:
+    return dataclasses.asdict(cluster_statistics(activations, labels, templates))
+
+
+def _gamma(found: _Predictions) -> dict[str, float]:
+    return {"gamma": float(found.missed.mean())}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_ls._arrays import to_numpy
+from keras_ls.projection._pairs import mean_over_pairs, squared_distances
 
 # Singular values below this share of the largest are what rounding leaves of zero in float32.
 RANK_TOLERANCE = 1e-6
@@ -68,7 +69,9 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
         rows = rows - rows[0]  # equal rows are 0, where rounding would make clusters of them
     distance = deviation = np.nan
     if templates is not None:
-        rows, distance, spread = _in_the_span(rows, to_numpy("templates", templates).astype("float64"))
+        directions = template_directions(templates, rows.shape[1])
+        rows = in_the_span(rows, directions)
+        distance, spread = _mean_and_deviation_of_distances(directions)
         deviation = spread / distance if distance else np.nan
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     centred = rows - rows.mean(axis=0)
@@ -84,28 +87,32 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
     return ClusterStatistics(within, between, ratio, distance, deviation)
 
 
-def _in_the_span(rows: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Coordinates of the rows in the span of the templates' differences; mean and deviation of all distances."""
-    if templates.ndim != 2 or len(templates) < 2 or templates.shape[1] not in (rows.shape[1], rows.shape[1] + 1):
-        raise ValueError(
-            f"`templates` must be of shape (K, {rows.shape[1] + 1}), K at least 2. Received shape: {templates.shape}."
-        )
-    if not np.isfinite(templates).all():
-        return np.full_like(rows, np.nan), np.nan, np.nan
-    centred = templates - templates.mean(axis=0)
-    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
-    basis = directions[sizes > RANK_TOLERANCE * sizes[0]]
-    return rows @ basis[:, : rows.shape[1]].T, *_mean_and_deviation_of_distances(centred)
+def template_directions(templates: Any, width: int) -> np.ndarray:
+    """(K, D + 1) templates of activations (N, `width`), less their mean, in float64."""
+    given = to_numpy("templates", templates).astype("float64")
+    if given.ndim != 2 or len(given) < 2 or given.shape[1] not in (width, width + 1):
+        raise ValueError(f"`templates` must be of shape (K, {width + 1}), K at least 2. Received shape: {given.shape}.")
+    with np.errstate(invalid="ignore"):  # infinite templates are NaN from here on
+        return given - given.mean(axis=0)
+
+
+def in_the_span(rows: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Coordinates of (N, D) rows in the span of what `template_directions` gives; NaN if that is not finite."""
+    if not np.isfinite(directions).all():
+        return np.full_like(rows, np.nan)
+    _, sizes, axes = np.linalg.svd(directions, full_matrices=False)
+    return rows @ axes[sizes > RANK_TOLERANCE * sizes[0], : rows.shape[1]].T
 
 
 def _mean_and_deviation_of_distances(points: np.ndarray) -> tuple[float, float]:
-    """Of all pairs of (K, D) points, whose distances are never all in memory."""
-    first, total, squares = float(np.linalg.norm(points[1] - points[0])), 0.0, 0.0
-    for k in range(len(points) - 1):
-        beyond = np.linalg.norm(points[k + 1 :] - points[k], axis=1) - first  # small where all are alike
-        total, squares = total + beyond.sum(), squares + np.square(beyond).sum()
-    pairs = len(points) * (len(points) - 1) / 2
-    return first + total / pairs, float(np.sqrt(max(0.0, squares / pairs - (total / pairs) ** 2)))
+    """Of all pairs of (K, D) points around 0."""
+
+    def distances(first: slice, later: slice) -> np.ndarray:
+        return np.sqrt(squared_distances(points, first, later))
+
+    mean = mean_over_pairs(len(points), distances)
+    variance = mean_over_pairs(len(points), lambda first, later: np.square(distances(first, later) - mean))
+    return mean, float(np.sqrt(variance))
 
 
 def with_one(rows: np.ndarray) -> np.ndarray:

@@ -1,15 +1,15 @@
 """Neural collapse: how near classes have come to tight, equally distant clusters that mirror the output layer."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from keras_ls._arrays import checked_ids, to_numpy
+from keras_ls.projection import _pairs
+from keras_ls.projection._pairs import mean_over_pairs, squared_distances
 from keras_ls.projection.clusters import RANK_TOLERANCE
-
-_BLOCK_SIZE = 2**22  # numbers that are read at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _checked(activations, labels, templates):
 
 def _blocks(rows: np.ndarray, width: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
     """Float64 blocks of which as many rows, or rows of `width` numbers, are alive at a time as fit a block."""
-    size = max(1, _BLOCK_SIZE // max(width, rows.shape[1]))
+    size = max(1, _pairs.BLOCK_SIZE // max(width, rows.shape[1]))
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
         yield part, np.asarray(rows[part], "float64")
@@ -161,20 +161,12 @@ def _spread(rows, groups, counts, means, kernel, offsets):
 
 def _distance_normalised_variance(centred: np.ndarray, within: np.ndarray) -> float:
     """The mean over pairs of (K, D) class means around 0 of (σ²_a + σ²_b) over twice their squared distance."""
-    squares = np.square(centred).sum(-1)
 
     def of_block(first: slice, later: slice) -> np.ndarray:
-        sums = squares[first, None] + squares[later]
-        distances = sums - 2.0 * centred[first] @ centred[later].T
-        # Where little is left of the sums it is rounding.
-        close = np.argwhere(distances < 1e-6 * sums)
-        for part, _ in _blocks(close, centred.shape[1]):
-            a, b = close[part].T
-            distances[a, b] = np.square(centred[first][a] - centred[later][b]).sum(-1)
         with np.errstate(divide="ignore", invalid="ignore"):  # means that coincide
-            return (within[first, None] + within[later]) / (2.0 * distances)
+            return (within[first, None] + within[later]) / (2.0 * squared_distances(centred, first, later))
 
-    return _mean_over_pairs(len(centred), of_block)
+    return mean_over_pairs(len(centred), of_block)
 
 
 def _equality(centred: np.ndarray) -> tuple[float, float]:
@@ -186,13 +178,4 @@ def _equality(centred: np.ndarray) -> tuple[float, float]:
         def of_block(first: slice, later: slice) -> np.ndarray:
             return np.abs(directions[first] @ directions[later].T + 1.0 / (len(centred) - 1))
 
-        return float(lengths.std() / lengths.mean()), _mean_over_pairs(len(centred), of_block)
-
-
-def _mean_over_pairs(count: int, of_block: Callable[[slice, slice], np.ndarray]) -> float:
-    """The mean over pairs a < b of what is given, as matrices, for a in one slice and b in another."""
-    total, step = 0.0, max(1, _BLOCK_SIZE // count)
-    for start in range(0, count, step):
-        first, later = slice(start, start + step), slice(start, count)
-        total += float(np.triu(of_block(first, later), 1).sum())
-    return total / (count * (count - 1) / 2)
+        return float(lengths.std() / lengths.mean()), mean_over_pairs(len(centred), of_block)

@@ -44,7 +44,7 @@ def reference(x, y, templates):
 
 @pytest.mark.parametrize(("classes", "width"), [(2, 5), (5, 3), (5, 12), (7, 6)])
 def test_random_unbalanced_data(classes, width, monkeypatch):
-    monkeypatch.setattr("keras_ls.projection.collapse._BLOCK_SIZE", 16 * width)
+    monkeypatch.setattr("keras_ls.projection._pairs.BLOCK_SIZE", 16 * width)
     rng = np.random.default_rng(classes)
     y = rng.choice(classes + 1, 150, p=np.append(np.full(classes, 0.9 / classes), 0.1))
     y[y == 1] = 0  # a class without examples
@@ -94,7 +94,7 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_many_classes_in_blocks_and_means_that_almost_coincide(monkeypatch):
-    monkeypatch.setattr("keras_ls.projection.collapse._BLOCK_SIZE", 130)  # three classes at a time
+    monkeypatch.setattr("keras_ls.projection._pairs.BLOCK_SIZE", 130)  # three classes at a time
     rng = np.random.default_rng(0)
     means = 1e4 + rng.normal(size=(40, 6))
     means[7] = means[31] + 1e-9  # so near to each other that products leave nothing but rounding
