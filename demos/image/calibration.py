@@ -13,8 +13,8 @@ EPILOG = f"""
 
 Settings that are not given are the paper's (appendix A), with the schedule scaled to --steps. The paper trains the
 ResNet for 64,000 steps and AlexNet for 390,000. On CIFAR the training images are split into 40,000 and 10,000 and
-results are on those 10,000, as in the paper; elsewhere they are on the data set's test images, and on 897 of the
-1,797 digits.
+results are on those 10,000, as in the paper; elsewhere they are on the data set's test images, on 897 of the 1,797
+digits, and on half of the rows of a table.
 
 Smoothing calibrates a network that would be over-confident. The digits are too easy for that, hence the noise: with
 --noise 0 smoothing makes the network under-confident, and its ECE worse.
@@ -32,7 +32,7 @@ class Options:
         "epochs between two measurements for TensorBoard, on at most 2,000 held-out images",
         count,
         affects_result=False,
-        shown="about 10 in a run",
+        shown="as many as make about 10 measurements",
     )
 
 

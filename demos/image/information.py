@@ -39,7 +39,7 @@ class Options:
         shown="0.1",
     )
     measure_every: int | None = option(
-        None, "steps between two measurements, and two checkpoints", count, shown="200 in a run"
+        None, "steps between two measurements, and two checkpoints", count, shown="as many as make 200 measurements"
     )
 
 

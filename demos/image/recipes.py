@@ -11,8 +11,8 @@ from demos.kit.options import Chosen, Group, Machine, Output, option
 from demos.kit.values import count, fraction, not_negative, number, positive
 
 # The depths that the ResNet can have.
-depth = number(int, lambda n: n >= 8 and n % 6 == 2, "must be 6·n + 2: 20, 32, 44, 56")
-HIDDEN = "1200 1200; 200 200 for the digits"
+depth = number(int, lambda n: n >= 8 and n % 6 == 2, "must be 6·n + 2: 8, 14, 20, …, 56, …")
+HIDDEN = "1200 1200; 200 200 for the digits and tables"
 DECAY = "divide the rate by 10 after these fractions of the steps; with none it falls linearly to 0"
 
 
@@ -24,7 +24,7 @@ class Recipe:
     depth: int = option(56, "of the ResNet: 6·n + 2", depth, metavar="N")
     hidden: tuple[int, ...] = option((1200, 1200), "widths of the MLP's hidden layers", count, shown=HIDDEN)
     steps: int = option(10_000, "updates of the weights", count)
-    batch_size: int = option(128, "images per update", count, shown="128, and 50 for the digits")
+    batch_size: int = option(128, "images per update", count, shown="128, and 50 for the digits and tables")
     learning_rate: float = option(0.1, "at the first step", positive)
     decay_at: tuple[float, ...] = option((), DECAY, fraction, shown="none; AlexNet 1/3 2/3; ResNet 1/2 3/4", nargs="*")
     head_rate: float = option(1.0, "factor on the last layer's rate", positive, shown="0.1 for the MLP, else 1")
@@ -100,7 +100,7 @@ def command(name: str, texts: tuple[str | None, str], title: str, fields: type) 
     `texts` are what it shows and what its help ends with; `title` is the heading of its own options, the `fields` of a
     dataclass.
     """
-    steps = f"{DIGITS_STEPS[name]:,} for the digits; else MLP 10,000, AlexNet 20,000, ResNet 64,000"
+    steps = f"{DIGITS_STEPS[name]:,} for the digits, 1,000 for tables; else MLP 10,000, AlexNet 20,000, ResNet 64,000"
     groups = (
         Group("data", data.Options),
         Group(title, fields),

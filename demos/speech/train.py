@@ -19,7 +19,7 @@ EPILOG = f"""
 The default run makes its own corpus: sentences of numbers, dates, names and commands, spoken by eSpeak NG. Test
 sentences and their voices' settings are in no other split. It takes about 5 minutes on two cores.
 """
-FITS = "hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, all the more the smoother the model"
+FITS = "hypotheses of a beam compete by log p / tokens**X; 0 favours short ones, with smoothing even more"
 IN_FLAGS = [f"--{name.replace('_', '-')} {value:g}" for name, value in QUICK.items() if name != "augment"]
 QUICKLY = f"show in under 3 minutes that it works: {', '.join(IN_FLAGS)}, --no-augment"
 

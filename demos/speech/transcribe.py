@@ -20,7 +20,7 @@ FORMATS = "audio of any common format (M4A, AAC, WebM, WMA and AMR by ffmpeg); -
 class Options:
     """What is read and written."""
 
-    files: tuple[str, ...] = option((), FORMATS, flags=("files",), metavar="FILE")
+    files: tuple[str, ...] = option((), FORMATS, flags=("files",), metavar="FILE", shown="")
     run: str = run("demos.speech.train")
     json: bool = option(
         False, "one line of JSON per file, with its pieces' starts, texts and scores", action="store_true"

@@ -57,7 +57,6 @@ class EmbeddingProjector(keras.callbacks.Callback):
             The projector multiplies them by the colour of their point: a light background shows it best.
         freq: number of epochs from one embedding to the next, at least 1; None for one, when training ends.
         max_examples: if there are more examples, or time steps, this many are drawn at random, always the same.
-
         output: the name of one output, if the model has several.
 
     Raises:

@@ -18,10 +18,9 @@ from keras_ls.diagnosis.report import Diagnosis
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError)
 _DESCRIPTION = """Says whether label smoothing, more or less of it, or a temperature would help a classifier.
 
-  keras-ls diagnose MODEL.keras DATA.npz     arrays x and y of held-out data and, if there are such, sample_weight,
-                                             x_train and y_train
-  keras-ls diagnose DATA.npz                 arrays logits or probabilities, and labels and, if there is such,
-                                             sample_weight
+  keras-ls diagnose MODEL.keras DATA.npz     DATA holds x and y of held-out data and, optionally, sample_weight, x_train
+                                             and y_train
+  keras-ls diagnose DATA.npz                 DATA holds logits or probabilities, labels and, optionally, sample_weight
 """
 
 

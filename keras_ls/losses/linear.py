@@ -58,8 +58,8 @@ def linear_smoothed_crossentropy(
         One loss per example, in nats: (…,), in the dtype that the logits would have (computed in float32 or wider).
 
     Raises:
-        ValueError: If α, the prior, `ignore_class` or `chunk_size` is not allowed, the shapes cannot match, something
-            else than numbers comes, or, where values can be read (eagerly), a label is neither in [0, K) nor
+        ValueError: If α, the prior, `ignore_class` or `chunk_size` is not allowed, the shapes cannot match, an argument
+            does not hold numbers, or a label whose value can be read (eagerly) is neither in [0, K) nor
             `ignore_class`. In a compiled graph such a label's loss and gradient are NaN.
 
     Reference:

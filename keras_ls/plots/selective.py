@@ -31,7 +31,7 @@ def risk_coverage(
         The `Axes` with the curves.
 
     Raises:
-        ValueError: If there is no curve, or something else than one, or `ax` is no `Axes`.
+        ValueError: If there is no curve, something is not a curve, or `ax` is not an `Axes`.
 
     Example:
         >>> import keras_ls
