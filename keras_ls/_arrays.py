@@ -50,6 +50,15 @@ def prediction_rows(name: str, values: Any, label_shape: tuple[int, ...] | None 
     return array if "float" in str(array.dtype) else array.astype("float64")
 
 
+def top_log_odds(block: np.ndarray) -> np.ndarray:
+    """(n,) log(p/(1 − p)) of the largest probability p of (n, K) logits, which tells apart what p rounds to 1."""
+    highest = block.argmax(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        differences = block - block.max(-1, keepdims=True)
+        differences[np.arange(len(block)), highest] = -np.inf
+        return -np.log(np.exp(differences).sum(-1))
+
+
 def log_softmax(rows: np.ndarray) -> np.ndarray:
     """Log-softmax of (N, K) float64 logits; NaN where a row holds NaN, +inf, or −inf alone."""
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -9,6 +9,10 @@ from keras import layers, ops
 from keras_ls._arrays import smallest_probability
 from keras_ls._rows import LARGEST_PROBABILITY
 
+# As Keras names them, and as a user may give them.
+SOFTMAX = (keras.activations.softmax, ops.softmax)
+SIGMOID = (keras.activations.sigmoid, ops.sigmoid)
+
 
 class AfterLogits(layers.Layer):
     """A layer that turns logits into probabilities; the layer before it counts as the last of its network."""

@@ -9,7 +9,7 @@ from keras import layers, tree
 from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._checks import shown
 from keras_ls._models.devices import on_devices_of
-from keras_ls._models.layers import AfterLogits, LinearHead, LogOdds, LogProbabilities
+from keras_ls._models.layers import SIGMOID, SOFTMAX, AfterLogits, LinearHead, LogOdds, LogProbabilities
 from keras_ls._models.outputs import check_output, of_output, output_model, single, symbolic_inputs
 
 # Layers that apply an `activation` last, and nothing after it.
@@ -168,9 +168,9 @@ def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...]) -> _S
     if function is keras.activations.log_softmax:
         _check_softmax(layer, shape)
         return _Source("output")
-    if function is keras.activations.sigmoid:
+    if function in SIGMOID:
         _check_sigmoid(layer, shape)
-    elif function is keras.activations.softmax or (isinstance(function, layers.Softmax) and function.axis == -1):
+    elif function in SOFTMAX or (isinstance(function, layers.Softmax) and function.axis == -1):
         _check_softmax(layer, shape)
     else:
         name = getattr(function, "__name__", type(function).__name__)

@@ -10,6 +10,7 @@ import keras
 from keras import layers, tree
 
 from keras_ls._backend import ONE_AT_A_TIME, output_spec
+from keras_ls._models.layers import SOFTMAX
 from keras_ls._models.outputs import single
 
 ADVICE = "The fused output needs a model that ends in a Dense layer without activation, a softmax aside."
@@ -33,7 +34,7 @@ class OutputLayer:
     @property
     def from_logits(self) -> bool:
         """Whether the model gives its logits, rather than their softmax."""
-        return self.softmax is None and self.dense.activation is not keras.activations.softmax
+        return self.softmax is None and self.dense.activation not in SOFTMAX
 
 
 def find_output_layer(model: keras.Model, inputs: Any) -> OutputLayer | None:
@@ -111,7 +112,7 @@ class _Trace:
             layer, given = self._source(given[0])
         dense = layer.layer if isinstance(layer, layers.TimeDistributed) else layer
         _check(self.model, layer, dense)
-        is_fine = (None, keras.activations.linear, *([keras.activations.softmax] if softmax is None else []))
+        is_fine = (None, keras.activations.linear, *(SOFTMAX if softmax is None else ()))
         if dense.activation not in is_fine:
             raise ValueError(f"{ADVICE} Received: {dense.name!r} with the activation {dense.activation.__name__!r}.")
         times = sum(each is layer for each, _, _ in self._calls)
@@ -169,7 +170,7 @@ def _is_softmax(layer: Any) -> bool:
         return False
     if isinstance(layer, layers.Softmax):
         return layer.axis == -1
-    return isinstance(layer, layers.Activation) and layer.activation is keras.activations.softmax
+    return isinstance(layer, layers.Activation) and layer.activation in SOFTMAX
 
 
 def _symbol(x: Any, size: int | None) -> Any:

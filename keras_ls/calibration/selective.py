@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ls._arrays import prediction_rows, to_numpy
+from keras_ls._arrays import prediction_rows, to_numpy, top_log_odds
 from keras_ls._checks import check_flag, check_ignore_class, check_positive, check_proportion
 from keras_ls._rows import LabelledRows, labelled_rows
 
@@ -111,7 +111,12 @@ def risk_coverage_curve(
     ignored = check_ignore_class(ignore_class)
     rows = labelled_rows(y_true, y_pred, sample_weight, ignored, from_logits).check_any()
     top = rows.top_label()
-    ranked_by = _confidences(rows) if scores is None else _checked_scores(scores, y_true, y_pred, rows)
+    if scores is not None:
+        ranked_by = _checked_scores(scores, y_true, y_pred, rows)
+    elif from_logits:  # log(p/(1 − p)) tells apart what p rounds to 1
+        ranked_by = np.concatenate(rows.map_logits(lambda block, *_: top_log_odds(block), "float64"))
+    else:
+        ranked_by = top.confidence
     # Whether a prediction that is NaN or infinite is right nobody knows.
     return curve_of_ranking(top.correct, np.where(np.isnan(top.confidence), np.nan, ranked_by), top.weight)
 
@@ -192,27 +197,6 @@ def centred_logits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         flat = largest[..., 0] == 0
         scaled = np.where(flat[..., None], 1.0, np.abs(centred) / largest)
         return scaled, np.where(flat, 0.0, highest / largest[..., 0])
-
-
-def top_log_odds(block: np.ndarray) -> np.ndarray:
-    """(n,) log(p/(1 − p)) of the largest probability p of (n, K) logits, which tells apart what p rounds to 1."""
-    highest = block.argmax(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        differences = block - block.max(-1, keepdims=True)
-        differences[np.arange(len(block)), highest] = -np.inf
-        return -np.log(np.exp(differences).sum(-1))
-
-
-def _confidences(rows: LabelledRows) -> np.ndarray:
-    """The largest probability p of each row that counts; of logits log(p/(1 − p)), where p may round to 1."""
-    found = []
-    if rows.from_logits:
-        for block, _, _ in rows.logits():
-            found.append(top_log_odds(block))
-        return np.concatenate(found)
-    for block, _, _ in rows.probabilities():
-        found.append(block.max(-1))
-    return np.concatenate(found)
 
 
 def _checked_scores(scores: Any, y_true: Any, y_pred: Any, rows: LabelledRows) -> np.ndarray:

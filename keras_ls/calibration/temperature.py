@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ls._backend import row_maximum
 from keras_ls._checks import check_ignore_class, check_positive
 from keras_ls._models.layers import AfterLogits
 from keras_ls._rows import LabelledRows, labelled_rows
@@ -75,11 +76,11 @@ class TemperatureScaling(AfterLogits):
     ) -> "TemperatureScaling":
         """Sets T to the minimiser of NLL(T) = mean(logsumexp(z/T) − z_y/T) within [0.01, 100].
 
-        NLL is convex in 1/T; its derivative's root is found block by block of examples, on all cores, with the last
-        steps in float64. If the optimum lies
-        outside the bounds, T is the nearer bound and a warning says so: separable examples (a single one that is
-        classified correctly, say) have no optimum above 0, and logits that say less than nothing about the labels have
-        none below infinity. If the logits of each example are all equal, T is 1, with a warning.
+        NLL is convex in 1/T. The root of its derivative is found over blocks of examples, on all cores, with the last
+        steps in float64. If the optimum lies outside the bounds, T is the nearer bound and a warning says so: separable
+        examples (a single one that is classified correctly, say) have no optimum above 0, and logits that are worse
+        than uninformative have none below infinity. If the logits of each example are all equal, T is 1, with a
+        warning.
 
         Args:
             logits: (..., K) raw scores, or log-probabilities; (..., 1), or (N,) with labels (N,), of two classes.
@@ -110,7 +111,7 @@ class TemperatureScaling(AfterLogits):
         if logits.shape[-1] == 1:
             return ops.where(is_broken, np.nan, ops.sigmoid(logits / temperature))
         # Before they are divided, so that no quotient is infinite.
-        highest = ops.max(logits, axis=-1, keepdims=True)
+        highest = row_maximum(logits)
         below = logits - ops.where(ops.isfinite(highest), highest, 0.0)
         return ops.softmax(ops.where(is_broken, np.nan, below / temperature), axis=-1)
 

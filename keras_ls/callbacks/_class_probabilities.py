@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_ls._arrays import log_softmax
+from keras_ls._models.layers import SIGMOID
 from keras_ls.projection.activations import class_templates
 
 # How far from 1 the sum of a float16 or bfloat16 softmax may be, and its logits from those in float32.
@@ -60,10 +61,10 @@ def _are_logits(rows: np.ndarray, logits: np.ndarray, head: keras.layers.Dense) 
     """Says whether finite rows of several outputs are logits rather than probabilities."""
     centred = _centred(logits)
     largest = np.abs(centred).max(initial=0.0)
-    if head.activation is not keras.activations.sigmoid and _near(_centred(rows), centred, HALF_PRECISION * largest):
+    if head.activation not in SIGMOID and _near(_centred(rows), centred, HALF_PRECISION * largest):
         return True
     sigmoids = _near(rows, _sigmoid(logits)) and not _near(rows, np.exp(log_softmax(logits)))
-    if sigmoids or head.activation is keras.activations.sigmoid:
+    if sigmoids or head.activation in SIGMOID:
         raise ValueError(
             "`model` must give one prediction per example: logits, or probabilities that sum to 1. "
             f"Received: a sigmoid of each of {head.units} units, as a multi-label classifier has."

@@ -15,7 +15,7 @@ from keras_ls._rows import labelled_rows
 from keras_ls.diagnosis.estimates import Estimate
 from keras_ls.distillation.teacher import smoothing_of_rows
 from keras_ls.projection.activations import templates_of
-from keras_ls.projection.clusters import cluster_statistics, in_the_span, template_directions
+from keras_ls.projection.clusters import ClusterStatistics, cluster_statistics, in_the_span, template_directions
 from keras_ls.projection.collapse import neural_collapse
 
 NUM_RESAMPLES = 100
@@ -68,7 +68,7 @@ def measure_training_data(
         notes.append(f"Clusters are those of {of_these} training predictions, chosen at random.")
         found = found.of(chosen)
     classes, counts = np.unique(found.labels, return_counts=True)
-    values = {**_collapse(found, templates), **_clusters(found.activations, found.labels, templates), **_gamma(found)}
+    values = _measures(found, templates, cluster_statistics(found.activations, found.labels, templates))
     # Resampling leaves the templates, and the span of their differences, as they are.
     in_span = in_the_span(
         found.activations - found.activations[0], template_directions(templates, found.activations.shape[1])
@@ -79,8 +79,7 @@ def measure_training_data(
         chosen = _redrawn(found.labels, rng, within=True) if are_alone else _redrawn(found.examples, rng, within=False)
         if len(classes) == 1 or len(np.unique(found.labels[chosen])) > 1:
             part = found.of(chosen)
-            clusters = _clusters(in_span[chosen], part.labels) | of_templates
-            drawn.append({**_collapse(part, templates), **clusters, **_gamma(part)})
+            drawn.append(_measures(part, templates, cluster_statistics(in_span[chosen], part.labels)) | of_templates)
     estimates = {
         name: Estimate(value, *_limits(name, value, np.array([each[name] for each in drawn]), level))
         for name, value in values.items()
@@ -90,7 +89,7 @@ def measure_training_data(
         estimates.update({name: Estimate(values[name], np.nan, np.nan) for name in _SPREADS})
     if len(classes) == 2 or found.activations.shape[1] < len(classes) - 1:
         notes.append("Angles say nothing of two classes, or where there are fewer than K − 1 features.")
-        estimates.update({name: Estimate(np.nan, np.nan, np.nan) for name in _ANGLES})
+        estimates.update({name: Estimate(values[name], np.nan, np.nan) for name in _ANGLES})
     return estimates, tuple(notes)
 
 
@@ -188,13 +187,9 @@ def _collected(model, x, y, batch_size, ignore_class, from_logits, output) -> tu
     return _Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields)), templates
 
 
-def _collapse(found: _Predictions, templates: np.ndarray) -> dict[str, float]:
-    return dataclasses.asdict(neural_collapse(found.activations, found.labels, templates))
-
-
-def _clusters(activations: np.ndarray, labels: np.ndarray, templates: np.ndarray | None = None) -> dict[str, float]:
-    return dataclasses.asdict(cluster_statistics(activations, labels, templates))
-
-
-def _gamma(found: _Predictions) -> dict[str, float]:
-    return {"gamma": float(found.missed.mean())}
+def _measures(found: _Predictions, templates: np.ndarray, clusters: ClusterStatistics) -> dict[str, float]:
+    return {
+        **dataclasses.asdict(neural_collapse(found.activations, found.labels, templates)),
+        **dataclasses.asdict(clusters),
+        "gamma": float(found.missed.mean()),
+    }

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras_ls._arrays import log_softmax
+from keras_ls._arrays import log_softmax, top_log_odds
 from keras_ls._rows import LabelledRows, TopLabel
-from keras_ls.calibration.selective import centred_logits, top_log_odds
+from keras_ls.calibration.selective import centred_logits
 
 NORM_ORDERS = range(1, 10)
 

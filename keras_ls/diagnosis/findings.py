@@ -188,7 +188,7 @@ def _clusters(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         f"The spread of classes over their squared distances is {spread}, and {agreement} of the training examples lie "
         "nearest to the mean of the predicted class."
     )
-    has_angles = math.isfinite(angle.value)
+    has_angles = math.isfinite(angle.high)
     if has_angles:
         measured += f" Cosines between class means are {angle} off those of a simplex."
     if not math.isfinite(spread.high):

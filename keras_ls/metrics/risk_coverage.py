@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ls._arrays import top_log_odds
+from keras_ls._backend import row_argmax, row_maximum
 from keras_ls._checks import check_count
 from keras_ls._rows import LabelledRows
 from keras_ls.metrics._base import ProbabilityMetric
@@ -68,7 +70,9 @@ class AreaUnderRiskCoverage(ProbabilityMetric):
         return {**super().get_config(), "num_bins": self.num_bins}
 
     def _batch_statistics(self, examples):
-        place, wrong = _places(examples.rows, examples.ids, examples.from_logits, self.num_bins)
+        predicted = row_argmax(examples.rows)
+        place = _bins(_log_odds(examples.rows, predicted, examples.from_logits), self.num_bins)
+        wrong = ops.cast(ops.not_equal(predicted, ops.cast(examples.ids, "int32")), examples.rows.dtype)
         counted = ops.stack([ops.ones_like(wrong), wrong, examples.weight], axis=-1)
         rows = examples.masked(counted) * ops.expand_dims(examples.weight, -1)
         return ops.segment_sum(rows, place, num_segments=self.num_bins)
@@ -78,15 +82,18 @@ def area_of_rows(rows: LabelledRows, num_bins: int = 1000) -> float:
     """What `AreaUnderRiskCoverage` gives for predictions, of which one at least must count.
 
     Raises:
-        ValueError: As `LabelledRows.probabilities`.
+        ValueError: As `LabelledRows.top_label`.
     """
-    sums = np.zeros((num_bins, 3))
-    for block, ids, weight in rows.logits() if rows.from_logits else rows.probabilities():
-        found = _places(ops.convert_to_tensor(block.astype("float32")), ids, rows.from_logits, num_bins)
-        place, wrong = (ops.convert_to_numpy(each) for each in found)
-        weight = np.where(np.isfinite(block.max(axis=-1)), weight, np.nan)
-        for column, values in enumerate((weight, weight * wrong, np.square(weight))):
-            sums[:, column] += np.bincount(place, values, minlength=num_bins)
+    top = rows.top_label()
+    if rows.from_logits:
+        log_odds = np.concatenate(rows.map_logits(lambda block, *_: top_log_odds(block)))
+    else:
+        with np.errstate(divide="ignore"):
+            log_odds = np.log(top.confidence) - np.log1p(-np.minimum(top.confidence, 1.0))
+    place = ops.convert_to_numpy(_bins(ops.convert_to_tensor(log_odds.astype("float32")), num_bins))
+    weight = np.where(np.isnan(top.confidence), np.nan, top.weight)
+    columns = (weight, weight * ~top.correct, np.square(weight))
+    sums = np.stack([np.bincount(place, values, minlength=num_bins) for values in columns], axis=-1)
     return float(_area(ops.convert_to_tensor(sums)))
 
 
@@ -104,21 +111,20 @@ def _area(sums):
     return ops.where(ops.isnan(total), total, area)
 
 
-def _places(rows, ids, from_logits, num_bins):
-    """(N,) int32 bin of each prediction's log-odds, and (N,) 1 where it is wrong."""
-    predicted = ops.cast(ops.argmax(rows, axis=-1), "int32")
+def _bins(log_odds, num_bins):
+    """(N,) int32 bins of log-odds (N,)."""
     limit = math.asinh(_LARGEST / _SCALE)
-    place = (ops.arcsinh(_log_odds(rows, predicted, from_logits) / _SCALE) / limit + 1.0) * (num_bins / 2.0)
+    place = (ops.arcsinh(log_odds / _SCALE) / limit + 1.0) * (num_bins / 2.0)
     place = ops.where(ops.isnan(place), 0.0, ops.clip(place, 0.0, num_bins - 1.0))
-    return ops.cast(place, "int32"), ops.cast(ops.not_equal(predicted, ops.cast(ids, "int32")), rows.dtype)
+    return ops.cast(place, "int32")
 
 
 def _log_odds(rows, predicted, from_logits):
     """(N,) log(p/(1 − p)) of the largest probability; infinite where p is 1."""
+    largest = row_maximum(rows)
     if not from_logits:
-        p = ops.max(rows, axis=-1)
+        p = ops.squeeze(largest, -1)
         return ops.log(p) - ops.log1p(-ops.minimum(p, 1.0))
-    largest = ops.max(rows, axis=-1, keepdims=True)
     is_largest = ops.expand_dims(predicted, -1) == ops.arange(rows.shape[-1], dtype="int32")
     return -ops.logsumexp(ops.where(is_largest, -math.inf, rows - largest), axis=-1)
 

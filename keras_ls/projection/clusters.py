@@ -88,17 +88,16 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
 
 
 def template_directions(templates: Any, width: int) -> np.ndarray:
-    """(K, D + 1) templates of activations (N, `width`), less their mean, in float64."""
+    """(K, D + 1) templates of activations (N, `width`), less their mean, in float64; NaN if one is not finite."""
     given = to_numpy("templates", templates).astype("float64")
     if given.ndim != 2 or len(given) < 2 or given.shape[1] not in (width, width + 1):
         raise ValueError(f"`templates` must be of shape (K, {width + 1}), K at least 2. Received shape: {given.shape}.")
-    with np.errstate(invalid="ignore"):  # infinite templates are NaN from here on
-        return given - given.mean(axis=0)
+    return given - given.mean(axis=0) if np.isfinite(given).all() else np.full_like(given, np.nan)
 
 
 def in_the_span(rows: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Coordinates of (N, D) rows in the span of what `template_directions` gives; NaN if that is not finite."""
-    if not np.isfinite(directions).all():
+    """Coordinates of (N, D) rows in the span of what `template_directions` gives; NaN if that is NaN."""
+    if np.isnan(directions).any():
         return np.full_like(rows, np.nan)
     _, sizes, axes = np.linalg.svd(directions, full_matrices=False)
     return rows @ axes[sizes > RANK_TOLERANCE * sizes[0], : rows.shape[1]].T

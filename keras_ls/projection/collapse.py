@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_ls._arrays import checked_ids, to_numpy
-from keras_ls.projection import _pairs
-from keras_ls.projection._pairs import mean_over_pairs, squared_distances
+from keras_ls.projection._pairs import BLOCK_SIZE, mean_over_pairs, squared_distances
 from keras_ls.projection.clusters import RANK_TOLERANCE
 
 
@@ -121,7 +120,7 @@ def _checked(activations, labels, templates):
 
 def _blocks(rows: np.ndarray, width: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
     """Float64 blocks of which as many rows, or rows of `width` numbers, are alive at a time as fit a block."""
-    size = max(1, _pairs.BLOCK_SIZE // max(width, rows.shape[1]))
+    size = max(1, BLOCK_SIZE // max(width, rows.shape[1]))
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
         yield part, np.asarray(rows[part], "float64")

@@ -474,6 +474,7 @@ ENDINGS = {
     "dense softmax": lambda: [layers.Dense(4, activation="softmax")],
     "dense softmax without bias": lambda: [layers.Dense(4, activation="softmax", use_bias=False)],
     "activation": lambda: [layers.Dense(4), layers.Activation("softmax")],
+    "dense with the operation": lambda: [layers.Dense(4, activation=ops.softmax)],
     "softmax layer": lambda: [layers.Dense(4), layers.Softmax()],
     "dense with a softmax layer inside": lambda: [layers.Dense(4, activation=layers.Softmax())],
     "softmax in float32": lambda: [layers.Dense(4, activation="softmax"), layers.Activation("linear", dtype="float32")],

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 from keras_ls.diagnosis import _geometry
+from keras_ls.projection import cluster_statistics
+
+
+def measures(found, templates):
+    return _geometry._measures(found, templates, cluster_statistics(found.activations, found.labels, templates))
 
 
 @pytest.mark.parametrize(("examples", "spread"), [(2, 0.3), (5, 0.5), (20, 0.5)])
@@ -19,9 +24,9 @@ def test_they_hold_what_more_data_would_show(examples, spread):
     for _ in range(draws):
         x = means[labels] + spread * rng.normal(size=(len(labels), width))
         found = _geometry._Predictions(x, labels, np.arange(len(x)), np.zeros(len(x)))
-        values = _geometry._measures(found, templates)
+        values = measures(found, templates)
         resamples = [found.of(_geometry._redrawn(labels, rng, within=True)) for _ in range(50)]
-        drawn = [_geometry._measures(each, templates) for each in resamples]
+        drawn = [measures(each, templates) for each in resamples]
         for name, truth in true.items():
             low, high = _geometry._limits(name, values[name], np.array([each[name] for each in drawn]), 0.95)
             held[name] += low <= truth <= high

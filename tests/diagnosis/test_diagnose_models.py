@@ -73,12 +73,22 @@ class NoBatches:
         return iter(())
 
 
-def test_angles_of_two_classes_say_nothing(data):
+@pytest.mark.parametrize("classes", [2, 3])
+def test_angles_of_two_classes_or_few_features_say_nothing(data, classes):
     x, y = data
-    model = Sequential([Input((3,)), layers.Dense(1, activation="sigmoid")])
-    found = keras_ls.diagnose(model, x, y == 1, x_train=x, y_train=y == 1, **FAST)
-    assert found.num_classes == 2
-    assert np.isnan([found.estimates[name].value for name in ("means_angle", "templates_angle")]).all()
+    head = layers.Dense(1, activation="sigmoid") if classes == 2 else layers.Dense(3, activation="softmax")
+    model = Sequential([Input((3,)), layers.Dense(3 if classes == 2 else 1, activation="tanh"), head])
+    y = y % classes
+    found = keras_ls.diagnose(model, x, y, x_train=x, y_train=y, **FAST)
+    assert found.num_classes == classes
+    templates = keras_ls.class_templates(model)
+    if classes == 2:
+        templates = np.concatenate([np.zeros_like(templates), templates])
+    expected = keras_ls.neural_collapse(keras_ls.penultimate_activations(model, x), y, templates)
+    for name in ("means_angle", "templates_angle"):
+        estimate = found.estimates[name]
+        assert estimate.value == pytest.approx(getattr(expected, name), abs=1e-6)
+        assert np.isnan([estimate.low, estimate.high]).all()
     assert "Cosines" not in found.findings[-2].text
     assert np.isfinite(found.estimates["cdnv"].high)
     assert any("Angles" in note for note in found.notes)

@@ -74,6 +74,8 @@ def test_binary_one_hot_ignored_empty_and_bad():
     assert measured(np.append(y, -1), more, ignore_class=-1)[0] == pytest.approx(expected, rel=1e-5)
     assert math.isnan(measured(np.append(y, 0), more)[0])
     assert float(keras_ls.AreaUnderRiskCoverage().result()) == 0
+    for from_logits in (False, True):
+        assert measured(y[:0], columns[:0], from_logits=from_logits)[0] == 0
     certain = np.array([[1.0, 0.0], [1.0, 0.0]], "float32")
     assert measured(np.array([0, 0]), certain)[0] == 0
     assert measured(np.array([1, 1]), certain)[0] == pytest.approx(1.0, rel=1e-6)

@@ -87,7 +87,11 @@ class TestClusterStatistics:
         found = cluster_statistics(rows, [0, 1, 1])
         assert np.isnan([found.within, found.between, found.ratio]).all()
         assert np.isnan(cluster_statistics(np.where(np.isnan(rows), np.inf, rows), [0, 1, 1]).ratio)
-        found = cluster_statistics(np.eye(3), [0, 1, 1], np.full((3, 4), np.nan))
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+    def test_broken_templates_give_nan(self, broken):
+        found = cluster_statistics(np.eye(3), [0, 1, 1], np.where(np.eye(3, 4) > 0, broken, 1.0))
         assert np.isnan([found.within, found.template_distance, found.template_distance_cv]).all()
 
     def test_refuses_shapes_that_do_not_match(self, rng):

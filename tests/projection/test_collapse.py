@@ -44,7 +44,8 @@ def reference(x, y, templates):
 
 @pytest.mark.parametrize(("classes", "width"), [(2, 5), (5, 3), (5, 12), (7, 6)])
 def test_random_unbalanced_data(classes, width, monkeypatch):
-    monkeypatch.setattr("keras_ls.projection._pairs.BLOCK_SIZE", 16 * width)
+    for module in ("_pairs", "collapse"):
+        monkeypatch.setattr(f"keras_ls.projection.{module}.BLOCK_SIZE", 16 * width)
     rng = np.random.default_rng(classes)
     y = rng.choice(classes + 1, 150, p=np.append(np.full(classes, 0.9 / classes), 0.1))
     y[y == 1] = 0  # a class without examples
