@@ -8,6 +8,7 @@ from keras import ops, tree
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_optional_flag, compatible_shapes, shown
 from keras_ls._labels import spread_over
+from keras_ls._models.data import check_no_preprocessor
 
 MATCHINGS = ("cross_entropy", "squared_logits")
 
@@ -114,9 +115,13 @@ def check_not_shared(teacher: keras.Model, student: keras.Model) -> None:
 
 
 def check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:
-    """Raises `ValueError` unless both are Keras models and the teacher is built, or None if targets hold its logits."""
+    """Raises `ValueError` unless both are Keras models that do not preprocess, and the teacher is built.
+
+    The teacher may be None: targets then hold its logits.
+    """
     if not isinstance(student, keras.Model):
         raise ValueError(f"`student` must be a keras.Model. Received: student={shown(student)}.")
+    check_no_preprocessor(student, "student")
     if teacher is None:
         if check_optional_flag("teacher_from_logits", teacher_from_logits) is False:
             raise ValueError(
@@ -126,5 +131,6 @@ def check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:
         return
     if not isinstance(teacher, keras.Model):
         raise ValueError(f"`teacher` must be a keras.Model or None. Received: teacher={shown(teacher)}.")
+    check_no_preprocessor(teacher, "teacher")
     if not teacher.built:
         raise ValueError(f"`teacher` must be built and trained. Received: {teacher.name!r}, which has no weights yet.")

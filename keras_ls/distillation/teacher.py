@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_ls._arrays import log_softmax
 from keras_ls._checks import check_count, check_flag, check_optional_flag, check_positive, shown
+from keras_ls._models.data import check_no_preprocessor
 from keras_ls._models.devices import number_of_processes
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._rows import LARGEST_PROBABILITY, LabelledRows, labelled_rows
@@ -69,8 +70,8 @@ def teacher_logits(
         classifier with one output gives (N, …, 1), the logit of its class 1.
 
     Raises:
-        ValueError: If the teacher is not built, does not show whether it gives logits, or does not give one row
-            per input; if `x` is empty, or a dataset that is endless or
+        ValueError: If the teacher is not built, preprocesses its inputs in `predict`, does not show whether it gives
+            logits, or does not give one row per input; if `x` is empty, or a dataset that is endless or
             changes from one pass to the next (by shuffling, say, so that no order can match it); if `path` cannot be
             written, or holds something that this function did not write.
 
@@ -86,6 +87,7 @@ def teacher_logits(
     check_optional_flag("from_logits", from_logits)
     if not isinstance(teacher, keras.Model) or not teacher.built:
         raise ValueError(f"`teacher` must be a built keras.Model. Received: teacher={shown(teacher)}.")
+    check_no_preprocessor(teacher, "teacher")
     source = logit_source("teacher", teacher, from_logits, argument="from_logits")
     inputs = Inputs(x, batch_size, source.takes_text)
     file = None if path is None else cache_path(path)

@@ -964,6 +964,17 @@ def test_bad_arguments_are_refused_at_once(options, message):
         Distiller(**arguments)
 
 
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_models_that_preprocess_are_refused(role):
+    models = {"teacher": network(), "student": network()}
+    models[role].preprocessor = lambda x: x / 255
+    with pytest.raises(ValueError, match=f"`{role}` must not preprocess its inputs"):
+        Distiller(**models)
+    if role == "teacher":
+        with pytest.raises(ValueError, match="`teacher` must not preprocess its inputs"):
+            teacher_logits(models["teacher"], np.ones((2, D)))
+
+
 def test_models_that_do_not_fit_are_refused_at_once():
     with pytest.raises(ValueError, match=r"same number of classes. Received: 3 from the teacher, 4"):
         Distiller(linear(np.zeros((D, 3))), network())
