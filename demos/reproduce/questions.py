@@ -35,16 +35,22 @@ def compare(says: str, numbers: tuple[Number, Number], side: str, by: float = 0.
     return Claim(says, numbers[1].label, side, numbers[0].label, by)
 
 
-def table2(data: str, alpha: float) -> Part:
-    """Accuracy."""
+def shown(label: str, demo: str, path: str, alphas: tuple[float, ...], unit: str = "") -> tuple[Number, ...]:
+    """A number with more label smoothing, of which nothing is claimed."""
+    return tuple(Number(f"{label}, α = {a:g}", demo, path, {"label_smoothing": a}, unit=unit) for a in alphas)
+
+
+def table2(data: str, alpha: float, more: tuple[float, ...] = ()) -> Part:
+    """Accuracy; that of `more` label smoothing is only shown."""
     source, *papers = ACCURACY[data]
     accuracy = pair("accuracy %", "demos.image.calibration", "accuracy", alpha, (papers[0], papers[1]), "%")
     says = "Smoothing costs no accuracy: less than a point of it is lost."
-    return Part(source, accuracy, (compare(says, accuracy, "above", by=-1.0),))
+    others = shown("accuracy %", "demos.image.calibration", "accuracy", more, "%")
+    return Part(source, (*accuracy, *others), (compare(says, accuracy, "above", by=-1.0),))
 
 
-def table3(data: str, alpha: float, demo: str = "demos.image.calibration") -> Part:
-    """Calibration error."""
+def table3(data: str, alpha: float, demo: str = "demos.image.calibration", more: tuple[float, ...] = ()) -> Part:
+    """Calibration error; that of `more` label smoothing is only shown."""
     source, hard, scaled, smoothed, _ = ECE[data]
     ece = pair("ECE", demo, "ece", alpha, (hard, smoothed))
     of_scaled = Number("ECE, hard targets scaled", demo, "ece_scaled", {"label_smoothing": 0.0}, scaled)
@@ -56,7 +62,7 @@ def table3(data: str, alpha: float, demo: str = "demos.image.calibration") -> Pa
         compare("Smoothing calibrates: its ECE is below that of hard targets.", ece, "below"),
         Claim(as_good, ece[1].label, "below", of_scaled.label, WIDEST_GAP),
     )
-    return Part(source, (ece[0], of_scaled, ece[1]), claims)
+    return Part(source, (ece[0], of_scaled, ece[1], *shown("ECE", demo, "ece", more)), claims)
 
 
 def regime(demo: str = "demos.image.calibration", learnt_at: str = "history.-1.accuracy", **where: str) -> Part:
@@ -183,14 +189,13 @@ def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
         {"label_smoothing": 0.0},
         unit="%",
     )
-    shown = [Number(f"beam WER %, α = {a:g}", train, "beam_wer", {"label_smoothing": a}, unit="%") for a in more]
     claims = (
         compare("Beam search errs less with smoothing.", beam, "below"),
         Claim("No temperature does as much for hard targets.", beam[1].label, "below", tuned.label),
     )
     return Part(
         "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)",
-        (*beam, *shown, tuned, *greedy),
+        (*beam, *shown("beam WER %", train, "beam_wer", more, "%"), tuned, *greedy),
         claims,
         (sweep, "beam_width.png"),
     )
@@ -259,15 +264,16 @@ def translation(alpha: float, measure: str = "bleu") -> dict[str, Part]:
     }
 
 
-def calibration(data: str, alpha: float) -> dict[str, Part]:
+def calibration(data: str, alpha: float, more: tuple[float, ...] = ()) -> dict[str, Part]:
     """All that there is to the calibration of images.
 
-    `data` are those of the paper that are held beside ours, `alpha` is that of Table 3 and Figure 2.
+    `data` are those of the paper that are held beside ours, `alpha` is that of Table 3 and Figure 2, and of networks
+    with `more` label smoothing accuracy and calibration error are shown.
     """
     return {
         "regime": regime(),
-        "table2": table2(data, 0.1),  # as in the paper
-        "table3": table3("cifar100", alpha),
+        "table2": table2(data, 0.1, tuple(a for a in (alpha, *more) if a != 0.1)),  # 0.1 as in the paper
+        "table3": table3("cifar100", alpha, more=more),
         "fig2": reliability("cifar100", alpha),
     }
 

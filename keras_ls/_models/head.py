@@ -50,17 +50,18 @@ class Probe:
     Args:
         model: a built `keras.Model` whose last layer with weights, on the way to the output, is a `Dense`.
         output: the name of the output, or None if there is only one.
+        with_outputs: whether outputs are wanted; if not, `Forward.outputs` has one class of each row alone.
 
     Raises:
         ValueError: If the model is not built, preprocesses its inputs in `predict`, or has no such output; or, at
             the first pass, if it ends in another layer than a `Dense`.
     """
 
-    def __init__(self, model: keras.Model, output: str | None = None):
+    def __init__(self, model: keras.Model, output: str | None = None, with_outputs: bool = True):
         check_built(model)
         check_no_preprocessor(model)
         with on_devices_of(model):
-            self._watching = _WatchingModel(output_model(model, output), model)
+            self._watching = _WatchingModel(output_model(model, output), model, with_outputs)
         self._runner = BatchRunner(self._watching)
 
     def forward(self, x: Any, batch_size: int = 256) -> Forward:
@@ -135,12 +136,13 @@ def check_built(model: Any, name: str = "model") -> None:
 class _WatchingModel(keras.Model):
     """Returns the penultimate activations, outputs and mask of another model, so that `predict` compiles it."""
 
-    def __init__(self, model: keras.Model, given: keras.Model):
+    def __init__(self, model: keras.Model, given: keras.Model, with_outputs: bool):
         """`given` is what the caller compiled, of which `model` may be one output."""
         # No cast of the inputs: the model's own `predict` makes none before its first layer.
         super().__init__(name=f"{model.name}_watched", dtype=model.dtype_policy, autocast=False)
         self.model = model
         self.record = _Record()
+        self.with_outputs = with_outputs
         if given.compiled:
             self.run_eagerly, self.jit_compile = given.run_eagerly, given.jit_compile
         count_tracings_apart(self)
@@ -151,7 +153,9 @@ class _WatchingModel(keras.Model):
             outputs = single(self.model(inputs, training=False), advice="Make a functional model of one of them.")
         self.record.head()  # an error where there is none
         activations = self.record.inputs
-        found = {"activations": widened(activations), "outputs": widened(outputs)}
+        # Those of many classes are far larger than the activations; the first class tells how many rows there are.
+        kept = outputs if self.with_outputs else outputs[..., :1]
+        found = {"activations": widened(activations), "outputs": widened(kept)}
         mask = get_mask(activations)
         if mask is not None and len(activations.shape) == 3:
             found["mask"] = mask

@@ -81,7 +81,7 @@ def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256, o
     Reference:
         Müller, Kornblith and Hinton 2019, section 2.
     """
-    return Probe(model, output).forward(x, batch_size).activations
+    return Probe(model, output, with_outputs=False).forward(x, batch_size).activations
 
 
 def templates_of(dense: Any) -> np.ndarray:

@@ -27,4 +27,4 @@ WHY = {
         "away, more α a larger part, where a temperature fits whatever there is."
     }
 }
-PARTS = questions.calibration("cifar100", 0.05)
+PARTS = questions.calibration("cifar100", 0.05, more=(0.1,))

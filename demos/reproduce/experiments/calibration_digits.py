@@ -7,4 +7,4 @@ PAPER = "Tables 2 and 3 and Figure 2, of other data: as good a network, which sm
 SCALES = {
     "smoke": Setting("python -m demos.image.calibration", 1, shown="docs/calibration.md: Digits, the default"),
 }
-PARTS = questions.calibration("cifar100", 0.05)
+PARTS = questions.calibration("cifar100", 0.05, more=(0.1,))

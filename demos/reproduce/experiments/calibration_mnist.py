@@ -13,7 +13,7 @@ SCALES = {
 }
 PARTS = {
     "regime": questions.regime(),
-    "table3": questions.table3("cifar100", 0.05),
+    "table3": questions.table3("cifar100", 0.05, more=(0.1,)),
     **questions.advice({"mnist": {}}),
 }
 CALIBRATED = "Hard targets are calibrated as they are: smoothing only takes away a confidence that is justified."

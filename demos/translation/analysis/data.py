@@ -69,7 +69,7 @@ class Sentences(Split):
     def part(self, rows: Sequence[int]) -> "Sentences":
         """The sentences of some rows."""
         sources, references = ([side[row] for row in rows] for side in (self.sources, self.references))
-        return Sentences(Pairs(sources, references, []), self.tokens)
+        return Sentences(Pairs(sources, references, [], []), self.tokens)
 
 
 def load(options: Chosen, known: Subwords | None = None, fingerprint: str | None = None) -> Data:
@@ -85,7 +85,7 @@ def load(options: Chosen, known: Subwords | None = None, fingerprint: str | None
     splits = {name: Sentences(pairs, tokens) for name, pairs in corpus.splits.items()}
     skipped = {name: list(pairs.skipped) for name, pairs in corpus.splits.items()}
     splits["train"], long = _short_enough(splits["train"], options.max_tokens)
-    skipped["train"] += [f'"{train.sources[i]}" has more than {options.max_tokens} tokens.' for i in long]
+    skipped["train"] += [f"{train.places[i]} has more than {options.max_tokens} tokens." for i in long]
     longest = max(len(ids) for split in ("dev", "test") for ids in splits[split].token_ids)
     return Data(corpus.name, splits, tokens, corpus.fingerprint, longest + ROOM, skipped)
 

@@ -33,39 +33,41 @@ def run(planned: tuple[Searcher, Chosen]) -> None:
     errors: list[str] = []
     waiting = lines(options, errors)
     while some := list(itertools.islice(waiting, options.batch_size)):
-        for line, found in zip(some, translate(searcher, some, options), strict=True):
+        for (_, line), found in zip(some, translate(searcher, some, options), strict=True):
             print(*shown(line, found, options), sep="\n", flush=True)
     if errors:
         raise OSError(errors[0])
 
 
-def lines(options: Chosen, errors: list[str]) -> Iterator[str]:
-    """The lines of the files, or of standard input, up to one that is not UTF-8, which `errors` then names."""
+def lines(options: Chosen, errors: list[str]) -> Iterator[tuple[str, str]]:
+    """The lines of the files, or of standard input, with their places, up to one that is not UTF-8: `errors` has it."""
     for name in options.files or ["-"]:
+        source = "standard input" if name == "-" else name
         with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     # A byte order mark may begin a file.
-                    yield " ".join(line.decode("utf-8-sig" if number == 1 else "utf-8").split())
+                    yield (
+                        f"{source} line {number}",
+                        " ".join(line.decode("utf-8-sig" if number == 1 else "utf-8").split()),
+                    )
                 except UnicodeDecodeError:
-                    source = "standard input" if name == "-" else name
                     errors.append(f"{source} line {number} is not UTF-8")
                     return
 
 
-def translate(searcher: Searcher, sentences: list[str], options: Chosen) -> list[list[Hypothesis]]:
+def translate(searcher: Searcher, sentences: list[tuple[str, str]], options: Chosen) -> list[list[Hypothesis]]:
     """The translations of some sentences, none of empty ones; sentences beyond the longest are cut, with a note."""
     ids = []
-    for sentence in sentences:
+    for place, sentence in sentences:
         tokens = searcher.tokens.encode(sentence, strict=False)
         if len(tokens) >= LONGEST:
-            what = f'"{sentence[:50]}…" has {len(tokens)} tokens'
-            print(f"Note: {what} and is cut at {LONGEST - 1}.", file=sys.stderr, flush=True)
+            print(f"Note: {place} has {len(tokens)} tokens and is cut at {LONGEST - 1}.", file=sys.stderr, flush=True)
         ids.append(np.append(tokens[: LONGEST - 1], END))
     sources, lengths = padded(ids, max(map(len, ids)))
     how = options.beam_width, options.temperature, options.length_penalty, options.n_best
     found = searcher.hypotheses({"sources": sources, "num_sources": lengths}, *how)
-    return [hypotheses if sentence else [] for sentence, hypotheses in zip(sentences, found, strict=True)]
+    return [hypotheses if sentence else [] for (_, sentence), hypotheses in zip(sentences, found, strict=True)]
 
 
 def shown(line: str, found: list[Hypothesis], options: Chosen) -> list[str]:

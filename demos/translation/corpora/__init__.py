@@ -9,7 +9,6 @@ from demos.translation.corpora import files, toy
 from demos.translation.corpora.files import Corpus
 
 NAMES = ("toy", "multi30k", "tsv")
-DATA_DIR = f"for multi30k ${DATA_VARIABLE}/multi30k, else it is downloaded"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Options:
         "where train.en, train.de, val.* and test_2016_flickr.* lie, or train.tsv, dev.tsv and test.tsv with a source, "
         "a tab and a target per line",
         affects_result=False,
-        shown=DATA_DIR,
+        shown=f"for multi30k ${DATA_VARIABLE}/multi30k, else it is downloaded",
         metavar="DIR",
     )
     reverse: bool = option(False, "translate from the second language into the first", action="store_true")

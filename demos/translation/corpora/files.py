@@ -27,6 +27,7 @@ class Pairs:
     sources: list[str]
     targets: list[str]
     skipped: list[str]  # one line for each pair left out as bad
+    places: list[str]  # file and line of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Corpus:
 
     def reversed(self) -> "Corpus":
         """The corpus of the other direction."""
-        turned = {split: Pairs(p.targets, p.sources, p.skipped) for split, p in self.splits.items()}
+        turned = {split: Pairs(p.targets, p.sources, p.skipped, p.places) for split, p in self.splits.items()}
         return Corpus(f"{self.name}-reversed", turned)
 
     @functools.cached_property
@@ -84,7 +85,7 @@ def _pairs(path: pathlib.Path, rows: list[tuple[str, ...]], skip_bad: bool) -> P
     for number, row in enumerate(rows, start=1):
         sides = [" ".join(side.split()) for side in row]
         if len(sides) == 2 and all(sides):
-            kept.append(sides)
+            kept.append((*sides, f"{path} line {number}"))
             continue
         what = "has an empty side" if len(sides) == 2 else f"has {len(sides) - 1} tabs instead of one"
         bad.append(f"{path} line {number} {what}.")
@@ -93,5 +94,5 @@ def _pairs(path: pathlib.Path, rows: list[tuple[str, ...]], skip_bad: bool) -> P
         raise ValueError(f"{bad[0]}{more} --skip-bad leaves such lines out.")
     if not kept:
         raise ValueError(f"{path} has no pair of sentences.")
-    sources, targets = map(list, zip(*kept, strict=True))
-    return Pairs(sources, targets, bad)
+    sources, targets, places = map(list, zip(*kept, strict=True))
+    return Pairs(sources, targets, bad, places)

@@ -55,10 +55,8 @@ def load() -> Corpus:
     rng = np.random.default_rng(SEED)
     lengths = rng.integers(1, MOST_DIGITS + 1, 4 * sum(SIZES.values()))
     numbers = np.unique((10**lengths * rng.random(len(lengths))).astype(int))
-    numbers = rng.permutation(numbers)[: sum(SIZES.values())].tolist()
-    splits, start = {}, 0
+    numbers, splits = iter(rng.permutation(numbers).tolist()), {}
     for split, size in SIZES.items():
-        part = numbers[start : start + size]
-        splits[split] = Pairs([english(n) for n in part], [german(n) for n in part], [])
-        start += size
+        part = [next(numbers) for _ in range(size)]
+        splits[split] = Pairs([english(n) for n in part], [german(n) for n in part], [], [str(n) for n in part])
     return Corpus("toy", splits)
