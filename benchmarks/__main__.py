@@ -14,6 +14,7 @@ import json
 import pathlib
 
 from benchmarks import harness, page
+from demos.kit import records
 
 SUBJECTS = (
     "losses",
@@ -53,11 +54,10 @@ def main() -> None:
         results["machine"] = page.machine(args.device)
         print(page.section(name, results), flush=True)
         if not args.quick:
-            RESULTS.mkdir(exist_ok=True)
             text = json.dumps(results, indent=1, allow_nan=False)
-            (RESULTS / f"{name}-{args.device}.json").write_text(text + "\n", encoding="utf-8")
+            records.write_text(RESULTS / f"{name}-{args.device}.json", f"{text}\n")
     if not args.quick:
-        PAGE.write_text(page.page(RESULTS), encoding="utf-8")
+        records.write_text(PAGE, page.page(RESULTS))
 
 
 if __name__ == "__main__":

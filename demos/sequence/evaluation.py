@@ -101,15 +101,18 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
         raise Diverged("The trained model's logits are not finite: lower --learning-rate or set --clipnorm.")
     scaling = keras_ls.TemperatureScaling().fit(dev_logits, dev_labels)
     temperature = float(keras.ops.convert_to_numpy(scaling.temperature))
+    of_dev = calibration(dev_logits, dev_labels)
+    del dev_logits  # logits of large vocabularies fill the memory
     examples = tokens_by_example(searcher, test)
     logits, labels = _joined(examples)
-    before, after = (calibration(logits / t, labels) for t in (1.0, temperature))
+    ends = np.cumsum([len(came) for _, came in examples])[:-1]
+    examples = list(zip(np.split(logits, ends), np.split(labels, ends), strict=True))  # views
     return {
         "token_accuracy": float(np.mean(logits.argmax(-1) == labels)),
-        **before,
+        **calibration(logits, labels),
         "temperature": temperature,
-        **{f"{name}_scaled": value for name, value in after.items()},
-        **{f"dev_{name}": value for name, value in calibration(dev_logits, dev_labels).items() if name != "curve"},
+        **{f"{name}_scaled": value for name, value in calibration(logits / temperature, labels).items()},
+        **{f"dev_{name}": value for name, value in of_dev.items() if name != "curve"},
         **_diagnosis(examples),
     }
 
