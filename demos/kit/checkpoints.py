@@ -14,18 +14,23 @@ from demos.kit.errors import DamagedFile, Diverged
 from demos.kit.runs import Run
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_CHECKPOINTS = 10.0  # at least: small networks have many epochs a second
 # What callbacks measure has names that begin like this.
 MEASURED = "val_"
 History = list[dict[str, Any]]
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the history and saves all that is needed to go on, after each epoch."""
+    """Keeps the history and saves all that is needed to go on: after an epoch, if the last time was seconds ago.
 
-    def __init__(self, path: pathlib.Path, history: History, freq: int, settings: dict[str, Any]):
+    `start` is when training began, on the clock `time.monotonic`.
+    """
+
+    def __init__(self, path: pathlib.Path, history: History, freq: int, settings: dict[str, Any], start: float):
         super().__init__()
-        self.path, self.history, self.freq, self.settings = path, history, freq, settings
+        self.path, self.history, self.freq, self.settings, self.start = path, history, freq, settings, start
         self.first_epoch = len(history)
+        self.saved = -math.inf
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the checkpoint."""
@@ -36,7 +41,10 @@ class Checkpoint(keras.callbacks.Callback):
             what = f"The training loss is {loss}" if not math.isfinite(loss) else "The weights are no longer finite"
             raise Diverged(f"{what} after {epoch + 1} epochs: lower --learning-rate or set --clipnorm.")
         self.history.append({"epoch": epoch + 1, **self._as_without_a_break(epoch, numbers)})
-        save(self.path, self.model, epoch + 1, self.history, self.settings)
+        now, is_last = time.monotonic(), epoch + 1 == self.params["epochs"]
+        if is_last or now - self.saved >= SECONDS_BETWEEN_CHECKPOINTS:
+            save(self.path, self.model, epoch + 1, self.history, self.settings, now - self.start)
+            self.saved = time.monotonic()
 
     def _as_without_a_break(self, epoch: int, numbers: dict[str, float]) -> dict[str, float]:
         """Repeats the measurement of before the break where a callback has none of its own yet."""
@@ -78,11 +86,16 @@ class Progress(keras.callbacks.Callback):
 
 
 def save(
-    path: pathlib.Path, model: keras.Model, epoch: int, history: History, settings: dict[str, Any] | None = None
+    path: pathlib.Path,
+    model: keras.Model,
+    epoch: int,
+    history: History,
+    settings: dict[str, Any] | None = None,
+    seconds: float = 0.0,
 ) -> None:
-    """Writes the weights, the optimizer's state, the epoch, the history and the settings into one file, atomically."""
+    """Writes the weights, the optimizer's state and all other arguments into one file, atomically."""
     arrays = {f"{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
-    state = json.dumps({"epoch": epoch, "history": history, "settings": settings})
+    state = json.dumps({"epoch": epoch, "history": history, "settings": settings, "seconds": seconds})
     records.write(path, lambda file: np.savez(file, state=np.array(state), **arrays))
 
 
@@ -91,24 +104,20 @@ def restore(path: pathlib.Path, model: keras.Model, run: Run | None = None) -> t
 
     It is a DamagedFile if the file cannot be read, or is of another network or of other settings.
     """
-    records.check_file(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        state = json.loads(str(arrays.pop("state")))
-        epoch, history, settings = int(state["epoch"]), list(state["history"]), state.get("settings")
-        if [entry["epoch"] for entry in history] != list(range(1, epoch + 1)):
-            raise ValueError("its history is not that of its epochs")
-    except Exception as error:  # a broken file fails in many ways: zip, zlib, header, JSON, no archive at all
-        raise DamagedFile(f"{path} is damaged: {error}. Without it, training starts anew.") from error
+    arrays, state = _read(path)
     if run is not None:
-        run.check(path, settings)
+        run.check(path, state["settings"])
     variables = {str(i): variable for i, variable in enumerate(_state(model))}
     if {name: array.shape for name, array in arrays.items()} != {n: tuple(v.shape) for n, v in variables.items()}:
         raise DamagedFile(f"{path} is of another network. Without it, training starts anew.")
     for name, variable in variables.items():
         variable.assign(arrays[name])
-    return epoch, history
+    return state["epoch"], state["history"]
+
+
+def seconds_before(path: pathlib.Path) -> float:
+    """How long a training took until its checkpoint was written; 0 if there is none, or one of an earlier version."""
+    return _read(path)[1]["seconds"] if path.exists() else 0.0
 
 
 def load_network(folder: pathlib.Path) -> keras.Model:
@@ -125,6 +134,21 @@ def is_finite(model: keras.Model) -> bool:
     """Whether no weight is NaN or infinite."""
     arrays = (np.asarray(keras.ops.convert_to_numpy(variable)) for variable in model.variables)
     return all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f")
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays that `save` wrote, by their places, and the rest of it."""
+    records.check_file(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        state = {"settings": None, "seconds": 0.0, **json.loads(str(arrays.pop("state")))}
+        state |= {"epoch": int(state["epoch"]), "history": list(state["history"]), "seconds": float(state["seconds"])}
+        if [entry["epoch"] for entry in state["history"]] != list(range(1, state["epoch"] + 1)):
+            raise ValueError("its history is not that of its epochs")
+    except Exception as error:  # a broken file fails in many ways: zip, zlib, header, JSON, no archive at all
+        raise DamagedFile(f"{path} is damaged: {error}. Without it, training starts anew.") from error
+    return arrays, state
 
 
 def _state(model: keras.Model) -> list[Any]:

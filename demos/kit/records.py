@@ -4,13 +4,17 @@ import json
 import math
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from demos.kit import devices
+from demos.kit import devices, locks
 from demos.kit.errors import DamagedFile
 
 LARGEST_FILE = 1 << 28  # bytes; the records of the longest runs have a few million
+# How names of unfinished files end: with the number of the process. The rows of a teacher's logits, which keras_ls
+# continues with, have 32 digits there.
+LEFTOVER = re.compile(r"\.(\d{1,10})\.part(\.\w+)?$")
 
 
 def read_json(path: pathlib.Path, fields: Any = dict) -> Any:
@@ -74,23 +78,45 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write(path: pathlib.Path, save: Callable[[BinaryIO], Any]) -> None:
+    """Lets `save` write into a file, which appears as `write_as` says."""
+
+    def to_file(temporary: pathlib.Path) -> None:
+        with open(temporary, "wb") as file:
+            save(file)
+
+    write_as(path, to_file)
+
+
+def write_as(path: pathlib.Path, save: Callable[[pathlib.Path], Any]) -> None:
     """Lets `save` write a file, which appears as a whole or not at all, even if another run writes it, too.
 
-    Of several processes of a run the first one writes.
+    `save` takes the path of a file that has the suffix of `path`. Of several processes of a run the first one writes.
     """
     if not devices.is_first_process():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part{path.suffix}")
     try:
-        with open(temporary, "wb") as file:
-            save(file)
-            file.flush()
+        save(temporary)
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # else a power cut may leave the name without the content
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(out: pathlib.Path) -> None:
+    """Deletes what processes that were killed while they wrote left in the directory of a run.
+
+    Directories of other runs in it, which have locks of their own, are left alone.
+    """
+    for folder, folders, names in os.walk(out):
+        folders[:] = [name for name in folders if not os.path.lexists(os.path.join(folder, name, locks.NAME))]
+        for name in names:
+            left = LEFTOVER.search(name)
+            if left and int(left[1]) != os.getppid():  # demos.reproduce writes there how long the demo runs
+                pathlib.Path(folder, name).unlink(missing_ok=True)
 
 
 def to_json(value: Any) -> Any:

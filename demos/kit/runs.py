@@ -1,5 +1,6 @@
 """The output directory of a run: one process at a time, always with the same settings, and its report."""
 
+import collections
 import dataclasses
 import importlib
 import os
@@ -75,21 +76,27 @@ def open_run(
 
 
 def _take(out: pathlib.Path, resume: bool) -> None:
-    """Locks a directory; moves an earlier run in it aside unless it goes on."""
-    out.mkdir(parents=True, exist_ok=True)
-    _lock(out)
-    if os.path.lexists(out / "settings.json") and not resume:
+    """Locks a directory; moves an earlier run in it aside unless it goes on, without what a kill left unfinished."""
+    lock(out)
+    if not os.path.lexists(out / "settings.json"):
+        return
+    if resume:
+        records.remove_leftovers(out)
+    else:
         aside = next(p for i in range(1, sys.maxsize) if not (p := out.with_name(f"{out.name}.{i}")).exists())
         out.rename(aside)
         print(f"Note: the earlier run in {out} is now in {aside}.")
-        out.mkdir()
-        _lock(out)
+        lock(out)
 
 
-def _lock(out: pathlib.Path) -> None:
-    """Makes sure that no other process works in a directory."""
+def lock(out: pathlib.Path, name: str = locks.NAME) -> None:
+    """Makes sure that no other process works in a directory, which is made if it is missing.
+
+    It is a ValueError if one does. Locks of different names are for work that may go on there at the same time.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        _locked.append(locks.take(out / ".lock", wait=False))
+        _locked.append(locks.take(out / name, wait=False))
     except BlockingIOError:
         raise ValueError(f"Another run is at work in {out}: wait for it, or give another --out.") from None
 
@@ -107,19 +114,21 @@ def publish(
     figure: Callable[[dict[str, Any]], Any],
     text_file: str | None = None,
     file: str = "results.json",
+    networks: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Writes the results and the pictures, prints the table, and returns the results.
 
     The results are "experiment" (the demo's module), "title", "trials", "summary", "series" and "pictures" (names of
     files), and whatever else the demo states; settings, data and provenance are added. `table` makes text of them,
     `figure` the picture or a list of one for each file. `text_file` is the name of a file that gets the table, too.
+    `networks` are the results of the networks where the trials do not say what trained them.
     """
     common = {"settings": run.settings, "data": run.settings.get("data"), "provenance": provenance()}
     results = records.to_json({**results, **common})
     records.write_json(run.out / file, results)
     if results["pictures"]:
         pictures.save(figure(results), [run.out / name for name in results["pictures"]])
-    text = f"{results['title']}\n\n{table(results)}\n"
+    text = f"{results['title']}\n\n{table(results)}\n{mixture(networks or results['trials'])}"
     print(f"\n{text}")
     print(f"Results: {run.out / file}")
     if text_file:
@@ -129,6 +138,20 @@ def publish(
     if any(run.out.rglob("events.out.*")):
         print(f"tensorboard --logdir {run.out}", flush=True)
     return results
+
+
+def mixture(networks: list[dict[str, Any]]) -> str:
+    """A line of text that says what networks were trained with, as their results do, where that differs; else none."""
+
+    def named(network: dict[str, Any]) -> dict[str, str]:
+        backend, versions = network["backend"], {name: f"{name} {v}" for name, v in network["versions"].items()}
+        return {"backend": versions.pop(backend, backend), "device": network["device"], **versions}
+
+    rows = [named(network) for network in networks if "versions" in network]
+    names = dict.fromkeys(name for row in rows for name in row)
+    counts = [collections.Counter(row.get(name, f"unknown {name}") for row in rows) for name in names]
+    parts = [", ".join(f"{value} ({n})" for value, n in count.items()) for count in counts if len(count) > 1]
+    return f"\nNetworks were trained with {'; '.join(parts)}.\n" if parts else ""
 
 
 def provenance() -> dict[str, Any]:

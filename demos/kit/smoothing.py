@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 import keras_ls
 from demos.kit import measures
 from demos.kit.options import Chosen
@@ -45,10 +47,15 @@ class Comparison:
 
 
 def prepare(options: Chosen, data: Any, recipe: Any, parent: str, **settings: Any) -> Comparison:
-    """Opens the output directory as `open_run` does; `settings` add to or replace those of options, recipe and data."""
-    settings = {**options.settings(), **dataclasses.asdict(recipe), "data": data.fingerprint, **settings}
+    """Opens the output directory as `open_run` does; `settings` add to or replace those of options, recipe and data.
+
+    The backend is among them, since each draws random numbers of its own; runs of earlier versions that do not name
+    theirs may go on with any.
+    """
+    backend = {"backend": keras.backend.backend()}
+    settings = {**options.settings(), **dataclasses.asdict(recipe), "data": data.fingerprint, **backend, **settings}
     out = output_directory(options, data, recipe, parent)
-    run = open_run(out, settings, options.resume, options.defaults(), options.free())
+    run = open_run(out, settings, options.resume, options.defaults() | backend, options.free())
     return Comparison(options, data, recipe, run)
 
 

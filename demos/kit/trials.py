@@ -56,7 +56,7 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     folder = run.out / trial.name
     if trial.is_done(run):
         return read_result(trial, run)
-    start = time.monotonic()
+    start = time.monotonic() - checkpoints.seconds_before(folder / "checkpoint.npz")  # as without a break
     devices.new_session()
     keras.utils.set_random_seed(trial.seed)
     with devices.scope():
@@ -64,15 +64,15 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     history: History = []
     try:
         with devices.scope():
-            history = fit(trial, run, model, network, later_steps)
+            history = fit(trial, run, model, network, later_steps, start)
         numbers = trial.evaluate(network, history)
     except Diverged as error:
         if not trial.may_diverge:
             raise
         print(f"{trial.label} diverged: {error}", flush=True)
         numbers = trial.evaluate(None, history)
-    if trial.keeps_network and devices.is_first_process():
-        network.save(folder / "model.keras")
+    if trial.keeps_network:
+        records.write_as(folder / "model.keras", network.save)
     result = {**trial.facts, **numbers, "seconds": time.monotonic() - start, **provenance()}
     records.write_json(folder / "result.json", {**result, "settings": run.settings, "history": history})
     if devices.is_first_process():
@@ -81,17 +81,25 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     return read_result(trial, run)
 
 
-def fit(trial: Trial, run: Run, model: keras.Model, network: keras.Model, later_steps: int = 0) -> History:
+def fit(
+    trial: Trial,
+    run: Run,
+    model: keras.Model,
+    network: keras.Model,
+    later_steps: int = 0,
+    start: float | None = None,
+) -> History:
     """Trains a compiled model, whose optimizer is built, going on from the trial's checkpoint if there is one.
 
     Callbacks run before an epoch's checkpoint is written, so that what they add to the logs is in the history, which is
     returned. It raises Diverged if the loss or the weights are no longer finite, and DamagedFile if the checkpoint
-    cannot be used, such as one with other settings than those of `run`.
+    cannot be used, such as one with other settings than those of `run`. The trial began at `start`, or else now.
     """
     path, callbacks = run.out / trial.name / "checkpoint.npz", trial.callbacks(network, run.out / trial.name)
     epoch, history = checkpoints.restore(path, model, run) if path.exists() else (0, [])
     if epoch < trial.epochs:
         freq = max([1, *(getattr(callback, "freq", 1) for callback in callbacks)])
+        start = time.monotonic() if start is None else start
         progress = checkpoints.Progress(trial.label, trial.steps_per_epoch, trial.epochs, later_steps)
         model.fit(
             devices.part_of(trial.batches(epoch * trial.steps_per_epoch)),
@@ -100,7 +108,7 @@ def fit(trial: Trial, run: Run, model: keras.Model, network: keras.Model, later_
             steps_per_epoch=trial.steps_per_epoch,
             shuffle=False,
             verbose=0,
-            callbacks=[*callbacks, progress, checkpoints.Checkpoint(path, history, freq, run.settings)],
+            callbacks=[*callbacks, progress, checkpoints.Checkpoint(path, history, freq, run.settings, start)],
         )
     return history
 

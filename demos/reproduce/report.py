@@ -161,7 +161,7 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
     """What the report has of an experiment for a table or figure."""
     experiment, part = found.experiment, found.experiment.parts[name]
     blocks: list[Block] = [Heading(3, experiment.name), Paragraph(experiment.about)]
-    blocks.append(Paragraph(f"The paper: {experiment.paper}. Column \"the paper\": {part.source}."))
+    blocks.append(Paragraph(f'The paper: {experiment.paper}. Column "the paper": {part.source}.'))
     if found.kept:
         rows = [("", "the paper", "here", "seeds")]
         for number in part.numbers:

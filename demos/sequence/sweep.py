@@ -13,7 +13,7 @@ from demos.kit import cli, records
 from demos.kit.measures import by_smoothing, calibration
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
-from demos.kit.runs import Run, provenance, publish
+from demos.kit.runs import Run, lock, provenance, publish
 from demos.sequence import monitor
 from demos.sequence.earlier import Trained, trained_networks
 from demos.sequence.evaluation import Split, next_tokens
@@ -34,6 +34,7 @@ RULE = (
 )
 # Holds what was measured of each network until all are, so that a sweep that was stopped goes on.
 MEASURED = "measured"
+LOCK = ".sweep.lock"  # not that of the run, in which more networks may be trained meanwhile
 KEPT = {"depends": dict, "trial": {"label_smoothing": float, "seed": int, "temperature": dict}}
 
 
@@ -77,7 +78,7 @@ def plan(
     tokens = read_tokens(out)
     networks = [(each, each.load(kind, tokens)) for each in trained]
     planned = Sweep(options, networks, load(out, tokens))
-    planned.out.mkdir(parents=True, exist_ok=True)
+    lock(planned.out, LOCK)
     return planned
 
 
@@ -129,7 +130,8 @@ def publish_results(
     }
     settings = {each: getattr(options, each) for each in HOW if hasattr(options, each)}
     run = Run(planned.out, {**settings, "data": planned.data.fingerprint})
-    results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json")
+    networks = [trained.result for trained, _ in planned.networks]
+    results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json", networks)
     monitor.show([run.out / picture for picture in results["pictures"]], run.out / name)
     for trained, _ in planned.networks:
         planned.kept(trained)[0].unlink(missing_ok=True)

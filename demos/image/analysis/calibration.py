@@ -23,7 +23,7 @@ def plan(options: Chosen) -> Comparison:
     """Loads the data and settles everything that can be wrong before training starts."""
     images = data.load_chosen(options)
     recipe = recipes.choose(options, len(images.x_train), "calibration")
-    return prepare(options, images, recipe, "runs/calibration", backend=keras.backend.backend())
+    return prepare(options, images, recipe, "runs/calibration")
 
 
 def run(comparison: Comparison) -> dict[str, Any]:

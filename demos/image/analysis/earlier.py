@@ -66,7 +66,7 @@ class EarlierRun:
 
     def check_network(self, alpha: float, seed: int, num_classes: int, triples: list[tuple[int, ...]]) -> None:
         """Looks for the result of a network, and for the planes in it that are asked for."""
-        self.accuracy(alpha, seed)
+        self.result(alpha, seed)
         folder = self.path / directory(alpha, seed)
         templates = keras_ls.class_templates(checkpoints.load_network(folder))
         try:
@@ -77,7 +77,6 @@ class EarlierRun:
         except ValueError as error:
             raise ValueError(f"{folder / 'model.keras'} cannot be used: {error}") from error
 
-    def accuracy(self, alpha: float, seed: int) -> float:
-        """The accuracy of a network on held-out images."""
-        path = self.path / directory(alpha, seed) / "result.json"
-        return records.read_json(path, {"accuracy": float})["accuracy"]
+    def result(self, alpha: float, seed: int) -> dict[str, Any]:
+        """The result of a network, its accuracy on held-out images among it."""
+        return records.read_json(self.path / directory(alpha, seed) / "result.json", {"accuracy": float})

@@ -64,7 +64,7 @@ def plan(options: Chosen) -> Plan:
         raise ValueError(f"--classes must have training images. Received: {counts} of the two.")
     # Null stands for no noise on other data than the digits, as in runs of earlier versions.
     on_images = options.noise if options.noise or "noise" in options.given() else None
-    settings = {"classes": classes, "augment_noise": noise, "noise": on_images, "backend": keras.backend.backend()}
+    settings = {"classes": classes, "augment_noise": noise, "noise": on_images}
     comparison = prepare(options, images, recipe, "runs/information", **settings)
     num_examples = sum(min(count, EXAMPLES_PER_CLASS) for count in counts)
     augment = crop_and_flip if noise is None else noisy(noise)

@@ -42,7 +42,7 @@ def plan(options: Chosen) -> Plan:
         images = data.load_chosen(options)
         triples = choose_triples(options, images)
         recipe = recipes.choose(options, len(images.x_train), "projection")
-        comparison = prepare(options, images, recipe, PARENT, backend=keras.backend.backend())
+        comparison = prepare(options, images, recipe, PARENT)
         return Plan(**vars(comparison), triples=triples, earlier=None)
     if options.strategy != "none":
         raise ValueError("--strategy is for training: leave it out with --from.")
@@ -95,8 +95,9 @@ def run(plan: Plan) -> dict[str, Any]:
     networks, series = [], []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Class \d+ has \d+ examples, fewer")  # said when it was planned
-        for (alpha, seed), accuracy in zip(plan.networks, accuracies(plan), strict=True):
-            model = shown_network(plan, alpha, seed)
+        trained = trained_networks(plan)
+        for (alpha, seed), result in zip(plan.networks, trained, strict=True):
+            model, accuracy = shown_network(plan, alpha, seed), result["accuracy"]
             numbers = clusters.measure(model, images, plan.triples)
             ratios = ", ".join(f"{part} ratio {of_part['ratio']:.3g}" for part, of_part in numbers.items())
             print(f"α={alpha:g} seed={seed}: accuracy {accuracy:.4f}, {ratios}", flush=True)
@@ -114,7 +115,7 @@ def run(plan: Plan) -> dict[str, Any]:
         caption=f"{images.name}, {plan.recipe.model}, seed {options.seeds[0]}",
         pictures=["projection.png", "projection.pdf"],
     )
-    return publish(plan.run, results, table, figure, "projection.txt")
+    return publish(plan.run, results, table, figure, "projection.txt", networks=trained)
 
 
 def of_trials(networks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -122,12 +123,12 @@ def of_trials(networks: list[dict[str, Any]]) -> dict[str, Any]:
     return {"summary": clusters.summarize(networks)}
 
 
-def accuracies(plan: Plan) -> list[float]:
-    """The accuracy of each network on held-out images, trained here or before."""
+def trained_networks(plan: Plan) -> list[dict[str, Any]]:
+    """The result of each network, trained here or before."""
     if plan.earlier is not None:
-        return [plan.earlier.accuracy(*each) for each in plan.networks]
+        return [plan.earlier.result(*each) for each in plan.networks]
     watch = functools.partial(plane_callback, plan, max(1, plan.recipe.epochs // PICTURES))
-    return [result["accuracy"] for result in smoothing.train(plan, watch)]
+    return smoothing.train(plan, watch)
 
 
 def shown_network(plan: Plan, alpha: float, seed: int) -> keras.Model:

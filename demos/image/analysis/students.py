@@ -5,6 +5,7 @@ That is γ, mutual information and the scatter of a trained teacher's clusters, 
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -141,14 +142,7 @@ class Trainings:
         """Means of `measure` over seeds, a row for each name of trained teachers; None where a seed has none."""
         groups: dict[str, list[dict[str, float | None]]] = {}
         for name, teacher in trained:
-            path = self.run.out / self.part / teacher.name / "measures.json"
-            if not path.exists():
-                logits = self.teacher_logits(teacher)
-                devices.new_session()
-                records.write_json(path, measure(self._load(teacher), self.images, teacher.recipe, logits))
-            devices.wait()
-            measured = records.read_json(path, dict.fromkeys(MEASURES, (float, None)))
-            groups.setdefault(name, []).append(measured)
+            groups.setdefault(name, []).append(self._measured(teacher))
         # None is NaN as a float, and so is a mean with it.
         return [
             {"teacher": name, "seeds": len(group)}
@@ -171,6 +165,19 @@ class Trainings:
                     raise DamagedFile(f"{path} cannot be used: {error}") from error
             self._logits[teacher.name] = np.array(logits)
         return self._logits[teacher.name]
+
+    def _measured(self, teacher: Network) -> dict[str, Any]:
+        """What `measure` gives for a trained teacher, from disk if it lies there and is of that very training."""
+        folder = self.run.out / self.part / teacher.name
+        path, fields = folder / "measures.json", dict.fromkeys(MEASURES, (float, None))
+        depends = f"{zlib.crc32((folder / 'result.json').read_bytes()):08x}"
+        if not path.exists() or records.read_json(path, fields).get("depends") != depends:
+            logits = self.teacher_logits(teacher)
+            devices.new_session()
+            measured = measure(self._load(teacher), self.images, teacher.recipe, logits)
+            records.write_json(path, {**measured, "depends": depends})
+        devices.wait()
+        return records.read_json(path, fields)
 
     def _load(self, teacher: Network) -> keras.Model:
         return checkpoints.load_network(self.run.out / self.part / teacher.name)

@@ -298,6 +298,21 @@ class TestResume:
         assert run(copy, *SMALL, *TWO, "--resume")["trials"] == digits[1]["trials"]
         assert not trainings
 
+    def test_a_teacher_that_is_trained_again_is_measured_again(self, digits, copy, monkeypatch):
+        measured, measure = [], students.measure
+        monkeypatch.setattr(students, "measure", lambda *of: measured.append(of) or measure(*of))
+        folder = copy / "networks" / "teacher" / "alpha-0" / "seed-0"
+        (folder / "result.json").unlink()
+        (folder / "model.keras").unlink()
+        wrong = json.loads((folder / "measures.json").read_text()) | {"mutual_information": 7.0}
+        (folder / "measures.json").write_text(json.dumps(wrong))
+        teachers = run(copy, *SMALL, *TWO, "--resume")["teachers"]
+        assert len(measured) == 1
+        for row, wanted in zip(teachers, digits[1]["teachers"], strict=True):
+            assert row["mutual_information"] == pytest.approx(wanted["mutual_information"], rel=1e-3)
+        run(copy, *SMALL, *TWO, "--resume")
+        assert len(measured) == 1
+
     @pytest.mark.parametrize("name", ["measures.json", "teacher_logits.npy", "model.keras"])
     def test_damaged_files_of_teachers_are_one_line(self, copy, capsys, name):
         path = copy / "networks" / "teacher" / "alpha-0" / "seed-0" / name

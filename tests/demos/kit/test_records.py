@@ -70,3 +70,28 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
         records.write(path, full)
     assert records.read_json(path)["c"] == [1, 2]
     assert [p.name for p in path.parent.iterdir()] == ["b.json"]
+
+
+def test_files_are_on_the_disk_before_they_have_their_names(tmp_path, monkeypatch):
+    path, synced, sync = tmp_path / "model.keras", [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append((os.fstat(file).st_ino, path.exists())), sync(file)))
+
+    def save(temporary):
+        assert temporary.suffix == ".keras"
+        temporary.write_bytes(b"whole")
+
+    records.write_as(path, save)
+    assert path.read_bytes() == b"whole"
+    assert synced == [(path.stat().st_ino, False)]
+
+
+def test_what_was_left_unfinished_is_deleted(tmp_path):
+    left = ["result.json.17.part", "result.json.17.part.json", "a/b/model.keras.4194304.part.keras"]
+    kept = ["result.json", "video.part", "of/another/run/.lock", "of/another/run/result.json.17.part.json"]
+    kept += [f"teacher_logits.npy.{'0123456789' * 3}01.part"]  # with which keras_ls goes on
+    kept += [f"clock.json.{os.getppid()}.part.json"]  # of the process that started this one
+    for name in (*left, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    records.remove_leftovers(tmp_path)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)

@@ -1,13 +1,15 @@
 """The output directory of a run: one process at a time, always with the same settings."""
 
+import errno
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from demos.kit import runs
+from demos.kit import locks, runs
 from demos.kit.errors import DamagedFile
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -75,6 +77,61 @@ def test_an_earlier_run_is_moved_aside_unless_it_goes_on(tmp_path):
         open_run(out, {"steps": steps}, False)
     found = [json.loads((tmp_path / name / "settings.json").read_text())["steps"] for name in ("out.1", "out.2", "out")]
     assert found == [1, 2, 3]
+
+
+def test_a_run_that_goes_on_deletes_what_a_kill_left_unfinished(tmp_path):
+    open_run(tmp_path, {"steps": 3}, False)
+    left = tmp_path / "a" / "result.json.17.part.json"
+    left.parent.mkdir()
+    left.touch()
+    open_run(tmp_path, {"steps": 3}, True)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_without_locks_a_run_goes_on_with_one_note(tmp_path, monkeypatch, capsys, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    for _ in range(2):
+        open_run(tmp_path / "out", {}, False)
+    notes = [line for line in capsys.readouterr().out.splitlines() if "locked" in line]
+    assert notes == [f"Note: files cannot be locked in {tmp_path / 'out'}: let no other process work there meanwhile."]
+
+
+def test_other_errors_of_locks_are_errors(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with pytest.raises(OSError, match="Input/output error"):
+        open_run(tmp_path / "out", {}, False)
+
+
+def trained_with(backend, device="CPU (2 cores)", **versions):
+    """What a result says of what its network was trained with."""
+    versions = {"python": "3.11.2", "keras": "3.15.0", **versions}
+    return {"seed": 0, "backend": backend, "device": device, "versions": versions}
+
+
+def test_a_table_says_where_its_networks_were_trained_with_different_things(tmp_path, capsys):
+    def published(trials, networks=None):
+        results = {"title": "title", "trials": trials, "pictures": []}
+        runs.publish(runs.Run(tmp_path, {}), results, lambda _: "table", None, "table.txt", networks=networks)
+        text = (tmp_path / "table.txt").read_text()
+        assert text in capsys.readouterr().out
+        return text
+
+    alike = [trained_with("jax", jax="0.10.0")] * 2
+    other = trained_with("tensorflow", "GPU", tensorflow="2.21.0", keras="3.16.0")
+    line = (
+        "Networks were trained with jax 0.10.0 (2), tensorflow 2.21.0 (1); CPU (2 cores) (2), GPU (1); "
+        "keras 3.15.0 (2), keras 3.16.0 (1)."
+    )
+    assert published(alike) == published([{"seed": 0}]) == "title\n\ntable\n"
+    assert published([*alike, other]) == f"title\n\ntable\n\n{line}\n"
+    assert published([{"seed": 0}], [*alike, other]).splitlines()[-1] == line
 
 
 def test_settings_that_fit_no_result_are_not_kept(tmp_path):

@@ -1,8 +1,14 @@
 """What the demos that compare label smoothing have in common: names, results, and the reliability picture."""
 
 import argparse
+import dataclasses
+import json
 
-from demos.kit import smoothing
+import pytest
+from harness import BACKEND
+
+from demos.kit import runs, smoothing
+from demos.kit.options import Chosen, Group, Output
 from demos.kit.smoothing import Comparison
 
 
@@ -20,6 +26,33 @@ def test_finished_networks_are_found_by_their_directories(tmp_path):
             (folder / "result.json").touch()
     assert smoothing.finished(tmp_path) == sorted(networks[:-1])
     assert smoothing.finished(tmp_path / "absent") == []
+
+
+@dataclasses.dataclass
+class Recipe:
+    model: str = "mlp"
+
+
+def test_a_run_goes_on_with_its_backend_or_if_it_does_not_name_one(tmp_path):
+    def prepare(**given):
+        options = Chosen([Group("", Output)], {"out": str(tmp_path), **given})
+        try:
+            return smoothing.prepare(options, named(name="digits", fingerprint="1"), Recipe(), "runs").run
+        finally:
+            runs.unlock()
+
+    settings = tmp_path / "settings.json"
+    assert prepare().settings["backend"] == json.loads(settings.read_text())["backend"] == BACKEND
+    of_other_backend = {"model": "mlp", "data": "1", "backend": "other"}
+    settings.write_text(json.dumps(of_other_backend))
+    with pytest.raises(ValueError, match=f"backend was 'other', now '{BACKEND}'"):
+        prepare(resume=True)
+    of_earlier_version = {"model": "mlp", "data": "1"}
+    settings.write_text(json.dumps(of_earlier_version))
+    run = prepare(resume=True)
+    run.check(tmp_path / "result.json", of_earlier_version)
+    with pytest.raises(ValueError, match="backend was 'other'"):
+        run.check(tmp_path / "result.json", of_other_backend)
 
 
 def test_results_name_the_data_the_network_and_the_seeds():

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -99,6 +101,43 @@ def test_history_and_result_after_a_kill_are_those_without_one(run, tmp_path, mo
     assert resumed["error"] == pytest.approx(whole["error"], rel=1e-5)
     assert "settings" not in resumed
     assert sorted(path.name for path in (run.out / "a").iterdir()) == ["model.keras", "result.json"]
+
+
+def test_seconds_of_a_result_are_those_of_all_sessions(run, monkeypatch):
+    killed(monkeypatch, 3, [trial()], run)
+    path = run.out / "a" / "checkpoint.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    state = json.loads(str(arrays.pop("state")))
+    assert 0 < state["seconds"] < 1_000
+    for seconds, least in ((5_000, 5_000), (None, 0)):  # earlier versions did not say
+        changed = {name: value for name, value in (state | {"seconds": seconds}).items() if value is not None}
+        np.savez(path, state=np.array(json.dumps(changed)), **arrays)
+        other = dataclasses.replace(run, out=run.out.with_name(f"from-{seconds}"))
+        shutil.copytree(run.out, other.out)
+        assert least < run_trial(trial(), other)["seconds"] < least + 1_000
+
+
+def test_checkpoints_are_seconds_apart_and_the_last_epoch_has_one(run, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 1_000.0)
+    saved, save = [], checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda *state: (saved.append(state[2]), save(*state)))
+    assert len(run_trial(trial(), run)["history"]) == 5
+    assert saved == [1, 5]
+
+
+def test_a_network_whose_saving_is_cut_off_is_not_there(run, monkeypatch):
+    def cut_off(network, path, *_, **__):
+        pathlib.Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            run_trial(trial(), run)
+    assert [path.name for path in (run.out / "a").iterdir()] == ["checkpoint.npz"]
+    run_trial(trial(), run)
+    assert checkpoints.load_network(run.out / "a").count_params() == 5
 
 
 def test_what_is_done_is_not_done_again(run, monkeypatch):

@@ -1,0 +1,32 @@
+"""Sweeps over the networks of a run: one at a time in a directory."""
+
+import argparse
+
+import pytest
+
+from demos.kit import runs
+from demos.sequence import sweep
+
+
+@pytest.fixture(autouse=True)
+def _unlocked():
+    yield
+    runs.unlock()
+
+
+@pytest.mark.parametrize("out", ["out", None])
+def test_a_second_sweep_is_refused_until_the_first_ends_and_training_is_not(tmp_path, monkeypatch, out):
+    monkeypatch.setattr(sweep, "trained_networks", lambda *_: [])
+    options = argparse.Namespace(run=str(tmp_path), out=out and str(tmp_path / out))
+
+    def plan():
+        return sweep.plan(options, None, lambda _: None, lambda *_: None)
+
+    planned = plan()
+    with pytest.raises(
+        ValueError, match=f"Another run is at work in {planned.out}: wait for it, or give another --out"
+    ):
+        plan()
+    runs.open_run(planned.out, {}, False)
+    runs.unlock()
+    assert plan().out == planned.out
