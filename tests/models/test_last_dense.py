@@ -14,6 +14,7 @@ from harness import BACKEND, numpy
 from keras import layers
 
 import keras_ls
+from keras_ls._models.head import Probe
 from keras_ls.projection import ClassPlane, class_templates
 
 penultimate = keras_ls.penultimate_activations
@@ -109,10 +110,20 @@ class TestPenultimateActivations:
 
         np.testing.assert_allclose(penultimate(model, Batches()), penultimate(model, x), rtol=1e-6)
 
-    def test_a_broken_forward_pass_leaves_the_layers_whole(self, rng):
-        model = sequential(layers.Dense(4))
-        with pytest.raises(Exception, match=r"."):
-            penultimate(model, np.zeros((3, 5, 5, 1), "float32"))
+    def test_leave_the_layers_whole_where_one_fails(self, rng):
+        class Fragile(layers.Layer):
+            is_broken = False
+
+            def call(self, x):
+                if self.is_broken:
+                    raise RuntimeError("broken")
+                return x
+
+        fragile = Fragile()
+        model = sequential(fragile, layers.Dense(4))
+        fragile.is_broken = True
+        with pytest.raises(RuntimeError, match="broken"):
+            penultimate(model, images(rng))
         assert all("call" not in vars(layer) for layer in model._flatten_layers())
 
 
@@ -307,6 +318,14 @@ class TestPasses:
         )
         with pytest.raises(ValueError, match=r"one row per example\. Received: 6 rows for 3 examples"):
             penultimate(model, np.zeros((3, 5), "float32"))
+
+    def test_leave_the_outputs_of_many_classes_behind(self, rng):
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(100)])
+        x = rng.normal(size=(7, 3)).astype("float32")
+        assert Probe(model).forward(x).outputs.shape == (7, 100)
+        found = Probe(model, with_outputs=False).forward(x)
+        assert found.outputs.shape == (7, 1)
+        np.testing.assert_allclose(found.activations, x)
 
     def test_of_preprocessing_models_are_refused(self, rng):
         model = sequential(layers.Dense(4))
