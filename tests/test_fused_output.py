@@ -65,9 +65,9 @@ def tagger():
     return keras.Sequential([*tokens, layers.SimpleRNN(6, return_sequences=True), layers.Dense(K)])
 
 
-def both(build, from_logits, ignore_class=None, metrics=None, **options):
+def both(build, from_logits, ignore_class=None, metrics=None, prior=None, **options):
     """The plain model and the fused one, compiled alike."""
-    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=from_logits, ignore_class=ignore_class)
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, prior, from_logits, ignore_class)
     weighted = [
         keras.metrics.SparseCategoricalAccuracy("accuracy"),
         keras_ls.NegativeLogLikelihood(from_logits, ignore_class),
@@ -75,7 +75,7 @@ def both(build, from_logits, ignore_class=None, metrics=None, **options):
     ]
     if ignore_class is not None:  # which Keras's accuracy does not know
         weighted = weighted[1:]
-    plain, fused = build(), keras_ls.FusedOutput(build(), 0.1, ignore_class=ignore_class, chunk_size=5)
+    plain, fused = build(), keras_ls.FusedOutput(build(), 0.1, prior, ignore_class, chunk_size=5)
     plain.compile(keras.optimizers.SGD(0.3), loss, weighted_metrics=weighted, **options)
     fused.compile(keras.optimizers.SGD(0.3), metrics=metrics, **options)
     return plain, fused
@@ -125,10 +125,12 @@ def test_class_weights(labelled):
     assert_same_training(plain, fused, x, y, class_weight={k: 1.0 + k % 3 for k in range(K)})
 
 
-@pytest.mark.parametrize("weights", [None, "of sentences", "of steps"])
-def test_sequences_with_masks(sentences, rng, weights):
+@pytest.mark.parametrize(("weights", "ignore_class"), [(None, None), ("of sentences", None), ("of steps", -1)])
+def test_sequences_with_masks_and_a_prior(sentences, rng, weights, ignore_class):
     x, y = sentences
-    plain, fused = both(tagger, True)
+    if ignore_class is not None:
+        y[:, 1] = ignore_class  # which no mask hides
+    plain, fused = both(tagger, True, ignore_class, prior=np.arange(1, K + 1))
     weight = {None: None, "of sentences": rng.uniform(0, 2, 12), "of steps": rng.uniform(0, 2, (12, 7))}[weights]
     if weights == "of sentences":
         weight = np.repeat(weight[:, None], 7, axis=1)
@@ -229,13 +231,15 @@ def test_what_is_saved_is_what_trains_now(tmp_path, labelled):
     x, y = labelled[0], np.maximum(labelled[1], 0)
     model, _ = classifier("sequential")
     model.compile("sgd", "mse")
+    prior = np.arange(1, K + 1)
     for alpha, optimizer in ((0.1, "adam"), (0.3, keras.optimizers.SGD(0.5, momentum=0.9))):
-        fused = keras_ls.FusedOutput(model, alpha)
+        fused = keras_ls.FusedOutput(model, alpha, prior)
         fused.compile(optimizer)
         fused.fit(x, y, batch_size=20, verbose=0)
         fused.save(tmp_path / "model.keras")
         loaded = keras.models.load_model(tmp_path / "model.keras")
         assert loaded.loss.label_smoothing == alpha
+        np.testing.assert_allclose(loaded.loss.prior, prior / prior.sum())
         assert type(loaded.optimizer) is type(fused.optimizer)
         assert int(loaded.optimizer.iterations) == 2
 

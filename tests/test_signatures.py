@@ -18,6 +18,7 @@ SmoothedSparseCategoricalCrossentropy(label_smoothing=0.1, prior=None, from_logi
 label_frequencies(labels, num_classes, ignore_class=None)
 neighbourhood_smoothed_targets(labels, num_classes, weights, ignore_class=None)
 linear_smoothed_crossentropy(features, kernel, bias, labels, label_smoothing=0.1, prior=None, ignore_class=None, chunk_size=None)
+FusedOutput(model, label_smoothing=0.1, prior=None, ignore_class=None, chunk_size=None)
 ExpectedCalibrationError(num_bins=15, norm="l1", from_logits=False, ignore_class=None, name="ece", dtype=None)
 ClasswiseCalibrationError(num_bins=15, from_logits=False, ignore_class=None, name="classwise_ece")
 ClasswiseCalibrationError.per_class(self)
@@ -69,6 +70,9 @@ reliability_diagram(curve_or_curves, ax=None)
 class_projection(projection, ax=None)
 projection_grid(projections)
 risk_coverage(curve_or_curves, ax=None)
+beam_temperature_curves(curves, figure=None, against="temperature", percent=())
+distillation_curves(curves, ax=None)
+information_curves(curves, num_examples=None, ax=None)
 """  # noqa: E501
 
 
@@ -89,6 +93,12 @@ def test_is_as_promised(promised):
         each.default is not each.empty or each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
         for each in parameters[len(wanted) :]
     )
+
+
+def test_everything_public_but_results_has_a_promise():
+    promised = {line.partition("(")[0] for line in CONTRACT.split("\n")[1:-1]}
+    results = {*FROZEN.split(), "Projection", "BeamSearchResult", "__version__"}
+    assert set(keras_ls.__all__) <= promised | results
 
 
 FROZEN = "ReliabilityCurve RiskCoverageCurve ClusterStatistics NeuralCollapse Diagnosis Estimate Finding"

@@ -17,6 +17,7 @@ from keras_ls.calibration import (
     calibrate,
     calibration_error,
     reliability_curve,
+    risk_coverage_curve,
 )
 
 NARROW = ["float16", "bfloat16"]
@@ -254,6 +255,17 @@ class TestCalibrationError:
         given = (calibration_error(labels, logits, n, "l1", binning, from_logits=True) for n in (3, ops.array(3)))
         assert next(given) == next(given)
 
+    def test_blocks_that_threads_share_keep_their_order(self, rng, monkeypatch):
+        labels, logits = predictions(rng, n=50)
+        how = {"from_logits": True, "sample_weight": rng.random(50)}
+
+        def measured():
+            return calibration_error(labels, logits, **how), risk_coverage_curve(labels, logits, **how).aurc()
+
+        whole = measured()
+        monkeypatch.setattr(_rows, "_SHARED_BLOCK_SIZE", 28)
+        assert measured() == whole
+
     @pytest.mark.parametrize("options", [{"norm": "l3"}, {"binning": "equal"}, {"num_bins": 0}])
     def test_refuses(self, options):
         with pytest.raises(ValueError, match=f"`{next(iter(options))}`"):
@@ -416,7 +428,7 @@ class TestTemperatureScaling:
         expected = float(TemperatureScaling().fit(logits, labels).temperature)
         shifted = logits + rng.normal(size=(301, 1)) * 1e3
         assert float(TemperatureScaling().fit(shifted, labels).temperature) == pytest.approx(expected, rel=1e-6)
-        monkeypatch.setattr(_rows, "_BLOCK_SIZE", 7)
+        monkeypatch.setattr(_rows, "_SHARED_BLOCK_SIZE", 7)
         assert float(TemperatureScaling().fit(logits, labels).temperature) == pytest.approx(expected, rel=1e-7)
 
     def test_fit_reads_a_memory_map(self, rng, tmp_path):
@@ -487,6 +499,16 @@ ENDINGS = {
     "custom layer, declared": lambda: [Doubled(), layers.Dense(4), Doubled(), layers.Softmax()],
     "einsum": lambda: [layers.EinsumDense("ab,bc->ac", output_shape=4, activation="softmax")],
 }
+# Each kind of layer that `calibrate` puts in their place, and of `Dense` inside: these are saved and loaded, too.
+SAVED = {
+    "dense softmax without bias",
+    "dense with the operation",
+    "dense with a softmax layer inside",
+    "logits",
+    "nested twice",
+    "einsum",
+    "time-distributed dense",
+}
 SEQUENCE_ENDINGS = {
     "dense": lambda: [layers.Dense(4, activation="softmax")],
     "time-distributed dense": lambda: [layers.TimeDistributed(layers.Dense(4, activation="softmax"))],
@@ -507,8 +529,11 @@ def temperature_of(model):
     return float(model.layers[-1].temperature)
 
 
-def assert_calibrates(model, x, labels, tmp_path, rtol=1e-5):
-    """Checks `calibrate` against temperature scaling of log p, and that it leaves `model` alone; returns its model."""
+def assert_calibrates(model, x, labels, folder=None, rtol=1e-5):
+    """Checks `calibrate` against temperature scaling of log p, and that it leaves `model` alone; returns its model.
+
+    With a folder, the model is saved there, and loaded.
+    """
     outputs = model.predict(x, verbose=0)
     weights = [np.array(weight) for weight in model.get_weights()]
     flags = [layer.trainable for layer in model._flatten_layers()]
@@ -524,9 +549,10 @@ def assert_calibrates(model, x, labels, tmp_path, rtol=1e-5):
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     assert [layer.trainable for layer in model._flatten_layers()] == flags
-    calibrated.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), given)
+    if folder is not None:
+        calibrated.save(folder / "model.keras")
+        loaded = keras.models.load_model(folder / "model.keras")
+        np.testing.assert_array_equal(loaded.predict(x, verbose=0), given)
     return calibrated
 
 
@@ -551,7 +577,7 @@ class TestCalibrate:
     @pytest.mark.parametrize("name", ENDINGS)
     def test_finds_the_logits(self, data, tmp_path, name):
         model = self.follow_the_labels(self.model(*ENDINGS[name]()))
-        calibrated = assert_calibrates(model, *data, tmp_path)
+        calibrated = assert_calibrates(model, *data, tmp_path if name in SAVED else None)
         np.testing.assert_array_equal(
             calibrated.predict(data[0], verbose=0).argmax(-1), model.predict(data[0], verbose=0).argmax(-1)
         )
@@ -559,8 +585,8 @@ class TestCalibrate:
     @pytest.mark.parametrize("name", SEQUENCE_ENDINGS)
     def test_finds_the_logits_of_every_time_step(self, data, tmp_path, name):
         model = sequential(layers.Dense(5), *SEQUENCE_ENDINGS[name](), shape=(6, 5))
-        x, labels = data
-        assert_calibrates(self.follow_the_labels(model), x.reshape(20, 6, 5), labels.reshape(20, 6), tmp_path)
+        x, labels = data[0].reshape(20, 6, 5), data[1].reshape(20, 6)
+        assert_calibrates(self.follow_the_labels(model), x, labels, tmp_path if name in SAVED else None)
 
     @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
     @pytest.mark.parametrize("last", [None, "float32"])

@@ -139,6 +139,12 @@ class TestIgnoredAndWeighted:
         fitted = keras_ls.TemperatureScaling().fit(logits[keep], labels[keep])
         np.testing.assert_allclose(numpy(found.temperature), numpy(fitted.temperature), rtol=1e-7)
 
+    def test_ignored_one_hot_labels_equal_the_rest(self, rng):
+        labels, probs = rng.integers(0, 4, 200), reference.softmax(rng.normal(size=(200, 4)) * 3)
+        keep = labels != 2
+        found = calibration_error(np.eye(4)[labels], probs, ignore_class=2)
+        assert found == calibration_error(labels[keep], probs[keep])
+
     @pytest.mark.parametrize("num_bins", [1, 3, 15])
     @pytest.mark.parametrize("binning", ["uniform", "quantile"])
     def test_a_weight_is_the_row_so_many_times(self, rng, binning, num_bins):
@@ -420,19 +426,19 @@ class TestSeveralOutputs:
     @pytest.mark.parametrize("output", ["kind", "good"])
     def test_callback_equals_evaluate(self, rng, as_dict, output):
         model, x, y, order = self.case(rng, as_dict)
-        alone = keras_ls.Calibration(x, y[output], output=output, from_logits=None)
         held_out = Batches(
             [(x[at : at + 20], order({k: v[at : at + 20] for k, v in y.items()})) for at in range(0, 90, 20)]
         )
-        for callback in (
-            alone,
-            keras_ls.Calibration(x, y, output=output),
-            keras_ls.Calibration(held_out, output=output),
-        ):
-            logs = first_epoch(model, (x, order(y)), callback)
-            found = model.evaluate(x, order(y), verbose=0, return_dict=True)
-            np.testing.assert_allclose(logs["val_ece"], found[f"{output}_ece"], **EXACT)
-            np.testing.assert_allclose(logs["val_nll"], found[f"{output}_nll"], **EXACT)
+        callbacks = {
+            "own labels ": keras_ls.Calibration(x, y[output], output=output, from_logits=None, prefix="own labels "),
+            "all labels ": keras_ls.Calibration(x, y, output=output, prefix="all labels "),
+            "a dataset ": keras_ls.Calibration(held_out, output=output, prefix="a dataset "),
+        }
+        logs = first_epoch(model, (x, order(y)), *callbacks.values())
+        found = model.evaluate(x, order(y), verbose=0, return_dict=True)
+        for prefix in callbacks:
+            np.testing.assert_allclose(logs[f"{prefix}ece"], found[f"{output}_ece"], **EXACT)
+            np.testing.assert_allclose(logs[f"{prefix}nll"], found[f"{output}_nll"], **EXACT)
 
     @pytest.mark.parametrize("as_dict", [True, False])
     @pytest.mark.parametrize("output", ["kind", "good"])

@@ -198,6 +198,28 @@ class TestValues:
         assert history["val_nll"][0] <= -np.log(1e-7) + 1e-6
 
 
+class Task(keras.Model):
+    """Preprocesses in `predict`, as KerasHub's tasks do."""
+
+    preprocessor = staticmethod(lambda x: x / 255)
+
+    def predict(self, x, *args, **kwargs):
+        return super().predict(self.preprocessor(x), *args, **kwargs)
+
+    def predict_on_batch(self, x, *args, **kwargs):
+        return super().predict_on_batch(self.preprocessor(x), *args, **kwargs)
+
+
+def test_a_preprocessor_is_applied_once(data):
+    x, labels = data
+    inputs = keras.Input((5,))
+    model = Task(inputs, layers.Dense(3, kernel_initializer="identity")(inputs))
+    model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = fit(model, data, Calibration(255 * x, labels, from_logits=True))
+    for name, value in expected_values(labels, x[:, :3], from_logits=True).items():
+        assert history[name][0] == pytest.approx(value, rel=1e-5), name
+
+
 class TestTraining:
     @pytest.mark.parametrize(("kind", "steps"), [("arrays", 1), ("data_loader", 1), ("py_dataset", 1), ("arrays", 2)])
     def test_is_the_same_with_and_without(self, data, kind, steps):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from keras_ls.callbacks import EmbeddingProjector, embedding_projector
 from keras_ls.callbacks._projector import ProjectorFolder, tensor_bytes
+from keras_ls.callbacks._sprite import check_images, sprite_sheet, to_pixels
 
 COLUMNS = {"label": ["a", "b", "ç"], "confidence": ["0.5", "1", "0.25"]}
 HEADER = ["label", "prediction", "confidence", "correct"]
@@ -58,13 +59,18 @@ class Server:
         return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
 
     def thumbnails(self, name, count, run="."):
-        """The sprites of the points as the projector's vertex shader finds them, (N, H, W) or (N, H, W, 3)."""
-        width, height = self.embeddings(run)[name]["sprite"]["singleImageDim"]
-        sheet = np.asarray(Image.open(io.BytesIO(self.get("/sprite_image", run=run, name=name))))
-        assert max(sheet.shape[:2]) <= 8192
-        per_row, per_column = sheet.shape[1] / width, sheet.shape[0] / height
-        places = [(int(i // per_column) * height, int(i % per_row) * width) for i in range(count)]
-        return np.stack([sheet[y : y + height, x : x + width] for y, x in places])
+        size = self.embeddings(run)[name]["sprite"]["singleImageDim"]
+        return thumbnails(self.get("/sprite_image", run=run, name=name), size, count)
+
+
+def thumbnails(png, size, count):
+    """The sprites of the points as the projector's vertex shader finds them, (N, H, W) or (N, H, W, 3)."""
+    width, height = size
+    sheet = np.asarray(Image.open(io.BytesIO(png)))
+    assert max(sheet.shape[:2]) <= 8192
+    per_row, per_column = sheet.shape[1] / width, sheet.shape[0] / height
+    places = [(int(i // per_column) * height, int(i % per_row) * width) for i in range(count)]
+    return np.stack([sheet[y : y + height, x : x + width] for y, x in places])
 
 
 class TestFolder:
@@ -391,8 +397,14 @@ class TestBinaryModels:
         model.compile(keras.optimizers.SGD(0.1), "mse")
         model.fit(x, np.arange(16) % 2, verbose=0, callbacks=[callback])
 
-    @pytest.mark.parametrize("last", ["logit", "sigmoid", "sigmoid layer", "temperature"])
-    @pytest.mark.parametrize("form", [lambda y: y, lambda y: y[:, None], lambda y: y.astype("float32")])
+    @pytest.mark.parametrize(
+        ("last", "form"),
+        [
+            *((last, lambda y: y) for last in ("logit", "sigmoid", "sigmoid layer", "temperature")),
+            ("logit", lambda y: y[:, None]),
+            ("sigmoid", lambda y: y.astype("float32")),
+        ],
+    )
     def test_have_one_probability_or_logit_of_class_1(self, data, tmp_path, last, form):
         x, y = data[0], data[1] % 2
         dense = layers.Dense(1, activation="sigmoid" if last == "sigmoid" else None)
@@ -493,15 +505,18 @@ class TestTimeSteps:
 
 
 class TestSprites:
-    def shown(self, images, tmp_path):
-        x = np.random.default_rng(0).normal(size=(len(images), 6)).astype("float32")
-        fit(classifier(), EmbeddingProjector(x, tmp_path, images=images))
-        return Server(tmp_path).thumbnails("epoch_0001", len(images))
+    def shown(self, images):
+        return thumbnails(*sprite_sheet(to_pixels(check_images(images, len(images)))), len(images))
 
     @pytest.mark.parametrize("count", [1, 2, 7, 16, 17, 90])
-    def test_are_those_of_their_points(self, rng, tmp_path, count):
+    def test_are_those_of_their_points(self, rng, count):
         images = rng.integers(0, 256, (count, 40, 48, 3)).astype("uint8")
-        np.testing.assert_array_equal(self.shown(images, tmp_path), images)
+        np.testing.assert_array_equal(self.shown(images), images)
+
+    def test_reach_the_projector(self, data, rng, tmp_path):
+        images = rng.integers(0, 256, (30, 40, 48, 3)).astype("uint8")
+        fit(classifier(), EmbeddingProjector(data[0], tmp_path, images=images / 255))
+        np.testing.assert_array_equal(Server(tmp_path).thumbnails("epoch_0001", 30), images)
 
     @pytest.mark.parametrize(
         ("images", "levels"),
@@ -515,26 +530,24 @@ class TestSprites:
             (np.array([3.0, 3.0, 3.0]), [0, 0, 0]),
         ],
     )
-    def test_have_the_documented_levels(self, tmp_path, images, levels):
+    def test_have_the_documented_levels(self, images, levels):
         for shape in ((3, 33, 33), (3, 33, 33, 1)):
-            shown = self.shown(np.broadcast_to(images.reshape(3, *[1] * (len(shape) - 1)), shape), tmp_path)
+            shown = self.shown(np.broadcast_to(images.reshape(3, *[1] * (len(shape) - 1)), shape))
             assert shown.shape == (3, 33, 33)
             np.testing.assert_array_equal(shown, np.broadcast_to(np.reshape(levels, (3, 1, 1)), (3, 33, 33)))
 
-    def test_of_small_images_are_enlarged_without_blur(self, rng, tmp_path):
+    def test_of_small_images_are_enlarged_without_blur(self, rng):
         images = rng.integers(0, 256, (5, 8, 6)).astype("uint8")
-        np.testing.assert_array_equal(self.shown(images, tmp_path), images.repeat(4, 1).repeat(4, 2))
+        np.testing.assert_array_equal(self.shown(images), images.repeat(4, 1).repeat(4, 2))
 
-    def test_of_large_images_are_reduced(self, tmp_path):
+    def test_of_large_images_are_reduced(self):
         images = np.zeros((5, 100, 200, 3), "uint8")
         images[:, :, 100:] = [10, 20, 30]
-        shown = self.shown(images, tmp_path)
+        shown = self.shown(images)
         assert shown.shape == (5, 32, 64, 3)
         np.testing.assert_array_equal(shown, images[:, 1::3][:, :32, 1::3][:, :, [0] * 32 + [-1] * 32])
 
     def test_of_very_many_images_fit_the_largest_sheet(self):
-        from keras_ls.callbacks._sprite import sprite_sheet
-
         png, (width, height) = sprite_sheet(np.zeros((150 * 150, 64, 64, 1), "uint8"))
         assert (width, height) == (54, 54)
         assert Image.open(io.BytesIO(png)).size == (150 * 54, 150 * 54)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from tensorboard.backend.event_processing import event_accumulator
 
 from keras_ls._models.data import Predictor
 from keras_ls._models.head import Probe
@@ -78,6 +79,42 @@ def test_one_pass_per_epoch(data, passes, tmp_path, order):
     for epoch in (1, 2):
         points = (embedding(tmp_path / folder / "points", epoch) for folder in ("together", "alone"))
         np.testing.assert_allclose(*points, rtol=1e-4, atol=1e-6)
+
+
+def two_outputs():
+    """A model whose weights stay as they are."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    hidden = layers.Dense(4, activation="relu")(inputs)
+    model = keras.Model(inputs, {"a": layers.Dense(3, name="a")(hidden), "b": layers.Dense(3, name="b")(inputs)})
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), {"a": loss, "b": loss})
+    return model
+
+
+def test_outputs_rows_and_weights_stay_apart(data, rng, tmp_path):
+    x, y = data
+    weight = rng.random(COUNT)
+
+    def run(*callbacks):
+        return two_outputs().fit(x, {"a": y, "b": y}, verbose=0, callbacks=list(callbacks)).history
+
+    def calibrations():
+        how = {"from_logits": True, "temperature_scaling": False, "sample_weight": weight}
+        return [Calibration(x, y, prefix=f"{output}_", output=output, **how) for output in "ab"]
+
+    def plane(folder):
+        return PenultimateProjection(x, y, (0, 1, 2), tmp_path / folder, examples_per_class=5, output="a")
+
+    def shown(folder):
+        events = event_accumulator.EventAccumulator(str(tmp_path / folder)).Reload()
+        return [events.Scalars(name)[0].value for name in sorted(events.Tags()["scalars"])]
+
+    expected, _ = run(*calibrations()), run(plane("alone"))
+    found = run(*calibrations(), plane("together"))
+    for name in ("a_ece", "a_nll", "b_ece", "b_nll"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, err_msg=name)
+    np.testing.assert_allclose(shown("together"), shown("alone"), rtol=1e-3, atol=1e-6)
 
 
 def test_only_of_the_same_inputs_and_epochs(data, passes, tmp_path):

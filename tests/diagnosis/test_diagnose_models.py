@@ -29,6 +29,11 @@ def classifier(activation=None, units=3):
     return Sequential([Input((3,)), layers.Activation("linear"), identity])
 
 
+def tagger():
+    inputs = Input((None, 3))
+    return Model(inputs, layers.Dense(3, kernel_initializer="identity")(inputs))
+
+
 def test_logits_softmax_and_predictions_agree(data):
     x, y = data
     expected = keras_ls.diagnose_predictions(y, x, from_logits=True, **FAST)
@@ -50,7 +55,10 @@ def test_training_data_add_clusters_and_what_they_teach(data):
     for name, value in expected.items():
         estimate = found.estimates[name]
         np.testing.assert_allclose(estimate.value, value, rtol=1e-5, atol=1e-9, err_msg=name)
-        assert estimate.low <= estimate.value <= estimate.high, name
+        if name.startswith("template"):  # which no training example changes
+            assert estimate.low == estimate.value == estimate.high, name
+        else:
+            assert estimate.low < estimate.value < estimate.high < np.inf, name
     assert [finding.topic for finding in found.findings[-2:]] == ["clusters", "teaching"]
     again = keras_ls.diagnose(model, x, y, x_train=Batches(x, y), **FAST)
     assert again.estimates["gamma"] == found.estimates["gamma"]
@@ -59,8 +67,8 @@ def test_training_data_add_clusters_and_what_they_teach(data):
 class Batches:
     """A dataset of two batches, as any iterable is."""
 
-    def __init__(self, x, y):
-        self.parts = [(x[:100], y[:100]), (x[100:], y[100:])]
+    def __init__(self, *arrays):
+        self.parts = [tuple(array[part] for array in arrays) for part in (slice(100), slice(100, None))]
 
     def __iter__(self):
         return iter(self.parts)
@@ -110,14 +118,56 @@ def test_masked_steps_weights_outputs_and_datasets(data):
     assert half.num_predictions == 120
 
 
+def test_sequences_of_several_batches_stay_apart(data):
+    x, y = data[0].reshape(120, 2, 3), data[1].reshape(120, 2)
+    found = keras_ls.diagnose(tagger(), Batches(x, y), **FAST)
+    assert (found.num_examples, found.num_predictions) == (120, 240)
+    assert str(found) == str(keras_ls.diagnose(tagger(), x, y, batch_size=100, **FAST))
+
+
+def test_gamma_is_of_the_training_steps_that_count():
+    rng = np.random.default_rng(0)
+    inputs = Input((6,), dtype="int32")
+    hidden = layers.Embedding(7, 4, mask_zero=True, embeddings_initializer="orthogonal")(inputs)
+    model = Model(inputs, layers.Dense(3)(hidden))
+    x, y, weight = rng.integers(1, 7, (240, 6)), rng.integers(0, 3, (240, 6)), 1.0 * (np.arange(240) < 150)
+    x[:, 5], y[0] = 0, -1
+    found = keras_ls.diagnose(model, x, y, x_train=Batches(x, y, weight), ignore_class=-1, **FAST)
+    logits = model.predict(x[1:150], verbose=0)[:, :5]
+    expected = keras_ls.equivalent_smoothing(logits.reshape(-1, 3), y[1:150, :5].reshape(-1))
+    assert found.estimates["gamma"].value == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_feature_that_no_template_reads_changes_no_distance(data):
+    x, y = data
+    noise = 30 * np.random.default_rng(0).normal(size=(240, 1))
+    noisy = np.concatenate([x, noise], axis=1).astype("float32")
+    model = Sequential([Input((4,)), layers.Dense(3, kernel_initializer="identity")])
+    found = keras_ls.diagnose(model, noisy, y, x_train=noisy, y_train=y, **FAST).estimates
+    expected = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=y, **FAST).estimates
+    for name in ("within", "between", "ratio"):
+        limits = [[each.value, each.low, each.high] for each in (found[name], expected[name])]
+        np.testing.assert_allclose(*limits, rtol=1e-4, err_msg=name)
+
+
+def test_a_higher_level_gives_wider_intervals(data):
+    x, y = data
+    narrow, wide = (
+        keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=y, level=level, **FAST).estimates
+        for level in (0.5, 0.99)
+    )
+    for name, estimate in narrow.items():
+        if "norm" not in name and not name.startswith("template"):
+            assert estimate.high - estimate.low < wide[name].high - wide[name].low, name
+
+
 def test_training_data_are_resampled_by_examples_not_by_steps(data, monkeypatch):
     x, y = data
-    inputs = Input((None, 3))
-    tagger = Model(inputs, layers.Dense(3, kernel_initializer="identity")(inputs))
+    model = tagger()
     steps, labels = np.repeat(x[:, None], 9, 1), np.repeat(y[:, None], 9, 1)
     alone = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=y, **FAST).estimates
-    copies = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
-    batches = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=Batches(steps, labels), **FAST)
+    copies = keras_ls.diagnose(model, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
+    batches = keras_ls.diagnose(model, x[:, None], y[:, None], x_train=Batches(steps, labels), **FAST)
     assert batches.estimates["gamma"] == copies.estimates["gamma"]
     for name in ("gamma", "cdnv", "ratio"):
         found, expected = copies.estimates[name], alone[name]
@@ -125,12 +175,12 @@ def test_training_data_are_resampled_by_examples_not_by_steps(data, monkeypatch)
         # Nine copies of each step tell no more than one; taken for examples they would, by a factor of 3.
         assert 0.6 < (found.high - found.low) / (expected.high - expected.low) < 1.6, name
     monkeypatch.setattr("keras_ls.diagnosis._geometry.MOST_EXAMPLES", 100)
-    some = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=Batches(steps, labels), **FAST)
+    some = keras_ls.diagnose(model, x[:, None], y[:, None], x_train=Batches(steps, labels), **FAST)
     assert any("99 of 2,160 training predictions" in note for note in some.notes)
     some = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=y, **FAST)
     assert any("100 of 240 training examples" in note for note in some.notes)
     assert some.estimates["cdnv"].value == pytest.approx(alone["cdnv"].value, rel=0.5)
-    some = keras_ls.diagnose(tagger, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
+    some = keras_ls.diagnose(model, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
     assert [note.partition(" training ")[0] for note in some.notes[-2:]] == [
         "Clusters are those of 100 of 240",
         "Clusters are those of 99 of 900",
@@ -139,8 +189,10 @@ def test_training_data_are_resampled_by_examples_not_by_steps(data, monkeypatch)
 
 def test_training_data_of_one_class(data):
     x, y = data
-    found = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=np.zeros(240, int), **FAST).estimates["gamma"]
-    assert found.low <= found.value <= found.high
+    zeros = np.zeros(240, int)
+    found = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=zeros, **FAST).estimates["gamma"]
+    assert found.value == pytest.approx(keras_ls.equivalent_smoothing(x, zeros), rel=1e-5)
+    assert found.low < found.value < found.high < np.inf
 
 
 def test_bad_arguments(data):
@@ -188,6 +240,31 @@ def test_the_command_line(data, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_the_command_line_hands_on_every_option_and_array(data, tmp_path):
+    x, y = data
+    inputs = Input((3,))
+    head = layers.Dense(3, kernel_initializer="identity", name="head")(inputs)
+    model = Model(inputs, {"head": head, "other": layers.Dense(2, name="other")(inputs)})
+    model.save(tmp_path / "m.keras")
+    probabilities = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+    labels, weight = np.where(np.arange(240) < 40, -1, y), 1 + np.arange(240) % 3
+    np.savez(tmp_path / "p.npz", probabilities=probabilities, labels=labels, sample_weight=weight)
+    np.savez(tmp_path / "d.npz", x=x, y=labels, sample_weight=weight, x_train=x[:200], y_train=y[:200])
+    options = {"num_bins": 7, "level": 0.9, "num_resamples": 12, "seed": 3, "ignore_class": -1}
+    flags = [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), str(value))]
+    options["sample_weight"] = weight
+    training = {"x_train": x[:200], "y_train": y[:200], "output": "head"}
+    for files, more, expected in (
+        (["p.npz"], [], keras_ls.diagnose_predictions(labels, probabilities, **options)),
+        (["m.keras", "d.npz"], ["--output", "head"], keras_ls.diagnose(model, x, labels, **training, **options)),
+    ):
+        command = ["diagnose", *(str(tmp_path / file) for file in files), *flags, *more]
+        assert main([*command, "--json", str(tmp_path / "found.json")]) == 0
+        expected.to_json(tmp_path / "expected.json")
+        found, expected = (json.loads((tmp_path / f"{name}.json").read_text("utf-8")) for name in ("found", "expected"))
+        assert found == expected
 
 
 def test_the_command_line_names_damaged_files_and_survives_a_narrow_encoding(data, tmp_path, capsys, monkeypatch):

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import reference
 from scipy import optimize, special
 
 import keras_ls
@@ -25,30 +26,34 @@ def measured(diagnosis):
     return {name: estimate.value for name, estimate in diagnosis.estimates.items()}
 
 
-def test_values_are_those_of_the_functions():
-    y, z = drawn(1500, 5, 1.7)
-    diagnosis = keras_ls.diagnose_predictions(y, z, num_resamples=20, from_logits=True)
+@pytest.mark.parametrize(("num_bins", "is_weighted"), [(15, False), (40, True)])
+def test_values_are_those_of_the_functions(rng, num_bins, is_weighted):
+    y, z = drawn(1500, 5, 1.3)
+    weight = rng.integers(1, 6, 1500) if is_weighted else None
+    diagnosis = keras_ls.diagnose_predictions(
+        y, z, num_bins=num_bins, num_resamples=20, sample_weight=weight, from_logits=True
+    )
     values = measured(diagnosis)
     assert list(values) == NAMES
     p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
     target = np.eye(5)[y]
-    np.testing.assert_allclose(values["accuracy"], np.mean(p.argmax(-1) == y))
-    np.testing.assert_allclose(values["nll"], -np.mean(np.log(p[np.arange(1500), y])))
-    np.testing.assert_allclose(values["brier"], np.mean(((p - target) ** 2).sum(-1)))
-    np.testing.assert_allclose(values["ece"], keras_ls.calibration_error(y, p))
-    np.testing.assert_allclose(values["ece_equal_mass"], keras_ls.calibration_error(y, p, binning="quantile"))
-    classes = [keras_ls.calibration_error(y == k, np.stack([0 * p[:, k], p[:, k]], -1)) for k in range(5)]
-    edges = np.arange(16) / 15
-    for k in range(5):  # p_k may be below 1/2, which no top label is
-        bins = np.digitize(np.float32(p[:, k]), np.float32(edges[1:-1]), right=True)
-        gaps = np.bincount(bins, (y == k) - p[:, k], 15)
-        classes[k] = np.abs(gaps).sum() / 1500
+
+    def mean(losses):
+        return np.average(losses, weights=weight)
+
+    np.testing.assert_allclose(values["accuracy"], mean(p.argmax(-1) == y))
+    np.testing.assert_allclose(values["nll"], -mean(np.log(p[np.arange(1500), y])))
+    np.testing.assert_allclose(values["brier"], mean(((p - target) ** 2).sum(-1)))
+    for name, binning in (("ece", "uniform"), ("ece_equal_mass", "quantile")):
+        expected = keras_ls.calibration_error(y, p, num_bins, binning=binning, sample_weight=weight)
+        np.testing.assert_allclose(values[name], expected)
+    classes = [reference.error_of_bins(reference.bin_sums(p[:, k], y == k, num_bins, weight)) for k in range(5)]
     np.testing.assert_allclose(diagnosis.class_errors, classes)
     np.testing.assert_allclose(values["classwise_ece"], np.mean(classes))
-    curve = keras_ls.risk_coverage_curve(y, z, from_logits=True)
+    curve = keras_ls.risk_coverage_curve(y, z, from_logits=True, sample_weight=weight)
     np.testing.assert_allclose([values["aurc"], values["excess_aurc"]], [curve.aurc(), curve.excess_aurc()])
     found = optimize.minimize_scalar(
-        lambda t: np.mean(np.log(np.exp(z / t).sum(-1)) - z[np.arange(1500), y] / t), bounds=(0.1, 10), method="bounded"
+        lambda t: mean(np.log(np.exp(z / t).sum(-1)) - z[np.arange(1500), y] / t), bounds=(0.1, 10), method="bounded"
     )
     np.testing.assert_allclose(values["temperature"], found.x, rtol=1e-4)
     assert values["calibration_loss"] == pytest.approx(values["nll"] - values["nll_scaled"])
@@ -175,6 +180,18 @@ def test_normalised_logits_repair_a_ranking_that_scale_has_spoiled():
     change, finding = diagnosis.estimates["aurc_logit_norm_change"], diagnosis.findings[4]
     assert change.high < 0
     assert (finding.topic, finding.verdict) == ("ranking", "normalised logits rank better")
+    half = keras_ls.diagnose_predictions(y, spoiled, level=0.5, num_resamples=50, from_logits=True)
+    narrow = half.estimates["aurc_logit_norm_change"]
+    assert change.low < narrow.low < narrow.high < change.high
+
+
+def test_the_norm_is_not_chosen_on_the_examples_that_it_ranks():
+    changes = []
+    for seed in range(40):
+        y, z = drawn(60, 5, 1.0, spread=2.0, seed=seed)
+        found = keras_ls.diagnose_predictions(y, z, num_resamples=1, from_logits=True)
+        changes.append(found.estimates["aurc_logit_norm_change"].value)
+    assert np.mean(changes) > 0  # the largest probability is what these labels are drawn by
 
 
 @pytest.mark.parametrize("digits", [0, 1])
@@ -240,6 +257,14 @@ def test_bad_predictions(arguments, message):
 def test_bad_settings(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         keras_ls.diagnose_predictions([0, 1], [0.3, 0.6], **settings)
+
+
+def test_the_table_shows_the_lower_limit_first():
+    y, z = drawn(90, 3, 1.0)
+    found = keras_ls.diagnose_predictions(y, z, num_resamples=5, from_logits=True)
+    accuracy = found.estimates["accuracy"]
+    (row,) = (line for line in str(found).splitlines() if line.startswith("accuracy"))
+    assert row.split() == ["accuracy", f"{accuracy.value:.4f}", f"{accuracy.low:.4f}", "to", f"{accuracy.high:.4f}"]
 
 
 def test_json_is_strict_and_complete(tmp_path):

@@ -61,6 +61,16 @@ def test_half_precision_is_widened(dtype, given, x, tmp_path):
     np.testing.assert_allclose(found, network().predict(x, verbose=0), atol=0.05)
 
 
+def test_double_precision_is_kept(x, tmp_path):
+    teacher = network(dtype="float64")
+    expected = teacher.predict(x, verbose=0)
+    for path in (None, tmp_path / "zt.npy"):
+        found = teacher_logits(teacher, x, path=path)
+        assert found.dtype == expected.dtype
+        assert found.dtype == "float64" or BACKEND == "jax"  # which has no 64-bit numbers by default
+        np.testing.assert_allclose(found, expected, rtol=100 * np.finfo(found.dtype).eps)
+
+
 def test_sequences_and_several_inputs(rng, tmp_path):
     tokens, scale = rng.integers(0, 9, (20, 5)), rng.standard_normal((20, 1)).astype("float32")
     left, right = keras.Input((5,), name="tokens"), keras.Input((1,), name="scale")

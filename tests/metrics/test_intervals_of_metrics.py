@@ -1,5 +1,6 @@
 """Intervals of metrics: near those of `diagnose_predictions`, covering the truth, additive over batches."""
 
+import functools
 import math
 
 import keras
@@ -43,7 +44,7 @@ def test_they_are_near_those_of_a_diagnosis_and_additive(make):
         np.testing.assert_allclose([low, high], [expected.low, expected.high], rtol=2e-3)
     np.testing.assert_allclose(filled(make, y, z).interval(), (low, high), rtol=1e-4, atol=1e-6)
     narrow = metric.interval(0.5)
-    assert low <= narrow[0] <= narrow[1] <= high
+    assert low < narrow[0] < narrow[1] < high
     twice = filled(make, y, z, weight=np.full(3000, 2.0, "float32"))
     often = filled(make, np.concatenate([y, y]), np.concatenate([z, z]))
     np.testing.assert_allclose(twice.interval(), often.interval(), rtol=1e-3, atol=1e-6)
@@ -63,20 +64,23 @@ def test_nothing_and_bad_levels(make):
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_they_hold_the_truth(temperature):
     y, z = drawn(200_000, 1, temperature)
-    truth = {make: float(filled(make, y, z).result()) for make in METRICS}
-    held = dict.fromkeys(METRICS, 0)
+    metrics = (*METRICS, functools.partial(keras_ls.ExpectedCalibrationError, norm="l2"))
+    truth = {make: float(filled(make, y, z).result()) for make in metrics}
+    held = dict.fromkeys(metrics, 0)
     for seed in range(60):
         y, z = drawn(400, [2, seed], temperature)
-        for make in METRICS:
+        for make in metrics:
             low, high = filled(make, y, z).interval()
             held[make] += low <= truth[make] <= high
     assert min(held.values()) >= 53  # of 60: 95 % less two standard errors and a half
 
 
 def test_the_root_mean_square_error_has_one_and_the_largest_has_none():
-    y, z = drawn(2000, 0)
-    low, high = filled(keras_ls.ExpectedCalibrationError, y, z, norm="l2").interval()
-    assert low < float(filled(keras_ls.ExpectedCalibrationError, y, z, norm="l2").result()) < high
+    metric = filled(keras_ls.ExpectedCalibrationError, *drawn(2000, 0), norm="l2")
+    low, high = metric.interval()
+    assert low < float(metric.result()) < high
+    narrow = metric.interval(0.5)
+    assert low < narrow[0] < narrow[1] < high
     with pytest.raises(ValueError, match="norm='max'"):
         keras_ls.ExpectedCalibrationError(norm="max").interval()
 

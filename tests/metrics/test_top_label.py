@@ -106,6 +106,16 @@ def test_classwise_sums(num_bins, rows, rng):
     np.testing.assert_allclose(float(metric.result()), error, rtol=1e-5, atol=1e-6)
 
 
+def test_a_probability_on_an_edge_is_in_the_bin_that_ends_there():
+    probabilities = np.array([[0.25, 0.75], [0.5, 0.5], [0.75, 0.25], [0.0, 1.0], [0.1, 0.9]], "float32")
+    labels = np.array([1, 0, 0, 1, 0])
+    metric = ClasswiseCalibrationError(4)
+    metric.update_state(labels, probabilities)
+    for k in range(2):
+        sums = reference.bin_sums(probabilities[:, k], labels == k, 4)
+        np.testing.assert_allclose(numpy(metric._sums())[:, k], sums, rtol=1e-6)
+
+
 @pytest.mark.parametrize("make", [ExpectedCalibrationError, ClasswiseCalibrationError])
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_what_does_not_count_may_hold_anything(make, from_logits, rng):
