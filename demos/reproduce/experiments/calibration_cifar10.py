@@ -12,6 +12,7 @@ SCALES = {
         f"{FIRST} --train-images 10000 --no-augment --model resnet --depth 8 --steps 3000",
         20,
         trials=tuple(f"--seeds {seed}" for seed in range(3)),
+        shown="docs/calibration.md: CIFAR-10, learned by heart",
     ),
     "paper": Setting(f"{FIRST} --model alexnet --steps 390000 --steps-per-execution 20", None, updates=6 * 390_000),
 }
