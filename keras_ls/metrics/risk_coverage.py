@@ -84,15 +84,21 @@ def area_of_rows(rows: LabelledRows, num_bins: int = 1000) -> float:
     Raises:
         ValueError: As `LabelledRows.top_label`.
     """
-    top = rows.top_label()
+
+    def of_logits(block: np.ndarray, ids: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        is_valid = np.isfinite(block.max(axis=-1))
+        return np.where(is_valid, top_log_odds(block), np.nan), block.argmax(axis=-1) == ids
+
     if rows.from_logits:
-        log_odds = np.concatenate(rows.map_logits(lambda block, *_: top_log_odds(block)))
+        log_odds, correct = (np.concatenate(parts) for parts in zip(*rows.map_logits(of_logits), strict=True))
     else:
+        top = rows.top_label()
+        correct = top.correct
         with np.errstate(divide="ignore"):
             log_odds = np.log(top.confidence) - np.log1p(-np.minimum(top.confidence, 1.0))
     place = ops.convert_to_numpy(_bins(ops.convert_to_tensor(log_odds.astype("float32")), num_bins))
-    weight = np.where(np.isnan(top.confidence), np.nan, top.weight)
-    columns = (weight, weight * ~top.correct, np.square(weight))
+    weight = np.where(np.isnan(log_odds), np.nan, rows.weight[rows.weight > 0])
+    columns = (weight, weight * ~correct, np.square(weight))
     sums = np.stack([np.bincount(place, values, minlength=num_bins) for values in columns], axis=-1)
     return float(_area(ops.convert_to_tensor(sums)))
 

@@ -40,17 +40,15 @@ def run(planned: tuple[Searcher, Chosen]) -> None:
 
 
 def lines(options: Chosen, errors: list[str]) -> Iterator[tuple[str, str]]:
-    """The lines of the files, or of standard input, with their places, up to one that is not UTF-8: `errors` has it."""
+    """Places and texts of the lines of files, or of standard input, up to one that is not UTF-8: `errors` names it."""
     for name in options.files or ["-"]:
         source = "standard input" if name == "-" else name
         with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     # A byte order mark may begin a file.
-                    yield (
-                        f"{source} line {number}",
-                        " ".join(line.decode("utf-8-sig" if number == 1 else "utf-8").split()),
-                    )
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    yield f"{source} line {number}", " ".join(text.split())
                 except UnicodeDecodeError:
                     errors.append(f"{source} line {number} is not UTF-8")
                     return
