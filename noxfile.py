@@ -39,7 +39,8 @@ def lint(session):
 def docs(session):
     """Runs the examples of all docstrings and the code of the README and the guides, and looks for missing names."""
     session.install("-e", ".[tests,peers]")
-    session.run("python", "-m", "pytest", "keras_ls", "tests/test_guides.py", "tests/test_package.py", *session.posargs)
+    pages = ("keras_ls", "tests/test_guides.py", "tests/test_package.py")
+    session.run("python", "-m", "pytest", "--slow", *pages, *session.posargs)
 
 
 @nox.session

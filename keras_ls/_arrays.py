@@ -24,16 +24,17 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
         array = np.asarray(None)
     if array.dtype.kind in "OSUMmc" or (array.dtype.kind == "V" and "float" not in str(array.dtype)):
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)}.")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return array
 
 
 def as_array(values: Any) -> np.ndarray:
-    """A tensor, array or list as a NumPy array; `ValueError` or `TypeError` where NumPy cannot make one."""
-    return ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
+    """A tensor, array or list as a NumPy array in native byte order; `ValueError` or `TypeError` if it is none."""
+    array = ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def taken(x: Any, index: np.ndarray) -> Any:
-    """The examples at `index` (n,) of an array or a list or dict of arrays, as `input_arrays` gives them."""
+def taken(x: Any, index: np.ndarray | slice) -> Any:
+    """The examples at `index` (n,), or of a slice, of arrays, or a list or dict of them, as `input_arrays` gives."""
     return tree.map_structure(lambda leaf: leaf[index], x)
 
 

@@ -129,14 +129,14 @@ def check_axis(axis: Any, shape: Sequence[int | None], name: str) -> int:
     return int(axis) % rank
 
 
-def check_prior(prior: Any) -> np.ndarray | None:
-    """Returns `prior` as a float64 vector that sums to 1, or None for the uniform prior."""
-    if prior is None:
-        return None
-    try:
-        vector = np.asarray(prior, dtype="float64")
-    except (TypeError, ValueError):
-        raise ValueError(f"`prior` must be a vector of numbers. Received: prior={shown(prior)}.") from None
+def check_level(level: Any) -> float:
+    """Returns the level of an interval, which must be in (0, 1)."""
+    return check_positive("level", check_fraction("level", level))
+
+
+def check_prior(prior: np.ndarray) -> np.ndarray:
+    """Returns an array of numbers, which must be a prior, as a float64 vector that sums to 1."""
+    vector = prior.astype("float64")
     if vector.ndim != 1 or vector.size == 0:
         raise ValueError(f"`prior` must be a vector, one number per class. Received shape: {vector.shape}.")
     total = vector.sum()

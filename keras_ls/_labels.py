@@ -169,8 +169,7 @@ def _holds_tensors(values) -> bool:
 
 
 def _portable(array: np.ndarray) -> np.ndarray:
-    """`array` in a dtype and byte order that the backend takes."""
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    """`array` in a dtype that the backend takes."""
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype("float64")
     if array.dtype == "uint64" and keras.backend.backend() == "torch":

@@ -14,7 +14,8 @@ def is_first_process() -> bool:
     if backend == "torch":
         import torch
 
-        return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        distributed = torch.distributed  # without most of its names where PyTorch is built without it
+        return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
     return True
 
 
@@ -23,7 +24,9 @@ def said_by_first_process(number: int) -> int:
     if keras.backend.backend() == "torch":
         import torch
 
-        said = torch.tensor([number])
+        # NCCL passes on what is on a GPU alone.
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        said = torch.tensor([number], device=device)
         torch.distributed.broadcast(said, src=0)
         return int(said)
     from jax.experimental import multihost_utils

@@ -80,3 +80,8 @@ def assert_config_round_trip(obj, call):
 
 
 needs_graph = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch has no compiled graph in Keras by default")
+
+
+def slow(*values):
+    """A case of a parametrized test that runs with --slow alone: the others see most of what it shows."""
+    return pytest.param(*values, marks=pytest.mark.slow)

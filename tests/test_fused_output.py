@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, numpy
+from harness import BACKEND, numpy, slow
 from keras import layers
 
 import keras_ls
@@ -91,7 +91,15 @@ def assert_same_training(plain, fused, x, y, measured=None, **options):
     return found
 
 
-@pytest.mark.parametrize("kind", ["sequential", "softmax", "functional", "subclassed", "subclassed softmax"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "softmax",
+        "functional",
+        "subclassed",
+        *(slow(kind) for kind in ("sequential", "subclassed softmax")),
+    ],
+)
 def test_it_trains_and_measures_as_the_plain_model(labelled, kind):
     plain, fused = both(lambda: classifier(kind)[0], classifier(kind)[1], ignore_class=-1)
     assert_same_training(plain, fused, *labelled)
@@ -125,7 +133,10 @@ def test_class_weights(labelled):
     assert_same_training(plain, fused, x, y, class_weight={k: 1.0 + k % 3 for k in range(K)})
 
 
-@pytest.mark.parametrize(("weights", "ignore_class"), [(None, None), ("of sentences", None), ("of steps", -1)])
+@pytest.mark.parametrize(
+    ("weights", "ignore_class"),
+    [slow(None, None), ("of sentences", None), ("of steps", -1)],
+)
 def test_sequences_with_masks_and_a_prior(sentences, rng, weights, ignore_class):
     x, y = sentences
     if ignore_class is not None:
@@ -187,7 +198,7 @@ def test_mixed_precision(labelled):
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-2)
 
 
-@pytest.mark.parametrize("end", [layers.Activation, layers.Softmax])
+@pytest.mark.parametrize("end", [layers.Activation, slow(layers.Softmax)])
 def test_a_softmax_in_float32_after_half_precision(labelled, end):
     def build():
         keras.utils.set_random_seed(7)
@@ -205,7 +216,7 @@ def test_a_softmax_in_float32_after_half_precision(labelled, end):
     np.testing.assert_allclose(found["val_brier"][-1], np.square(predicted - np.eye(K)[y]).sum(-1).mean(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["softmax", "functional"])
+@pytest.mark.parametrize("kind", ["softmax", slow("functional")])
 def test_the_saved_model_is_the_plain_one(tmp_path, labelled, kind):
     x, y = labelled
     model, _ = classifier(kind)

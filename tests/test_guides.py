@@ -198,6 +198,7 @@ def test_the_cache_of_keras_hub_changes_no_hypothesis(sequences):
     )
 
 
+@pytest.mark.slow
 def test_one_sigmoid_unit_is_two_classes(classifiers):
     x, y, scaled = (classifiers[name] for name in ("x", "y", "scaled"))
     p = scaled.predict(x[400:], verbose=0)

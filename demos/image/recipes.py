@@ -6,7 +6,7 @@ from typing import Any
 from demos.image import data, networks
 from demos.kit import devices
 from demos.kit.cli import Command
-from demos.kit.epochs import in_epochs
+from demos.kit.epochs import in_epochs, steps_per_execution
 from demos.kit.options import Chosen, Group, Machine, Output, option
 from demos.kit.values import count, fraction, not_negative, number, positive
 
@@ -74,6 +74,9 @@ def choose(options: Chosen, num_images: int, demo: str) -> Recipe:
     """The paper's settings, with those that were given in their place; a ValueError if they do not fit together."""
     given = options.given(Recipe)
     recipe = paper_recipe(given.get("model", Recipe.model), options.dataset)
+    for name, model in (("depth", "resnet"), ("hidden", "mlp")):
+        if name in given and recipe.model != model:
+            raise ValueError(f"--{name} is for --model {model}. Received: --model {recipe.model}.")
     if options.dataset == "digits":
         recipe = dataclasses.replace(recipe, steps=DIGITS_STEPS[demo])
     recipe = dataclasses.replace(recipe, **given)
@@ -82,16 +85,6 @@ def choose(options: Chosen, num_images: int, demo: str) -> Recipe:
     if list(recipe.decay_at) != sorted(set(recipe.decay_at)):
         raise ValueError(f"--decay-at must rise. Received: {list(recipe.decay_at)}.")
     return in_epochs(recipe, num_images, "images", steps_per_execution(options))
-
-
-def steps_per_execution(options: Chosen) -> int:
-    """The steps in one call: 1 on PyTorch, with a note."""
-    import keras
-
-    if options.steps_per_execution > 1 and keras.backend.backend() == "torch":
-        print("Note: Keras takes --steps-per-execution 1 alone on PyTorch; 1 is used.")
-        options.steps_per_execution = 1
-    return options.steps_per_execution
 
 
 def command(name: str, texts: tuple[str | None, str], title: str, fields: type) -> Command:

@@ -39,7 +39,7 @@ class Checkpoint(keras.callbacks.Callback):
         loss = numbers["loss"]
         if not math.isfinite(loss) or not is_finite(self.model):
             what = f"The training loss is {loss}" if not math.isfinite(loss) else "The weights are no longer finite"
-            raise Diverged(f"{what} after {epoch + 1} epochs: lower --learning-rate or set --clipnorm.")
+            raise Diverged(f"{what} after {epoch + 1} epochs: lower the learning rate, or bound the gradient's norm.")
         self.history.append({"epoch": epoch + 1, **self._as_without_a_break(epoch, numbers)})
         now, is_last = time.monotonic(), epoch + 1 == self.params["epochs"]
         if is_last or now - self.saved >= SECONDS_BETWEEN_CHECKPOINTS:

@@ -131,8 +131,8 @@ def check(recipe: Any) -> None:
         )
     if engine().strategy is not None and recipe.clipnorm:
         raise ValueError(
-            "--clipnorm must be 0 with --strategy mirrored, which bounds the gradient of each device by itself. "
-            f"Received: {recipe.clipnorm:g}."
+            "The gradient's norm must not be bounded with --strategy mirrored, which bounds that of each device by "
+            f"itself (--clipnorm 0). Received: a bound of {recipe.clipnorm:g}."
         )
 
 

@@ -1,6 +1,7 @@
 """Archives from the network: downloads that go on where they broke off, checked, unpacked as a whole or not at all."""
 
 import dataclasses
+import gzip
 import hashlib
 import http.client
 import os
@@ -10,6 +11,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
+import zlib
 
 from demos.kit import locks
 from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
@@ -85,9 +87,11 @@ def _fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
         try:
             with tarfile.open(path) as archive:
                 archive.extractall(unpacking, filter="data")
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             path.unlink()
             raise ValueError(f"{path} could not be unpacked and is removed: {error}") from error
+        except OSError as error:  # a full disk, say, for which the archive cannot be blamed
+            raise ValueError(f"{path} could not be unpacked: {error}. The same command tries again.") from error
     os.replace(unpacking, folder)
     for path in paths:
         path.unlink()

@@ -12,6 +12,16 @@ Recipe = TypeVar("Recipe", bound=Any)
 SHORTEST_EPOCH = 100
 
 
+def steps_per_execution(options: Any) -> int:
+    """The steps in one call: 1 on PyTorch, with a note."""
+    import keras
+
+    if options.steps_per_execution > 1 and keras.backend.backend() == "torch":
+        print("Note: Keras takes --steps-per-execution 1 alone on PyTorch; 1 is used.")
+        options.steps_per_execution = 1
+    return options.steps_per_execution
+
+
 def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 1) -> Recipe:
     """A dataclass with `steps`, `batch_size` and `steps_per_epoch`, whose epochs are about a pass over the data.
 
@@ -20,7 +30,7 @@ def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 
     """
     if recipe.batch_size > num_examples:
         raise ValueError(
-            f"--batch-size must be at most the number of training {examples} ({num_examples}). "
+            f"The {examples} of an update must be at most those of the training data ({num_examples}). "
             f"Received: {recipe.batch_size}."
         )
     devices.check(recipe)

@@ -4,6 +4,11 @@ import os
 import pathlib
 
 
+def place(path: str | None) -> str | None:
+    """The absolute path that a user's path stands for, if there is one."""
+    return path and str(pathlib.Path(path).expanduser().resolve())
+
+
 def read_text(path: pathlib.Path) -> str:
     """A UTF-8 file, with or without a byte order mark; a ValueError names a file, or a line, that cannot be read.
 

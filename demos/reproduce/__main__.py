@@ -87,6 +87,9 @@ def plan(given: argparse.Namespace) -> Plan:
     if not found:
         at = [name for name in SCALES if trials(name, only)]
         raise ValueError(f"--only {' '.join(only)} is not at --scale {scale}, but at {' and '.join(at) or 'none'}.")
+    idle = [name for name in ("list", "trials", "jobs", "resume") if name in options.given()]
+    if options.report_only and idle:
+        raise ValueError(f"--{idle[0]} does nothing with --report-only: leave it out.")
     if options.report_only and not any(report.path_of(trial, results).exists() for trial in found):
         raise ValueError(f"--report-only needs results of --scale {scale} in {results}, where there are none.")
     if not options.list and not options.report_only:

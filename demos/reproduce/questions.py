@@ -99,22 +99,27 @@ def clusters(alpha: float, similar: int | None = None) -> Part:
     demo, of_training = "demos.image.projection", "statistics.training"
     ratio = pair("within / between, training images", demo, f"{of_training}.ratio", alpha)
     held_out = pair("within / between, held-out images", demo, "statistics.held-out.ratio", alpha)
-    within = pair("scatter within classes, training images", demo, f"{of_training}.within", alpha)
+    scale = pair("scatter between classes, training images", demo, f"{of_training}.between", alpha)
     distance = pair("c.v. of the templates' distances", demo, f"{of_training}.template_distance_cv", alpha)
     claims: tuple[Claim, ...] = (
         compare("Clusters of training examples tighten with smoothing.", ratio, "below"),
-        compare("They are on a smaller scale.", within, "below"),
+        compare("They are on a smaller scale.", scale, "below"),
         compare("The classes are more equally distant from each other.", distance, "below"),
         Claim("Smoothed held-out examples spread more than training ones.", held_out[1].label, "above", ratio[1].label),
     )
-    numbers = (*ratio, *held_out, *within, *distance)
+    numbers = (*ratio, *held_out, *scale, *distance)
     if similar is not None:
         label, path = "distance of similar classes over that of others", f"first_two_over_others.{similar}"
         nearness = pair(f"{label}, training images", demo, f"{of_training}.{path}", alpha)
         numbers += nearness
         claims += (
             compare("Similar classes become more nearly as distant as others.", nearness, "above"),
-            Claim("With smoothing they are as distant, to 10 %.", nearness[1].label, "above", EQUIDISTANT),
+            Claim(
+                f"With smoothing they are at least {EQUIDISTANT:g} times as distant.",
+                nearness[1].label,
+                "above",
+                EQUIDISTANT,
+            ),
         )
     return Part("AlexNet and ResNet-56: a picture", numbers, claims, (demo, "projection.png"))
 

@@ -14,9 +14,10 @@ from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, 
 
 # Parts whose claims are not the paper's: whether they can be expected to hold, and where they do
 NO_CLAIM = ("regime", "advice")
-KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure"}
+NOT_RUN = "not run yet"
+KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure", NOT_RUN: "unsure"}
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
-LIKE, UNLIKE = "of over-confident networks", "of networks that are not over-confident"
+LIKE, UNLIKE = "of networks as over-confident as the paper's", "of networks that are not"
 UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments that do not measure it"
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
 
@@ -119,8 +120,8 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         for each in there:
             findings = judged(each, each.experiment.parts[name])
             where = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
-            overview += [(finding.claim, where, finding.word if each.kept else "not run yet") for finding in findings]
-            words[likeness(each)] += [finding.word for finding in findings if each.kept and name not in NO_CLAIM]
+            overview += [(finding.claim, where, finding.word) for finding in findings]
+            words[likeness(each)] += [finding.word for finding in findings if name not in NO_CLAIM]
             sections += section(each, name, findings)
     counts = [[networks, *(str(found.count(word)) for word in COUNTED)] for networks, found in words.items()]
     return [
@@ -130,8 +131,8 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         Paragraph(verdict.RULE),
         Table([("the paper's claims", *COUNTED.values()), *counts]),
         Paragraph(
-            f"Networks are over-confident, as the paper's are, if all claims under *{TITLES['regime']}* agree. Where "
-            "they are not, smoothing has nothing to mend."
+            f"Networks are as over-confident as the paper's if all claims under *{TITLES['regime']}* agree. Where one "
+            "does not, smoothing has less to mend, or nothing."
         ),
         Table(overview),
         *sections,
@@ -139,7 +140,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
 
 
 def likeness(found: Found) -> str:
-    """Whether the networks of an experiment are over-confident, as those that the paper speaks of."""
+    """Whether the networks of an experiment are as over-confident as those that the paper speaks of."""
     regime = found.experiment.parts.get("regime", questions.regime())
     if not any(found.of_demo(number.demo) for number in regime.numbers):
         return UNASKED
@@ -151,10 +152,13 @@ def likeness(found: Found) -> str:
 
 def judged(found: Found, part: Part) -> list[Finding]:
     """What became of the claims of a part."""
-    rows = list(found.rows())
+    rows, findings = list(found.rows()), []
     numbers = {number.label: verdict.values(number, rows) for number in part.numbers}
-    verdicts = [(claim, verdict.judge(claim, numbers)) for claim in part.claims]
-    return [Finding(KINDS[said.word], claim.says, said.word, said.why) for claim, said in verdicts]
+    for claim in part.claims:
+        said = verdict.judge(claim, numbers)
+        word = NOT_RUN if found.missing and not said.seeds else said.word
+        findings.append(Finding(KINDS[word], claim.says, word, said.why))
+    return findings
 
 
 def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
@@ -163,7 +167,7 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
     blocks: list[Block] = [Heading(3, experiment.name), Paragraph(experiment.about)]
     blocks.append(Paragraph(f'The paper: {experiment.paper}. Column "the paper": {part.source}.'))
     if found.kept:
-        rows = [("", "the paper", "here", "seeds")]
+        rows = [("", "the paper", "here, ± 95 % interval", "seeds")]
         for number in part.numbers:
             values, trained = verdict.values(number, found.rows()), verdict.seeds(number, found.rows())
             mean = str(verdict.interval(list(values.values()))) if values else ""
@@ -220,9 +224,9 @@ def facts(found: Found) -> list[Block]:
 
 
 def titles(of_first: list[dict[str, Any]]) -> list[str]:
-    """What runs are of; the table above has the seeds of several."""
-    several = len(of_first) > 1
-    return [re.sub(r", \d+ seeds?\b.*", "", results["title"]) if several else results["title"] for results in of_first]
+    """What runs are of; the table above has the seeds of several, and intervals in place of standard deviations."""
+    left_out = r", \d+ seeds?\b.*" if len(of_first) > 1 else r" \(mean ± s\.d\.\)$"
+    return [re.sub(left_out, "", results["title"]) for results in of_first]
 
 
 def chosen_in(results: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ def steps(trial: Trial, work: pathlib.Path) -> Iterator[Step]:
     first = folder = None
     said, commands = "", trial.commands()
     shared = SMOOTHING.sub("", trial.arguments) if len(commands) == 1 else trial.arguments
-    clock = CLOCK if shared == trial.arguments else f"{trial.name}.{CLOCK}"
+    clock = f"{trial.experiment.name}-{trial.name}.{CLOCK}"
     named = dataclasses.replace(trial, arguments=shared).commands()
     for (module, arguments), (_, words) in zip(commands, named, strict=True):
         said += f"{shlex.join([module, *words])}\n"

@@ -12,7 +12,8 @@ RULE = (
     "A claim says that one number lies below or above another. Both are taken from networks of the same seed, and the "
     "differences over the seeds have a mean and a 95 % t-interval. The numbers *agree* if the whole interval lies on "
     "the side that the claim says, and do *not* if it lies on the other side; otherwise one *cannot tell*, nor with "
-    "fewer than two seeds. Intervals are of what seeds do; other held-out data would add to that."
+    "fewer than two seeds. Intervals are of what seeds do; other held-out data would add to that. Each claim stands "
+    "alone: of twenty about what makes no difference, one is decided by chance."
 )
 AGREES, DISAGREES, CANNOT_TELL = "agrees", "does not", "cannot tell"
 FEWEST_SEEDS = 2
@@ -45,6 +46,7 @@ class Verdict:
 
     word: str  # AGREES, DISAGREES or CANNOT_TELL
     why: str  # with the numbers
+    seeds: int = 0  # that have both numbers
 
 
 def values(number: Number, rows: Iterable[Mapping[str, Any]]) -> dict[int, float]:
@@ -82,14 +84,14 @@ def judge(claim: Claim, numbers: Mapping[str, OF_SEEDS]) -> Verdict:
     found = interval(differences)
     what = f"{claim.number} − {_shown(claim.than, claim.by)}"
     if found.half_width is None:
-        return Verdict(CANNOT_TELL, f"{what} is {found.mean:.3g} for a single seed")
+        return Verdict(CANNOT_TELL, f"{what} is {found.mean:.3g} for a single seed", found.seeds)
     low, high = found.mean - found.half_width, found.mean + found.half_width
     is_below, is_above = high < 0, low > 0
     word = CANNOT_TELL
     if is_below or is_above:
         word = AGREES if is_below == (claim.side == "below") else DISAGREES
     spread = f"{found.mean:.3g} (95 % interval: {low:.3g} to {high:.3g}, {found.seeds} seeds)"
-    return Verdict(word, f"{what} is {spread} and should be {claim.side} 0")
+    return Verdict(word, f"{what} is {spread} and should be {claim.side} 0", found.seeds)
 
 
 def decimals(number: float) -> int:

@@ -18,6 +18,12 @@ def beam_width(help: str, default: int = 8) -> Any:
     return option(default, help, values.count, metavar="W")
 
 
+def seeds() -> Any:
+    """The option that says which seeds networks are trained with."""
+    flags = ("--seeds", "--seed")
+    return option((0,), "one network each", values.seed, affects_result=False, unique=True, flags=flags)
+
+
 def length_penalty(help: str) -> Any:
     """The option that says how hypotheses of different lengths compare."""
     return option(LENGTH_PENALTY, help, values.not_negative)

@@ -27,7 +27,6 @@ HEADINGS = {"chrf": "chrF", "length_ratio": "length"}
 AGAINST = ("temperature", "beam_width", "length_penalty")
 # The options of what is swept over; a demo may leave out the last.
 SWEPT = ("temperatures", "beam_widths", "length_penalties")
-HOW = (*SWEPT, "beam_width", "length_penalty", "split", "n_best")
 RULE = (
     "All is of the {split} split. Temperatures are swept over, not fitted, and what is best of anything was chosen on "
     "that split itself, which no interval or p is corrected for."
@@ -128,8 +127,7 @@ def publish_results(
         "series": series,
         "pictures": [*(f"{against}.png" for against in series), *pictures],
     }
-    settings = {each: getattr(options, each) for each in HOW if hasattr(options, each)}
-    run = Run(planned.out, {**settings, "data": planned.data.fingerprint})
+    run = Run(planned.out, {**options.settings(), "data": planned.data.fingerprint})
     networks = [trained.result for trained, _ in planned.networks]
     results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json", networks)
     monitor.show([run.out / picture for picture in results["pictures"]], run.out / name)

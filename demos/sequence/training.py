@@ -38,6 +38,13 @@ class Data:
     skipped: Mapping[str, list[str]]  # a line for each example of a split that was left out
 
 
+def say_skipped(found: Data, examples: str) -> None:
+    """Prints how many examples of each split, "pairs" say, were left out."""
+    for split, lines in found.skipped.items():
+        if lines:
+            print(f"Left out {len(lines)} {examples} of the {split} split, the first: {lines[0]}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """What is particular to the networks of a demo.

@@ -6,9 +6,9 @@ search, for each label smoothing.
 
 import dataclasses
 
-from demos.kit import cli, devices, options, values
+from demos.kit import cli, devices, options
 from demos.kit.options import Group, Output, option
-from demos.sequence.options import beam_width, length_penalty
+from demos.sequence.options import beam_width, length_penalty, seeds
 from demos.speech import corpora
 from demos.speech.analysis import RULE
 from demos.speech.networks.recipe import QUICK, Computing, Recipe
@@ -29,9 +29,7 @@ class Options:
     """What is compared."""
 
     label_smoothing: tuple[float, ...] = options.label_smoothing(0.0, 0.1)
-    seeds: tuple[int, ...] = option(
-        (0,), "one network each", values.seed, affects_result=False, unique=True, flags=("--seeds", "--seed")
-    )
+    seeds: tuple[int, ...] = seeds()
     beam_width: int = beam_width("width of the beam of the search that is not greedy")
     length_penalty: float = length_penalty(FITS)
     quick: bool = option(False, QUICKLY, affects_result=False, action="store_true")

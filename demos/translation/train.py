@@ -7,9 +7,9 @@ search, for each label smoothing.
 import dataclasses
 import sys
 
-from demos.kit import cli, devices, options, values
-from demos.kit.options import Group, Output, option
-from demos.sequence.options import Computing, beam_width, length_penalty
+from demos.kit import cli, devices, options
+from demos.kit.options import Group, Output
+from demos.sequence.options import Computing, beam_width, length_penalty, seeds
 from demos.translation import corpora
 from demos.translation.analysis import RULE
 from demos.translation.recipe import Recipe
@@ -22,9 +22,7 @@ class Options:
     """What is compared."""
 
     label_smoothing: tuple[float, ...] = options.label_smoothing(0.0, 0.1)
-    seeds: tuple[int, ...] = option(
-        (0,), "one network each", values.seed, affects_result=False, unique=True, flags=("--seeds", "--seed")
-    )
+    seeds: tuple[int, ...] = seeds()
     beam_width: int = beam_width("width of the beam of the search that is not greedy", default=4)
     length_penalty: float = length_penalty("hypotheses of a beam compete by log p / tokens**X")
 

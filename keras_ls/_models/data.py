@@ -7,11 +7,12 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, to_numpy
+from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, taken, to_numpy
 from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask
 from keras_ls._models.devices import BatchRunner, on_devices_of
-from keras_ls._models.inputs import check_fits, input_arrays, number_of_examples, one_pass
-from keras_ls._models.outputs import check_output, of_output, single
+from keras_ls._models.inputs import check_ends, check_fits, input_arrays, known_length, number_of_examples, one_pass
+from keras_ls._models.logits import logits_model
+from keras_ls._models.outputs import check_output, of_output, output_names, single
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._rows import LabelledRows, joined, labelled_rows
 
@@ -111,10 +112,10 @@ class LabelledData:
             self.weight = np.broadcast_to(weight, self.y.shape[:1]) if weight.ndim == 0 else weight
             spread_weights("sample_weight", self.weight, self.y.shape)
 
-    def first_inputs(self, batch_size: int = 32) -> Any:
-        """The inputs of the first batch."""
+    def first_inputs(self, names: list[str] | None, batch_size: int = 32) -> Any:
+        """The inputs of the first batch; `names` are those of the model's outputs."""
         with kept_random_state():
-            return next(self._batches(None, batch_size))[0]
+            return next(self._batches(names, batch_size))[0]
 
     def check(self, predictor: Predictor, from_logits: bool, batch_size: int = 32) -> LabelledRows:
         """Predicts one batch and reads all labels, so that errors are found before training or prediction starts.
@@ -143,10 +144,18 @@ class LabelledData:
                 self._check_labels(others, weight, others.shape if rows else (*others.shape, outputs.shape[-1]))
         return first
 
-    def predict(self, predictor: Predictor, from_logits: bool, batch_size: int = 32) -> LabelledRows:
+    def predict(
+        self, predictor: Predictor, from_logits: bool, batch_size: int = 32, names: list[str] | None = None
+    ) -> LabelledRows:
         """Predictions in inference mode with their labels and weights, leading dimensions flattened.
 
         A dataset is read once, batch by batch, so that inputs and labels stay together even if it shuffles.
+
+        Args:
+            predictor: what predicts.
+            from_logits: whether it gives logits.
+            batch_size: of arrays.
+            names: of the outputs that labels may be given for; None stands for those of the predictor.
 
         Raises:
             ValueError: As for `check`, and if no prediction counts.
@@ -156,7 +165,7 @@ class LabelledData:
                 outputs, mask = predictor.predict(self.x, batch_size)
                 return self._rows(self.y, outputs, self.weight, from_logits, mask).check_any("x")
             parts = []
-            for inputs, labels, weight in self._batches(predictor.names, batch_size):
+            for inputs, labels, weight in self._batches(names or predictor.names, batch_size):
                 outputs, mask = predictor.predict_batch(inputs)
                 parts.append(self._rows(labels, outputs, weight, from_logits, mask))
         return joined(parts).check_any("x")
@@ -186,8 +195,7 @@ class LabelledData:
         if self.y is not None:
             for start in range(0, len(self.y), batch_size):
                 part = slice(start, start + batch_size)
-                inputs = tree.map_structure(lambda leaf, part=part: leaf[part], self.x)
-                yield inputs, self.y[part], None if self.weight is None else self.weight[part]
+                yield taken(self.x, part), self.y[part], None if self.weight is None else self.weight[part]
             return
         empty = True
         for batch in one_pass(self.x):
@@ -247,20 +255,24 @@ def check_dataset(x: Any, names: tuple[str, str] = ("x", "y")) -> None:
             f"`{names[1]}` must be given if `{names[0]}` is not a dataset. "
             f"Received: {names[0]} of type {type(x).__name__}."
         )
-    batches: Any = True
-    if isinstance(x, keras.utils.PyDataset):
-        batches = x.num_batches
-    elif hasattr(x, "cardinality"):  # tf.data
-        batches = {-1: None, 0: 0}.get(int(x.cardinality()), True)
-    elif hasattr(x, "__next__") or not hasattr(x, "__iter__"):
+    is_known = isinstance(x, keras.utils.PyDataset) or hasattr(x, "cardinality")
+    if not is_known and (hasattr(x, "__next__") or not hasattr(x, "__iter__")):
         raise ValueError(
             f"`{names[0]}` must be an array or a dataset that can be read repeatedly. "
             f"Received: {type(x).__name__} (a generator can be read only once)."
         )
-    if batches is None:
-        raise ValueError(f"`{names[0]}` must be a dataset that ends. Received: an endless one.")
-    if batches == 0:
+    check_ends(names[0], x)
+    if known_length(x) == 0:
         raise ValueError(f"`{names[0]}` must hold examples. Received a dataset without batches.")
+
+
+def predicted_logits(
+    model: keras.Model, data: LabelledData, from_logits: bool | None, batch_size: int
+) -> tuple[keras.Model, LabelledRows]:
+    """The model of a classifier's logits, as `logits_model` makes it, and what it predicts for labelled data."""
+    names = output_names(model)
+    source = logits_model(model, data.output, from_logits, data.first_inputs(names, batch_size))
+    return source, data.predict(Predictor(source, None), True, batch_size, names)
 
 
 class _WithMask(keras.Model):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_ls._arrays import taken
 from keras_ls._models.inputs import number_of_examples, one_pass
 
 
@@ -53,11 +54,10 @@ class BatchRunner:
         whole = count - count % size
         parts = []
         if whole:
-            parts.append(self._outputs(tree.map_structure(lambda leaf: leaf[:whole], x), whole, whole, size))
+            parts.append(self._outputs(taken(x, slice(whole)), whole, whole, size))
         if whole < count:
             index = np.minimum(np.arange(whole, whole + size), count - 1)
-            filled = tree.map_structure(lambda leaf: leaf[index], x)
-            parts.append(self._outputs(filled, count - whole, size, size))
+            parts.append(self._outputs(taken(x, index), count - whole, size, size))
         return _joined(parts)
 
     def _outputs(self, x: Any, count: int, given: int, size: int) -> Any:
@@ -67,7 +67,7 @@ class BatchRunner:
             found = _joined([self.network.predict_on_batch(batch) for batch in _dealt_out(x, given, size, strategy)])
         elif keras.backend.backend() == "torch":
             # Each process has the whole network, and what it predicts stays with it: so each predicts everything.
-            batches = (tree.map_structure(lambda leaf, i=i: leaf[i : i + size], x) for i in range(0, given, size))
+            batches = (taken(x, slice(start, start + size)) for start in range(0, given, size))
             found = _joined([self.network.predict_on_batch(batch) for batch in batches])
         elif number_of_processes() > 1:
             found = self._gathered(x, given, size)
@@ -87,10 +87,9 @@ class BatchRunner:
         parts = min(number_of_processes(), distribution.num_model_replicas)
         # Each process gives Keras its own rows of every batch, which Keras must not divide again.
         index = np.arange(given).reshape(-1, parts, size // parts)[:, distribution.data_shard_id].reshape(-1)
-        own = tree.map_structure(lambda leaf: leaf[index], x)
         divides, distribution.auto_shard_dataset = distribution.auto_shard_dataset, False
         try:
-            return self._gathering.predict(own, batch_size=size // parts, verbose=0)
+            return self._gathering.predict(taken(x, index), batch_size=size // parts, verbose=0)
         finally:
             distribution.auto_shard_dataset = divides
 

@@ -19,8 +19,8 @@ from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dat
 from keras_ls._models.layers import AfterLogits, LinearHead
 from keras_ls._models.outputs import output_model, single, symbolic_inputs
 from keras_ls._models.random_state import kept_random_state
+from keras_ls._models.tracing import TRACED_SIZES, having, symbol
 
-GUESSED_SIZES = (32, 224)
 GIVE_THE_LAYER = "Give the last Dense of one of them instead: model.get_layer(name)."
 
 
@@ -90,8 +90,7 @@ def find_head(model: keras.Model) -> layers.Dense:
     """
     single(getattr(model, "outputs", None) or [None], advice=GIVE_THE_LAYER)
     inputs = _symbolic_inputs(model)
-    # Some layers cannot be traced with unknown sizes, others not with guessed ones.
-    for size in (None, *GUESSED_SIZES) if inputs is not None else ():
+    for size in TRACED_SIZES if inputs is not None else ():
         record = _Record()
         try:
             with ONE_AT_A_TIME:
@@ -185,7 +184,6 @@ class _Record:
 @contextlib.contextmanager
 def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
     """Records which layer with weights finishes last in this thread within the context."""
-    wrapped = [layer for layer in _all_layers(model) if _counts(layer)]
     thread = threading.get_ident()  # another one may predict with the same layers
 
     def noting(layer, call):
@@ -198,15 +196,11 @@ def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
 
         return wrapper
 
-    methods = [(layer, "call" if layer.quantization_mode is None else "quantized_call") for layer in wrapped]
-    # Bypasses Keras, which would track the attribute; each layer gets its own method back.
-    for layer, method in methods:
-        object.__setattr__(layer, method, noting(layer, getattr(layer, method)))
-    try:
+    with contextlib.ExitStack() as stack:
+        for layer in filter(_counts, _all_layers(model)):
+            method = "call" if layer.quantization_mode is None else "quantized_call"
+            stack.enter_context(having(layer, method, noting(layer, getattr(layer, method))))
         yield
-    finally:
-        for layer, method in methods:
-            object.__delattr__(layer, method)
 
 
 def _counts(layer: Any) -> bool:
@@ -236,11 +230,8 @@ def _symbolic_inputs(model: keras.Model) -> Any:
 def _trace(model: keras.Model, inputs: Any, size: int | None, record: _Record) -> Any:
     """Returns the outputs of `model` for symbols like `inputs`, with `size` in place of each unknown size."""
 
-    def sized(x):
-        return keras.KerasTensor([size if given is None else given for given in x.shape], x.dtype)
-
     def run(x):
         with _watched(model, record):
             return model(x, training=False)
 
-    return output_spec(run, tree.map_structure(sized, inputs))
+    return output_spec(run, tree.map_structure(lambda x: symbol(x, size), inputs))

@@ -1,5 +1,6 @@
 """Inputs of a model, as `model.predict` takes them: arrays, or a dataset of batches."""
 
+import math
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,9 +22,19 @@ def is_dataset(x: Any) -> bool:
     return isinstance(x, keras.utils.PyDataset) or hasattr(x, "__iter__")
 
 
+def known_length(dataset: Any) -> float | None:
+    """How many batches a dataset says that it has: infinity if it is endless, None if it does not say."""
+    if isinstance(dataset, keras.utils.PyDataset):
+        return math.inf if dataset.num_batches is None else dataset.num_batches
+    if not hasattr(dataset, "cardinality"):
+        return None
+    batches = int(dataset.cardinality())  # of tf.data: -1 if endless, -2 if unknown
+    return {-1: math.inf, -2: None}.get(batches, batches)
+
+
 def check_ends(name: str, dataset: Any) -> None:
     """Raises `ValueError` if a dataset is known to be endless."""
-    if hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1:  # tf.data
+    if known_length(dataset) == math.inf:
         raise ValueError(f"`{name}` must be a dataset that ends. Received: an endless one.")
 
 
@@ -48,7 +59,7 @@ def input_arrays(name: str, x: Any) -> Any:
         raise ValueError(f"The arrays of `{name}` must be of the same length. Received: lengths {shown(lengths)}.")
     if lengths == [0]:
         raise ValueError(f"`{name}` must hold examples. Received: arrays of length 0.")
-    arrays = tree.map_structure(_as_array, x)
+    arrays = tree.map_structure(lambda leaf: _as_array(name, leaf), x)
     for array in tree.flatten(arrays):
         texts = array.dtype.kind == "O" and isinstance(array.flat[0], str)
         if array.dtype.kind in "cMmO" and not texts:
@@ -82,6 +93,19 @@ def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
         )
 
 
+def signed(name: str, array: np.ndarray) -> np.ndarray:
+    """Unsigned integers of more than 8 bits, with which PyTorch cannot compute, as signed ones; all else as it is.
+
+    Raises:
+        ValueError: If one is 2^63 or more.
+    """
+    if array.dtype.kind != "u" or array.dtype.itemsize == 1:
+        return array
+    if array.size and array.max() > np.iinfo("int64").max:
+        raise ValueError(f"`{name}` must hold integers below 2^63. Received: {array.max()}.")
+    return array.astype("int32" if array.dtype.itemsize == 2 else "int64")
+
+
 def number_of_examples(arrays: Any) -> int:
     """Returns the number of examples in what `input_arrays` returned."""
     return tree.flatten(arrays)[0].shape[0]
@@ -112,7 +136,7 @@ def _is_array(leaf: Any) -> bool:
     return bool(getattr(leaf, "shape", ())) and not isinstance(leaf, keras.KerasTensor)
 
 
-def _as_array(leaf: Any) -> Any:
+def _as_array(name: str, leaf: Any) -> Any:
     array = as_array(leaf)
     if array.shape != tuple(leaf.shape):  # a sparse matrix, which NumPy treats as a single object
         return leaf
@@ -122,6 +146,4 @@ def _as_array(leaf: Any) -> Any:
         return array.astype(object)  # `predict` takes no other strings
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype("float64")
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        return array.astype("int32" if array.dtype.itemsize == 2 else "int64")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return signed(name, array)

@@ -12,9 +12,9 @@ from keras import layers, tree
 from keras_ls._backend import ONE_AT_A_TIME, output_spec
 from keras_ls._models.layers import SOFTMAX
 from keras_ls._models.outputs import single
+from keras_ls._models.tracing import TRACED_SIZES, having, symbol
 
 ADVICE = "The fused output needs a model that ends in a Dense layer without activation, a softmax aside."
-_SIZES = (None, 32, 224)  # for what the inputs leave open, where a layer cannot be traced without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +50,9 @@ def find_output_layer(model: keras.Model, inputs: Any) -> OutputLayer | None:
     Raises:
         ValueError: If the model does not end in one that can be fused.
     """
-    for size in _SIZES:
+    for size in TRACED_SIZES:
         trace = _Trace(model)
-        symbols = tree.map_structure(lambda x, size=size: _symbol(x, size), inputs)
+        symbols = tree.map_structure(lambda x, size=size: symbol(x, size), inputs)
         with contextlib.suppress(Exception):  # whatever the layers and the backend raise
             with ONE_AT_A_TIME:
                 output_spec(trace.run, symbols)
@@ -74,7 +74,7 @@ def left_out(output: OutputLayer) -> Iterator[list[Any]]:
         found.append(inputs)
         return inputs
 
-    with _having(output.layer, "call", skipping):
+    with having(output.layer, "call", skipping):
         yield found
 
 
@@ -92,11 +92,11 @@ class _Trace:
         self._losses.clear()
         with contextlib.ExitStack() as stack:
             for layer in dict.fromkeys(self.model._flatten_layers()):
-                stack.enter_context(_having(layer, "add_loss", self._noting_losses(layer.add_loss)))
+                stack.enter_context(having(layer, "add_loss", self._noting_losses(layer.add_loss)))
                 if isinstance(layer, layers.TimeDistributed) or not layer._layers:
-                    stack.enter_context(_having(layer, "call", self._noting(layer, layer.call)))
+                    stack.enter_context(having(layer, "call", self._noting(layer, layer.call)))
                 if _is_softmax(layer):  # else it is given a copy where its dtype is another
-                    stack.enter_context(_having(layer, "autocast", False))
+                    stack.enter_context(having(layer, "autocast", False))
             self.outputs = self.model(inputs, training=True)
         return self.outputs
 
@@ -171,22 +171,3 @@ def _is_softmax(layer: Any) -> bool:
     if isinstance(layer, layers.Softmax):
         return layer.axis == -1
     return isinstance(layer, layers.Activation) and layer.activation in SOFTMAX
-
-
-def _symbol(x: Any, size: int | None) -> Any:
-    shape = [size if given is None else given for given in x.shape]
-    return keras.KerasTensor(shape, keras.backend.standardize_dtype(x.dtype))
-
-
-@contextlib.contextmanager
-def _having(layer: Any, name: str, value: Any) -> Iterator[None]:
-    """The layer with another attribute of its own, past Keras, which would track it."""
-    is_own, before = name in vars(layer), getattr(layer, name)
-    object.__setattr__(layer, name, value)
-    try:
-        yield
-    finally:
-        if is_own:
-            object.__setattr__(layer, name, before)
-        else:
-            object.__delattr__(layer, name)

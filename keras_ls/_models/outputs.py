@@ -18,13 +18,12 @@ def output_names(model: keras.Model) -> list[str] | None:
     return list(getattr(model, "output_names", None) or [model.layers[-1].name])  # a Sequential has no names
 
 
-def output_model(model: keras.Model, output: str | None, name: str = "model") -> keras.Model:
+def output_model(model: keras.Model, output: str | None) -> keras.Model:
     """Returns `model` if it has one output, else a functional model on the same layers with the output `output`.
 
     Args:
         model: a Keras model.
         output: the name of the output, or None if there is only one.
-        name: the argument's name, for messages.
 
     Raises:
         ValueError: If there is no such output, or several and none is named.
@@ -33,11 +32,11 @@ def output_model(model: keras.Model, output: str | None, name: str = "model") ->
     if names is None:
         if output is not None:
             raise ValueError(
-                f"`output` needs a built functional or Sequential `{name}`, which shows its outputs. "
+                f"`output` needs a built functional or Sequential `model`, which shows its outputs. "
                 f"Received: output={shown(output)} and {model.name!r} ({type(model).__name__})."
             )
         return model
-    place = _place(names, output, name)
+    place = _place(names, output)
     if len(names) == 1:
         return model
     return keras.Model(symbolic_inputs(model), model.outputs[place], name=f"{model.name}_{names[place]}")
@@ -48,7 +47,7 @@ def symbolic_inputs(model: keras.Model) -> Any:
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
-def check_output(model: keras.Model, output: Any, name: str = "model") -> list[str] | None:
+def check_output(model: keras.Model, output: Any) -> list[str] | None:
     """Checks `output` against the names of a model's outputs, and returns those; None if it does not show them.
 
     Raises:
@@ -56,7 +55,7 @@ def check_output(model: keras.Model, output: Any, name: str = "model") -> list[s
     """
     names = output_names(model)
     if names is not None:
-        _place(names, output, name)
+        _place(names, output)
     elif output is not None:
         check_string("output", output)
     return names
@@ -85,7 +84,7 @@ def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
     return values
 
 
-def single(values: Any, name: str = "model", advice: str = "") -> Any:
+def single(values: Any, advice: str = "") -> Any:
     """Returns the only leaf of a nest of outputs.
 
     Raises:
@@ -93,19 +92,19 @@ def single(values: Any, name: str = "model", advice: str = "") -> Any:
     """
     leaves = tree.flatten(values)
     if len(leaves) != 1:
-        raise ValueError(f"`{name}` must have one output. Received: {len(leaves)} outputs. {advice}".rstrip())
+        raise ValueError(f"`model` must have one output. Received: {len(leaves)} outputs. {advice}".rstrip())
     return leaves[0]
 
 
-def _place(names: list[str], output: str | None, name: str) -> int:
+def _place(names: list[str], output: str | None) -> int:
     if output is None:
         if len(names) == 1:
             return 0
         raise ValueError(
-            f"`{name}` must have one output, or `output` must name one. Received: output=None, outputs "
+            "`model` must have one output, or `output` must name one. Received: output=None, outputs "
             f"{', '.join(map(repr, names))}."
         )
     if not isinstance(output, str) or names.count(output) != 1:
         known = ", ".join(map(repr, names))
-        raise ValueError(f"`output` must name one output of `{name}` ({known}). Received: output={shown(output)}.")
+        raise ValueError(f"`output` must name one output of `model` ({known}). Received: output={shown(output)}.")
     return names.index(output)

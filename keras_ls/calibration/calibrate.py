@@ -5,9 +5,8 @@ from typing import Any
 import keras
 
 from keras_ls._checks import check_count, check_ignore_class, check_optional_flag
-from keras_ls._models.data import LabelledData, Predictor, check_no_preprocessor
+from keras_ls._models.data import LabelledData, check_no_preprocessor, predicted_logits
 from keras_ls._models.devices import on_devices_of
-from keras_ls._models.logits import logits_model
 from keras_ls.calibration.temperature import TemperatureScaling, fitted_temperature
 
 
@@ -37,8 +36,8 @@ def calibrate(
             with one sigmoid unit, whose logit the temperature then divides. With `from_logits` any model.
         x: inputs that the model was not trained on, as `model.predict` takes them (an array, or a list or dict of
             arrays), or a dataset of (inputs, labels) or (inputs, labels, weights): `tf.data.Dataset`,
-            `keras.utils.PyDataset` or `torch.utils.data.DataLoader`. A dataset is read once, so that labels stay with
-            their inputs if it shuffles.
+            `keras.utils.PyDataset` or `torch.utils.data.DataLoader`. Predictions and labels come from one pass over a
+            dataset, so that labels stay with their inputs if it shuffles; its first batch is looked at before.
         y: class ids (N, ...) or (N, ..., 1), or one row per prediction (N, ..., K). None if `x` is a dataset.
         batch_size: examples per batch, if `x` is not a dataset.
         sample_weight: None, or weights ≥ 0, (N, ...) or its leading dimensions. Time steps that the model masks
@@ -71,10 +70,9 @@ def calibrate(
     """
     batch_size = check_count("batch_size", batch_size)
     check_optional_flag("from_logits", from_logits)
-    check_no_preprocessor(model, "model")
+    check_no_preprocessor(model)
     data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)
-    source = logits_model(model, output, from_logits, data.first_inputs(batch_size))
-    rows = data.predict(Predictor(source, None), from_logits=True, batch_size=batch_size)
+    source, rows = predicted_logits(model, data, from_logits, batch_size)
     temperature = fitted_temperature(rows, stacklevel=3)
     with on_devices_of(model):
         scaling = TemperatureScaling(name=f"{model.name}_temperature")

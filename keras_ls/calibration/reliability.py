@@ -159,9 +159,12 @@ def calibration_error(
 
 def curve_of(rows: LabelledRows, num_bins: int, temperature: float | None = None) -> ReliabilityCurve:
     """The `ReliabilityCurve` of rows, or of softmax(z / temperature)."""
-    top = rows.top_label(temperature)
-    edges, bins = uniform_bins(top, num_bins)
-    return curve_of_bins(edges, bins, top)
+    return curve_of_top(rows.top_label(temperature), num_bins)
+
+
+def curve_of_top(top: TopLabel, num_bins: int) -> ReliabilityCurve:
+    """The `ReliabilityCurve` of confidences and hits, in bins of equal width."""
+    return curve_of_bins(*uniform_bins(top, num_bins), top)
 
 
 def _checked_rows(

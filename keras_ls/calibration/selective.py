@@ -176,15 +176,15 @@ def logit_norm_scores(logits: Any, p: float = 2.0) -> np.ndarray:
             "`logits` must be of at least 3 classes: of fewer, the score is the same for every prediction. "
             f"Received shape: {rows.shape}."
         )
-    scaled, highest = centred_logits(rows)
+    scaled, highest, largest = centred_logits(rows)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return highest / (scaled**p).sum(-1) ** (1.0 / p)
+        return highest / largest / (scaled**p).sum(-1) ** (1.0 / p)
 
 
-def centred_logits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `logit_norm_scores` are made of: (..., K) |z̃_k| over the largest of them, and (...) max_k z̃_k over it.
+def centred_logits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `logit_norm_scores` are made of: (..., K) |z̃_k| over the largest of them, (...) max_k z̃_k, and that largest.
 
-    Where all logits are equal the first are 1 and the second is 0, and where none is possible both are NaN.
+    Where all logits are equal they are 1, 0 and 1; where none is possible the last is NaN.
     """
     possible = rows != -np.inf
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -196,7 +196,7 @@ def centred_logits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         largest[~possible.any(-1)] = np.nan
         flat = largest[..., 0] == 0
         scaled = np.where(flat[..., None], 1.0, np.abs(centred) / largest)
-        return scaled, np.where(flat, 0.0, highest / largest[..., 0])
+        return scaled, np.where(flat, 0.0, highest), np.where(flat, 1.0, largest[..., 0])
 
 
 def _checked_scores(scores: Any, y_true: Any, y_pred: Any, rows: LabelledRows) -> np.ndarray:

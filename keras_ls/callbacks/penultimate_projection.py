@@ -27,6 +27,7 @@ from keras_ls.projection.plane import (
     check_classes,
     check_in_range,
     check_labels,
+    check_steps,
     drawn,
     projected,
 )
@@ -129,7 +130,7 @@ class PenultimateProjection(MeasuringCallback):
     def _choose(self, probe: Probe, run: Forward) -> "_Shown":
         one_hot = self._labels.ndim == 2 and self._labels.shape == run.outputs.shape
         labels = hard_labels("y", self._labels, run.outputs.shape) if one_hot else self._labels
-        _check_steps(labels, run)
+        check_steps(labels, run)
         if self._labels.ndim == 1:
             width = run.activations.shape[-1]
             inputs = Activations(self.model, self._source, self._rows, self._x, probe, width, self._is_due)
@@ -178,13 +179,6 @@ def _picture(projection: Projection) -> Any:
     from keras_ls.plots import class_projection
 
     return class_projection(projection).figure
-
-
-def _check_steps(labels: np.ndarray, run: Forward) -> None:
-    wanted = run.activations.shape[:-1]
-    if labels.shape != wanted:
-        each = "per example" if len(wanted) == 1 else f"per time step, {wanted}"
-        raise ValueError(f"`y` must hold one class id {each}. Received: shape {labels.shape}.")
 
 
 def _are_several(values: Any) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ls._checks import check_count, check_fraction, check_positive
+from keras_ls._checks import check_count, check_level
 from keras_ls._intervals import mean_interval, share_interval
-from keras_ls._rows import LabelledRows, TopLabel
-from keras_ls.calibration.reliability import ReliabilityCurve, curve_of_bins, uniform_bins
+from keras_ls._rows import LabelledRows
+from keras_ls.calibration.reliability import ReliabilityCurve, curve_of_top
 from keras_ls.calibration.selective import RiskCoverageCurve
 from keras_ls.diagnosis._calibration import class_errors, top_label_error
 from keras_ls.diagnosis._positions import Positions, read_positions
@@ -24,7 +24,7 @@ _LARGEST_FOR_CLASSES = 2 * 10**8
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a diagnosis is asked for; `settings` makes it.
+    """What a diagnosis is asked for; `check_settings` makes it.
 
     Attributes:
         num_bins: number of bins.
@@ -64,16 +64,15 @@ class Measured:
     notes: tuple[str, ...]
 
 
-def settings(num_bins: Any, level: Any, num_resamples: Any, seed: Any) -> Settings:
-    """Checks them.
+def check_settings(num_bins: Any, level: Any, num_resamples: Any, seed: Any) -> Settings:
+    """Returns the arguments as `Settings`.
 
     Raises:
         ValueError: If one is not what it should be.
     """
-    level = check_positive("level", check_fraction("level", level))
     return Settings(
         check_count("num_bins", num_bins),
-        level,
+        check_level(level),
         check_count("num_resamples", num_resamples, maximum=1_000_000),
         check_count("seed", seed, minimum=0),
     )
@@ -113,14 +112,15 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
     found["temperature"] = (scaled.temperature, scaled.low, scaled.high)
     found["nll_scaled"], found["calibration_loss"] = mean(scaled.nll), mean(positions.nll - scaled.nll)
     found["ece_scaled"] = (np.nan, np.nan, np.nan)
-    reliability = {"as given": _curve(top, asked.num_bins)}
+    reliability = {"as given": curve_of_top(top, asked.num_bins)}
     if size > 1:
         found["ece_scaled"] = top_label_error(positions, scaled_top, asked.num_bins, asked.level)
-        reliability["scaled"] = _curve(scaled_top, asked.num_bins)
+        reliability["scaled"] = curve_of_top(scaled_top, asked.num_bins)
     found["aurc"], found["excess_aurc"] = ranking.aurc, ranking.excess
+    found["aurc_largest_logit"] = ranking.by_logit
     found["aurc_logit_norm"], found["aurc_logit_norm_change"] = ranking.normed, ranking.change
     estimates = {name: Estimate(*map(float, numbers)) for name, numbers in found.items()}
-    curves = {"largest probability": ranking.curve}
+    curves = {"largest probability": ranking.curve, "largest logit": ranking.logit_curve}
     if ranking.normed_curve is not None:
         curves["normalised logits"] = ranking.normed_curve
     return Measured(estimates, errors, limits, reliability, curves, size, len(positions.weight), tuple(notes))
@@ -133,7 +133,3 @@ def _without_limits(values: np.ndarray, weight: np.ndarray, level: float) -> tup
 def _means(positions: Positions, level: float, interval: Callable) -> Callable:
     weights = positions.example_weights()
     return lambda values: interval(positions.example_sums(values), weights, level)
-
-
-def _curve(top: TopLabel, num_bins: int) -> ReliabilityCurve:
-    return curve_of_bins(*uniform_bins(top, num_bins), top)

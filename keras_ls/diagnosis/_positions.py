@@ -24,6 +24,7 @@ class Positions:
         score: (M,) what ranks them: the log-odds of the largest probability of logits, else that probability.
         nll: (M,) −log p_y in nats.
         brier: (M,) Σ_k (p_k − y_k)².
+        largest_logit: (M,) the largest logit less their mean.
         norm_scores: (M, 9) float32 `logit_norm_scores` of the orders 1 to 9, or None of two classes.
     """
 
@@ -34,6 +35,7 @@ class Positions:
     score: np.ndarray
     nll: np.ndarray
     brier: np.ndarray
+    largest_logit: np.ndarray
     norm_scores: np.ndarray | None
 
     def example_sums(self, values: np.ndarray) -> np.ndarray:
@@ -63,7 +65,7 @@ def read_positions(rows: LabelledRows, epsilon: float) -> Positions:
         present, example = np.unique(rows.example[counts], return_inverse=True)
         num_examples = len(present)
     top = TopLabel(np.empty(size), np.empty(size, bool), rows.weight[counts], rows.bin_dtype())
-    score, nll, brier = np.empty(size), np.empty(size), np.empty(size)
+    score, nll, brier, largest_logit = (np.empty(size) for _ in range(4))
     norms = np.empty((size, len(NORM_ORDERS)), "float32") if classes > 2 else None
     start = 0
     for logits, probabilities, log_probabilities, ids in _blocks(rows):
@@ -77,13 +79,14 @@ def read_positions(rows: LabelledRows, epsilon: float) -> Positions:
             nll[part] = -np.log(np.clip(probabilities[places, ids], epsilon, 1.0 - epsilon))
         probabilities[places, ids] -= 1.0
         brier[part] = np.einsum("nk,nk->n", probabilities, probabilities)
+        scaled, largest_logit[part], largest = centred_logits(logits)
         if norms is not None:
-            norms[part] = _norm_scores(logits)
+            norms[part] = _norm_scores(scaled, largest_logit[part] / largest)
         start += len(ids)
     bad = int(np.isnan(top.confidence).sum())
     if bad:
         raise ValueError(f"`y_pred` must be finite. Received: NaN or infinities in {bad} of {size} predictions.")
-    return Positions(top.weight, example, num_examples, top, score, nll, brier, norms)
+    return Positions(top.weight, example, num_examples, top, score, nll, brier, largest_logit, norms)
 
 
 def _blocks(rows: LabelledRows) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]]:
@@ -97,10 +100,9 @@ def _blocks(rows: LabelledRows) -> Iterator[tuple[np.ndarray, np.ndarray, np.nda
             yield logits, probabilities, None, ids
 
 
-def _norm_scores(logits: np.ndarray) -> np.ndarray:
+def _norm_scores(scaled: np.ndarray, highest: np.ndarray) -> np.ndarray:
     """(n, 9): `logit_norm_scores` of all orders, by multiplication."""
-    scaled, highest = centred_logits(logits)
-    found, power = np.empty((len(logits), len(NORM_ORDERS))), np.ones_like(scaled)
+    found, power = np.empty((len(scaled), len(NORM_ORDERS))), np.ones_like(scaled)
     for place, order in enumerate(NORM_ORDERS):
         power *= scaled
         found[:, place] = highest / power.sum(axis=-1) ** (1.0 / order)

@@ -21,17 +21,21 @@ class Ranking:
     Attributes:
         aurc: ranked by the largest probability.
         excess: `aurc` less that of a perfect ranking.
+        by_logit: ranked by the largest logit less the mean of the logits.
         normed: ranked by normalised logits, the order of the norm chosen on the other half; NaN of two classes.
         change: `normed` less `aurc`, on the same resamples.
         curve: that of `aurc`.
+        logit_curve: that of `by_logit`.
         normed_curve: that of `normed`, or None if no norm ranks better.
     """
 
     aurc: tuple[float, float, float]
     excess: tuple[float, float, float]
+    by_logit: tuple[float, float, float]
     normed: tuple[float, float, float]
     change: tuple[float, float, float]
     curve: RiskCoverageCurve
+    logit_curve: RiskCoverageCurve
     normed_curve: RiskCoverageCurve | None
 
 
@@ -39,7 +43,7 @@ def rank(positions: Positions, in_half: np.ndarray, num_resamples: int, level: f
     """Measures rankings, and resamples examples; `in_half` (E,) bool says which half each example is in."""
     rng = np.random.default_rng([seed, 1])
     size, ties = positions.num_examples, rng.permutation(len(positions.score))
-    orders = [_Order(positions, positions.score, ties)]
+    orders = [_Order(positions, scores, ties) for scores in (positions.score, positions.largest_logit)]
     normed = None if positions.norm_scores is None or size < 2 else _normed_scores(positions, in_half)
     if normed is not None:
         orders.append(_Order(positions, normed, ties))
@@ -49,17 +53,18 @@ def rank(positions: Positions, in_half: np.ndarray, num_resamples: int, level: f
         areas[:] = [order.areas(counts) for order in orders]
     values = np.array([[order.curve.aurc(), order.curve.excess_aurc()] for order in orders])
     limits = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    changes = np.quantile(resampled[:, -1, 0] - resampled[:, 0, 0], [(1 - level) / 2, (1 + level) / 2])
-    if fewest(positions) < FEWEST or size < FEWEST_EXAMPLES:
+    are_few = fewest(positions) < FEWEST or size < FEWEST_EXAMPLES
+    if are_few:
         limits[:] = np.array(_widest_limits(float(orders[0].curve.risk[-1]), size, level)).T[:, None, :]
-        changes[:] = np.nan
     plain, excess = (_estimate(values[0, place], limits[:, 0, place]) for place in (0, 1))
+    by_logit, curves = _estimate(values[1, 0], limits[:, 1, 0]), [order.curve for order in orders]
     if normed is None:
-        return Ranking(plain, excess, _UNKNOWN, _UNKNOWN, orders[0].curve, None)
-    found = _estimate(values[1, 0], limits[:, 1, 0])
-    change = _estimate(values[1, 0] - values[0, 0], changes)
+        return Ranking(plain, excess, by_logit, _UNKNOWN, _UNKNOWN, curves[0], curves[1], None)
+    found = _estimate(values[2, 0], limits[:, 2, 0])
+    changes = np.quantile(resampled[:, 2, 0] - resampled[:, 0, 0], [(1 - level) / 2, (1 + level) / 2])
+    change = _estimate(values[2, 0] - values[0, 0], np.full(2, np.nan) if are_few else changes)
     is_another = normed is not positions.score
-    return Ranking(plain, excess, found, change, orders[0].curve, orders[1].curve if is_another else None)
+    return Ranking(plain, excess, by_logit, found, change, curves[0], curves[1], curves[2] if is_another else None)
 
 
 def fewest(positions: Positions) -> int:

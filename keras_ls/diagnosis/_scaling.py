@@ -49,7 +49,6 @@ def scale(rows: LabelledRows, positions: Positions, in_half: np.ndarray, level: 
             optimal_temperature(dataclasses.replace(rows, weight=weight))[0] if has_any else temperature
         )
     low, high = _limits(rows, positions, temperature, problem, level)
-    floor = 0.0 if rows.from_logits else epsilon
     confidence, nll, start = np.empty(len(half)), np.empty(len(half)), 0
     for logits, ids, _ in rows.logits():
         part = slice(start, start + len(ids))
@@ -58,8 +57,8 @@ def scale(rows: LabelledRows, positions: Positions, in_half: np.ndarray, level: 
         confidence[part] = np.exp(-log_total)
         nll[part] = log_total - distance[np.arange(len(ids)), ids]
         start += len(ids)
-    if floor:
-        nll = -np.log(np.clip(np.exp(-nll), floor, 1.0 - floor))
+    if not rows.from_logits:
+        nll = -np.log(np.clip(np.exp(-nll), epsilon, 1.0 - epsilon))
     return Scaled(temperature, low, high, problem, confidence, nll)
 
 
@@ -70,8 +69,10 @@ def _limits(
     reach = student_quantile(level, positions.num_examples - 1)
     if temperature in (LOWEST, HIGHEST):
         return _limits_at_the_end(rows, positions, temperature, reach)
+    if problem is not None:
+        return LOWEST, HIGHEST
     slopes, curvature, expected = _scores(rows, positions, 1.0 / temperature)
-    if problem is not None or curvature <= 0:
+    if curvature <= 0:
         return LOWEST, HIGHEST
     error = math.sqrt(_variance(slopes, expected)) * temperature / curvature
     if not reach * error < math.log(HIGHEST / LOWEST):

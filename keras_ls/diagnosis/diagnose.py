@@ -6,12 +6,11 @@ import keras
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_count, check_flag, check_ignore_class, check_optional_flag
-from keras_ls._models.data import LabelledData, Predictor, check_dataset, check_no_preprocessor
+from keras_ls._models.data import LabelledData, check_dataset, check_no_preprocessor, predicted_logits
 from keras_ls._models.inputs import input_arrays, is_dataset, number_of_examples
-from keras_ls._models.logits import logits_model
 from keras_ls._models.outputs import of_output
 from keras_ls._rows import LabelledRows, labelled_rows
-from keras_ls.diagnosis._estimates import Settings, measure, settings
+from keras_ls.diagnosis._estimates import Settings, check_settings, measure
 from keras_ls.diagnosis._geometry import measure_training_data
 from keras_ls.diagnosis.estimates import Estimate
 from keras_ls.diagnosis.findings import find
@@ -78,14 +77,13 @@ def diagnose(
     Reference:
         Müller, Kornblith and Hinton 2019; the guide docs/diagnosis.md has the sources of all intervals.
     """
-    asked = settings(num_bins, level, num_resamples, seed)
+    asked = check_settings(num_bins, level, num_resamples, seed)
     batch_size, ignored = check_count("batch_size", batch_size), check_ignore_class(ignore_class)
     check_optional_flag("from_logits", from_logits)
-    check_no_preprocessor(model, "model")
+    check_no_preprocessor(model)
     x_train, y_train = _training_data(x_train, y_train, output)
     data = LabelledData(x, y, sample_weight, ignored, output)
-    source = logits_model(model, output, from_logits, data.first_inputs(batch_size))
-    rows = data.predict(Predictor(source, None), from_logits=True, batch_size=batch_size)
+    _, rows = predicted_logits(model, data, from_logits, batch_size)
     estimates: dict[str, Estimate] = {}
     notes: tuple[str, ...] = ()
     if x_train is not None:
@@ -110,8 +108,9 @@ def diagnose_predictions(
 
     Measured are accuracy, NLL, Brier score, calibration errors (top-label in bins of equal width and of equal mass, and
     class by class), the best temperature, what NLL and calibration error are once each half of the examples is scaled
-    by the temperature of the other, and how well confidence ranks errors (AURC): by the largest probability and by
-    normalised logits. The unit is the example, the leading dimension: positions of a sequence depend on each other.
+    by the temperature of the other, and how well confidence ranks errors (AURC): by the largest probability, by
+    the largest logit and by normalised logits. The unit is the example, the leading dimension: positions of a sequence
+    depend on each other.
 
     Args:
         y_true: class ids (...,) or (..., 1), or one row per prediction (..., K) whose largest entry is the class.
@@ -146,7 +145,7 @@ def diagnose_predictions(
         Wilson 1927 (accuracy); Hall 1992 (NLL, Brier score); Kumar, Liang and Ma 2019, Sun et al. 2024 (calibration
         errors); Geifman, Uziel and El-Yaniv 2019, Cattelan and Silva 2024, Xia et al. 2025 (rankings).
     """
-    asked = settings(num_bins, level, num_resamples, seed)
+    asked = check_settings(num_bins, level, num_resamples, seed)
     check_flag("from_logits", from_logits)
     rows = labelled_rows(y_true, y_pred, sample_weight, check_ignore_class(ignore_class), from_logits)
     return _diagnosis(rows.check_any(), asked, {}, ())

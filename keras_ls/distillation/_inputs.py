@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_ls._arrays import as_array
+from keras_ls._arrays import as_array, taken
 from keras_ls._checks import shown
 from keras_ls._models.data import check_dataset
-from keras_ls._models.inputs import number_of_examples, one_pass
+from keras_ls._models.inputs import number_of_examples, one_pass, signed
 
 
 class Inputs:
@@ -51,8 +51,7 @@ class Inputs:
             nests = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(self.x))
         else:
             length = number_of_examples(self.x)
-            slices = (slice(at, at + self.batch_size) for at in range(0, length, self.batch_size))
-            nests = (tree.map_structure(lambda leaf, rows=rows: leaf[rows], self.x) for rows in slices)
+            nests = (taken(self.x, slice(at, at + self.batch_size)) for at in range(0, length, self.batch_size))
         for nest in nests:
             arrays = tree.map_structure(self._array, nest)
             yield num_rows(arrays), arrays
@@ -89,8 +88,6 @@ class Inputs:
             array = as_array(leaf)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`x` must hold arrays. Received: {shown(leaf)} ({error}).") from error
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
         if not (self.text and _is_text(array)):
             try:
                 keras.backend.standardize_dtype(array.dtype)
@@ -160,7 +157,9 @@ def num_rows(batch: Any) -> int:
 
 def backend_arrays(batch: Any) -> Any:
     """Returns arrays in dtypes that the backend supports: PyTorch has no arithmetic for wide unsigned integers."""
-    return tree.map_structure(_signed, batch) if keras.backend.backend() == "torch" else batch
+    if keras.backend.backend() != "torch":
+        return batch
+    return tree.map_structure(lambda array: signed("x", array), batch)
 
 
 def update_digest(digest: Any, array: np.ndarray) -> None:
@@ -175,11 +174,3 @@ def _is_text(array: np.ndarray) -> bool:
     if array.dtype.kind == "O":
         return all(isinstance(value, (str, bytes)) for value in array.flat)
     return array.dtype.kind in "SU"
-
-
-def _signed(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind != "u" or array.dtype.itemsize == 1:
-        return array
-    if array.size and array.max() > np.iinfo("int64").max:
-        raise ValueError(f"`x` must hold integers below 2^63 with PyTorch. Received: {array.max()}.")
-    return array.astype("int32" if array.dtype.itemsize == 2 else "int64")

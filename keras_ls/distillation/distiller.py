@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_ls._backend import values_kept_on_error
 from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion
+from keras_ls._models.outputs import symbolic_inputs
 from keras_ls.distillation._matching import (
     MATCHINGS,
     MatchingLoss,
@@ -145,7 +146,7 @@ class Distiller(keras.Model):
     @property
     def input(self) -> Any:
         """The student's symbolic input, or structure of inputs."""
-        return self.student.inputs[0] if isinstance(self.student, keras.Sequential) else self.student.input
+        return symbolic_inputs(self.student)
 
     @property
     def outputs(self) -> list[Any] | None:

@@ -164,7 +164,7 @@ def _check_probabilities(rows: np.ndarray) -> None:
         if ((block < 0) | (block > LARGEST_PROBABILITY)).any():
             raise ValueError(
                 "`teacher_probabilities_or_logits` must hold probabilities in [0, 1], or logits with from_logits=True. "
-                f"Received: values from {block.min():g} to {block.max():g}."
+                f"Received: values from {np.nanmin(block):g} to {np.nanmax(block):g}."
             )
 
 

@@ -13,6 +13,7 @@ from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_count, check_fraction, check_ignore_class, check_prior_length, shown
 from keras_ls._labels import spread_over
 from keras_ls._models.data import check_no_preprocessor
+from keras_ls._models.logits import check_model
 from keras_ls._models.output_layer import OutputLayer, find_output_layer, left_out
 from keras_ls._models.outputs import symbolic_inputs
 from keras_ls.fused_output._reduction import BinnedError, ReducedLosses
@@ -76,8 +77,7 @@ class FusedOutput(keras.Model):
         chunk_size: int | None = None,
         **kwargs,
     ):
-        if not isinstance(model, keras.Model):
-            raise ValueError(f"`model` must be a Keras model. Received: {shown(model)}.")
+        check_model(model)
         check_no_preprocessor(model)
         # Inputs reach the model as they come, and its loss is scaled as its own policy would have it.
         super().__init__(autocast=False, **{"dtype": model.dtype_policy, **kwargs})

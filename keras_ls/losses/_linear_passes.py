@@ -174,12 +174,13 @@ class ByExamples:
             given = (piece_of(each, start, size, 0) for each in (shift, total, upstream))
             return self._whole.backward(examples.block(start, size), layer, *given)
 
-        def add(sums, more):
-            return [each + part for each, part in zip(sums, more, strict=True) if part is not None]
+        def add(sums, parts):
+            given = [part for part in parts if part is not None]  # there may be no bias
+            return [each + part for each, part in zip(sums, given, strict=True)]
 
         def body(index, of_features, *sums):
             more, *parts = gradients(index * found.size, found.size)
-            return (found.put(of_features, index, more), *add(sums, [part for part in parts if part is not None]))
+            return (found.put(of_features, index, more), *add(sums, parts))
 
         sums = [ops.zeros(each.shape, dtype=found.dtype) for each in layer if each is not None]
         state, *sums = repeat(found.count, body, (found.start(), *sums))
@@ -187,7 +188,7 @@ class ByExamples:
         more = self._tail(found, examples, gradients)
         if more is not None:
             tail, *parts = more
-            sums = add(sums, [part for part in parts if part is not None])
+            sums = add(sums, parts)
         return found.finish(state, tail), sums[0], sums[1] if len(sums) > 1 else None
 
     def _pieces(self, columns, examples):

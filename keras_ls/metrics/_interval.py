@@ -1,20 +1,13 @@
 """Confidence intervals of metrics from what they have summed, weights being numbers of examples."""
 
 import math
-from typing import Any
 
 import numpy as np
 
-from keras_ls._checks import check_fraction, check_positive
 from keras_ls._intervals import BinMoments, calibration_error_interval, skewed_limits, squared_error_interval
 
 _UNKNOWN = (math.nan, math.nan)
 _ROUNDING = 1e-5
-
-
-def check_level(level: Any) -> float:
-    """Returns the level of an interval, which must be in (0, 1)."""
-    return check_positive("level", check_fraction("level", level))
 
 
 def interval_of_bins(sums: np.ndarray, level: float, norm: str = "l1") -> tuple[float, float]:

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ls._checks import check_level
 from keras_ls._labels import gather_labels
 from keras_ls.metrics._base import ProbabilityMetric
-from keras_ls.metrics._interval import check_level, interval_of_mean
+from keras_ls.metrics._interval import interval_of_mean
 
 
 class _MeanMetric(ProbabilityMetric):

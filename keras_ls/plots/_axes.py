@@ -1,5 +1,6 @@
 """Axes to draw in, the caller's or those of a new figure outside pyplot, and their legends."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from keras_ls._checks import shown
@@ -26,6 +27,29 @@ def new_figure(figsize: tuple[float, float]) -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=figsize, dpi=DPI, layout="constrained")
+
+
+def add_grid(ax: Any, grey: str = "0.9") -> None:
+    """Adds a grid behind what is drawn in `ax`."""
+    ax.grid(color=grey, linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def named_curves(curve_or_curves: Any, kind: type) -> dict[str, Any]:
+    """Curves by their names in the legend: "" for one alone; those of a list are numbered from 1.
+
+    Raises:
+        ValueError: If there is none, or one that is not of its `kind`.
+    """
+    if isinstance(curve_or_curves, (list, tuple)):
+        curve_or_curves = dict(enumerate(curve_or_curves, start=1))
+    curves = curve_or_curves if isinstance(curve_or_curves, Mapping) else {"": curve_or_curves}
+    if not curves or not all(isinstance(curve, kind) for curve in curves.values()):
+        raise ValueError(
+            f"`curve_or_curves` must be a {kind.__name__}, or a dict (by name) or list of at least one. "
+            f"Received: {shown(curve_or_curves)}."
+        )
+    return {str(name): curve for name, curve in curves.items()}
 
 
 def legend_inside(ax: Any, **arguments: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_string, shown
-from keras_ls.plots._axes import legend_beside, new_figure
+from keras_ls.plots._axes import add_grid, legend_beside, new_figure
 
 LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "chrf": "chrF", "ece": "ECE", "nll": "NLL (nats)"}
 LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
@@ -100,8 +100,7 @@ def _finish(ax: Any, against: str, label: str, models: dict[str, dict[str, np.nd
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
     ax.set(xlabel=_label(against), ylabel=label)
-    ax.grid(color="0.92", linewidth=0.8)
-    ax.set_axisbelow(True)
+    add_grid(ax, "0.92")
 
 
 def _label(name: str) -> str:

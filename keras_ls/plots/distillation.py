@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import shown
-from keras_ls.plots._axes import drawn_in, legend_beside, legend_inside
+from keras_ls.plots._axes import add_grid, drawn_in, legend_beside, legend_inside
 
 MARKERS = "osD^vP*X"
 
@@ -53,8 +53,7 @@ def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -
     for place, (name, (gamma, accuracy)) in enumerate(lines.items()):
         _draw(ax, gamma, 100 * accuracy, f"C{place}", MARKERS[place % len(MARKERS)], name)
     ax.set(xlabel="γ, (equivalent) label smoothing of the targets", ylabel="Accuracy (%)")
-    ax.grid(color="0.92", linewidth=0.8)
-    ax.set_axisbelow(True)
+    add_grid(ax, "0.92")
     add_legend(ax)
     return ax
 

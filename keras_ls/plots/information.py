@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_count, shown
-from keras_ls.plots._axes import drawn_in, legend_below, legend_inside
+from keras_ls.plots._axes import add_grid, drawn_in, legend_below, legend_inside
 
 
 def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int | None = None, ax: Any = None) -> Any:
@@ -91,5 +91,4 @@ def _finish(ax: Any, limits: dict[str, float], first: float, last: float) -> Non
     ax.set_ylim(0, None)
     ax.margins(y=0.05)
     ax.set(xlabel="Training step", ylabel="Estimated mutual information (nats)")
-    ax.grid(color="0.92", linewidth=0.8)
-    ax.set_axisbelow(True)
+    add_grid(ax, "0.92")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_ls._checks import shown
-from keras_ls.plots._axes import CARD_INCHES, drawn_in, legend_below, legend_beside, legend_inside, new_figure
+from keras_ls.plots._axes import CARD_INCHES, add_grid, drawn_in, legend_below, legend_beside, legend_inside, new_figure
 from keras_ls.projection.plane import Projection
 
 PANEL_INCHES, LEGEND_INCHES = 2.6, 1.3  # a panel with its ticks
@@ -113,8 +113,7 @@ def _draw(projection: Projection, ax: Any, point_size: float = 14.0) -> None:
     ax.scatter(*corners.T, 3.5 * point_size, color=colors, edgecolors="black", marker="X", linewidths=0.7, zorder=5)
     ax.plot([], [], color="0.4", linewidth=0.8, marker="X", markersize=3.5, label="templates")
     ax.set_aspect("equal", adjustable="datalim")
-    ax.grid(color="0.9", linewidth=0.8)
-    ax.set_axisbelow(True)
+    add_grid(ax)
 
 
 def _draw_panel(projection: Projection | None, ax: Any) -> None:

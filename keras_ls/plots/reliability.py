@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ls._checks import check_flag, shown
+from keras_ls._checks import check_flag
 from keras_ls.calibration.reliability import ReliabilityCurve
-from keras_ls.plots._axes import CARD_INCHES, drawn_in, legend_below, legend_inside
+from keras_ls.plots._axes import CARD_INCHES, add_grid, drawn_in, legend_below, legend_inside, named_curves
 
 # Bins with a smaller share of the predictions are pale points without a line.
 SMALLEST_SHARE = 5e-3
@@ -61,7 +61,7 @@ def reliability_diagram(
         "Increasing the reliability of reliability diagrams", whose consistency bars come from resampling; here they
         come from a binomial distribution per bin.
     """
-    curves = _named(curve_or_curves)
+    curves = named_curves(curve_or_curves, ReliabilityCurve)
     check_flag("band", band)
     is_given = ax is not None
     ax = drawn_in(ax, (CARD_INCHES, CARD_INCHES + 0.8 + 0.22 * (len(curves) + band)))
@@ -83,18 +83,6 @@ def reliability_diagram(
     else:
         legend_below(ax, lowest=strip)
     return ax
-
-
-def _named(curve_or_curves: Any) -> dict[str, ReliabilityCurve]:
-    if isinstance(curve_or_curves, (list, tuple)):
-        curve_or_curves = dict(enumerate(curve_or_curves, start=1))
-    curves = curve_or_curves if isinstance(curve_or_curves, Mapping) else {"": curve_or_curves}
-    if not curves or not all(isinstance(curve, ReliabilityCurve) for curve in curves.values()):
-        raise ValueError(
-            "`curve_or_curves` must be a ReliabilityCurve, or a dict (by name) or list of at least one. "
-            f"Received: {shown(curve_or_curves)}."
-        )
-    return {str(name): curve for name, curve in curves.items()}
 
 
 def _label(name: str, curve: ReliabilityCurve) -> str:
@@ -161,7 +149,6 @@ def _finish(ax: Any, strip: Any) -> None:
     ax.plot([0, 1], [0, 1], color="0.4", linewidth=1, linestyle="--", zorder=1)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", anchor="N", ylabel="Accuracy")
     ax.tick_params(labelbottom=False)
-    ax.grid(color="0.9", linewidth=0.8)
-    ax.set_axisbelow(True)
+    add_grid(ax)
     strip.set(xlabel="Confidence", ylabel="Share", ylim=(0, None))
     strip.locator_params(axis="y", nbins=2)

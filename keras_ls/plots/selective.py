@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ls._checks import shown
 from keras_ls.calibration.selective import RiskCoverageCurve
-from keras_ls.plots._axes import drawn_in, legend_below, legend_inside
+from keras_ls.plots._axes import add_grid, drawn_in, legend_below, legend_inside, named_curves
 
 _POINTS = 2_000  # of a line, beyond what can be seen
 
@@ -43,7 +42,7 @@ def risk_coverage(
     Reference:
         Geifman and El-Yaniv 2017; Xia et al. 2025, Figure 1.
     """
-    curves = _named(curve_or_curves)
+    curves = named_curves(curve_or_curves, RiskCoverageCurve)
     add_legend = legend_below if ax is None else legend_inside
     ax = drawn_in(ax, (6.4, 4.8))
     for place, (name, curve) in enumerate(curves.items()):
@@ -55,19 +54,6 @@ def risk_coverage(
         ax.plot(coverage, risk, linewidth=1.8, label=f"{name}: {label}" if name else label, **how)
         ax.plot(coverage, perfect, color=f"C{place}", linewidth=1.0, linestyle=":")
     ax.set(xlabel="Accepted predictions in %", ylabel="Errors among them in %", xlim=(0, 100), ylim=(0, None))
-    ax.grid(color="0.9", linewidth=0.8)
-    ax.set_axisbelow(True)
+    add_grid(ax)
     add_legend(ax)
     return ax
-
-
-def _named(curve_or_curves: Any) -> dict[str, RiskCoverageCurve]:
-    if isinstance(curve_or_curves, (list, tuple)):
-        curve_or_curves = dict(enumerate(curve_or_curves, start=1))
-    curves = curve_or_curves if isinstance(curve_or_curves, Mapping) else {"": curve_or_curves}
-    if not curves or not all(isinstance(curve, RiskCoverageCurve) for curve in curves.values()):
-        raise ValueError(
-            "`curve_or_curves` must be a RiskCoverageCurve, or a dict (by name) or list of at least one. "
-            f"Received: {shown(curve_or_curves)}."
-        )
-    return {str(name): curve for name, curve in curves.items()}

@@ -172,14 +172,14 @@ def project_classes(
         run = probe.forward(arrays)
         if labels.shape == run.outputs.shape:
             labels = hard_labels("y", labels, run.outputs.shape)
-        _check_steps(labels, run)
+        check_steps(labels, run)
         places = drawn(labels, ids, examples_per_class, seed, run.mask, EXAMPLES_PER_CLASS)
         activations = run.activations[places]
     else:
         places = drawn(labels, ids, examples_per_class, seed, default=EXAMPLES_PER_CLASS)
         run = probe.forward(taken(arrays, places[0]))
         activations = run.activations
-        _check_steps(labels[places], run)
+        check_steps(labels[places], run)
     return projected(run.head, activations, labels[places], ids)
 
 
@@ -260,9 +260,9 @@ def check_labels(x: Any, y: Any) -> tuple[Any, np.ndarray]:
     return arrays, labels
 
 
-def _check_steps(labels: np.ndarray, run: Forward) -> None:
-    if labels.shape != run.activations.shape[:-1]:
-        raise ValueError(
-            "`y` must hold one class id for each input of the model's last Dense. "
-            f"Received: y of shape {labels.shape} for activations of shape {run.activations.shape}."
-        )
+def check_steps(labels: np.ndarray, run: Forward) -> None:
+    """Raises `ValueError` unless there is one label per row of a pass's activations."""
+    wanted = run.activations.shape[:-1]
+    if labels.shape != wanted:
+        each = "per example" if len(wanted) == 1 else f"per time step, {wanted}"
+        raise ValueError(f"`y` must hold one class id {each}. Received: shape {labels.shape}.")

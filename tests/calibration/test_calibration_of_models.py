@@ -461,6 +461,15 @@ class TestSeveralOutputs:
         wanted = calibrate(alone, x, y[output])
         np.testing.assert_allclose(calibrated.predict(x, verbose=0), wanted.predict(x, verbose=0), rtol=1e-6)
 
+    @pytest.mark.parametrize("output", ["kind", "good"])
+    def test_datasets_may_give_labels_in_the_order_of_the_outputs(self, rng, output):
+        model, x, y, order = self.case(rng, False)
+        held_out = Batches([(x, tuple(order(y)))])
+        wanted = calibrate(model, x, y, output=output).layers[-1].temperature
+        assert float(calibrate(model, held_out, output=output).layers[-1].temperature) == pytest.approx(float(wanted))
+        diagnosis = keras_ls.diagnose(model, held_out, output=output, num_resamples=1)
+        assert diagnosis.estimates["temperature"].value == pytest.approx(float(wanted), rel=1e-5)
+
     def test_refuses(self, rng):
         model, x, y, order = self.case(rng, True)
         with pytest.raises(ValueError, match=r"`output` must name one\. Received: output=None, outputs 'good', 'kind'"):

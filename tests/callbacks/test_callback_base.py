@@ -13,7 +13,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT, TESTS
+from harness import BACKEND, ROOT, TESTS, slow
 from keras import layers
 
 from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
@@ -161,7 +161,7 @@ class TestValuesInLogs:
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's warning")
-@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("built", [slow(True), False])
 def test_all_callbacks_together_trace_without_warnings(rng, tmp_path, built):
     import tensorflow as tf
 
@@ -317,7 +317,7 @@ np.testing.assert_allclose(Server(pathlib.Path(folder) / "projector").points("ep
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", slow("torch")])
 def test_no_callback_needs_tensorflow(tmp_path, backend):
     pytest.importorskip(backend, reason=f"{backend} is not installed")
     if BACKEND not in ("tensorflow", backend):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from harness import slow
 from keras import layers
 from tensorboard.backend.event_processing import event_accumulator
 
@@ -59,7 +60,7 @@ def embedding(folder, epoch):
     return np.fromfile(folder / f"projector/epoch_{epoch:04d}_tensors.bytes", "<f4")
 
 
-@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("order", [slow(1), -1])
 def test_one_pass_per_epoch(data, passes, tmp_path, order):
     x, y = data
 

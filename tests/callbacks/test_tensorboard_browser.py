@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import pytest
 from browsers import headless, needs_browser
+from harness import slow
 from keras import layers
 
 import keras_ls
@@ -193,7 +194,7 @@ def test_the_projector_labels_and_searches_by_class_to_begin_with(projector):
     assert projector.run("return found('vz-projector-inspector-panel')[0].selectedMetadataField") == "label"
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", ["hard", slow("smoothed")])
 def test_the_projector_shows_every_example_to_be_coloured_by_label(projector, digits, run, screenshot):
     projector.choose(selectedRun=run)
     projector.choose(selectedTensor="epoch_0008")

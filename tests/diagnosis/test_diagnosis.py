@@ -1,5 +1,6 @@
 """Every number of a diagnosis against its own definition, coverage by simulation, and awkward data."""
 
+import dataclasses
 import json
 import math
 
@@ -12,7 +13,8 @@ import keras_ls
 from benchmarks.coverage import coverage
 
 NAMES = ["accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "temperature", "nll_scaled"]
-NAMES += ["calibration_loss", "ece_scaled", "aurc", "excess_aurc", "aurc_logit_norm", "aurc_logit_norm_change"]
+NAMES += ["calibration_loss", "ece_scaled", "aurc", "excess_aurc", "aurc_largest_logit"]
+NAMES += ["aurc_logit_norm", "aurc_logit_norm_change"]
 
 
 def drawn(size, classes, temperature, spread=3.0, seed=0):
@@ -52,6 +54,8 @@ def test_values_are_those_of_the_functions(rng, num_bins, is_weighted):
     np.testing.assert_allclose(values["classwise_ece"], np.mean(classes))
     curve = keras_ls.risk_coverage_curve(y, z, from_logits=True, sample_weight=weight)
     np.testing.assert_allclose([values["aurc"], values["excess_aurc"]], [curve.aurc(), curve.excess_aurc()])
+    curve = keras_ls.risk_coverage_curve(y, p, scores=z.max(-1) - z.mean(-1), sample_weight=weight)
+    np.testing.assert_allclose(values["aurc_largest_logit"], curve.aurc())
     found = optimize.minimize_scalar(
         lambda t: mean(np.log(np.exp(z / t).sum(-1)) - z[np.arange(1500), y] / t), bounds=(0.1, 10), method="bounded"
     )
@@ -183,6 +187,16 @@ def test_normalised_logits_repair_a_ranking_that_scale_has_spoiled():
     half = keras_ls.diagnose_predictions(y, spoiled, level=0.5, num_resamples=50, from_logits=True)
     narrow = half.estimates["aurc_logit_norm_change"]
     assert change.low < narrow.low < narrow.high < change.high
+
+
+def test_what_is_added_to_all_logits_of_a_prediction_changes_no_ranking(rng):
+    y, z = drawn(300, 4, 1.5)
+    moved = (z, z + 20.0 * rng.normal(size=(300, 1)), special.log_softmax(z, -1))
+    plain, *others = (keras_ls.diagnose_predictions(y, each, num_resamples=5, from_logits=True) for each in moved)
+    for name in ("aurc", "aurc_largest_logit", "aurc_logit_norm"):
+        for other in others:
+            numbers = (dataclasses.astuple(each.estimates[name]) for each in (other, plain))
+            np.testing.assert_allclose(*numbers, rtol=1e-6)
 
 
 def test_the_norm_is_not_chosen_on_the_examples_that_it_ranks():

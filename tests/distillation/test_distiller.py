@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, numpy
+from harness import BACKEND, numpy, slow
 from keras import layers, ops
 
 import keras_ls
@@ -597,7 +597,7 @@ def test_nothing_of_the_teacher_changes_and_its_dropout_is_off(softmax, rng):
     assert any((a != numpy(b)).any() for a, b in zip(before, teacher.variables, strict=True))
 
 
-@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("softmax", [slow(False), True])
 def test_evaluate_and_predict_are_the_students(softmax, rng):
     x, y = data(rng, 30)
     student = network(softmax, dropout=0.5)
@@ -657,7 +657,12 @@ def test_each_model_runs_once_a_step(softmax, rng):
 
 @pytest.mark.parametrize(
     ("source", "cached"),
-    [("numpy", True), ("PyDataset", False), ("PyDataset", True), ("tf.data", True), ("DataLoader", True)],
+    [
+        ("numpy", True),
+        ("PyDataset", False),
+        *(slow(each, True) for each in ("PyDataset", "DataLoader")),
+        ("tf.data", True),
+    ],
 )
 def test_every_input_and_the_cache_train_the_same(source, cached, rng):
     x, y = data(rng)
@@ -695,7 +700,7 @@ def test_every_input_and_the_cache_train_the_same(source, cached, rng):
 @pytest.mark.parametrize(
     ("dtype", "jit_compile", "softmax"),
     [
-        ("float32", False, True),
+        slow("float32", False, True),
         ("float32", True, True),
         ("mixed_bfloat16", True, False),
         ("mixed_float16", "auto", False),
@@ -798,7 +803,7 @@ def test_sample_weights_of_an_example_reach_both_terms_from_the_cache(rng):
 # --- models of all kinds ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("softmax", [False, slow(True)])
 def test_a_student_not_built_yet_and_a_subclassed_one_train(softmax, rng):
     x, y = data(rng)
     activation = "softmax" if softmax else None
@@ -901,7 +906,16 @@ def test_compute_loss_takes_any_output_of_the_student(rng):
 # --- saving ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["functional", "softmax", "subclassed", "cached", "built by fit"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        slow("functional"),
+        "softmax",
+        "subclassed",
+        "cached",
+        slow("built by fit"),
+    ],
+)
 def test_a_saved_distiller_goes_on_where_it_was(kind, rng, tmp_path):
     x, y = data(rng)
     teacher, student = network(), network(kind == "softmax")
@@ -1138,6 +1152,7 @@ def test_gamma_of_large_and_of_broken_predictions(rng):
             (np.full((3, K), 2.0), [0, 0, 0], 1.0, False),
             "teacher_probabilities_or_logits.*Received: values from 2 to 2",
         ),
+        ((np.array([[np.nan, 2.0]]), [0], 1.0, False), "Received: values from 2 to 2"),
         ((np.full((3, K), -0.5), [0, 0, 0], 1.0, False), "from_logits=True"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -12,7 +12,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT, TESTS
+from harness import BACKEND, ROOT, TESTS, slow
 from keras import layers
 from teachers import D, K, counting, network
 
@@ -489,7 +489,7 @@ print(json.dumps(seen))
     )
 
 
-@pytest.mark.parametrize("same", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("same", [True, slow(False)])
 def test_two_processes_at_once_both_end_with_their_logits(same, x, tmp_path, monkeypatch):
     processes = [process(tmp_path, i, seed=0 if same else i, others=1) for i in range(2)]
     outputs = [found.communicate(timeout=240) for found in processes]

@@ -6,6 +6,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from harness import slow
 
 import keras_ls
 
@@ -61,7 +62,7 @@ def test_nothing_and_bad_levels(make):
     assert np.isnan(metric.interval()).all()
 
 
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("temperature", [slow(1.0), 3.0])
 def test_they_hold_the_truth(temperature):
     y, z = drawn(200_000, 1, temperature)
     metrics = (*METRICS, functools.partial(keras_ls.ExpectedCalibrationError, norm="l2"))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND
+from harness import BACKEND, slow
 from keras import layers
 
 from keras_ls.metrics import (
@@ -21,6 +21,7 @@ REFERENCES = {
     "brier": reference.brier,
 }
 JIT = {"tensorflow": [False, True], "jax": [True], "torch": [False]}[BACKEND]
+JIT_OR_SLOW = JIT if len(JIT) == 1 else [False, slow(True)]
 
 
 def all_metrics(**options):
@@ -45,7 +46,7 @@ def assert_results(results, labels, probs, weights=None, **tolerance):
         np.testing.assert_allclose(results[name], wanted, err_msg=name, **(tolerance or {"rtol": 1e-4, "atol": 1e-6}))
 
 
-@pytest.mark.parametrize("jit", JIT)
+@pytest.mark.parametrize("jit", JIT_OR_SLOW)
 def test_fit_evaluate_and_reset_between_epochs(jit, rng):
     x, y = make_case(rng)
     model = make_model(metrics=all_metrics(from_logits=True), jit_compile=jit)
@@ -83,7 +84,7 @@ def mixed_bfloat16():
 
 
 @pytest.mark.usefixtures("mixed_bfloat16")
-@pytest.mark.parametrize("jit", JIT if len(JIT) == 1 else [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("jit", JIT_OR_SLOW)
 def test_mixed_bfloat16_with_more_than_256_classes(jit, rng):
     x, y = make_case(rng, num_classes=300)
     model = make_model(300, metrics=all_metrics(from_logits=True), jit_compile=jit)

@@ -126,6 +126,24 @@ class TestPenultimateActivations:
             penultimate(model, images(rng))
         assert all("call" not in vars(layer) for layer in model._flatten_layers())
 
+    def test_leave_a_layer_the_call_that_its_user_gave_it(self, rng):
+        model = sequential(layers.Dense(4))
+        dense = model.layers[-1]
+        given = dense.call
+        dense.call = doubled = lambda inputs, training=None: 2.0 * given(inputs)
+        penultimate(model, images(rng))
+        assert dense.call is doubled
+
+    def test_need_a_dataset_that_ends(self):
+        class Endless(keras.utils.PyDataset):
+            num_batches = None
+
+            def __getitem__(self, index):
+                return np.zeros((2, 5))
+
+        with pytest.raises(ValueError, match="`x` must be a dataset that ends"):
+            penultimate(sequential(layers.Dense(4)), Endless())
+
 
 class TestOtherEndings:
     @pytest.mark.parametrize(
@@ -362,6 +380,11 @@ class TestPasses:
         model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
         x = np.arange(6).reshape(2, 3).astype(dtype)
         np.testing.assert_allclose(penultimate(model, x), x.astype("float32"))
+
+    def test_need_integers_that_fit_in_64_bits_with_a_sign(self):
+        model = keras.Sequential([keras.Input((1,)), layers.Dense(2)])
+        with pytest.raises(ValueError, match=r"`x` must hold integers below 2\^63. Received: 9223372036854775808"):
+            penultimate(model, np.array([[2**63]], "uint64"))
 
     @pytest.mark.parametrize(
         "x",

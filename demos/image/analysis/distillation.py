@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import keras
 
-from demos.image import data, recipes
+from demos.image import data
 from demos.image.analysis import distillation_curves, distillation_mnist
 from demos.image.analysis.students import Trainings, legend, teachers_table
+from demos.kit.epochs import steps_per_execution
 from demos.kit.options import Chosen, Machine
 from demos.kit.runs import Run, device, open_run, publish
 
@@ -25,7 +26,7 @@ def plan(options: Chosen) -> Plan:
     """Loads the data and settles everything that can be wrong before training starts."""
     name = options.experiment
     options.settle("experiment")
-    recipes.steps_per_execution(options)
+    steps_per_execution(options)
     images = data.load(name, options.data_dir, options.noise or 0.0)
     if options.train_images is not None:
         images = data.draw(images, options.train_images)

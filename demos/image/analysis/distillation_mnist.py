@@ -57,6 +57,7 @@ class MnistExperiment:
         # What a run cannot go on without: the candidates may change.
         fixed = {name: getattr(options, name) for name in ("steps", "hidden", "student_hidden", "selection_steps")}
         self.settings = {**fixed, "label_smoothing": self.label_smoothing, "beta": BETA}
+        in_epochs(Recipe(batch_size=BATCH_SIZE), len(held_out_part(images).x_train), "images")  # refuses too few
 
     def candidates(self, kind: Kind) -> list[tuple[float, float]]:
         """Pairs of learning rate and dropout."""

@@ -66,6 +66,8 @@ def choose_triples(options: Chosen, images: ImageData) -> list[Triple]:
     It is a ValueError if a name is not known, a row has not three different classes, or a class has no images.
     """
     names = images.class_names
+    if len(names) < 3:
+        raise ValueError(f"A projection is of three different classes. {images.name} has {len(names)}.")
     rows = options.classes or data.get(options.dataset).triples
     if not options.classes and (not rows or not {name for row in rows for name in row} <= set(names)):
         rows = list(dict.fromkeys((names[:3], names[-3:])))

@@ -60,7 +60,7 @@ def predict(model: keras.Model, images: np.ndarray, batch_size: int = PREDICTION
     """The logits of a trained network for images, float32 (N, K); raises Diverged if they are not finite."""
     logits = np.asarray(devices.predict(model, images, batch_size), "float32")
     if not np.isfinite(logits).all():
-        raise Diverged("The trained network's logits are not finite: lower --learning-rate or set --clipnorm.")
+        raise Diverged("The trained network's logits are not finite: lower the learning rate.")
     return logits
 
 

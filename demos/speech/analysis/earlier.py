@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from demos.kit import records
+from demos.kit import records, texts
 from demos.kit.errors import DamagedFile
 from demos.kit.options import Chosen, Group
 from demos.speech import corpora
@@ -36,7 +36,7 @@ def write_features(out: pathlib.Path, train: FeatureSet, options: Chosen) -> Non
     """Notes what must be known to make features like those of the training, and where the corpus lies."""
     statistics = None if train.corpus_statistics is None else train.corpus_statistics.tolist()
     places = {
-        "data_dir": options.data_dir and str(pathlib.Path(options.data_dir).expanduser().resolve()),
+        "data_dir": texts.place(options.data_dir),
         "text": options.text and str(synthetic.place(options.text).resolve()),
     }
     described = {"statistics": statistics, "max_frames": int(train.num_frames.max())}

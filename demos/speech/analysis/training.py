@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from demos.kit import cli, measures, smoothing
+from demos.kit import cli, devices, measures, smoothing
 from demos.kit.epochs import in_epochs
 from demos.kit.measures import Column
 from demos.kit.options import Chosen
@@ -42,12 +42,12 @@ def plan(options: Chosen) -> Comparison:
         raise ValueError("--fused-output needs --smoothing-kind uniform or unigram. Received: neighbourhood.")
     for package, purpose in PACKAGES.items():
         cli.optional(package, purpose, extra="speech")
-    if recipe.choose(options, 1).augment:
+    how = recipe.choose(options, 1)
+    devices.check(how)
+    if how.augment:
         tensorflow_io()
     found = data.load(options)
-    for name, lines in found.skipped.items():
-        if lines:
-            print(f"Skipped {len(lines)} bad utterances of the {name} split, the first: {lines[0]}")
+    training.say_skipped(found, "utterances")
     train = found.splits["train"].features
     how = recipe.choose(options, len(train))
     settled = in_epochs(how, len(train), "utterances", options.steps_per_execution)

@@ -6,8 +6,7 @@ from typing import Any
 from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE, option
 from demos.kit.values import count
 from demos.sequence import tokenizers
-from demos.speech.corpora import feature_cache, fsdd, librispeech, manifest, speech_commands, synthetic
-from demos.speech.corpora.babble import WithBabble
+from demos.speech.corpora import babble, feature_cache, fsdd, librispeech, manifest, speech_commands, synthetic
 from demos.speech.corpora.base import SPLITS, Corpus
 
 FILES = {"librispeech": librispeech, "speech_commands": speech_commands, "manifest": manifest}
@@ -80,6 +79,8 @@ def load(options: Any) -> Corpus:
     ):
         if given and options.corpus not in of:
             raise ValueError(f"{flag} is for --corpus {' or '.join(of)}. Received: --corpus {options.corpus}.")
+    if options.snr:
+        babble.check(*options.snr)
     corpus: Corpus
     if options.corpus == "synthetic":
         corpus = synthetic.load(options.text, sizes)
@@ -87,4 +88,4 @@ def load(options: Any) -> Corpus:
         corpus = fsdd.load(options.data_dir, sizes, options.speaker_held_out, options.recordings)
     else:
         corpus = FILES[options.corpus].load(options.data_dir, options.skip_bad)
-    return WithBabble(corpus, *options.snr) if options.snr else corpus
+    return babble.WithBabble(corpus, *options.snr) if options.snr else corpus

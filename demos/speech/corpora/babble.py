@@ -13,13 +13,18 @@ VOICES = 4
 POOL = 48  # recordings that the voices come from
 
 
+def check(low: float, high: float) -> None:
+    """Raises ValueError unless signal-to-noise ratios, in dB, are a range that can be heard."""
+    if not -20 <= low <= high <= 60:
+        raise ValueError(f"--snr must be LOW HIGH in dB with -20 <= LOW <= HIGH <= 60. Received: {low:g} {high:g}.")
+
+
 class WithBabble(Corpus):
     """A corpus with the babble of its training recordings under every utterance, never an utterance's own."""
 
     def __init__(self, corpus: Corpus, low: float, high: float):
         """Stores the corpus and the range of signal-to-noise ratios in dB, uniform from `low` to `high`."""
-        if not -20 <= low <= high <= 60:
-            raise ValueError(f"--snr must be LOW HIGH in dB with -20 <= LOW <= HIGH <= 60. Received: {low:g} {high:g}.")
+        check(low, high)
         settings = {**corpus.settings, "babble": (VOICES, POOL), "babble snr": (low, high)}
         super().__init__(corpus.name, corpus.splits, settings, corpus.skipped, corpus.times)
         self._corpus, self._range = corpus, (low, high)

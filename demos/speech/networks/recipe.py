@@ -78,6 +78,8 @@ def settle(options: Chosen) -> None:
         raise ValueError(
             f"--units must be a multiple of 2 · --heads. Received: --units {recipe.units} --heads {recipe.heads}."
         )
+    if options.tokens == "characters" and "vocabulary_size" in given:
+        raise ValueError("--vocabulary-size is for --tokens subword. Received: --tokens characters.")
     for name in ("decoder_layers", "heads"):
         if recipe.model == "lstm" and name in given:
             raise ValueError(f"--{name.replace('_', '-')} is for --model transformer alone.")

@@ -1,10 +1,9 @@
 """Translators trained once for each label smoothing and seed: what demos.translation.train does."""
 
-import pathlib
 from typing import Any
 
-from demos.kit import measures, records, smoothing
-from demos.kit.epochs import in_passes
+from demos.kit import measures, records, smoothing, texts
+from demos.kit.epochs import in_passes, steps_per_execution
 from demos.kit.measures import Column
 from demos.kit.options import Chosen
 from demos.kit.runs import publish
@@ -32,16 +31,13 @@ def plan(options: Chosen) -> Comparison:
     training.check(options)
     scores.sacrebleu()
     found = data.load(options)
-    for split, lines in found.skipped.items():
-        if lines:
-            print(f"Left out {len(lines)} pairs of the {split} split, the first: {lines[0]}")
+    training.say_skipped(found, "pairs")
     how = options.read(recipe.Recipe)
     batches = len(data.training_plan(found.splits["train"], how.batch_tokens, 0, 0))
-    how = in_passes(how, batches, options.steps_per_execution)
+    how = in_passes(how, batches, steps_per_execution(options))
     comparison = smoothing.prepare(options, found, how, "runs/translation")
     tokenizers.write(comparison.run.out / "tokens.json", found.tokens)
-    place = options.data_dir and str(pathlib.Path(options.data_dir).expanduser().resolve())
-    records.write_json(comparison.run.out / "data.json", {"data_dir": place})
+    records.write_json(comparison.run.out / "data.json", {"data_dir": texts.place(options.data_dir)})
     return comparison
 
 

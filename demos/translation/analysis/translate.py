@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -17,10 +18,14 @@ from demos.sequence.translator import GROWTH, ROOM, Translator
 from demos.translation.analysis import earlier
 
 LONGEST = 400  # the most tokens of a sentence
+WIDTHS = 16  # of which those of batches are multiples
 
 
 def plan(options: Chosen) -> tuple[Searcher, Chosen]:
     """Loads the network that was asked for; of several, that of the highest BLEU, then the lowest NLL, on dev."""
+    for name in options.files:
+        if name != "-" and not os.path.exists(name):
+            raise ValueError(f"FILE must be there. Received: {name}.")
     fields = {"dev_beam_bleu": float, "dev_nll": float}
     chosen = choose(options, fields, lambda result: (-result["dev_beam_bleu"], result["dev_nll"]))
     tokens = earlier.tokens(pathlib.Path(options.run))
@@ -28,7 +33,7 @@ def plan(options: Chosen) -> tuple[Searcher, Chosen]:
 
 
 def run(planned: tuple[Searcher, Chosen]) -> None:
-    """Prints the translations of all lines, in their order; an OSError names the first that is not UTF-8."""
+    """Prints the translations of all lines, in their order; an OSError names the first that cannot be read."""
     searcher, options = planned
     errors: list[str] = []
     waiting = lines(options, errors)
@@ -40,18 +45,20 @@ def run(planned: tuple[Searcher, Chosen]) -> None:
 
 
 def lines(options: Chosen, errors: list[str]) -> Iterator[tuple[str, str]]:
-    """Places and texts of the lines of files, or of standard input, up to one that is not UTF-8: `errors` names it."""
+    """Places and texts of lines of files, or of standard input, up to what cannot be read, which `errors` names."""
     for name in options.files or ["-"]:
         source = "standard input" if name == "-" else name
-        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
-            for number, line in enumerate(file, start=1):
-                try:
+        number = 0
+        try:
+            with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+                for number, line in enumerate(file, start=1):
                     # A byte order mark may begin a file.
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                     yield f"{source} line {number}", " ".join(text.split())
-                except UnicodeDecodeError:
-                    errors.append(f"{source} line {number} is not UTF-8")
-                    return
+        except (OSError, UnicodeDecodeError) as error:
+            what = "cannot be read" if isinstance(error, OSError) else f"line {number} is not UTF-8"
+            errors.append(f"{source} {what}: {error}")
+            return
 
 
 def translate(searcher: Searcher, sentences: list[tuple[str, str]], options: Chosen) -> list[list[Hypothesis]]:
@@ -62,7 +69,8 @@ def translate(searcher: Searcher, sentences: list[tuple[str, str]], options: Cho
         if len(tokens) >= LONGEST:
             print(f"Note: {place} has {len(tokens)} tokens and is cut at {LONGEST - 1}.", file=sys.stderr, flush=True)
         ids.append(np.append(tokens[: LONGEST - 1], END))
-    sources, lengths = padded(ids, max(map(len, ids)))
+    # Few widths, since each is compiled where XLA is used.
+    sources, lengths = padded(ids, -(-max(map(len, ids)) // WIDTHS) * WIDTHS)
     how = options.beam_width, options.temperature, options.length_penalty, options.n_best
     found = searcher.hypotheses({"sources": sources, "num_sources": lengths}, *how)
     return [hypotheses if sentence else [] for (_, sentence), hypotheses in zip(sentences, found, strict=True)]

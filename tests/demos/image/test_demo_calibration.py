@@ -120,13 +120,13 @@ class TestRun:
         [
             (["--dataset", "cifar10", "--model", "alexnet", "--steps-per-execution", "2"], [32, 32, 3]),
             (["--dataset", "folder", "--model", "resnet", "--depth", "8", "--image-size", "12"], [12, 12, 3]),
-            (["--dataset", "cifar10", "--model", "mlp", "--precision", "mixed_bfloat16"], [32, 32, 3]),
+            (["--dataset", "cifar10", "--hidden", "8", "--precision", "mixed_bfloat16"], [32, 32, 3]),
         ],
     )
     def test_every_network_on_files(self, tmp_path, arguments, shape):
         cifar_like(tmp_path)
         image_folders(tmp_path)
-        common = ["--data-dir", str(tmp_path), "--steps", "4", "--batch-size", "6", "--hidden", "8"]
+        common = ["--data-dir", str(tmp_path), "--steps", "4", "--batch-size", "6"]
         common += ["--seeds", "0", "--label-smoothing", "0.1"]
         results = run(tmp_path / "out", *arguments, *common)
         assert results["settings"]["data"]["image_shape"] == shape
@@ -199,9 +199,12 @@ class TestRefused:
             (["--noise=-1"], "--noise"),
             (["--noise", "inf"], "--noise"),
             (["--depth", "57"], r"--depth: must be 6·n \+ 2"),
+            (["--depth", "8"], "--depth is for --model resnet. Received: --model mlp"),
+            (["--image-size", "12"], "--image-size is for --dataset folder. Received: --dataset digits"),
+            (["--data-dir", "x"], "--data-dir is not for --dataset digits"),
             (["--steps", "0"], "--steps: must be an integer of at least 1"),
             (["--seeds", "x"], "--seeds"),
-            (["--batch-size", "901"], r"--batch-size must be at most .* \(900\)"),
+            (["--batch-size", "901"], r"The images of an update must be at most .* \(900\)"),
             (["--dataset", "svhn"], "svhn"),
             (["--learning-rate", "0"], "--learning-rate"),
             (["--momentum", "0", "--nesterov"], "--nesterov needs"),
@@ -238,7 +241,7 @@ class TestRefused:
         with pytest.raises(SystemExit) as stopped:
             calibration.main([*SMALL, "--learning-rate", "1e30", "--out", str(tmp_path)])
         assert stopped.value.code == 1
-        assert "lower --learning-rate" in capsys.readouterr().err
+        assert "lower the learning rate" in capsys.readouterr().err
 
     def test_as_a_command(self):
         command = [sys.executable, "-m", "demos.image.calibration", "--label-smoothing", "1"]

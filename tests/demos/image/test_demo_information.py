@@ -129,7 +129,7 @@ class TestRun:
         ("arguments", "augmented"),
         [
             (["--dataset", "cifar10", "--model", "alexnet", "--steps-per-execution", "2"], True),
-            (["--dataset", "cifar10", "--model", "mlp", "--precision", "mixed_bfloat16"], False),
+            (["--dataset", "cifar10", "--hidden", "8", "--precision", "mixed_bfloat16"], False),
             (["--dataset", "folder", "--model", "resnet", "--depth", "8", "--image-size", "12", "--augment"], True),
         ],
     )
@@ -137,13 +137,14 @@ class TestRun:
         cifar_like(tmp_path)
         image_folders(tmp_path)
         classes = ["--classes", "0", "1"]
-        common = ["--data-dir", str(tmp_path), "--steps", "4", "--batch-size", "6", "--hidden", "8", *classes]
+        common = ["--data-dir", str(tmp_path), "--steps", "4", "--batch-size", "6", *classes]
         results = run(tmp_path / "out", *arguments, *common, "--seeds", "0", "--label-smoothing", "0.1")
         assert results["settings"]["augment"] is augmented
         assert results["settings"]["noise"] is None  # as earlier versions wrote it
         assert results["settings"]["augment_noise"] == (None if augmented else 0.1)
         assert np.isfinite(curves(results)).all()
 
+    @pytest.mark.slow
     def test_steps_in_one_call_change_nothing(self, tmp_path):
         arguments = [*SMALL, "--seeds", "0", "--label-smoothing", "0.1"]
         one = run(tmp_path / "one", *arguments)
@@ -179,6 +180,7 @@ class TestResume:
         assert run(out, *self.ARGUMENTS, "--resume")["trials"] == resumed["trials"]
         assert len(saved) == 7
 
+    @pytest.mark.slow
     def test_more_smoothing_can_be_added(self, tmp_path):
         first = run(tmp_path, *self.ONE)
         results = run(tmp_path, *SMALL, "--label-smoothing", "0.1", "0.2", "--seeds", "0", "--resume")
@@ -190,6 +192,7 @@ class TestResume:
         line = refused(capsys, *self.ONE, "--classes", "3", "8", "--out", str(tmp_path), "--resume")
         assert "classes was [4, 9], now [3, 8]" in line
 
+    @pytest.mark.slow
     def test_an_earlier_run_is_moved_aside(self, tmp_path, capsys):
         out = tmp_path / "out"
         first = run(out, *self.ONE)
@@ -271,7 +274,7 @@ class TestRefused:
             (["--augment-noise", "0"], "--augment-noise"),
             (["--augment", "--augment-noise", "0.1"], "--augment-noise is for images that are not cropped"),
             (["--measure-every", "0"], "--measure-every"),
-            (["--batch-size", "901"], r"--batch-size must be at most .* \(900\)"),
+            (["--batch-size", "901"], r"The images of an update must be at most .* \(900\)"),
             (["--dataset", "folder"], "--data-dir"),
         ],
     )
@@ -283,7 +286,7 @@ class TestRefused:
         with pytest.raises(SystemExit) as stopped:
             information.main([*SMALL, "--learning-rate", "1e30", "--out", str(tmp_path)])
         assert stopped.value.code == 1
-        assert "lower --learning-rate" in capsys.readouterr().err
+        assert "lower the learning rate" in capsys.readouterr().err
 
     def test_help(self):
         command = [sys.executable, "-m", "demos.image.information", "--help"]

@@ -174,6 +174,7 @@ class TestRun:
             ["dog", "fox", "owl"],
         ]
 
+    @pytest.mark.slow
     def test_finished_networks_are_not_trained_again(self, tmp_path, monkeypatch):
         arguments = [*SMALL, "--seeds", "0", "--label-smoothing", "0.1"]
         first = run(tmp_path, *arguments)
@@ -323,7 +324,7 @@ class TestRefused:
             (["--examples-per-class", "0"], "--examples-per-class: must be an integer of at least 1"),
             (["--label-smoothing", "1"], "--label-smoothing"),
             (["--from", "nowhere"], "--from must be an output directory"),
-            (["--batch-size", "901"], "--batch-size"),
+            (["--batch-size", "901"], "The images of an update must be at most"),
         ],
     )
     def test_arguments(self, tmp_path, capsys, arguments, message):
@@ -352,7 +353,7 @@ class TestRefused:
         with pytest.raises(SystemExit) as stopped:
             projection.main([*SMALL, "--learning-rate", "1e30", "--out", str(tmp_path)])
         assert stopped.value.code == 1
-        assert "lower --learning-rate" in capsys.readouterr().err
+        assert "lower the learning rate" in capsys.readouterr().err
 
     def test_as_a_command(self):
         command = [sys.executable, "-m", "demos.image.projection", "--classes", "0", "1", "x"]

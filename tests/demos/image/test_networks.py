@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from harness import numpy
+from harness import numpy, slow
 from keras import ops
 
 from demos.image import recipes
@@ -214,7 +214,7 @@ def toy_recipe(**changes):
     return dataclasses.replace(recipe, **changes)
 
 
-@pytest.mark.parametrize("name", ["mlp", pytest.param("resnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["mlp", slow("resnet")])
 def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(rng, name, tmp_path, monkeypatch):
     data, recipe = toy(rng), toy_recipe()
 
@@ -272,7 +272,7 @@ def test_a_checkpoint_of_another_network_is_refused(rng, tmp_path):
 
 def test_divergence_stops_training(rng, tmp_path):
     data, recipe = toy(rng), toy_recipe(learning_rate=1e30)
-    with pytest.raises(Diverged, match="lower --learning-rate"):
+    with pytest.raises(Diverged, match="lower the learning rate"):
         train(make_model("mlp", data, recipe, 0.0), data, recipe, 0, tmp_path)
     assert not (tmp_path / "checkpoint.npz").exists()
 

@@ -253,7 +253,7 @@ def test_batches_that_devices_do_not_divide_are_refused(four_devices, tmp_path, 
 
 def test_bounds_on_the_gradient_of_each_device_are_refused(four_devices, tmp_path, capsys):
     line = refused(capsys, calibration.main, "--batch-size", "32", "--clipnorm", "1", "--out", str(tmp_path))
-    assert line.startswith("--clipnorm must be 0 with --strategy mirrored")
+    assert line.startswith("The gradient's norm must not be bounded with --strategy mirrored")
 
 
 def test_what_does_not_train_and_what_would_train_otherwise_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND
+from harness import BACKEND, slow
 
 from demos.kit import checkpoints, trials
 from demos.kit.errors import DamagedFile, Diverged
@@ -90,7 +90,7 @@ def run(tmp_path):
     return Run(tmp_path / "out", {"steps": 15})
 
 
-@pytest.mark.parametrize("at", [2, 3, 4, 5])
+@pytest.mark.parametrize("at", [2, slow(3), slow(4), 5])
 def test_history_and_result_after_a_kill_are_those_without_one(run, tmp_path, monkeypatch, at):
     whole = run_trial(trial(), Run(tmp_path / "whole", {"steps": 15}))
     killed(monkeypatch, at, [trial()], run)

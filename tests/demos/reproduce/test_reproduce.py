@@ -13,13 +13,13 @@ import threading
 import time
 
 import pytest
-from harness import BACKEND, ROOT
+from harness import BACKEND, ROOT, slow
 
 from demos.image.analysis import calibration
 from demos.kit import records
 from demos.reproduce import __main__ as command
 from demos.reproduce import document, estimate, experiment, questions, report, running, verdict
-from demos.reproduce.experiment import TITLES, Experiment, Setting, Trial
+from demos.reproduce.experiment import TITLES, Claim, Experiment, Setting, Trial
 
 DEMO = "demos.image.calibration"
 PLACES = ("/work", "/tmp", "/root", "/home")
@@ -181,6 +181,17 @@ def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch,
     assert "| of networks of which that cannot be told | 1 | 0 | 0 |" in said
 
 
+def test_what_no_trial_has_measured_is_not_run_yet(fake, tmp_path):
+    assert command.main(["--out", str(tmp_path), "--trials", "2", "--only", "table2"]) == 0
+    (found,) = [each for each in report.read(tmp_path / "results", "smoke", ["table2"]) if each.kept and each.missing]
+    part = found.experiment.parts["table2"]
+    other = dataclasses.replace(part.numbers[0], label="other", where={"dataset": "none"})
+    claims = (*part.claims[:1], Claim("Other networks do, too.", "other", "above", 0.0))
+    part = dataclasses.replace(part, numbers=(*part.numbers, other), claims=claims)
+    words = [each.word for each in report.judged(found, part)]
+    assert words == ["cannot tell", "not run yet"]  # of one seed, and of none
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_trial_whose_results_are_damaged_leaves_the_others_alone(fake, tmp_path, monkeypatch, capsys, jobs):
     run = running.run_command
@@ -263,6 +274,7 @@ def test_a_list_of_trials_does_nothing(fake, tmp_path, capsys):
         (["--trials", "0"], "argument --trials: must be an integer of at least 1. Received: '0'"),
         (["--only", "mnist"], "--only mnist is not at --scale smoke, but at none."),
         (["--report-only"], "--report-only needs results of --scale smoke in"),
+        (["--report-only", "--list"], "--list does nothing with --report-only: leave it out."),
         (["--results", __file__], f"--results {__file__} cannot be written: File exists."),
         (["--only", "fig2", "--scale", "paper"], "--only fig2 is not at --scale paper, but at smoke."),
     ],
@@ -378,9 +390,9 @@ raise SystemExit(__main__.main(sys.argv[1:]))
 @pytest.mark.parametrize(
     ("kill", "jobs"),
     [
-        pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
+        slow(signal.SIGINT, 1),
         (signal.SIGTERM, 1),
-        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
+        slow(signal.SIGTERM, 2),
     ],
 )
 def test_a_killed_reproduction_goes_on(tmp_path, kill, jobs):

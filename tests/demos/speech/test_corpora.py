@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import doctest
+import errno
 import hashlib
 import http.server
 import io
@@ -15,6 +16,7 @@ import shutil
 import sys
 import tarfile
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -697,6 +699,26 @@ class TestDownload:
         with pytest.raises(ValueError, match="could not be unpacked and is removed"):
             download.fetch((download.Archive(f"{server.address}/data.tar.gz"),), tmp_path / "set")
         assert not (tmp_path / "set").exists()
+        assert not (tmp_path / "data.tar.gz").exists()
+
+    def test_a_full_disk_costs_no_archive(self, server, tmp_path, monkeypatch):
+        def full(*arguments, **how):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tarfile.TarFile, "extractall", full)
+            with pytest.raises(ValueError, match=r"No space left on device\. The same command tries again"):
+                download.fetch((self.archive(server),), tmp_path / "set")
+        assert self.whole(download.fetch((self.archive(server),), tmp_path / "set"))
+        assert len(server.asked) == 1
+
+    def test_a_damaged_stream_is_removed(self, server, tmp_path, monkeypatch):
+        def damaged(*arguments, **how):
+            raise zlib.error("invalid distance too far back")
+
+        monkeypatch.setattr(tarfile.TarFile, "extractall", damaged)
+        with pytest.raises(ValueError, match="could not be unpacked and is removed: invalid distance"):
+            download.fetch((self.archive(server),), tmp_path / "set")
         assert not (tmp_path / "data.tar.gz").exists()
 
     def test_refused_by_the_server(self, server, tmp_path):

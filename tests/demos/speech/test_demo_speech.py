@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from harness import BACKEND
+from harness import BACKEND, slow
 
 from demos import redraw
 from demos.kit import checkpoints, epochs
@@ -141,7 +141,7 @@ class TestTrain:
     @pytest.mark.parametrize(
         "more",
         [
-            pytest.param(
+            slow(
                 [
                     "--model",
                     "transformer",
@@ -151,17 +151,10 @@ class TestTrain:
                     "1",
                     "--smoothing-kind",
                     "neighbourhood",
-                ],
-                marks=pytest.mark.slow,
+                ]
             ),
-            pytest.param(
-                ["--smoothing-kind", "unigram", "--ctc-weight", "0", "--no-augment", "--precision", "mixed_bfloat16"],
-                marks=pytest.mark.slow,
-            ),
-            pytest.param(
-                ["--tokens", "subword", "--vocabulary-size", "20", "--clipnorm", "0", "--warmup-steps", "0"],
-                marks=pytest.mark.slow,
-            ),
+            slow(["--smoothing-kind", "unigram", "--ctc-weight", "0", "--no-augment", "--precision", "mixed_bfloat16"]),
+            slow(["--tokens", "subword", "--vocabulary-size", "20", "--clipnorm", "0", "--warmup-steps", "0"]),
         ],
         ids=["transformer", "unigram", "subword"],
     )
@@ -205,7 +198,7 @@ class TestTrain:
             (["--ctc-weight", "-1"], "--ctc-weight"),
             (["--steps", "0"], "--steps: must be an integer of at least 1"),
             (["--warmup-steps", "-1"], "--warmup-steps"),
-            (["--batch-size", "13"], "--batch-size must be at most the number of training utterances (12)"),
+            (["--batch-size", "13"], "The utterances of an update must be at most those of the training data (12)"),
             (["--heads", "4"], "--heads is for --model transformer alone"),
             (["--model", "transformer", "--units", "20", "--heads", "4"], "--units must be a multiple of 2 · --heads"),
             (["--smoothing-kind", "bigram"], "bigram"),
@@ -258,7 +251,7 @@ class TestTrain:
         with pytest.raises(SystemExit) as stopped:
             train.main([*SMALL, *where, *rate])
         assert stopped.value.code == 1
-        assert "lower --learning-rate" in capsys.readouterr().err
+        assert "lower the learning rate" in capsys.readouterr().err
 
     @pytest.mark.parametrize("name", ["result.json", "checkpoint.npz"])
     def test_a_damaged_file_of_the_run_is_named(self, trained, corpus, tmp_path, capsys, name):
@@ -380,6 +373,7 @@ class TestTranscribe:
         assert all(piece["duration"] <= limit for piece in pieces)
         assert pieces[-1]["start"] + pieces[-1]["duration"] == pytest.approx(45, abs=0.5)
 
+    @pytest.mark.slow
     def test_as_a_command_on_standard_input(self, trained, corpus):
         command = [sys.executable, "-m", "demos.speech.transcribe", "--from", str(trained), "--json", "-"]
         audio = (corpus / "test0.wav").read_bytes()

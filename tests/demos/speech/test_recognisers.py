@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND
+from harness import BACKEND, slow
 
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END, START, Characters
@@ -78,7 +78,16 @@ class TestStep:
 
 
 class TestPadding:
-    @pytest.mark.parametrize("more", [0, 1, 2, 3, 16])
+    @pytest.mark.parametrize(
+        "more",
+        [
+            0,
+            slow(1),
+            slow(2),
+            3,
+            slow(16),
+        ],
+    )
     def test_neither_padding_nor_what_lies_in_it_matters(self, model, inputs, more):
         together = numpy(model(inputs))
         for i, frames in enumerate(FRAMES):
@@ -119,7 +128,7 @@ def test_time_reduction_equals_its_definition(rng):
     np.testing.assert_allclose(numpy(outputs)[0, :3], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", [slow("float32"), "mixed_bfloat16"])
 @pytest.mark.parametrize("name", MODELS)
 def test_saved_and_loaded(name, dtype, inputs, tmp_path):
     model = make(name, dtype, dropout=0.3)
@@ -158,7 +167,7 @@ class TestSearcher:
                 return ids[1:], log_prob
             ids.append(best)
 
-    @pytest.mark.parametrize("temperature", [pytest.param(1.0, marks=pytest.mark.slow), 2.5])
+    @pytest.mark.parametrize("temperature", [slow(1.0), 2.5])
     def test_width_1_is_greedy(self, model, inputs, temperature):
         found = Searcher(model, TOKENS, 15).hypotheses(inputs, temperature=temperature)
         lengths = set()
@@ -185,7 +194,7 @@ class TestSearcher:
                     total += log_probs[-1, END - 1]
                 assert score == pytest.approx(total, rel=1e-4, abs=1e-3)
 
-    @pytest.mark.parametrize("width", [1, 4])
+    @pytest.mark.parametrize("width", [slow(1), 4])
     def test_utterances_do_not_see_their_batch(self, model, inputs, width):
         searcher = Searcher(model, TOKENS, 15)
         together = searcher.hypotheses(inputs, width, num_results=width)

@@ -207,6 +207,15 @@ def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
     written = capsys.readouterr()
     assert "line 2 is not UTF-8" in written.err
     assert written.out.count("\n") == 1  # the line before it
+    with pytest.raises(SystemExit):
+        translate.main(["absent", *how])
+    assert "FILE must be there. Received: absent." in capsys.readouterr().err
+    (tmp_path / "text").write_text("red cat\ndog\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        translate.main([str(tmp_path / "text"), str(tmp_path), *how])
+    written = capsys.readouterr()
+    assert "cannot be read: [Errno 21] Is a directory" in written.err
+    assert written.out.count("\n") == 2  # all that was read before
 
 
 def test_standard_input_is_translated_and_long_sentences_are_cut(trained, capsys, tmp_path):
