@@ -1,5 +1,6 @@
 """Options and fixtures of the test suite."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -39,6 +40,16 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow: needs --slow"))
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector the objects of the imported packages, and most of its rounds through all others.
+
+    They took a tenth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*gc.get_threshold()[:2], 50)
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_it_trains_and_measures_as_the_plain_model(labelled, kind):
 STEPS = {} if BACKEND == "torch" else {"steps_per_execution": 2}
 
 
-@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": False, **STEPS}])
+@pytest.mark.parametrize("options", [slow({"run_eagerly": True}), {"jit_compile": False, **STEPS}])
 def test_it_does_so_however_it_is_compiled(labelled, options):
     plain, fused = both(lambda: classifier("softmax")[0], False, ignore_class=-1, **options)
     assert_same_training(plain, fused, *labelled, validation_data=labelled)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, numpy
+from harness import BACKEND, numpy, slow
 from keras import layers, ops
 
 import keras_ls
@@ -422,7 +422,7 @@ class TestSeveralOutputs:
         model.compile(keras.optimizers.SGD(0.0), order(losses), metrics=order(metrics))
         return model, x, y, order
 
-    @pytest.mark.parametrize("as_dict", [True, False])
+    @pytest.mark.parametrize("as_dict", [True, slow(False)])
     @pytest.mark.parametrize("output", ["kind", "good"])
     def test_callback_equals_evaluate(self, rng, as_dict, output):
         model, x, y, order = self.case(rng, as_dict)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, numpy
+from harness import BACKEND, numpy, slow
 
 import keras_ls
 
@@ -81,7 +81,8 @@ def test_fit_learns_from_any_input(loss, source):
     [
         *((loss, "float32", not COMPILES) for loss in LOSSES),
         *((loss, "mixed_bfloat16", False) for loss in LOSSES),
-        *((loss, "mixed_bfloat16", True) for loss in ("sparse", "sparse, probabilities")),
+        ("sparse", "mixed_bfloat16", True),
+        slow("sparse, probabilities", "mixed_bfloat16", True),
     ],
 )
 def test_fit_learns_compiled_and_in_mixed_precision(loss, policy, jit_compile):

@@ -109,7 +109,7 @@ class TestSequences:
             x[row, length:] = 0
         return x, np.where(x > 0, rng.integers(0, 4, x.shape), 0)
 
-    @pytest.mark.parametrize("jit", JIT)
+    @pytest.mark.parametrize("jit", JIT_OR_SLOW)
     def test_embedding_mask(self, jit, rng):
         x, y = self.tokens(rng)
         model = self.model(metrics=all_metrics(from_logits=True), jit_compile=jit)

@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND
+from harness import BACKEND, slow
 from image_files import cifar_like, image_folders
 from kept_results import assert_tells_whether_networks_are_like_the_papers
 
@@ -128,8 +128,8 @@ class TestRun:
     @pytest.mark.parametrize(
         ("arguments", "augmented"),
         [
-            (["--dataset", "cifar10", "--model", "alexnet", "--steps-per-execution", "2"], True),
-            (["--dataset", "cifar10", "--hidden", "8", "--precision", "mixed_bfloat16"], False),
+            slow(["--dataset", "cifar10", "--model", "alexnet", "--steps-per-execution", "2"], True),
+            slow(["--dataset", "cifar10", "--hidden", "8", "--precision", "mixed_bfloat16"], False),
             (["--dataset", "folder", "--model", "resnet", "--depth", "8", "--image-size", "12", "--augment"], True),
         ],
     )
