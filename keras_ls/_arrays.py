@@ -28,13 +28,13 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """A tensor, array or list as a NumPy array in native byte order; `ValueError` or `TypeError` if it is none."""
+    """A tensor, array or list as a NumPy array in native byte order; an error if NumPy cannot make one."""
     array = ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def taken(x: Any, index: np.ndarray | slice) -> Any:
-    """The examples at `index` (n,), or of a slice, of arrays, or a list or dict of them, as `input_arrays` gives."""
+    """The examples at `index`, an array (n,) or a slice, of an array or of a list or dict of arrays."""
     return tree.map_structure(lambda leaf: leaf[index], x)
 
 

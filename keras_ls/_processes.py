@@ -24,7 +24,7 @@ def said_by_first_process(number: int) -> int:
     if keras.backend.backend() == "torch":
         import torch
 
-        # NCCL passes on what is on a GPU alone.
+        # NCCL only sends tensors that are on a GPU.
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         said = torch.tensor([number], device=device)
         torch.distributed.broadcast(said, src=0)

@@ -83,5 +83,5 @@ needs_graph = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch has no comp
 
 
 def slow(*values):
-    """A case of a parametrized test that runs with --slow alone: the others see most of what it shows."""
-    return pytest.param(*values, marks=pytest.mark.slow)
+    """A case of a parametrized test that runs only with --slow on TensorFlow, where the others see most of it."""
+    return pytest.param(*values, marks=pytest.mark.slow if BACKEND == "tensorflow" else ())

@@ -13,11 +13,11 @@ SHORTEST_EPOCH = 100
 
 
 def steps_per_execution(options: Any) -> int:
-    """The steps in one call: 1 on PyTorch, with a note."""
+    """The steps in one call: 1 on PyTorch, to which the options are changed, with a note."""
     import keras
 
     if options.steps_per_execution > 1 and keras.backend.backend() == "torch":
-        print("Note: Keras takes --steps-per-execution 1 alone on PyTorch; 1 is used.")
+        print("Note: On PyTorch Keras only takes --steps-per-execution 1, which is used.")
         options.steps_per_execution = 1
     return options.steps_per_execution
 
@@ -30,7 +30,7 @@ def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 
     """
     if recipe.batch_size > num_examples:
         raise ValueError(
-            f"The {examples} of an update must be at most those of the training data ({num_examples}). "
+            f"The batch size must be at most the number of training {examples} ({num_examples}). "
             f"Received: {recipe.batch_size}."
         )
     devices.check(recipe)

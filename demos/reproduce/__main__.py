@@ -152,10 +152,10 @@ def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Pat
 def announce(todo: list[Trial], plan: Plan) -> None:
     """Says what is to come and how long it takes: where nobody has run it, as short runs tell."""
     print(f"{len(todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
-    known: dict[pathlib.Path, float] = {}  # of first commands: what trials have in common is run once
+    known: dict[tuple[str, ...], float] = {}  # of first commands: what trials have in common is run once
     for trial in todo:
         if trial.setting.minutes is not None:
-            begins = next(running.steps(trial, plan.out)).clock
+            begins = tuple(next(running.steps(trial, plan.out)).arguments)
             known[begins] = max(known.get(begins, 0), trial.setting.minutes)
     if known:
         print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")

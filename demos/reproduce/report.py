@@ -155,8 +155,9 @@ def judged(found: Found, part: Part) -> list[Finding]:
     rows, findings = list(found.rows()), []
     numbers = {number.label: verdict.values(number, rows) for number in part.numbers}
     for claim in part.claims:
-        said = verdict.judge(claim, numbers)
-        word = NOT_RUN if found.missing and not said.seeds else said.word
+        said, of_claim = verdict.judge(claim, numbers), (claim.number, claim.than)
+        is_run = any(verdict.seeds(number, rows) for number in part.numbers if number.label in of_claim)
+        word = NOT_RUN if found.missing and not is_run else said.word
         findings.append(Finding(KINDS[word], claim.says, word, said.why))
     return findings
 

@@ -46,7 +46,6 @@ class Verdict:
 
     word: str  # AGREES, DISAGREES or CANNOT_TELL
     why: str  # with the numbers
-    seeds: int = 0  # that have both numbers
 
 
 def values(number: Number, rows: Iterable[Mapping[str, Any]]) -> dict[int, float]:
@@ -84,14 +83,14 @@ def judge(claim: Claim, numbers: Mapping[str, OF_SEEDS]) -> Verdict:
     found = interval(differences)
     what = f"{claim.number} − {_shown(claim.than, claim.by)}"
     if found.half_width is None:
-        return Verdict(CANNOT_TELL, f"{what} is {found.mean:.3g} for a single seed", found.seeds)
+        return Verdict(CANNOT_TELL, f"{what} is {found.mean:.3g} for a single seed")
     low, high = found.mean - found.half_width, found.mean + found.half_width
     is_below, is_above = high < 0, low > 0
     word = CANNOT_TELL
     if is_below or is_above:
         word = AGREES if is_below == (claim.side == "below") else DISAGREES
     spread = f"{found.mean:.3g} (95 % interval: {low:.3g} to {high:.3g}, {found.seeds} seeds)"
-    return Verdict(word, f"{what} is {spread} and should be {claim.side} 0", found.seeds)
+    return Verdict(word, f"{what} is {spread} and should be {claim.side} 0")
 
 
 def decimals(number: float) -> int:

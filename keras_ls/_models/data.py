@@ -11,8 +11,8 @@ from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, ta
 from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask
 from keras_ls._models.devices import BatchRunner, on_devices_of
 from keras_ls._models.inputs import check_ends, check_fits, input_arrays, known_length, number_of_examples, one_pass
-from keras_ls._models.logits import logits_model
-from keras_ls._models.outputs import check_output, of_output, output_names, single
+from keras_ls._models.logits import check_model, logits_model
+from keras_ls._models.outputs import check_output, of_output, single
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._rows import LabelledRows, joined, labelled_rows
 
@@ -270,7 +270,8 @@ def predicted_logits(
     model: keras.Model, data: LabelledData, from_logits: bool | None, batch_size: int
 ) -> tuple[keras.Model, LabelledRows]:
     """The model of a classifier's logits, as `logits_model` makes it, and what it predicts for labelled data."""
-    names = output_names(model)
+    check_model(model)
+    names = check_output(model, data.output)
     source = logits_model(model, data.output, from_logits, data.first_inputs(names, batch_size))
     return source, data.predict(Predictor(source, None), True, batch_size, names)
 

@@ -32,7 +32,7 @@ def output_model(model: keras.Model, output: str | None) -> keras.Model:
     if names is None:
         if output is not None:
             raise ValueError(
-                f"`output` needs a built functional or Sequential `model`, which shows its outputs. "
+                "`output` needs a built functional or Sequential `model`, which shows its outputs. "
                 f"Received: output={shown(output)} and {model.name!r} ({type(model).__name__})."
             )
         return model

@@ -18,7 +18,7 @@ def symbol(x: Any, size: int | None) -> keras.KerasTensor:
 
 @contextlib.contextmanager
 def having(layer: Any, name: str, value: Any) -> Iterator[None]:
-    """The layer with another attribute of its own, past Keras, which would track it."""
+    """Gives a layer another value of an attribute while the context lasts, past Keras, which would track it."""
     is_own, before = name in vars(layer), getattr(layer, name)
     object.__setattr__(layer, name, value)
     try:

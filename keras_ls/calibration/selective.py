@@ -196,7 +196,7 @@ def centred_logits(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
         largest[~possible.any(-1)] = np.nan
         flat = largest[..., 0] == 0
         scaled = np.where(flat[..., None], 1.0, np.abs(centred) / largest)
-        return scaled, np.where(flat, 0.0, highest), np.where(flat, 1.0, largest[..., 0])
+        return scaled, highest, np.where(flat, 1.0, largest[..., 0])
 
 
 def _checked_scores(scores: Any, y_true: Any, y_pred: Any, rows: LabelledRows) -> np.ndarray:

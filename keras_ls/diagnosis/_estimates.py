@@ -120,7 +120,9 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
     found["aurc_largest_logit"] = ranking.by_logit
     found["aurc_logit_norm"], found["aurc_logit_norm_change"] = ranking.normed, ranking.change
     estimates = {name: Estimate(*map(float, numbers)) for name, numbers in found.items()}
-    curves = {"largest probability": ranking.curve, "largest logit": ranking.logit_curve}
+    curves = {"largest probability": ranking.curve}
+    if rows.num_classes > 2:  # of two the ranking is the same
+        curves["largest logit"] = ranking.logit_curve
     if ranking.normed_curve is not None:
         curves["normalised logits"] = ranking.normed_curve
     return Measured(estimates, errors, limits, reliability, curves, size, len(positions.weight), tuple(notes))

@@ -172,7 +172,7 @@ def _ranking(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         )
         return Finding("ranking", "normalised logits rank better", f"{measured} {changed}: {advice}")
     if change.low > 0:
-        text = f"{measured} {changed}: rank by the largest probability."
+        text = f"{measured} {changed}: rank by the largest probability, not by those."
         return Finding("ranking", "probability ranks better", text)
     if change.low == change.high == 0:
         text = f"{measured} No norm of the logits ranked better on either half: rank by the largest probability."

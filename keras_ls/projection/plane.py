@@ -261,8 +261,10 @@ def check_labels(x: Any, y: Any) -> tuple[Any, np.ndarray]:
 
 
 def check_steps(labels: np.ndarray, run: Forward) -> None:
-    """Raises `ValueError` unless there is one label per row of a pass's activations."""
+    """Raises `ValueError` unless there is one label for each row of a pass's activations."""
     wanted = run.activations.shape[:-1]
     if labels.shape != wanted:
-        each = "per example" if len(wanted) == 1 else f"per time step, {wanted}"
-        raise ValueError(f"`y` must hold one class id {each}. Received: shape {labels.shape}.")
+        raise ValueError(
+            "`y` must hold one class id for each input of the model's last Dense. Received: labels of shape "
+            f"{labels.shape} for its inputs of shape {run.activations.shape}, of the examples that are looked at."
+        )

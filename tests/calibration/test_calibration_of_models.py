@@ -477,6 +477,8 @@ class TestSeveralOutputs:
         for wrong in ("sort", 1, True, ["kind"]):
             with pytest.raises(ValueError, match="`output` must name one output of `model`"):
                 calibrate(model, x, y["kind"], output=wrong)
+            with pytest.raises(ValueError, match="`output` must name one output of `model`"):
+                calibrate(model, Batches([(x, (y["kind"], y["good"]))]), output=wrong)
         with pytest.raises(ValueError, match="`output` must name one"):
             first_epoch(model, (x, order(y)), keras_ls.Calibration(x, y["kind"]))
         with pytest.raises(ValueError, match="must hold `output`, 'good'"):

@@ -253,7 +253,7 @@ def test_refuses_when_it_is_made(data, tmp_path, change, message):
     [
         ({"class_names": NAMES[:3]}, "`class_names` must name all 4 classes. Received: 3 names"),
         ({"y": np.arange(80) % 5, "classes": [0, 1, 4]}, r"`classes` must be in \[0, 4\). Received: \[0, 1, 4\]"),
-        ({"y": np.zeros((80, 3), int)}, "`y` must hold one class id per example"),
+        ({"y": np.zeros((80, 3), int)}, "`y` must hold one class id for each input of the model's last Dense"),
         ({"output": "other"}, r"`output` must name one output of `model` \('head'\)"),
     ],
 )

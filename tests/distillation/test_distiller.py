@@ -660,7 +660,8 @@ def test_each_model_runs_once_a_step(softmax, rng):
     [
         ("numpy", True),
         ("PyDataset", False),
-        *(slow(each, True) for each in ("PyDataset", "DataLoader")),
+        slow("PyDataset", True),
+        slow("DataLoader", True),
         ("tf.data", True),
     ],
 )
@@ -906,16 +907,7 @@ def test_compute_loss_takes_any_output_of_the_student(rng):
 # --- saving ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        slow("functional"),
-        "softmax",
-        "subclassed",
-        "cached",
-        slow("built by fit"),
-    ],
-)
+@pytest.mark.parametrize("kind", [slow("functional"), "softmax", "subclassed", "cached", slow("built by fit")])
 def test_a_saved_distiller_goes_on_where_it_was(kind, rng, tmp_path):
     x, y = data(rng)
     teacher, student = network(), network(kind == "softmax")

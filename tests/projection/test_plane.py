@@ -222,7 +222,7 @@ class TestProjectClasses:
             keras_ls.project_classes(model, x, y, (5, 1, 2))
         with pytest.raises(ValueError, match=r"`y` must hold one class id per example"):
             keras_ls.project_classes(model, x, y[:-1], (0, 1, 2))
-        with pytest.raises(ValueError, match=r"one class id per example"):
+        with pytest.raises(ValueError, match="for each input of the model's last Dense"):
             keras_ls.project_classes(model, x, np.stack([y, y, y], 1), (0, 1, 2))
         with pytest.raises(ValueError, match="examples_per_class"):
             keras_ls.project_classes(model, x, y, (0, 1, 2), examples_per_class=0)

@@ -13,7 +13,6 @@ from demos.kit.options import DATA_VARIABLE, option
 from demos.kit.seeds import of_data
 from demos.kit.values import count, not_negative
 
-OF_SCIKIT_LEARN = ("breast_cancer", "digits", "wine")
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
 
 
@@ -69,7 +68,7 @@ def load_chosen(options: Any) -> ImageData:
     """Loads the data set that the command line names; `options.noise` becomes a number."""
     if "image_size" in options.given() and options.dataset != "folder":
         raise ValueError(f"--image-size is for --dataset folder. Received: --dataset {options.dataset}.")
-    if options.data_dir and options.dataset in OF_SCIKIT_LEARN:
+    if options.data_dir and not get(options.dataset).reads_files:
         raise ValueError(f"--data-dir is not for --dataset {options.dataset}, which comes with scikit-learn.")
     if options.noise is None:
         options.noise = get(options.dataset).noise

@@ -18,5 +18,6 @@ DATA_SET = DataSet(
     triples=(("0", "1", "2"), ("3", "5", "8")),
     pair=(4, 9),
     noise=0.4,
+    reads_files=False,
     recipe={"steps": 1_000, "batch_size": 50, "hidden": (200, 200)},
 )

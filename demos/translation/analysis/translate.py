@@ -25,7 +25,7 @@ def plan(options: Chosen) -> tuple[Searcher, Chosen]:
     """Loads the network that was asked for; of several, that of the highest BLEU, then the lowest NLL, on dev."""
     for name in options.files:
         if name != "-" and not os.path.exists(name):
-            raise ValueError(f"FILE must be there. Received: {name}.")
+            raise ValueError(f"FILE must exist. Received: {name}.")
     fields = {"dev_beam_bleu": float, "dev_nll": float}
     chosen = choose(options, fields, lambda result: (-result["dev_beam_bleu"], result["dev_nll"]))
     tokens = earlier.tokens(pathlib.Path(options.run))
@@ -45,7 +45,7 @@ def run(planned: tuple[Searcher, Chosen]) -> None:
 
 
 def lines(options: Chosen, errors: list[str]) -> Iterator[tuple[str, str]]:
-    """Places and texts of lines of files, or of standard input, up to what cannot be read, which `errors` names."""
+    """Places and texts of lines of files, or of standard input; stops at what cannot be read, which `errors` gets."""
     for name in options.files or ["-"]:
         source = "standard input" if name == "-" else name
         number = 0

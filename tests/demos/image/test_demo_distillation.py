@@ -470,9 +470,9 @@ class TestRefused:
 
     def test_batches_larger_than_the_data(self, tmp_path, capsys):
         arguments = ("--experiment", "cifar10", "--data-dir", str(cifar_like(tmp_path)), "--out", str(tmp_path / "out"))
-        assert "The images of an update must be at most" in refused(capsys, *arguments)
+        assert "The batch size must be at most" in refused(capsys, *arguments)
         arguments = ("--experiment", "mnist", "--data-dir", str(mnist_like(tmp_path)), "--out", str(tmp_path / "out"))
-        assert "The images of an update must be at most" in refused(capsys, *arguments)
+        assert "The batch size must be at most" in refused(capsys, *arguments)
 
     def test_divergence_in_figure_5(self, tmp_path, capsys, monkeypatch):
         def wild(*arguments):

@@ -274,7 +274,7 @@ class TestRefused:
             (["--augment-noise", "0"], "--augment-noise"),
             (["--augment", "--augment-noise", "0.1"], "--augment-noise is for images that are not cropped"),
             (["--measure-every", "0"], "--measure-every"),
-            (["--batch-size", "901"], r"The images of an update must be at most .* \(900\)"),
+            (["--batch-size", "901"], r"The batch size must be at most .* \(900\)"),
             (["--dataset", "folder"], "--data-dir"),
         ],
     )

@@ -324,7 +324,8 @@ class TestRefused:
             (["--examples-per-class", "0"], "--examples-per-class: must be an integer of at least 1"),
             (["--label-smoothing", "1"], "--label-smoothing"),
             (["--from", "nowhere"], "--from must be an output directory"),
-            (["--batch-size", "901"], "The images of an update must be at most"),
+            (["--dataset", "breast_cancer"], "A projection is of three different classes. breast_cancer has 2"),
+            (["--batch-size", "901"], "The batch size must be at most"),
         ],
     )
     def test_arguments(self, tmp_path, capsys, arguments, message):

@@ -241,7 +241,7 @@ def test_several_trials_at_a_time_write_into_files(fake, tmp_path, monkeypatch, 
     assert "a --seeds 1: done" in capsys.readouterr().out
 
 
-def test_trials_that_begin_alike_wait_for_each_other(fake, tmp_path, monkeypatch):
+def test_trials_that_begin_alike_wait_for_each_other(fake, tmp_path, monkeypatch, capsys):
     a = experiment.experiments()["a"]
     monkeypatch.setattr(experiment, "experiments", lambda: {"a": a, "c": dataclasses.replace(a, name="c")})
     run, at_work = running.run_command, []
@@ -256,6 +256,7 @@ def test_trials_that_begin_alike_wait_for_each_other(fake, tmp_path, monkeypatch
 
     monkeypatch.setattr(running, "run_command", alone)
     assert command.main(["--out", str(tmp_path), "--jobs", "4"]) == 0
+    assert "About 9 minutes in all" in capsys.readouterr().out  # what they have in common is run once
     assert len(list(tmp_path.glob("results/smoke/*/*.json"))) == 6
 
 

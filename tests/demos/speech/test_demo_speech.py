@@ -142,16 +142,7 @@ class TestTrain:
         "more",
         [
             slow(
-                [
-                    "--model",
-                    "transformer",
-                    "--heads",
-                    "2",
-                    "--decoder-layers",
-                    "1",
-                    "--smoothing-kind",
-                    "neighbourhood",
-                ]
+                ["--model", "transformer", "--heads", "2", "--decoder-layers", "1", "--smoothing-kind", "neighbourhood"]
             ),
             slow(["--smoothing-kind", "unigram", "--ctc-weight", "0", "--no-augment", "--precision", "mixed_bfloat16"]),
             slow(["--tokens", "subword", "--vocabulary-size", "20", "--clipnorm", "0", "--warmup-steps", "0"]),
@@ -198,9 +189,11 @@ class TestTrain:
             (["--ctc-weight", "-1"], "--ctc-weight"),
             (["--steps", "0"], "--steps: must be an integer of at least 1"),
             (["--warmup-steps", "-1"], "--warmup-steps"),
-            (["--batch-size", "13"], "The utterances of an update must be at most those of the training data (12)"),
+            (["--batch-size", "13"], "The batch size must be at most the number of training utterances (12)"),
             (["--heads", "4"], "--heads is for --model transformer alone"),
             (["--model", "transformer", "--units", "20", "--heads", "4"], "--units must be a multiple of 2 · --heads"),
+            (["--vocabulary-size", "20"], "--vocabulary-size is for --tokens subword. Received: --tokens characters."),
+            (["--snr", "30", "10"], "--snr must be LOW HIGH in dB with"),
             (["--smoothing-kind", "bigram"], "bigram"),
             (["--tokens", "subword", "--vocabulary-size", "4"], "--vocabulary-size must be at least 8"),
         ],

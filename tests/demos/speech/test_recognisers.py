@@ -78,16 +78,7 @@ class TestStep:
 
 
 class TestPadding:
-    @pytest.mark.parametrize(
-        "more",
-        [
-            0,
-            slow(1),
-            slow(2),
-            3,
-            slow(16),
-        ],
-    )
+    @pytest.mark.parametrize("more", [0, slow(1), slow(2), 3, slow(16)])
     def test_neither_padding_nor_what_lies_in_it_matters(self, model, inputs, more):
         together = numpy(model(inputs))
         for i, frames in enumerate(FRAMES):

@@ -209,7 +209,7 @@ def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
     assert written.out.count("\n") == 1  # the line before it
     with pytest.raises(SystemExit):
         translate.main(["absent", *how])
-    assert "FILE must be there. Received: absent." in capsys.readouterr().err
+    assert "FILE must exist. Received: absent." in capsys.readouterr().err
     (tmp_path / "text").write_text("red cat\ndog\n", encoding="utf-8")
     with pytest.raises(SystemExit):
         translate.main([str(tmp_path / "text"), str(tmp_path), *how])

@@ -77,6 +77,7 @@ class DataSet:
     noise: float = 0.0  # the noise on its images unless another is asked for
     # Fields of the recipe that training on it needs
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reads_files: bool = True  # whether it comes from files or the network, not with a package
     crops: bool = False  # whether convolutional networks are trained on randomly cropped and flipped images
 
 

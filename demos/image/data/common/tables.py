@@ -22,4 +22,4 @@ def table(name: str) -> DataSet:
         labels = bunch.target.astype("int32")
         return split(name, pixels, labels, len(labels) // 2, tuple(map(str, bunch.target_names)))
 
-    return DataSet(load, recipe=RECIPE)
+    return DataSet(load, recipe=RECIPE, reads_files=False)
