@@ -20,8 +20,10 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
     """
     try:
         array = as_array(values)
-    except (TypeError, ValueError):  # ragged lists
+    except ValueError:  # ragged lists
         array = np.asarray(None)
+    except TypeError as error:  # another framework's tensor on a GPU, say, whose error tells what to do
+        raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)} ({error}).") from error
     if array.dtype.kind in "OSUMmc" or (array.dtype.kind == "V" and "float" not in str(array.dtype)):
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)}.")
     return array

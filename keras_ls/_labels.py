@@ -44,7 +44,7 @@ def numbers_to_tensor(values, name: str):
         if not is_array and values.dtype == "float64":
             values = values.astype(keras.config.floatx())
     try:
-        tensor = ops.convert_to_tensor(values)
+        tensor = _tensor(values)
         if hasattr(tensor, "read_value"):  # a tf.Variable, which lacks what `keras.ops` asks of a tensor
             tensor = tensor.read_value()
         dtype = keras.backend.standardize_dtype(tensor.dtype)
@@ -175,6 +175,16 @@ def _portable(array: np.ndarray) -> np.ndarray:
     if array.dtype == "uint64" and keras.backend.backend() == "torch":
         return array.astype("int64" if array.size == 0 or array.max() <= np.iinfo("int64").max else "float64")
     return array
+
+
+def _tensor(values):
+    """A tensor of `values`, in float32 where they are float64, which Apple's GPUs do not have."""
+    try:
+        return ops.convert_to_tensor(values)
+    except TypeError:
+        if getattr(values, "dtype", None) != "float64":
+            raise
+        return ops.convert_to_tensor(values, dtype="float32")
 
 
 def _signed(tensor):

@@ -8,7 +8,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from harness import numpy
+from harness import BACKEND, numpy
 from keras import ops
 
 import keras_ls
@@ -131,3 +131,28 @@ class TestOutputSpec:
         keras.utils.clear_session()
         _backend.output_spec(lambda x: x, keras.KerasTensor((2,)))
         assert keras.Operation().name == "operation"
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="Apple's GPUs are PyTorch's")
+def test_devices_without_float64_get_float32(monkeypatch):
+    import torch
+
+    as_tensor = torch.as_tensor
+
+    def without_float64(data, dtype=None, device=None):
+        if getattr(data, "dtype", None) == "float64" and dtype is None:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype.")
+        return as_tensor(data, dtype=dtype, device=device)
+
+    monkeypatch.setattr(torch, "as_tensor", without_float64)
+    found = keras_ls.smooth_labels(np.array([[0.0, 1.0, 0.0, 0.0]]), 0.1)
+    np.testing.assert_allclose(numpy(found), [[0.025, 0.925, 0.025, 0.025]])
+
+
+def test_another_frameworks_error_says_why_it_is_no_array():
+    class OnAGPU:
+        def __array__(self, *arguments, **how):
+            raise TypeError("can't convert a tensor on a GPU")
+
+    with pytest.raises(ValueError, match=r"`y_pred` must be an array of real numbers.*can't convert a tensor on a GPU"):
+        keras_ls.diagnose_predictions([0], OnAGPU())

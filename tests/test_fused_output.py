@@ -121,6 +121,17 @@ def test_sample_weights_and_validation(labelled, rng):
         np.testing.assert_allclose(measured[name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_a_metric_of_the_user_takes_the_place_of_one_of_the_same_name(labelled):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    fused, weight = keras_ls.FusedOutput(classifier("sequential")[0]), np.linspace(0.0, 1.0, len(y))
+    fused.compile("sgd", metrics=["accuracy", keras_ls.ExpectedCalibrationError(3, from_logits=True)])
+    fused.fit(x, y, verbose=0)
+    found = fused.evaluate(x, y, sample_weight=weight, return_dict=True, verbose=0)
+    logits = fused.predict(x, verbose=0)
+    assert found["accuracy"] == pytest.approx((logits.argmax(-1) == y).mean())
+    assert found["ece"] == pytest.approx(keras_ls.calibration_error(y, logits, 3, from_logits=True), rel=1e-4)
+
+
 def test_class_weights(labelled):
     x, y = labelled[0], np.maximum(labelled[1], 0)
     plain, fused = both(lambda: classifier("softmax")[0], False)

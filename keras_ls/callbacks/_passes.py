@@ -35,6 +35,10 @@ class Source:
         except TypeError:  # such as a list of numbers
             self._leaves = []
 
+    def __getstate__(self):
+        """What can be pickled: a copy has no array in common with others."""
+        return {**self.__dict__, "_leaves": []}
+
     def is_that_of(self, other: "Source") -> bool:
         """Says whether both are the same arrays and output."""
         if not self._leaves or len(self._leaves) != len(other._leaves) or self._output != other._output:

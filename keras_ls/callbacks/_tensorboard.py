@@ -19,6 +19,8 @@ def check_log_dir(log_dir: Any) -> str:
     """Returns `log_dir`, which must be a path, as a string."""
     if not isinstance(log_dir, (str, os.PathLike)) or not isinstance(os.fspath(log_dir), str):
         raise ValueError(f"`log_dir` must be a path: a string or pathlib.Path. Received: log_dir={shown(log_dir)}.")
+    if "://" in os.fspath(log_dir):
+        raise ValueError(f"`log_dir` must be a folder of this machine, not a URL. Received: log_dir={shown(log_dir)}.")
     return os.fspath(log_dir)
 
 

@@ -34,6 +34,8 @@ def cache_path(path: Any) -> str:
         name = os.fsdecode(path)
         if not os.path.basename(name):
             raise IsADirectoryError("it names no file")
+        if "://" in name:
+            raise ValueError("it is a URL, and must be a file of this machine")
         name = os.path.realpath(name)
         if marked_identity(name) == "":
             os.makedirs(os.path.dirname(name), exist_ok=True)

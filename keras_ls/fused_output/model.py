@@ -166,8 +166,8 @@ class FusedOutput(keras.Model):
     def get_metrics_result(self):
         """The value of each metric, as far as it has seen predictions."""
         # Several replicas build metrics before they have seen any, and would average the results of each.
-        has_seen = self._compile_metrics is None or (self._compile_metrics.built and not self._found.trains)
-        return super().get_metrics_result() if has_seen else self._own_results()
+        has_seen = self._compile_metrics is not None and self._compile_metrics.built and not self._found.trains
+        return {**self._own_results(), **(self._compile_metrics.result() if has_seen else {})}
 
     def fit(self, *args, **kwargs):
         """Trains as `keras.Model.fit` does."""

@@ -100,7 +100,8 @@ def area_of_rows(rows: LabelledRows, num_bins: int = 1000) -> float:
     weight = np.where(np.isnan(log_odds), np.nan, rows.weight[rows.weight > 0])
     columns = (weight, weight * ~correct, np.square(weight))
     sums = np.stack([np.bincount(place, values, minlength=num_bins) for values in columns], axis=-1)
-    return float(_area(ops.convert_to_tensor(sums)))
+    with keras.device("cpu"):  # in float64, which not every device has
+        return float(_area(ops.convert_to_tensor(sums)))
 
 
 def _area(sums):

@@ -4,6 +4,7 @@ import errno
 import io
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -278,12 +279,18 @@ class TestEventFiles:
         assert b"brain.Event:2" in file.read_bytes()
         assert read(file) == [(3, "a", 1.0)]
 
-    @pytest.mark.parametrize("log_dir", [3, b"", "", "a\0b", ["a"], True, 5000 * "y"])
+    @pytest.mark.parametrize("log_dir", [3, b"", "", "a\0b", ["a"], True, 5000 * "y", "gs://bucket/run"])
     def test_need_a_path(self, log_dir):
         with pytest.raises(ValueError, match="`log_dir` must be a") as raised:
             Count(log_dir=log_dir)
         assert "\n" not in str(raised.value)
         assert len(str(raised.value)) < 300
+
+    @pytest.mark.parametrize("make", [Calibration, lambda x, y: EmbeddingProjector(x, "logs", y)])
+    def test_callbacks_can_be_pickled(self, data, make, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        found = pickle.loads(pickle.dumps(make(*data)))
+        assert not found._source.is_that_of(make(*data)._source)
 
     def test_leave_no_folder_behind_a_bad_argument(self, data, tmp_path):
         with pytest.raises(ValueError, match="`classes`"):

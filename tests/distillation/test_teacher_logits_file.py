@@ -249,6 +249,8 @@ def test_what_is_no_regular_file_is_refused_at_once(x, tmp_path, monkeypatch):
             teacher_logits(network(), x, path=path)
     with pytest.raises(ValueError, match="`path` must be a file that can be written"):
         teacher_logits(network(), x, path=loop)
+    with pytest.raises(ValueError, match="it is a URL"):
+        teacher_logits(network(), x, path="gs://bucket/logits.npy")
     assert sorted(os.listdir(tmp_path)) == ["device", "fifo", "folder", "loop"]
     assert seen == []
 
