@@ -132,6 +132,20 @@ def test_a_metric_of_the_user_takes_the_place_of_one_of_the_same_name(labelled):
     assert found["ece"] == pytest.approx(keras_ls.calibration_error(y, logits, 3, from_logits=True), rel=1e-4)
 
 
+def test_an_error_costs_no_weights(labelled):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    model = classifier("sequential")[0]
+    before = model.get_weights()
+    fused = keras_ls.FusedOutput(model)
+    fused.compile(keras.optimizers.SGD(0.0))
+    for wrong in (fused.fit, fused.evaluate):
+        with pytest.raises(ValueError, match="`labels` must hold one class id"):
+            wrong(x, np.eye(K)[y], verbose=0)
+        for found, expected in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        fused.fit(x, y, verbose=0)
+
+
 def test_class_weights(labelled):
     x, y = labelled[0], np.maximum(labelled[1], 0)
     plain, fused = both(lambda: classifier("softmax")[0], False)

@@ -1,6 +1,5 @@
 """Where the logits of a teacher or student come from, and how one pass gives both them and its output."""
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -160,7 +159,6 @@ class Frozen:
         self.teacher_source: LogitSource | None = None
         self.student_source: LogitSource | None = None
         self.class_weight: dict[int, float] | None = None
-        self.training = contextlib.ExitStack()  # what to restore when training ends
 
 
 def _shows_logits(role: str, model: keras.Model) -> bool | None:

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._backend import values_kept_on_error
 from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion
+from keras_ls._models.kept_weights import KeepsWeights
 from keras_ls._models.outputs import symbolic_inputs
 from keras_ls.distillation._matching import (
     MATCHINGS,
@@ -23,7 +23,7 @@ from keras_ls.distillation._targets import by_example, class_weights, split_targ
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
-class Distiller(keras.Model):
+class Distiller(KeepsWeights):
     """Trains a student on labels and on its teacher's logits.
 
     ``loss = (1 − β)·(compiled loss) + β·H(softmax(zᵗ/T), softmax(z/T_s)) + (the student's own penalties)``
@@ -214,13 +214,6 @@ class Distiller(keras.Model):
             data = x, y, class_weights(self._frozen.class_weight, *split_targets(y))
         return super().train_step(*state, data)
 
-    def make_train_function(self, force=False):
-        """Compiles the training step, once all variables that it changes exist."""
-        function = super().make_train_function(force)
-        variables = [*self.trainable_variables, *self.non_trainable_variables, *self.metrics_variables]
-        self._frozen.training.enter_context(values_kept_on_error([*variables, *self.optimizer.variables]))
-        return function
-
     def fit(self, *args, **kwargs):
         """Trains like `keras.Model.fit`; `class_weight` also works with targets that hold logits."""
         return self._with_class_weight(super().fit, args, kwargs)
@@ -281,7 +274,7 @@ class Distiller(keras.Model):
         return self._matching_loss(teacher_logits, logits, sample_weight)
 
     def _with_class_weight(self, method, args, kwargs):
-        call = inspect.signature(method).bind(*args, **kwargs)
+        call = inspect.signature(getattr(keras.Model, method.__name__)).bind(self, *args, **kwargs)
         class_weight = None
         # Keras weighs plain labels itself.
         if self.teacher is None and (self.beta > 0 or isinstance(call.arguments.get("y"), dict)):
@@ -290,9 +283,4 @@ class Distiller(keras.Model):
                 raise ValueError("`class_weight` and `sample_weight` cannot be given at the same time.")
         if class_weight != self._frozen.class_weight:
             self._frozen.class_weight, self.train_function = class_weight, None  # the weights are compiled in
-        try:
-            with self._frozen.training:
-                return method(*call.args, **call.kwargs)
-        except BaseException:
-            self.train_function = None  # TensorFlow cannot trace a function anew whose first trace broke off
-            raise
+        return method(*call.args[1:], **call.kwargs)

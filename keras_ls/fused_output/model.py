@@ -13,9 +13,11 @@ from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_count, check_fraction, check_ignore_class, check_prior_length, shown
 from keras_ls._labels import spread_over
 from keras_ls._models.data import check_no_preprocessor
+from keras_ls._models.kept_weights import KeepsWeights
 from keras_ls._models.logits import check_model
 from keras_ls._models.output_layer import OutputLayer, find_output_layer, left_out
 from keras_ls._models.outputs import symbolic_inputs
+from keras_ls.fused_output._found import Found
 from keras_ls.fused_output._reduction import BinnedError, ReducedLosses
 from keras_ls.losses.functional import checked_prior
 from keras_ls.losses.linear import linear_loss_and_statistics
@@ -26,7 +28,7 @@ _STEP: contextvars.ContextVar[tuple[Any, bool]] = contextvars.ContextVar("keras_
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
-class FusedOutput(keras.Model):
+class FusedOutput(KeepsWeights):
     """Trains a classifier whose output layer is fused with its loss, so that the logits are never whole in memory.
 
     The model is an ordinary one, functional, Sequential or subclassed, for single labels or for sequences, that ends in
@@ -87,7 +89,7 @@ class FusedOutput(keras.Model):
         self.ignore_class = check_ignore_class(ignore_class)
         self.chunk_size = None if chunk_size is None else check_count("chunk_size", chunk_size)
         self.model = model
-        self._found, self._reduced = _Found(), ReducedLosses()
+        self._found, self._reduced = Found(), ReducedLosses()
         self._accuracy, self._nll = (keras.metrics.Mean(name) for name in ("accuracy", "nll"))
         self._ece = BinnedError("ece")
         if model.built and getattr(model, "inputs", None):
@@ -282,19 +284,3 @@ class FusedOutput(keras.Model):
         self._nll.update_state(ops.where(weight != 0, statistics["nll"], 0.0), weight)
         self._ece.update_state(statistics["confidence"], statistics["hit"], weight)
         return self._reduced(losses, losses, sample_weight)
-
-
-class _Found:
-    """The output layer once it is known, in a place where Keras does not track it a second time; and what runs now."""
-
-    output_layer: OutputLayer | None = None
-    trains = False
-
-    @contextlib.contextmanager
-    def training(self, trains: bool) -> Iterator[None]:
-        """A context in which metrics are those of training, or of evaluation."""
-        before, self.trains = self.trains, trains
-        try:
-            yield
-        finally:
-            self.trains = before

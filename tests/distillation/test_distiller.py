@@ -1066,6 +1066,22 @@ def test_an_error_at_the_first_batch_costs_no_weights(rng):
     assert_same(before, kept)
 
 
+def test_an_error_in_evaluation_costs_no_weights(rng):
+    x, y = data(rng)
+    teacher, student = network(), network()
+    distiller = Distiller(teacher, student, beta=0.5)
+    distiller.compile("sgd", hard_loss(), metrics=["accuracy"])
+    distiller.fit(x, y, verbose=0)
+    kept = [*teacher.variables, *student.trainable_variables]
+    before = [numpy(variable).copy() for variable in kept]
+    with pytest.raises(ValueError):  # noqa: PT011, Keras's own words
+        distiller.evaluate(x, np.zeros((N, K + 1)), verbose=0)
+    with pytest.raises(ValueError):  # noqa: PT011
+        distiller.predict(x[:, 1:], verbose=0)
+    assert_same(before, kept)
+    distiller.evaluate(x, y, verbose=0)
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_after_an_error_at_the_first_batch_training_goes_on_as_if_nothing_had_been(lazy, rng):
     x, y = data(rng)

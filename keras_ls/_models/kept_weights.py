@@ -1,0 +1,65 @@
+"""A model whose weights outlive an error: a step on JAX takes them out of their variables, to save memory."""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from keras_ls._backend import values_kept_on_error
+
+# What the training that runs in this thread has to restore if it ends with an error.
+_TRAINING: contextvars.ContextVar[contextlib.ExitStack | None]
+_TRAINING = contextvars.ContextVar("keras_ls_training", default=None)
+
+
+class KeepsWeights(keras.Model):
+    """A `keras.Model` that other models are part of, which an error would otherwise leave without weights, too."""
+
+    def make_train_function(self, force=False):
+        """Compiles the training step, once all variables that it changes exist."""
+        function, training = super().make_train_function(force), _TRAINING.get()
+        if training is not None:
+            training.enter_context(self._kept([*self._state(), *self.optimizer.variables]))
+        return function
+
+    def fit(self, *args, **kwargs):
+        """Trains as `keras.Model.fit` does."""
+        return self._trained(super().fit, args, kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """Runs one step as `keras.Model.train_on_batch` does."""
+        return self._trained(super().train_on_batch, args, kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates as `keras.Model.evaluate` does."""
+        with self._kept(self._state()):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        """Predicts as `keras.Model.predict` does."""
+        with self._kept(self._state()):
+            return super().predict(*args, **kwargs)
+
+    def _trained(self, method: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        with contextlib.ExitStack() as stack:
+            stack.callback(_TRAINING.reset, _TRAINING.set(stack))
+            try:
+                return method(*args, **kwargs)
+            except BaseException:
+                self.train_function = None  # TensorFlow cannot trace a function anew whose first trace broke off
+                raise
+
+    def _state(self) -> list[Any]:
+        return [*self.trainable_variables, *self.non_trainable_variables, *self.metrics_variables]
+
+    @contextlib.contextmanager
+    def _kept(self, variables: list[Any]) -> Iterator[None]:
+        with values_kept_on_error(variables):
+            try:
+                yield
+            except BaseException:
+                if keras.backend.backend() == "jax":
+                    self.jax_state_sync()  # after the first step these are its results
+                raise
