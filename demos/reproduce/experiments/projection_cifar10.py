@@ -1,12 +1,20 @@
 """Penultimate activations of the networks that `calibration_cifar10` trains."""
 
+import dataclasses
+
 from demos.reproduce import questions
-from demos.reproduce.experiment import Setting
 from demos.reproduce.experiments.calibration_cifar10 import SCALES as TRAINED
 
 PAPER = "Figure 1, first row, after 390,000 steps: tight, equally distant clusters with smoothing"
-PROJECTED = "python -m demos.image.projection --from runs/calibration/cifar10-alexnet"
+# The paper's three classes; then two similar ones, both pets, with one unlike them.
+CLASSES = "--classes airplane automobile bird --classes cat dog truck"
+PROJECTED = "python -m demos.image.projection --from runs/calibration/cifar10-{model} " + CLASSES
+MODELS = {"cpu": "resnet", "paper": "alexnet"}
+SHOWN = {"cpu": "docs/projection.md: CIFAR-10: a network that has fitted its images"}
 SCALES = {
-    "paper": Setting(f"{TRAINED['paper'].commands}\n{PROJECTED}", None, updates=TRAINED["paper"].updates),
+    scale: dataclasses.replace(
+        trained, commands=f"{trained.commands}\n{PROJECTED.format(model=MODELS[scale])}", shown=SHOWN.get(scale, "")
+    )
+    for scale, trained in TRAINED.items()
 }
-PARTS = {"fig1": questions.clusters(0.1)}
+PARTS = {"fig1": questions.clusters(0.1, similar=1)}

@@ -1,0 +1,20 @@
+"""Penultimate activations of networks that pass 1,000 images so often that smoothed targets are nearly met, too."""
+
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
+PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing"
+COMMANDS = """python -m demos.image.calibration --dataset cifar100 --train-images 1000 --model resnet --depth 20 \
+    --no-augment --steps 1500 --label-smoothing 0 0.1 --out runs/calibration/few
+python -m demos.image.projection --from runs/calibration/few \
+    --classes beaver dolphin otter --classes maple_tree oak_tree dolphin"""
+SCALES = {
+    "cpu": Setting(
+        COMMANDS,
+        12,
+        "2 cores of an Intel Xeon",
+        tuple(f"--seeds {seed}" for seed in range(3)),
+        shown="docs/projection.md: CIFAR-100: fewer images, fitted more closely",
+    )
+}
+PARTS = {"fig1": questions.clusters(0.1, similar=1)}
