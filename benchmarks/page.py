@@ -16,9 +16,9 @@ PACKAGES += ("keras-hub",)
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks` from `benchmarks/results/`; every number stands below the command that measured it.
-`pip install -e ".[benchmarks]"` installs the peers. Cases take turns, each in a process of its own; times are medians
-of the rounds, ratios medians of the rounds' ratios. Memory is the rise of the process's high-water mark, which the
-kernel keeps, during one call.
+`pip install -e ".[benchmarks,demos,translation]"` installs what it measures, the peers included. Cases take turns, each
+in a process of its own; times are medians of the rounds, ratios medians of the rounds' ratios. Memory is the rise of
+the process's high-water mark, which the kernel keeps, during one call.
 """
 
 

@@ -59,7 +59,9 @@ def top_log_odds(block: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         differences = block - block.max(-1, keepdims=True)
         differences[np.arange(len(block)), highest] = -np.inf
-        return -np.log(np.exp(differences).sum(-1))
+        second = differences.max(-1)  # what the others are measured by, else all of their exponentials can be 0
+        others = np.exp(differences - np.where(np.isneginf(second), 0.0, second)[:, None]).sum(-1)
+        return -second - np.log(others, where=~np.isneginf(second), out=np.zeros_like(second))
 
 
 def log_softmax(rows: np.ndarray) -> np.ndarray:
@@ -149,7 +151,7 @@ def spread_weights(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
         shape: the shape of the predictions less their class axis.
 
     Raises:
-        ValueError: If shapes do not match, or weights are not finite, negative or all zero.
+        ValueError: If shapes do not match, or weights are not finite or negative.
     """
     if given is None:
         return np.ones(math.prod(shape))

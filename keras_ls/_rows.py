@@ -55,11 +55,7 @@ class LabelledRows:
         Raises:
             ValueError: If none does.
         """
-        if not self.weight.any():
-            raise ValueError(
-                f"`{name}` must hold at least one prediction that counts. Received: only ones that are masked, ignored "
-                "or of weight 0 in `sample_weight`."
-            )
+        check_counts(bool(self.weight.any()), name)
         return self
 
     def logits(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -233,6 +229,15 @@ def labelled_rows(
     rows = predictions.reshape(-1, predictions.shape[-1])
     example = None if len(positions) < 2 else np.repeat(np.arange(positions[0]), len(rows) // positions[0])
     return LabelledRows(rows, ids, np.where(counts, weight, 0.0), from_logits, example)
+
+
+def check_counts(any_counts: bool, name: str) -> None:
+    """Raises `ValueError` if no prediction counts; `name` is what the caller calls them, or their inputs."""
+    if not any_counts:
+        raise ValueError(
+            f"`{name}` must hold at least one prediction that counts. Received: only ones that are masked, ignored "
+            "or of weight 0 in `sample_weight`."
+        )
 
 
 def joined(parts: list[LabelledRows]) -> LabelledRows:

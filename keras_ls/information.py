@@ -12,7 +12,7 @@ from keras import ops, tree
 from keras_ls._arrays import hard_labels, to_numpy
 from keras_ls._backend import count_tracings_apart
 from keras_ls._checks import check_count, shown
-from keras_ls._models.data import LabelledData, check_row_count
+from keras_ls._models.data import LabelledData, check_no_preprocessor, check_row_count
 from keras_ls._models.devices import BatchRunner
 from keras_ls._models.inputs import check_fits
 from keras_ls._models.logits import logits_model
@@ -90,6 +90,7 @@ def logit_mutual_information(
     examples_per_class: int = EXAMPLES_PER_CLASS,
     batch_size: int = 256,
     seed: int = 0,
+    output: str | None = None,
 ) -> float:
     """Estimates how much the logits of two classes say about which of their examples was the input.
 
@@ -122,13 +123,15 @@ def logit_mutual_information(
             fewer.
         batch_size: The number of examples per batch.
         seed: An integer of at least 0, of any size, that determines everything drawn at random.
+        output: The name of the output, if the model has several; `y` may then be a dict by outputs.
 
     Returns:
         The estimate in nats, in [0, log N]; NaN if the model returns NaN or infinities.
 
     Raises:
         ValueError: If arguments do not fit together, a class has no examples, the last layers of `model` do not show
-            whether it returns logits or probabilities, or the model does not return one row per example.
+            whether it returns logits or probabilities, or the model preprocesses its inputs in `predict` or does not
+            return one row per example.
 
     Example:
         >>> import keras, keras_ls, numpy as np
@@ -142,7 +145,7 @@ def logit_mutual_information(
     Reference:
         Müller, Kornblith and Hinton 2019, section 4 and Figure 6: 300 examples of each class, 5 samples.
     """
-    source = LogitDifference(x, y, classes, augment, num_samples, examples_per_class, batch_size, seed)
+    source = LogitDifference(x, y, classes, augment, num_samples, examples_per_class, batch_size, seed, output)
     source.attach(model)
     return mutual_information(source.samples(model))
 
@@ -163,10 +166,13 @@ class LogitDifference:
         examples_per_class: int = EXAMPLES_PER_CLASS,
         batch_size: int = 256,
         seed: int = 0,
+        output: str | None = None,
     ):
         if y is None:
             raise ValueError("`y` must be given: one class id per example of `x`. Received: y=None.")
-        self.x, self._labels = LabelledData(x, y).x, to_numpy("y", y)
+        data = LabelledData(x, y, output=output)
+        self.x, self._output = data.x, output
+        self._labels: Any = data.y
         self._classes = _pair(classes)
         if not callable(augment):
             raise ValueError(f"`augment` must be a function or a layer. Received: augment={shown(augment)}.")
@@ -187,7 +193,8 @@ class LogitDifference:
             ValueError: If model, classes and labels do not fit together.
         """
         with seeded(self._seed, [model, self._augment]):
-            self._network = logits_model(model)
+            check_no_preprocessor(model)
+            self._network = logits_model(model, self._output)
             self._runner = BatchRunner(self._network)
             count_tracings_apart(self._network)
             shape = self._network.output_shape

@@ -325,6 +325,15 @@ class TestOfModels:
         arrays = {"a": x[:, :1], "b": keras.ops.convert_to_tensor(x[:, 1:])}
         assert measure(model, (arrays, y), augment) == pytest.approx(measure(linear(), data), rel=1e-5)
 
+    def test_one_of_several_outputs(self, data):
+        inputs = keras.Input((2,))
+        outputs = {"other": layers.Dense(2)(inputs), "own": layers.Dense(3, use_bias=False, name="own")(inputs)}
+        model = keras.Model(inputs, outputs)
+        model.get_layer("own").kernel.assign(KERNEL)
+        x, y = data
+        for labels in (y, {"own": y, "other": None}):
+            assert measure(model, (x, labels), output="own") == pytest.approx(measure(linear(), data), rel=1e-6)
+
     def test_collapsed_classes_give_a_little_more_than_log_2(self, rng):
         y = np.repeat([0, 1], 300)
         x = (10.0 * y[:, None] + [[0.0, 0.0]]).astype("float32")
@@ -592,6 +601,10 @@ class TestRefuses:
             measure(two, data)
         with pytest.raises(ValueError, match="sigmoid"):
             measure(linear(activation="sigmoid"), data)
+        preprocessing = linear()
+        preprocessing.preprocessor = lambda x: x / 255
+        with pytest.raises(ValueError, match="must not preprocess its inputs"):
+            measure(preprocessing, data)
         steps = keras.Sequential([keras.Input((2, 1)), layers.Dense(3)])
         with pytest.raises(ValueError, match="one row of logits per example"):
             measure(steps, (data[0][..., None], data[1]))

@@ -27,14 +27,19 @@ RULE = (
 def outcomes(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was predicted and what was seen, for each of `ALPHAS` and measure, of the results of networks.
 
-    It is a ValueError if there are fewer than two seeds, no hard targets, no smoothed ones, or results
-    without a diagnosis.
+    An α with fewer than two seeds that hard targets have, too, is left out. It is a ValueError if none is left, or if
+    there are results without a diagnosis.
     """
-    groups = {alpha: group for alpha, group in by_smoothing(trials).items() if alpha in (0.0, *ALPHAS)}
-    hard = groups.pop(0.0, [])
-    seeds = [{trial["seed"] for trial in group} for group in (hard, *groups.values())]
+    groups = by_smoothing(trials)
+    hard = groups.get(0.0, [])
+    seeds = {trial["seed"] for trial in hard}
+    groups = {
+        alpha: groups[alpha]
+        for alpha in ALPHAS
+        if len(seeds & {trial["seed"] for trial in groups.get(alpha, ())}) >= verdict.FEWEST_SEEDS
+    }
     lacking = [trial for group in (hard, *groups.values()) for trial in group if "diagnosis" not in trial]
-    if not groups or lacking or any(len(seeds[0] & each) < verdict.FEWEST_SEEDS for each in seeds):
+    if not groups or lacking:
         raise ValueError(
             "there must be networks of hard and of smoothed targets, of two seeds at least, each with a diagnosis"
         )

@@ -2,9 +2,11 @@
 
 import pathlib
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 
 from demos.kit import records
 from demos.reproduce.experiment import Trial
@@ -15,7 +17,9 @@ SHORT, LONG = 100, 400  # steps of each network in the two runs
 def hours(trial: Trial) -> float | str:
     """Hours of the trial's updates, without measuring and searching, or why they cannot be told."""
     module, arguments = trial.commands()[0]
-    seconds = []
+    updates = trial.setting.updates
+    of_kinds = updates if isinstance(updates, Mapping) else {"": updates}
+    seconds: list[list[float]] = []
     for steps in (SHORT, LONG):
         with tempfile.TemporaryDirectory() as folder:
             short = shlex.split(trial.setting.short.format(steps=steps))
@@ -24,9 +28,11 @@ def hours(trial: Trial) -> float | str:
             if done.returncode:
                 return (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
             found = [records.read_json(path, {"seconds": float}) for path in pathlib.Path(folder).rglob("result.json")]
-            seconds.append(sum(network["seconds"] for network in found) / len(found))
+            alike = [[each["seconds"] for each in found if each.get("name", "").startswith(kind)] for kind in of_kinds]
+            seconds.append([statistics.mean(of_kind) for of_kind in alike])
     # The difference is of steps alone, since building, compiling and evaluating take as long in both. Where it is lost
     # in their noise, all of the longer run is a bound.
-    short, long = seconds
-    per_step = (long - short) / (LONG - SHORT) if long > short else long / LONG
-    return per_step * trial.setting.updates / 3600
+    in_all = 0.0
+    for short, long, times in zip(*seconds, of_kinds.values(), strict=True):
+        in_all += times * ((long - short) / (LONG - SHORT) if long > short else long / LONG)
+    return in_all / 3600

@@ -76,7 +76,8 @@ class Setting:
     machine: str = "2 cores of an AMD EPYC"  # that it takes them on
     trials: tuple[str, ...] = ("",)  # what each trial adds to the commands; each can run on its own day and machine
     shown: str = ""  # the page and the heading there that show the commands with what they printed
-    updates: int = 0  # of all networks' weights in a trial, for the estimate of its time
+    # Of all networks' weights in a trial, for the estimate of its time; where networks are unlike by how names begin
+    updates: int | Mapping[str, int] = 0
     short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
 
 

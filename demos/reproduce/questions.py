@@ -18,14 +18,21 @@ WIDEST_GAP = 0.013
 DISTILLATION = "demos.image.distillation"
 FALL = 0.1
 EQUIDISTANT = 0.9
-MEASURES = {"bleu": "BLEU", "chrf": "chrF"}
 
 
-def pair(label: str, demo: str, path: str, alpha: float, papers: tuple[str, str] = ("", ""), unit: str = "") -> Any:
-    """A number with hard targets, and with smoothing."""
+def pair(
+    label: str,
+    demo: str,
+    path: str,
+    alpha: float,
+    papers: tuple[str, str] = ("", ""),
+    unit: str = "",
+    **where: Any,
+) -> Any:
+    """A number with hard targets, and with smoothing; `where` are settings of its run."""
     networks = (("hard targets", 0.0), (f"α = {alpha:g}", alpha))
     return tuple(
-        Number(f"{label}, {name}", demo, path, {"label_smoothing": a}, paper, unit)
+        Number(f"{label}, {name}", demo, path, {**where, "label_smoothing": a}, paper, unit)
         for (name, a), paper in zip(networks, papers, strict=True)
     )
 
@@ -124,6 +131,24 @@ def clusters(alpha: float, similar: int | None = None) -> Part:
     return Part("AlexNet and ResNet-56: a picture", numbers, claims, (demo, "projection.png"))
 
 
+def clusters_of_trainings(trainings: dict[str, dict[str, Any]], alpha: float) -> Part:
+    """How tight and how equally distant the clusters are after each training: a name, and settings of its run."""
+    demo, of_training = "demos.image.projection", "statistics.training"
+    numbers: tuple[Number, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    for name, where in trainings.items():
+        ratio = pair(f"within / between, {name}", demo, f"{of_training}.ratio", alpha, **where)
+        distance = pair(
+            f"c.v. of the templates' distances, {name}", demo, f"{of_training}.template_distance_cv", alpha, **where
+        )
+        numbers += (*ratio, *distance)
+        claims += (
+            compare(f"Clusters of training examples tighten: {name}.", ratio, "below"),
+            compare(f"The classes are more equally distant: {name}.", distance, "below"),
+        )
+    return Part("AlexNet and ResNet-56: a picture", numbers, claims)
+
+
 def students(alpha: float) -> Part:
     """Figure 5; `alpha` is that of a teacher which should be better than that of hard targets."""
     hard, smoothed = (
@@ -180,93 +205,6 @@ def information(alpha: float) -> Part:
         ]
     picture = (demo, "information.png")
     return Part("CIFAR-10, ResNet-56: a picture", (*first, *highest, *last), tuple(claims), picture)
-
-
-def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
-    """Word error rates of speech; those of `more` label smoothing are only shown."""
-    train, sweep = "demos.speech.train", "demos.speech.beam_search"
-    beam = pair("beam WER %", train, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
-    greedy = pair("greedy WER %", train, "greedy_wer", alpha, unit="%")
-    tuned = Number(
-        "beam WER % at its best temperature, hard targets",
-        sweep,
-        "temperature.wer.min",
-        {"label_smoothing": 0.0},
-        unit="%",
-    )
-    claims = (
-        compare("Beam search errs less with smoothing.", beam, "below"),
-        Claim("No temperature does as much for hard targets.", beam[1].label, "below", tuned.label),
-    )
-    return Part(
-        "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)",
-        (*beam, *shown("beam WER %", train, "beam_wer", more, "%"), tuned, *greedy),
-        claims,
-        (sweep, "beam_width.png"),
-    )
-
-
-def found_texts(alpha: float, measure: str) -> Part:
-    """What beams find, by BLEU or chrF, and the likelihood."""
-    demo, name = "demos.translation.train", MEASURES[measure]
-    papers = ("25.3", "25.8") if measure == "bleu" else ("", "")
-    texts = pair(name, demo, f"beam_{measure}", alpha, papers, "%")
-    nll = pair("NLL", demo, "nll", alpha, ("1.54", "1.59"))
-    claims = (
-        compare("Beam search gains from smoothing.", texts, "above"),
-        compare("The likelihood is worse with smoothing.", nll, "above"),
-    )
-    return Part("WMT EN-DE, Transformer (NLL: log of its perplexity)", (*texts, *nll), claims)
-
-
-def against_temperature(alpha: float, measure: str) -> Part:
-    """Figure 4."""
-    demo, name = "demos.translation.calibration", MEASURES[measure]
-    tuned = pair(f"{name} at its best temperature", demo, f"temperature.{measure}.max", alpha, unit="%")
-    smoothed = {"label_smoothing": alpha}
-    plain = Number(f"{name} at T = 1, α = {alpha:g}", "demos.translation.train", f"beam_{measure}", smoothed, unit="%")
-    says = f"No temperature gives hard targets the {name} that smoothing has at T = 1."
-    by_ece, by_nll = (
-        Number(
-            f"{name} where {by.upper()} is least",
-            demo,
-            f"temperature.{measure}@{by}",
-            {"label_smoothing": 0.0},
-            unit="%",
-        )
-        for by in ("ece", "nll")
-    )
-    claims = (
-        Claim(says, plain.label, "above", tuned[0].label),
-        Claim(
-            f"The least ECE finds the better temperature for {name} than the least NLL.",
-            by_ece.label,
-            "above",
-            by_nll.label,
-        ),
-    )
-    numbers = (*tuned, plain, by_ece, by_nll)
-    return Part("WMT EN-DE, Transformer: a picture", numbers, claims, (demo, "temperature.png"))
-
-
-def tokens(alpha: float) -> Part:
-    """Figure 7."""
-    demo = "demos.translation.calibration"
-    ratio = pair("within / between, frequent tokens", demo, "tokens.ratio", alpha)
-    claims = (compare("Clusters of tokens tighten with smoothing.", ratio, "below"),)
-    return Part("WMT EN-DE, Transformer: a picture", ratio, claims, (demo, "tokens.png"))
-
-
-def translation(alpha: float, measure: str = "bleu") -> dict[str, Part]:
-    """All that there is to translation; BLEU is 0 where sentences have fewer than four words, and chrF is not."""
-    demo = "demos.translation.train"
-    return {
-        "table3": table3("translation", alpha, demo),
-        "fig3": reliability("translation", alpha, demo),
-        "fig4": against_temperature(alpha, measure),
-        "fig7": tokens(alpha),
-        "translation": found_texts(alpha, measure),
-    }
 
 
 def calibration(data: str, alpha: float, more: tuple[float, ...] = ()) -> dict[str, Part]:

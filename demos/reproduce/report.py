@@ -110,11 +110,13 @@ def write(results: pathlib.Path, scale: str, only: Collection[str], out: pathlib
 def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     """The report without its pictures, which it only names."""
     sections: list[Block] = []
+    absent: list[str] = []
     overview = [("claim", "of", "here")]
     words: dict[str, list[str]] = {networks: [] for networks in (LIKE, UNLIKE, UNKNOWN, UNASKED)}
     for name in TITLES:
         there = [each for each in found if name in each.experiment.chosen(only)]
         if not there:
+            absent += [TITLES[name]] * (name in only)
             continue
         sections.append(Heading(2, TITLES[name]))
         for each in there:
@@ -136,6 +138,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         ),
         Table(overview),
         *sections,
+        *[Paragraph(f"Not at this scale: {'; '.join(absent)}.")] * bool(absent),
     ]
 
 

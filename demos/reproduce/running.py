@@ -128,7 +128,7 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, log: pathlib.Path 
     clocks = {step.clock for step in planned}
     seconds = sum(records.read_json(clock, {"seconds": float})["seconds"] for clock in clocks)
     facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": trial.said()}
-    spent = {"seconds": round(seconds, 1), "machine": machine()}
+    spent = {"seconds": round(seconds, 1), "machine": machine(), "code": code()}
     records.write_json(kept, {**facts, **spent, "results": results})
     return 0
 
@@ -168,6 +168,16 @@ def machine() -> str:
     lines = info.read_text(errors="replace").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def code() -> str | None:
+    """The commit that this file is of, "-dirty" where others were changed since; None outside a checkout."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(describe, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _can_resume(module: str) -> bool:

@@ -12,8 +12,8 @@ RULE = (
     "A claim says that one number lies below or above another. Both are taken from networks of the same seed, and the "
     "differences over the seeds have a mean and a 95 % t-interval. The numbers *agree* if the whole interval lies on "
     "the side that the claim says, and do *not* if it lies on the other side; otherwise one *cannot tell*, nor with "
-    "fewer than two seeds. Intervals are of what seeds do; other held-out data would add to that. Each claim stands "
-    "alone: of twenty about what makes no difference, one is decided by chance."
+    "fewer than two seeds. Intervals cover variation between seeds only; other held-out data would widen them. Claims "
+    "are not corrected for multiplicity: of twenty with no true difference, about one is decided by chance."
 )
 AGREES, DISAGREES, CANNOT_TELL = "agrees", "does not", "cannot tell"
 FEWEST_SEEDS = 2

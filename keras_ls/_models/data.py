@@ -14,7 +14,7 @@ from keras_ls._models.inputs import check_ends, check_fits, input_arrays, known_
 from keras_ls._models.logits import check_model, logits_model
 from keras_ls._models.outputs import check_output, of_output, single
 from keras_ls._models.random_state import kept_random_state
-from keras_ls._rows import LabelledRows, joined, labelled_rows
+from keras_ls._rows import LabelledRows, check_counts, joined, labelled_rows
 
 
 class Predictor:
@@ -126,7 +126,8 @@ class LabelledData:
             The first batch.
 
         Raises:
-            ValueError: If data are empty, or labels that count do not match the predictions or lie outside [0, K).
+            ValueError: If data are empty, no prediction counts, or labels that count do not match the predictions or
+                lie outside [0, K).
         """
         with kept_random_state():
             batches = self._batches(predictor.names, batch_size)
@@ -137,11 +138,11 @@ class LabelledData:
                 self.predict(predictor, from_logits, batch_size)
                 return first
             if self.y is not None:
-                self._check_labels(self.y, self.weight, (len(self.y), *outputs.shape[1:]))
+                check_counts(self._any_counts(self.y, self.weight, (len(self.y), *outputs.shape[1:])), "x")
                 return first
-            rows = labels.shape == outputs.shape and outputs.shape[-1] > 1
-            for _, others, weight in batches:
-                self._check_labels(others, weight, others.shape if rows else (*others.shape, outputs.shape[-1]))
+            classes = () if labels.shape == outputs.shape and outputs.shape[-1] > 1 else outputs.shape[-1:]
+            each = [self._any_counts(others, weight, (*others.shape, *classes)) for _, others, weight in batches]
+            check_counts(any(each) or bool(first.weight.any()), "x")
         return first
 
     def predict(
@@ -186,9 +187,10 @@ class LabelledData:
         names = (self._name, "predictions")
         return labelled_rows(labels, outputs, weight, self.ignore_class, from_logits, mask, names)
 
-    def _check_labels(self, labels: np.ndarray, weight: np.ndarray | None, shape: tuple[int, ...]) -> None:
+    def _any_counts(self, labels: np.ndarray, weight: np.ndarray | None, shape: tuple[int, ...]) -> bool:
+        """Whether any of the labels, which are checked, counts."""
         counts = spread_weights("sample_weight", weight, shape[:-1]) > 0
-        counted_labels(self._name, labels, shape, self.ignore_class, counts)
+        return bool(counted_labels(self._name, labels, shape, self.ignore_class, counts)[1].any())
 
     def _batches(self, names: list[str] | None, batch_size: int) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]:
         """Yields inputs, labels and weights of each batch; `names` are those of the model's outputs."""

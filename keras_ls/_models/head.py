@@ -153,7 +153,7 @@ class _WatchingModel(keras.Model):
         self.record.head()  # an error where there is none
         activations = self.record.inputs
         # Those of many classes are far larger than the activations; the first class tells how many rows there are.
-        kept = outputs if self.with_outputs else outputs[..., :1]
+        kept = outputs if self.with_outputs or len(outputs.shape) < 2 else outputs[..., :1]
         found = {"activations": widened(activations), "outputs": widened(kept)}
         mask = get_mask(activations)
         if mask is not None and len(activations.shape) == 3:

@@ -127,9 +127,9 @@ def _check(block: np.ndarray, ids: np.ndarray, weight: np.ndarray) -> bool:
     """Raises an error for logits without a likelihood; says whether the logits of any example differ."""
     highest, lowest = block.max(axis=-1), block.min(axis=-1)
     if not (highest < np.inf).all():  # False for NaN
-        raise ValueError("`logits` must be finite, or −inf for a class that cannot occur. Received NaN or +inf.")
+        raise ValueError("Logits must be finite, or −inf for a class that cannot occur. Received NaN or +inf.")
     if np.isneginf(block[np.arange(len(ids)), ids]).any():
-        raise ValueError("`labels` must be classes that can occur. Received one whose logit is −inf.")
+        raise ValueError("Labels must be of classes that can occur. Received one whose logit is −inf.")
     if np.isneginf(lowest).any():
         lowest = np.where(np.isneginf(block), np.inf, block).min(axis=-1)
     return bool((lowest < highest).any())

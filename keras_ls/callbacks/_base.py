@@ -80,14 +80,16 @@ class MeasuringCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Measures if it is time to, and adds the latest values to `logs`."""
-        if self._is_due(epoch):
+        is_due = self._is_due(epoch)
+        if is_due:
             measurement = self._measure(epoch)
             self._latest = dict(measurement.values)
             if self._writer is not None:
                 figures = {name: draw() for name, draw in measurement.figures.items()}
                 self._writer.write(epoch, measurement.values, figures)
         if logs is not None and self.adds_to_logs:
-            logs.update(self._latest)
+            # Between measurements what Keras has just measured under the same name is newer.
+            logs.update({name: value for name, value in self._latest.items() if is_due or name not in logs})
 
     def on_train_end(self, logs=None):
         """Waits until the event file is written."""

@@ -33,11 +33,11 @@ class Calibration(MeasuringCallback):
     - `aurc`: how well confidence ranks errors, the area that `AreaUnderRiskCoverage` measures.
 
     `History` records them, and callbacks that stand after this one can watch them with `mode="min"`. The epochs between
-    two measurements repeat the last values; before the first one there are none, as for Keras's `validation_freq`,
-    except in a training that goes on (`initial_epoch` above 0), which has values from its first epoch. A model that
-    gives NaN or infinities has NaN here. Random generators are left as they were: training is the same with the
-    callback and without it. An `EmbeddingProjector` or `PenultimateProjection` that is given the same array `x` shares
-    the prediction pass.
+    two measurements repeat the last values, except where the model has a metric of the same name, which Keras has just
+    measured; before the first one there are none, as for Keras's `validation_freq`, except in a training that goes on
+    (`initial_epoch` above 0), which has values from its first epoch. A model that gives NaN or infinities has NaN here.
+    Random generators are left as they were: training is the same with the callback and without it. An
+    `EmbeddingProjector` or `PenultimateProjection` that is given the same array `x` shares the prediction pass.
 
     Args:
         x: inputs, an array or a list or dict of arrays, as `model.predict` takes them; or a dataset of (inputs,

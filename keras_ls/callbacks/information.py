@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_ls._models.data import check_no_preprocessor
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
 from keras_ls.callbacks._probe import build
 from keras_ls.information import LogitDifference, mutual_information
@@ -33,6 +32,7 @@ class MutualInformation(MeasuringCallback):
         log_dir: folder for TensorBoard, which gets the scalar `mutual_information`, or None.
         freq: number of epochs from one measurement to the next, at least 1.
         num_samples: how often each example is augmented, at least 2.
+        output: the name of the output, if the model has several; `y` may then be the dict that `fit` takes.
 
     Raises:
         ValueError: Here, if arguments do not fit together or `log_dir` cannot be written; when training begins, if
@@ -62,13 +62,13 @@ class MutualInformation(MeasuringCallback):
         log_dir: Any = None,
         freq: int = 1,
         num_samples: int = 5,
+        output: str | None = None,
     ):
-        self._source = LogitDifference(x, y, classes, augment, num_samples)
+        self._source = LogitDifference(x, y, classes, augment, num_samples, output=output)
         super().__init__(freq, log_dir)
 
     def _prepare(self) -> None:
         """Draws the examples and tries a batch of them."""
-        check_no_preprocessor(self.model)
         build(self.model, self._source.x)
         self._source.attach(self.model)
         self._source.try_augmentation(self.model)

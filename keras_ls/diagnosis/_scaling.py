@@ -104,11 +104,12 @@ def _scores(rows: LabelledRows, positions: Positions, beta: float) -> tuple[np.n
     slopes, curvature, expected, start = np.empty(len(positions.weight)), 0.0, 0.0, 0
     for logits, ids, weight in rows.logits():
         distance = logits - logits.max(axis=-1, keepdims=True)
+        own = distance[np.arange(len(ids)), ids]
         share = np.exp(beta * distance)
         share /= share.sum(axis=-1, keepdims=True)
         distance[share == 0] = 0.0
         mean = (share * distance).sum(axis=-1)
-        slopes[start : start + len(ids)] = mean - distance[np.arange(len(ids)), ids]
+        slopes[start : start + len(ids)] = mean - own
         variance = (share * np.square(distance - mean[:, None])).sum(axis=-1)
         curvature += float(weight @ variance)
         expected += float(np.square(weight) @ variance)

@@ -7,7 +7,7 @@ import keras
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_count, check_flag, check_ignore_class, check_optional_flag
 from keras_ls._models.data import LabelledData, check_dataset, check_no_preprocessor, predicted_logits
-from keras_ls._models.inputs import input_arrays, is_dataset, number_of_examples
+from keras_ls._models.inputs import check_fits, input_arrays, is_dataset, number_of_examples
 from keras_ls._models.outputs import of_output
 from keras_ls._rows import LabelledRows, labelled_rows
 from keras_ls.diagnosis._estimates import Settings, check_settings, measure
@@ -82,6 +82,8 @@ def diagnose(
     check_optional_flag("from_logits", from_logits)
     check_no_preprocessor(model)
     x_train, y_train = _training_data(x_train, y_train, output)
+    if y_train is not None:
+        check_fits("x_train", x_train, model)
     data = LabelledData(x, y, sample_weight, ignored, output)
     _, rows = predicted_logits(model, data, from_logits, batch_size)
     estimates: dict[str, Estimate] = {}

@@ -1,5 +1,6 @@
 """Distances between the logits of student and teacher, and the loss that reduces them as Keras does."""
 
+import math
 from typing import Any
 
 import keras
@@ -11,12 +12,14 @@ from keras_ls._labels import spread_over
 from keras_ls._models.data import check_no_preprocessor
 
 MATCHINGS = ("cross_entropy", "squared_logits")
+_IMPOSSIBLE = -1e30  # a logit whose probability is 0, and 0 times whose logarithm is not NaN
 
 
 def softened_cross_entropy(teacher_logits, logits, temperature: float, student_temperature: float):
     """Returns H(softmax(zᵗ/T), softmax(z/T_s)) in nats: two tensors (…, K) to (…,).
 
-    For tensors (…, 1), it is the cross-entropy of two classes with probabilities 1 − sigmoid(z/T) and sigmoid(z/T).
+    For tensors (…, 1), it is the cross-entropy of two classes with probabilities 1 − sigmoid(z/T) and sigmoid(z/T). A
+    class that cannot occur, −inf in both, costs nothing.
     """
     teacher_logits, logits = teacher_logits / temperature, logits / student_temperature
     if logits.shape[-1] == 1:
@@ -24,12 +27,19 @@ def softened_cross_entropy(teacher_logits, logits, temperature: float, student_t
         losses = ops.sigmoid(teacher_logits) * ops.log_sigmoid(logits)
         losses = losses + ops.sigmoid(-teacher_logits) * ops.log_sigmoid(-logits)
         return -ops.squeeze(losses, axis=-1)
+    logits = ops.where(_are_impossible(teacher_logits, logits), _IMPOSSIBLE, logits)
     return ops.categorical_crossentropy(ops.softmax(teacher_logits, axis=-1), logits, from_logits=True)
 
 
 def half_squared_difference(teacher_logits, logits):
-    """Returns ½ Σ_k (zᵗ_k − z_k)²: two tensors (…, K), or (…, 1), to (…,)."""
+    """Returns ½ Σ_k (zᵗ_k − z_k)²: two tensors (…, K), or (…, 1), to (…,). Where both are −inf nothing is added."""
+    none = _are_impossible(teacher_logits, logits)
+    teacher_logits, logits = (ops.where(none, 0.0, z) for z in (teacher_logits, logits))
     return 0.5 * ops.sum(ops.square(teacher_logits - logits), axis=-1)
+
+
+def _are_impossible(teacher_logits, logits):
+    return ops.logical_and(teacher_logits == -math.inf, logits == -math.inf)
 
 
 class MatchingLoss(keras.losses.Loss):
@@ -73,10 +83,16 @@ class MatchingLoss(keras.losses.Loss):
         return self.scale * losses
 
 
+def check_one_output(outputs: Any) -> None:
+    """Raises `ValueError` if a model has returned a structure."""
+    if tree.is_nested(outputs):
+        raise ValueError("Teacher and student must have one output each. Received a structure of several.")
+
+
 def check_logits(teacher_logits, logits) -> None:
     """Raises `ValueError` unless both are single tensors (…, K), or (…, 1), of the same shape."""
-    if tree.is_nested(teacher_logits) or tree.is_nested(logits):
-        raise ValueError("Teacher and student must have one output each. Received a structure of several.")
+    check_one_output(teacher_logits)
+    check_one_output(logits)
     given, wanted = tuple(teacher_logits.shape), tuple(logits.shape)
     if len(wanted) < 2:
         raise ValueError(f"The student must give logits (…, K), or (…, 1) for two classes. Received: shape {wanted}.")
@@ -109,8 +125,10 @@ def check_same_outputs(given: int | None, wanted: int | None) -> None:
 
 def check_not_shared(teacher: keras.Model, student: keras.Model) -> None:
     """Raises `ValueError` if training the student would change the teacher."""
-    learnt = {id(variable) for variable in student.trainable_variables}
-    if any(id(variable) in learnt for variable in teacher.variables):
+    changed = [*student.trainable_variables]
+    for layer in student._flatten_layers():
+        changed += layer._non_trainable_variables if layer.trainable else []  # such as moving statistics
+    if {id(variable) for variable in changed} & {id(variable) for variable in teacher.variables}:
         raise ValueError("`teacher` must not share variables with what is trained in `student`.")
 
 

@@ -16,6 +16,7 @@ from keras_ls._models.inputs import check_fits
 from keras_ls._models.layers import LinearHead, LogOdds, LogProbabilities
 from keras_ls._models.logits import gives_logits, logits_model
 from keras_ls.distillation._inputs import backend_arrays, num_rows
+from keras_ls.distillation._matching import check_one_output
 
 _LOGITS = "_keras_ls_logits"
 
@@ -76,6 +77,7 @@ class LogitSource:
         with no_gradients():
             network = self.model if self.network is None else self.network
             logits = network(inputs, training=False)
+            check_one_output(logits)
             if self.logarithm is not None:
                 logits = self.logarithm(logits)
             network._clear_losses()  # activity penalties matter only when the teacher itself is trained

@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._checks import shown
-from keras_ls._labels import match_label_shape
+from keras_ls._labels import match_label_shape, spread_over
 
 
 def split_targets(y: Any) -> tuple[Any, Any]:
@@ -28,10 +28,13 @@ def split_weights(sample_weight: Any) -> tuple[Any, Any]:
 
 
 def by_example(weight: Any, outputs: Any) -> Any:
-    """Weights (N,) of outputs (N, T, K) as (N, 1): Keras matches fewer dimensions from the right, with the steps."""
-    while weight is not None and 0 < len(weight.shape) < len(outputs.shape) - 1:
-        weight = ops.expand_dims(weight, -1)
-    return weight
+    """Weights (N,) of outputs (N, T, K) as (N, T): Keras matches fewer dimensions from the right, with the steps.
+
+    They are a copy, since on PyTorch Keras multiplies them by the mask in place.
+    """
+    if weight is None or not 0 < len(weight.shape) < len(outputs.shape) - 1:
+        return weight
+    return ops.copy(spread_over("sample_weight", weight, outputs[..., 0]))
 
 
 def class_weights(class_weight: dict[int, float], labels, teacher_logits):

@@ -204,6 +204,12 @@ class Distiller(KeepsWeights):
         """Returns metrics of the student's output against the labels."""
         return super().compute_metrics(x, split_targets(y)[0], y_pred, split_weights(sample_weight)[0])
 
+    def make_train_function(self, force=False):
+        """Compiles the step; layers may have become trainable since the distiller was made."""
+        if self._frozen.teacher is not None and self.student.built:
+            check_not_shared(self._frozen.teacher, self.student)
+        return super().make_train_function(force)
+
     def train_step(self, *args):
         """Runs one step; the batch is the last argument on every backend."""
         *state, data = args

@@ -18,7 +18,7 @@ class _Smoothing(NamedTuple):
     Attributes:
         on_label: 1 − α.
         weights: α·u in the dtype of the computation, a number for the uniform prior, else (K,); None if α is 0.
-        allowed: (K,) bool, False where the prior is 0; None if it is 0 nowhere.
+        allowed: (K,) bool, False where α·u is 0, perhaps by rounding; None if it is 0 nowhere.
     """
 
     on_label: float
@@ -118,8 +118,9 @@ def _smoothing(alpha, prior, rows):
     dtype = widened_dtype(rows)
     if prior is None:
         return _Smoothing(1.0 - alpha, alpha / ops.cast(ops.shape(rows)[-1], dtype), None)
-    weights = ops.convert_to_tensor(alpha * prior, dtype=dtype)
-    return _Smoothing(1.0 - alpha, weights, None if prior.all() else ops.convert_to_tensor(prior > 0))
+    weights = (alpha * prior).astype(dtype)
+    allowed = None if weights.all() else ops.convert_to_tensor(weights > 0)
+    return _Smoothing(1.0 - alpha, ops.convert_to_tensor(weights), allowed)
 
 
 def _prior_term(rows, smoothing):

@@ -98,7 +98,8 @@ def calibration_error_of_bins(statistics, norm: str = "l1"):
     mean_gap = ops.divide_no_nan(gap, weight)
     if norm == "l2":
         return ops.sqrt(ops.divide_no_nan(ops.sum(gap * mean_gap, axis=0), total))
-    return ops.max(mean_gap, axis=0)
+    total_gap = ops.sum(mean_gap, axis=0)  # NaN where a gap is, which a compiled maximum may pass over
+    return ops.where(ops.isnan(total_gap), total_gap, ops.max(mean_gap, axis=0))
 
 
 def inner_edges(num_bins: int, edge_dtype: str) -> np.ndarray:

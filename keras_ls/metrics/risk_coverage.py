@@ -12,6 +12,7 @@ from keras_ls._backend import row_argmax, row_maximum
 from keras_ls._checks import check_count
 from keras_ls._rows import LabelledRows
 from keras_ls.metrics._base import ProbabilityMetric
+from keras_ls.metrics._bins import bin_sums
 
 # Bins are equally wide in asinh(log-odds/4): fine near even odds, and wide enough for the logits of any network.
 _SCALE, _LARGEST = 4.0, 1e4
@@ -75,7 +76,7 @@ class AreaUnderRiskCoverage(ProbabilityMetric):
         wrong = ops.cast(ops.not_equal(predicted, ops.cast(examples.ids, "int32")), examples.rows.dtype)
         counted = ops.stack([ops.ones_like(wrong), wrong, examples.weight], axis=-1)
         rows = examples.masked(counted) * ops.expand_dims(examples.weight, -1)
-        return ops.segment_sum(rows, place, num_segments=self.num_bins)
+        return bin_sums(ops.unstack(rows, 3, axis=-1), place, self.num_bins)
 
 
 def area_of_rows(rows: LabelledRows, num_bins: int = 1000) -> float:

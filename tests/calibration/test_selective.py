@@ -57,8 +57,10 @@ def test_a_ranking_at_random_has_an_excess_that_rises_with_the_errors(errors):
     assert curve.excess_aurc() == pytest.approx(-(1 - errors) * np.log(1 - errors), rel=1e-3)
 
 
-def test_logits_far_apart_do_not_tie():
-    logits = np.array([[60.0, 0.0], [80.0, 0.0], [50.0, 0.0]])  # probabilities round to 1
+@pytest.mark.parametrize("margins", [[60.0, 80.0, 50.0], [800.0, 900.0, 750.0], [1e20, 1e30, 1e10]])
+@pytest.mark.parametrize("others", [[0.0], [0.0, -1e30], [0.0, -np.inf]])
+def test_logits_far_apart_do_not_tie(margins, others):
+    logits = np.array([[margin, *others] for margin in margins])  # probabilities round to 1
     curve = keras_ls.risk_coverage_curve([0, 0, 1], logits, from_logits=True)
     np.testing.assert_allclose(curve.risk, [0, 0, 1 / 3])
 

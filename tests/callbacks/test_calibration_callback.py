@@ -13,7 +13,7 @@ from keras import layers
 
 from keras_ls.calibration import TemperatureScaling, risk_coverage_curve
 from keras_ls.callbacks import Calibration
-from keras_ls.metrics import AreaUnderRiskCoverage
+from keras_ls.metrics import AreaUnderRiskCoverage, ExpectedCalibrationError
 
 NAMES = ["val_ece", "val_nll", "val_temperature", "val_ece_scaled", "val_aurc"]
 
@@ -273,6 +273,13 @@ class TestTraining:
             assert history[name][2] == history[name][3]
         assert history["val_ece"][1] != history["val_ece"][2]
 
+    def test_what_keras_has_just_measured_stays_between_measurements(self, data):
+        model = classifier()
+        model.compile(model.optimizer, model.loss, metrics=[ExpectedCalibrationError()])
+        history = fit(model, data, Calibration(*data, freq=2), epochs=4, validation_data=data)
+        assert len(set(history["val_ece"])) == 4
+        assert history["val_nll"][0] == history["val_nll"][1]
+
     def test_a_second_fit_starts_anew(self, data):
         callback = Calibration(*data, freq=2)
         model = classifier()
@@ -333,6 +340,15 @@ class TestRefuses:
             fit(model, data, Calibration(*change(*data)))
         for before, after in zip(weights, model.get_weights(), strict=True):
             np.testing.assert_array_equal(before, after)
+
+    def test_data_of_which_none_count(self, data):
+        x, y = data
+        for options in ({"sample_weight": np.zeros(64)}, {"ignore_class": 1}):
+            callback = Calibration(x, np.ones_like(y), freq=20, **options)
+            with pytest.raises(ValueError, match="`x` must hold at least one prediction that counts"):
+                fit(classifier(), data, callback)
+        with pytest.raises(ValueError, match="`x` must hold at least one prediction that counts"):
+            fit(classifier(), data, Calibration(Batches(x, np.ones_like(y)), freq=20, ignore_class=1))
 
     def test_logits_passed_off_as_probabilities(self, data):
         with pytest.raises(ValueError, match="from_logits=True"):

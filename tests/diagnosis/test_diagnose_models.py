@@ -205,6 +205,8 @@ def test_bad_arguments(data):
         keras_ls.diagnose(classifier(), x, y[:-1])
     with pytest.raises(ValueError, match="`x_train` and `y_train` must be of the same length"):
         keras_ls.diagnose(None, x, y, x_train=x, y_train=y[:-1])  # before the model is asked
+    with pytest.raises(ValueError, match="`x_train` must be of a shape that the model takes"):
+        keras_ls.diagnose(classifier(), x, y, x_train=x[:, :-1], y_train=y)
     with pytest.raises(ValueError, match="`y_train` must be None if `x_train` is a dataset"):
         keras_ls.diagnose(classifier(), x, y, x_train=Batches(x, y), y_train=y)
     with pytest.raises(ValueError, match="`x_train` must hold"):

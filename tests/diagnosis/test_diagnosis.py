@@ -161,6 +161,18 @@ def test_confidence_is_judged_by_the_interval(temperature, verdict):
     assert few.findings[0].verdict != "calibrated"
 
 
+def test_errors_however_far_off_count_for_the_temperature(rng):
+    y, z = rng.integers(0, 10, 200), rng.normal(size=(200, 10))
+    estimate = keras_ls.diagnose_predictions(y, 1e6 * z, num_resamples=5, from_logits=True).estimates["temperature"]
+    assert estimate.value == estimate.high == 100
+    assert estimate.low > 90
+    # One that is far off makes all others say little about T.
+    y, z = drawn(5000, 2, 1.0)
+    y, z = np.append(y, 0), np.concatenate([z, [[0.0, 3000.0]]])
+    estimate = keras_ls.diagnose_predictions(y, z, num_resamples=5, from_logits=True).estimates["temperature"]
+    assert estimate.low < 1 < estimate.value
+
+
 def test_a_temperature_close_to_one_is_no_reason_to_smooth_more_or_less():
     for temperature, verdict, than in ((1.05, "over-confident", "more"), (0.95, "under-confident", "less")):
         labels, logits = drawn(20_000, 10, temperature)

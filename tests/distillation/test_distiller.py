@@ -13,6 +13,7 @@ from keras import layers, ops
 
 import keras_ls
 from keras_ls.distillation import Distiller, equivalent_smoothing, teacher_logits
+from keras_ls.distillation._matching import MatchingLoss
 
 K, D, N = 4, 5, 12
 
@@ -197,6 +198,17 @@ def test_extreme_logits_stay_finite_and_not_finite_ones_show(rng):
     assert np.isnan(one_step(Distiller(linear(far), linear(kernel)), x, None)[0])
 
 
+@pytest.mark.parametrize("matching", ["cross_entropy", "squared_logits"])
+def test_a_class_that_cannot_occur_costs_nothing(matching, rng):
+    teacher, student = rng.standard_normal((2, 5, K)).astype("float32")
+    teacher[:, 1] = student[:, 1] = -np.inf
+    found = MatchingLoss(matching, 2.0, 1.0, 1.0)(teacher, student)
+    rest = MatchingLoss(matching, 2.0, 1.0, 1.0)(np.delete(teacher, 1, 1), np.delete(student, 1, 1))
+    assert float(found) == pytest.approx(float(rest), rel=1e-6)
+    student[:, 1] = np.nan
+    assert np.isnan(float(MatchingLoss(matching, 2.0, 1.0, 1.0)(teacher, student)))
+
+
 def test_sequences_count_what_the_mask_and_the_weights_leave(rng):
     tokens = rng.integers(1, 9, (6, 3))
     tokens[:3, 2] = 0
@@ -266,14 +278,14 @@ def test_both_terms_count_the_weights_of_masked_sequences_once(cached, beta, rng
     positions = {"weights": rng.uniform(0, 2, (6, 3)).astype("float32")}
     if cached:
         positions["class_weight"] = by_class[labels]
-    if cached and beta == 1.0:  # Keras's own losses take no weight per sequence where there is a mask
-        positions["one per sequence"] = np.repeat(np.arange(6, dtype="float32")[:, None], 3, axis=1)
+    positions["one per sequence"] = np.repeat(np.arange(6, dtype="float32")[:, None], 3, axis=1)
     for name, weights in positions.items():
         distiller = Distiller(None if cached else model(1), model(0), 2.0, beta)
         y = {"labels": labels, "teacher_logits": zt.astype("float32")} if cached else labels
         options = {"sample_weight": {"labels": weights, "teacher_logits": weights} if cached else weights}
         if name == "one per sequence":
-            y, options = {"teacher_logits": y["teacher_logits"]}, {"sample_weight": weights[:, 0]}
+            weight = weights[:, 0]
+            options = {"sample_weight": {"labels": weight, "teacher_logits": weight} if cached else weight}
         if name == "class_weight":
             options = {"class_weight": dict(enumerate(by_class.tolist()))}
         loss, _ = one_step(distiller, tokens, y, **options)
@@ -1001,6 +1013,18 @@ def test_models_that_do_not_fit_are_refused_at_once():
     student = network()
     with pytest.raises(ValueError, match="must not share variables"):
         Distiller(student, student)
+    for shared in (layers.Dense(D), layers.BatchNormalization(center=False, scale=False)):
+        pair = [keras.Sequential([keras.Input((D,)), shared, layers.Dense(K)]) for _ in range(2)]
+        with pytest.raises(ValueError, match="must not share variables"):
+            Distiller(*pair)
+        shared.trainable = False
+        distiller = Distiller(*pair)
+        distiller.compile("sgd")
+        distiller.fit(np.ones((2, D)), verbose=0)
+        shared.trainable = True
+        distiller.compile("sgd")
+        with pytest.raises(ValueError, match="must not share variables"):
+            distiller.fit(np.ones((2, D)), verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -1020,6 +1044,13 @@ def test_cached_targets_that_do_not_fit_stop_the_first_batch(targets, message):
     distiller.compile("sgd", hard_loss())
     with pytest.raises(ValueError, match=message):
         distiller.fit(np.zeros((N, D)), targets, verbose=0)
+
+
+class TwoOutputs(keras.Model):
+    """A model whose layers do not show that it gives a structure."""
+
+    def call(self, inputs):
+        return {"a": inputs, "b": inputs}
 
 
 def test_what_only_the_first_batch_shows(rng):
@@ -1045,6 +1076,12 @@ def test_what_only_the_first_batch_shows(rng):
     distiller.compile("sgd")
     with pytest.raises(ValueError, match=r"must give logits \(…, K\), or \(…, 1\) for two classes"):
         distiller.fit(x, {"teacher_logits": np.zeros(N, "float32")}, verbose=0)
+    two = TwoOutputs()
+    two(x)
+    distiller = Distiller(two, network(), teacher_from_logits=True)
+    distiller.compile("sgd")
+    with pytest.raises(ValueError, match="must have one output each"):
+        distiller.fit(x, verbose=0)
     cached = Distiller(None, network(), beta=0.5)
     cached.compile("sgd", hard_loss())
     targets = {"labels": y, "teacher_logits": np.zeros((N, K))}

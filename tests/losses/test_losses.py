@@ -319,6 +319,8 @@ def test_forbidden_classes_cost_nothing_under_a_prior_that_forbids_them(rng):
     expected, slope = value_and_gradient(lambda z: sparse(labels, z, 0.1, from_logits=True), logits[:, :3])
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(gradient, np.pad(slope, ((0, 0), (0, 3))), atol=1e-7)
+    rounded = sparse(labels, forbidden, 0.1, prior=[1, 1, 1, 1e-50, 0, 0], from_logits=True)  # to 0 in float32
+    np.testing.assert_allclose(numpy(rounded), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("from_logits", [True, False])

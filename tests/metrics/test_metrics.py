@@ -360,6 +360,15 @@ def test_bad_predictions_give_nan_until_reset(name, options, bad, rng):
 # Compiled, saved, refused
 
 
+@needs_graph
+@pytest.mark.parametrize("jit", [False, True])
+def test_nan_surfaces_from_a_compiled_maximum(jit, rng):
+    labels, probs = make_case(rng, n=50)
+    probs[7, 0] = np.nan
+    run = stateless(ExpectedCalibrationError(norm="max"), jit)
+    assert np.isnan(numpy(run(ops.convert_to_tensor(labels), ops.convert_to_tensor(probs))))
+
+
 def stateless(metric, jit):
     """The metric's update and result as one compiled function of a batch."""
     start = [ops.zeros(v.shape, v.dtype) for v in metric.variables]

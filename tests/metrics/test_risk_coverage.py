@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import keras_ls
+from keras_ls._rows import labelled_rows
+from keras_ls.metrics.risk_coverage import area_of_rows
 
 
 def measured(y, p, weight=None, parts=1, **options):
@@ -58,10 +60,20 @@ def test_weights_of_any_scale(rng):
     assert measured(y, z, weight, from_logits=True)[0] == pytest.approx(exact, abs=5e-3)
 
 
-def test_saturated_logits_are_ranked():
-    z = np.array([[60.0, 0.0], [80.0, 0.0], [50.0, 0.0]], "float32")
+@pytest.mark.parametrize("margins", [[60.0, 80.0, 50.0], [200.0, 300.0, 150.0], [800.0, 900.0, 750.0]])
+def test_saturated_logits_are_ranked(margins):
+    z = np.array([[margin, 0.0] for margin in margins], "float32")
     found, _ = measured(np.array([0, 0, 1]), z, from_logits=True)
     assert found == pytest.approx(1 / 9, rel=1e-5)
+    rows = labelled_rows(np.array([0, 0, 1]), z, from_logits=True)
+    assert area_of_rows(rows) == pytest.approx(1 / 9, rel=1e-5)
+
+
+def test_a_large_batch_is_counted_to_its_end():
+    half = 2**23  # one by one, float32 counts to twice as many
+    labels = np.repeat(np.array([1, 0], "int32"), [2 * half, half])
+    p = np.broadcast_to(np.array([0.75, 0.25], "float32"), (3 * half, 2))
+    assert measured(labels, p)[0] == pytest.approx(2 / 3, rel=1e-4)
 
 
 def test_binary_one_hot_ignored_empty_and_bad():

@@ -330,6 +330,11 @@ class TestPasses:
         x = rng.standard_normal((7, 3, 5)).astype("float32")
         np.testing.assert_allclose(penultimate(model, x, batch_size=4), x.reshape(21, 5), rtol=1e-6)
 
+    def test_of_models_that_give_one_number_per_example(self, rng):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(1), layers.Reshape(())])
+        x = rng.standard_normal((5, 4)).astype("float32")
+        np.testing.assert_array_equal(penultimate(model, x, batch_size=2), x)
+
     def test_that_give_other_rows_than_examples_are_refused(self):
         model = keras.Sequential(
             [keras.Input((5,)), layers.Dense(4), layers.Lambda(lambda x: keras.ops.concatenate([x, x], axis=0))]

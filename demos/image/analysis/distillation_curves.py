@@ -57,7 +57,8 @@ class Figure5:
             # The hard teacher is needed for its students, whether or not it is asked for as a point.
             teachers = {alpha: alone("teacher", self.teacher, alpha, seed) for alpha in sorted({0.0, *alphas})}
             networks += teachers.values()
-            networks += [alone("student-alone", self.student, alpha, seed) for alpha in alphas]
+            alone_alphas = self.options.alone_label_smoothing or alphas
+            networks += [alone("student-alone", self.student, alpha, seed) for alpha in alone_alphas]
             networks += [taught(teachers[0.0], t) for t in self.options.temperature]
             for t in self.options.smoothed_temperature:
                 networks += [taught(teachers[alpha], t) for alpha in alphas if alpha > 0]
@@ -189,7 +190,10 @@ def comparison(points: list[dict[str, Any]]) -> list[list[str]]:
         elif name in found:
             margin = found[name]
             spread = "" if margin["sd"] is None else f" ± {margin['sd']:.2f}"
-            here = f"{margin['mean']:+.2f}{spread} points from the student alone at the same γ; best {mean[best]:.2f}"
+            there = margin["points"]
+            some = f", for the {there} of {len(gamma)} points where it has one" if there < len(gamma) else ""
+            apart = f"{margin['mean']:+.2f}{spread} points from the student alone at the same γ{some}"
+            here = f"{apart}; best {mean[best]:.2f}"
         else:
             here = f"best {mean[best]:.2f}"
         cells.append([name, PAPER.get(name, PAPER["smoothed"]), here])

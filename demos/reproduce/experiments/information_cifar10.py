@@ -7,10 +7,15 @@ CIFAR = "python -m demos.image.information --dataset cifar10 --model resnet"
 PAPER = "Figure 6: it rises fast, then falls towards log 2, faster and lower with smoothing"
 SCALES = {
     "cpu": Setting(
-        f"{CIFAR} --depth 8 --train-images 10000 --no-augment --steps 3000", 50, trials=("--seeds 0", "--seeds 1")
+        f"{CIFAR} --depth 8 --train-images 10000 --no-augment --steps 3000",
+        50,
+        trials=tuple(f"--seeds {seed}" for seed in range(3)),
     ),
     "paper": Setting(
-        f"{CIFAR} --depth 56 --precision mixed_bfloat16 --steps-per-execution 20", None, updates=6 * 64_000
+        f"{CIFAR} --depth 56 --precision mixed_bfloat16 --steps-per-execution 20",
+        None,
+        updates=6 * 64_000,
+        short="--seeds 0 --label-smoothing 0 --steps {steps} --measure-every {steps}",
     ),
 }
 REGIME = questions.regime("demos.image.information", "training_accuracy.-1")

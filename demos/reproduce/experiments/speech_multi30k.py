@@ -1,6 +1,6 @@
 """Word error rates of a speech recogniser of an open vocabulary, over temperatures and beam widths."""
 
-from demos.reproduce import questions
+from demos.reproduce import questions, questions_of_text
 from demos.reproduce.experiment import Setting
 
 RECOGNISER = """python -m demos.speech.train --text train.en --train-sentences 4000 --snr 10 25 --no-augment \
@@ -17,6 +17,6 @@ SCALES = {
         shown="docs/speech.md: An open vocabulary: where smoothing helps",
     ),
 }
-PARTS = {"speech": questions.words(0.1, more=(0.02, 0.05))} | questions.advice(
+PARTS = {"speech": questions_of_text.words(0.1, more=(0.02, 0.05))} | questions.advice(
     {"captions spoken": {}}, demo="demos.speech.train"
 )

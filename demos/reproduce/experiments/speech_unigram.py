@@ -1,6 +1,6 @@
 """The recogniser of `speech_multi30k` with targets smoothed towards how often characters occur, as in Table 1."""
 
-from demos.reproduce import questions
+from demos.reproduce import questions_of_text
 from demos.reproduce.experiment import Setting
 from demos.reproduce.experiments.speech_multi30k import RECOGNISER
 
@@ -8,4 +8,4 @@ COMMANDS = f"""{RECOGNISER} --smoothing-kind unigram --label-smoothing 0 0.1 --o
 python -m demos.speech.beam_search --from runs/speech/unigram"""
 PAPER = "Table 1, of other data: WER 8.9 % with hard targets, 7.0 and 6.7 % with smoothing"
 SCALES = {"cpu": Setting(COMMANDS, 35, "a core of an AMD EPYC", tuple(f"--seeds {seed}" for seed in range(3)))}
-PARTS = {"speech": questions.words(0.1)}
+PARTS = {"speech": questions_of_text.words(0.1)}

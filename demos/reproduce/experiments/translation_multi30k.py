@@ -1,6 +1,6 @@
 """A translator of captions from English to German."""
 
-from demos.reproduce import questions
+from demos.reproduce import questions_of_text
 from demos.reproduce.experiment import Setting
 
 COMMANDS = """python -m demos.translation.train --corpus multi30k
@@ -9,4 +9,4 @@ PAPER = "Tables 1 and 3, Figures 3, 4 and 7, of other data: better BLEU and ECE 
 ONE_NETWORK = tuple(f"--seeds {seed} --label-smoothing {alpha:g}" for seed in range(3) for alpha in (0, 0.1))
 OF_FEWER_SEEDS = ("--seeds 0 --label-smoothing 0.05",)
 SCALES = {"cpu": Setting(COMMANDS, 60, trials=ONE_NETWORK + OF_FEWER_SEEDS, shown="docs/translation.md: What it shows")}
-PARTS = questions.translation(0.1)
+PARTS = questions_of_text.translation(0.1, more=(0.05,))

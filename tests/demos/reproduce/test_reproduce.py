@@ -341,19 +341,34 @@ def test_common_beginnings_are_run_once_and_runs_find_each_other(tmp_path):
     assert sweep.arguments == ["--from", str(train.folder), "--out", str(sweep.folder)]
 
 
-def test_the_estimate_is_of_steps_alone(monkeypatch):
+def to_estimate(updates):
+    setting = Setting("python -m a", None, updates=updates)
+    return Trial(Experiment("x", "", "", {"paper": setting}, {}), "paper", "")
+
+
+def short_runs(seconds_per_step):
+    """What stands in for `subprocess.run`: networks that take 30 seconds and some more for each step."""
+
     def run(words, **_):
         steps, out = int(words[words.index("--steps") + 1]), pathlib.Path(words[words.index("--out") + 1])
-        for name in ("one", "two"):
-            records.write_json(out / name / "result.json", {"seconds": 30 + 0.5 * steps})
+        for name, seconds in seconds_per_step.items():
+            records.write_json(out / name / "result.json", {"name": name, "seconds": 30 + seconds * steps})
         return subprocess.CompletedProcess(words, 0)
 
-    trial = Trial(Experiment("x", "", "", {"paper": Setting("python -m a", None, updates=7200)}, {}), "paper", "")
-    monkeypatch.setattr(subprocess, "run", run)
-    assert estimate.hours(trial) == pytest.approx(1.0)
+    return run
+
+
+def test_the_estimate_is_of_steps_alone(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", short_runs({"one": 0.5, "two": 0.5}))
+    assert estimate.hours(to_estimate(7200)) == pytest.approx(1.0)
     failed = subprocess.CompletedProcess([], 2, stderr="python -m a: error: no data.\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    assert estimate.hours(trial) == "python -m a: error: no data."
+    assert estimate.hours(to_estimate(7200)) == "python -m a: error: no data."
+
+
+def test_the_estimate_knows_networks_that_are_unlike(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", short_runs({"teacher/a": 2.0, "teacher/b": 1.0, "student-alone/a": 0.1}))
+    assert estimate.hours(to_estimate({"teacher/": 3600, "student-": 36_000})) == pytest.approx(1.5 + 1.0)
 
 
 def test_what_nobody_has_run_is_estimated_before_it_starts(fake, tmp_path, monkeypatch, capsys):

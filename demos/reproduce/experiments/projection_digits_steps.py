@@ -1,0 +1,15 @@
+"""How tight the clusters of noisy digits are after trainings shorter than the default, which has 4,000 steps."""
+
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
+PAPER = "Figure 1, of other data: tight, equally distant clusters with smoothing"
+# Unless --head-rate says otherwise the last layer learns at a tenth of the rate.
+TRAININGS = {
+    "--steps 1000": {"steps": 1000, "head_rate": 0.1},
+    "--steps 2000": {"steps": 2000, "head_rate": 0.1},
+    "--steps 3000": {"steps": 3000, "head_rate": 0.1},
+    "--steps 1000 --head-rate 1": {"steps": 1000, "head_rate": 1.0},
+}
+SCALES = {"cpu": Setting("python -m demos.image.projection", 2, trials=tuple(TRAININGS))}
+PARTS = {"fig1": questions.clusters_of_trainings(TRAININGS, 0.1)}

@@ -1,0 +1,94 @@
+"""What the paper asks of speech recognisers and translators."""
+
+from demos.reproduce import questions
+from demos.reproduce.experiment import Claim, Number, Part
+
+MEASURES = {"bleu": "BLEU", "chrf": "chrF"}
+
+
+def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
+    """Word error rates of speech; those of `more` label smoothing are only shown."""
+    train, sweep = "demos.speech.train", "demos.speech.beam_search"
+    beam = questions.pair("beam WER %", train, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
+    greedy = questions.pair("greedy WER %", train, "greedy_wer", alpha, unit="%")
+    tuned = Number(
+        "beam WER % at its best temperature, hard targets",
+        sweep,
+        "temperature.wer.min",
+        {"label_smoothing": 0.0},
+        unit="%",
+    )
+    claims = (
+        questions.compare("Beam search errs less with smoothing.", beam, "below"),
+        Claim("No temperature does as much for hard targets.", beam[1].label, "below", tuned.label),
+    )
+    return Part(
+        "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)",
+        (*beam, *questions.shown("beam WER %", train, "beam_wer", more, "%"), tuned, *greedy),
+        claims,
+        (sweep, "beam_width.png"),
+    )
+
+
+def found_texts(alpha: float, measure: str, more: tuple[float, ...]) -> Part:
+    """What beams find, by BLEU or chrF, and the likelihood; those of `more` label smoothing are only shown."""
+    demo, name = "demos.translation.train", MEASURES[measure]
+    papers = ("25.3", "25.8") if measure == "bleu" else ("", "")
+    texts = questions.pair(name, demo, f"beam_{measure}", alpha, papers, "%")
+    others = questions.shown(name, demo, f"beam_{measure}", more, "%")
+    nll = questions.pair("NLL", demo, "nll", alpha, ("1.54", "1.59"))
+    claims = (
+        questions.compare("Beam search gains from smoothing.", texts, "above"),
+        questions.compare("The likelihood is worse with smoothing.", nll, "above"),
+    )
+    return Part("WMT EN-DE, Transformer (NLL: log of its perplexity)", (*texts, *others, *nll), claims)
+
+
+def against_temperature(alpha: float, measure: str) -> Part:
+    """Figure 4."""
+    demo, name = "demos.translation.calibration", MEASURES[measure]
+    tuned = questions.pair(f"{name} at its best temperature", demo, f"temperature.{measure}.max", alpha, unit="%")
+    smoothed = {"label_smoothing": alpha}
+    plain = Number(f"{name} at T = 1, α = {alpha:g}", "demos.translation.train", f"beam_{measure}", smoothed, unit="%")
+    says = f"No temperature gives hard targets the {name} that smoothing has at T = 1."
+    by_ece, by_nll = (
+        Number(
+            f"{name} where {by.upper()} is least",
+            demo,
+            f"temperature.{measure}@{by}",
+            {"label_smoothing": 0.0},
+            unit="%",
+        )
+        for by in ("ece", "nll")
+    )
+    claims = (
+        Claim(says, plain.label, "above", tuned[0].label),
+        Claim(
+            f"The least ECE finds the better temperature for {name} than the least NLL.",
+            by_ece.label,
+            "above",
+            by_nll.label,
+        ),
+    )
+    numbers = (*tuned, plain, by_ece, by_nll)
+    return Part("WMT EN-DE, Transformer: a picture", numbers, claims, (demo, "temperature.png"))
+
+
+def tokens(alpha: float) -> Part:
+    """Figure 7."""
+    demo = "demos.translation.calibration"
+    ratio = questions.pair("within / between, frequent tokens", demo, "tokens.ratio", alpha)
+    claims = (questions.compare("Clusters of tokens tighten with smoothing.", ratio, "below"),)
+    return Part("WMT EN-DE, Transformer: a picture", ratio, claims, (demo, "tokens.png"))
+
+
+def translation(alpha: float, measure: str = "bleu", more: tuple[float, ...] = ()) -> dict[str, Part]:
+    """All that there is to translation; BLEU is 0 where sentences have fewer than four words, and chrF is not."""
+    demo = "demos.translation.train"
+    return {
+        "table3": questions.table3("translation", alpha, demo, more),
+        "fig3": questions.reliability("translation", alpha, demo),
+        "fig4": against_temperature(alpha, measure),
+        "fig7": tokens(alpha),
+        "translation": found_texts(alpha, measure, more),
+    }
