@@ -11,9 +11,9 @@ DATA = tuple(
 SCALES = {"cpu": Setting(COMMANDS, 40, trials=DATA)}
 WHY = {
     "cpu": {
-        "advice": "On CIFAR-100 without augmentation 1,500 steps are so few that hard targets are calibrated still, and "
-        "smoothing leaves the network under-confident; with twice as many and a deeper network (calibration_cifar100) "
-        "they are badly over-confident, and it calibrates."
+        "advice": "On CIFAR-100 without augmentation 1,500 steps are so few that hard targets are still calibrated; "
+        "smoothing then leaves the network under-confident. With twice as many and a deeper network "
+        "(calibration_cifar100) they are badly over-confident, and smoothing calibrates."
     }
 }
 PARTS = questions.advice(
