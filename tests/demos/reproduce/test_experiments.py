@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shlex
+import statistics
 
 import pytest
 
@@ -147,6 +148,24 @@ def test_experiments_can_be_named_as_well_as_tables_and_figures():
 def test_files_stay_small():
     for path in (ROOT / "demos" / "reproduce" / "experiments").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 36, path
+
+
+def test_the_guide_shows_how_clusters_tighten_with_training():
+    table = re.search(r"^\| steps \|.*\n(?:\|.*\n)+", (ROOT / "docs" / "projection.md").read_text("utf-8"), re.M)[0]
+    _, _, _, *rows = table.splitlines()
+    results = ROOT / "docs" / "reproduction" / "results"
+    for row in rows:
+        steps, *shown = row.strip("| ").split(" | ")
+        steps = steps.replace(",", "")
+        kept = results / "cpu" / "projection_digits_steps" / f"steps-{steps}.json"
+        kept = kept if kept.exists() else results / "smoke" / "projection_digits" / "all.json"
+        (found,) = json.loads(kept.read_text("utf-8"))["results"]
+        assert found["settings"]["steps"] == int(steps)
+        for place, measure in enumerate(("ratio", "template_distance_cv", "variability", "cdnv", "means_angle")):
+            for alpha, cell in zip((0.0, 0.1), shown[2 * place : 2 * place + 2], strict=True):
+                networks = [each for each in found["trials"] if each["label_smoothing"] == alpha]
+                values = [each["statistics"]["training"][measure] for each in networks]
+                assert cell == f"{statistics.mean(values):.3f}", (steps, measure, alpha)
 
 
 def test_the_guide_counts_the_rankings_of_the_kept_diagnoses():
