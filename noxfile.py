@@ -15,7 +15,15 @@ NIGHTLY = "keras-nightly==3.16.0.dev2026102704"
 # What tests of the library need besides a backend; those of the demos are skipped where the demos' packages are absent.
 TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "scipy>=1.10", "scikit-learn>=1.3"]
 OF_DEVICES = ("tests/models/test_devices.py", "tests/demos/kit/test_demo_devices.py")
-IMPORT_FROM = "import keras_ls, sys; assert keras_ls.__file__.startswith(sys.argv[1]), keras_ls.__file__"
+# Every module, since one that the wheel lacks would come from the checkout.
+IMPORT_FROM = """
+import importlib, pkgutil, sys, keras_ls
+for module in pkgutil.walk_packages(keras_ls.__path__, "keras_ls."):
+    importlib.import_module(module.name)
+where = {name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "keras_ls"}
+assert all(path.startswith(sys.argv[1]) for path in where.values()), where
+assert len(where) == int(sys.argv[2]), f"{len(where)} modules, where the checkout has {sys.argv[2]}"
+"""
 nox.options.envdir = ".venv-nox"
 
 
@@ -52,7 +60,8 @@ def package(session):
         wheels = map(str, Path(folder, "dist").glob("*.whl"))
         session.run("python", "-m", "pip", "install", "-q", "--no-deps", "--target", f"{folder}/site", *wheels)
         with session.chdir(folder):
-            session.run("python", "-c", IMPORT_FROM, f"{folder}/site", env={"PYTHONPATH": f"{folder}/site"})
+            count = str(len(list(ROOT.glob("keras_ls/**/*.py"))))
+            session.run("python", "-c", IMPORT_FROM, f"{folder}/site", count, env={"PYTHONPATH": f"{folder}/site"})
 
 
 @nox.session

@@ -83,6 +83,11 @@ def widened_dtype(x: Any) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
+def wide_dtype(dtype: Any) -> str:
+    """What float64 and what everything else is computed in: float64 and float32."""
+    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+
+
 def smallest_probability(dtype: str) -> float:
     """What stands for a probability that underflowed to 0 in `dtype`, so that it has a logarithm."""
     return {"float16": 2.0**-24, "float64": 2.0**-1022}.get(dtype, 2.0**-126)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import reference
 from harness import BACKEND, numpy, slow
 from keras import layers
 
@@ -130,6 +131,17 @@ def test_a_metric_of_the_user_takes_the_place_of_one_of_the_same_name(labelled):
     logits = fused.predict(x, verbose=0)
     assert found["accuracy"] == pytest.approx((logits.argmax(-1) == y).mean())
     assert found["ece"] == pytest.approx(keras_ls.calibration_error(y, logits, 3, from_logits=True), rel=1e-4)
+    values = fused.evaluate(x, y, sample_weight=weight, verbose=0)
+    assert sorted(values) == pytest.approx(sorted(found.values()))
+
+
+def test_a_layer_that_is_quantized_later_is_refused_then(labelled):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    fused = keras_ls.FusedOutput(classifier("sequential")[0])
+    fused.compile("sgd")
+    fused.quantize("int8")
+    with pytest.raises(ValueError, match="which is quantized"):
+        fused.evaluate(x, y, verbose=0)
 
 
 def test_an_error_costs_no_weights(labelled):
@@ -214,6 +226,24 @@ def test_mixed_precision(labelled):
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-2)
 
 
+@pytest.mark.parametrize("end", [lambda: layers.Activation("linear", dtype="float32"), slow(layers.Identity)])
+def test_logits_in_float32_after_half_precision(labelled, end):
+    def build():
+        keras.utils.set_random_seed(7)
+        dense = [layers.Dense(units, dtype="mixed_bfloat16") for units in (8, K)]
+        return keras.Sequential([keras.Input((6,)), *dense, end()])
+
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    plain, fused = both(build, True, metrics=[keras_ls.BrierScore(from_logits=True)])
+    options = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0}
+    expected, found = plain.fit(x, y, **options).history, fused.fit(x, y, **options, validation_data=(x, y)).history
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-2)
+    predicted = fused.predict(x, verbose=0)
+    assert predicted.dtype == "float32"
+    brier = np.square(reference.softmax(predicted) - np.eye(K)[y]).sum(-1).mean()
+    np.testing.assert_allclose(found["val_brier"][-1], brier, rtol=1e-3)
+
+
 @pytest.mark.parametrize("end", [layers.Activation, slow(layers.Softmax)])
 def test_a_softmax_in_float32_after_half_precision(labelled, end):
     def build():
@@ -269,6 +299,16 @@ def test_what_is_saved_is_what_trains_now(tmp_path, labelled):
         np.testing.assert_allclose(loaded.loss.prior, prior / prior.sum())
         assert type(loaded.optimizer) is type(fused.optimizer)
         assert int(loaded.optimizer.iterations) == 2
+
+
+def test_how_it_is_compiled_is_saved(tmp_path):
+    model, _ = classifier("sequential")
+    fused = keras_ls.FusedOutput(model)
+    fused.compile("sgd", jit_compile=False, **STEPS)
+    fused.save(tmp_path / "model.keras")
+    given = keras.models.load_model(tmp_path / "model.keras").get_compile_config()
+    assert given["jit_compile"] is False
+    assert given["steps_per_execution"] == STEPS.get("steps_per_execution", 1)
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path, labelled):

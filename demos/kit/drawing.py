@@ -32,5 +32,6 @@ def picture(found: list[dict[str, Any]], name: str, path: Any) -> Any:
 
 def _together(found: list[dict[str, Any]], work: Any) -> dict[str, Any]:
     trials = [trial for results in found for trial in results["trials"]]
-    title = re.sub(r", [^,]*$", f", {len(trials)} networks", found[0]["title"])
+    count = len({trial["seed"] for trial in trials})
+    title = re.sub(r", [^,]*$", f", {count} seed{'s' * (count > 1)}", found[0]["title"])
     return {**found[0], "title": title, "trials": trials, **work.of_trials(trials)}

@@ -17,12 +17,14 @@ UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # o
 def take(path: pathlib.Path, wait: bool) -> int:
     """Locks a file, which is made where it is missing; returns what `os.close` lets go of.
 
-    While another process has the lock, it waits for it, or raises BlockingIOError. On a file system without locks it
-    only says so.
+    While another process has the lock, it waits for it, or raises BlockingIOError. Where there are no locks, as on
+    Windows and on some file systems, it only says so.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if fcntl is not None:
+        if fcntl is None:
+            _say_that_there_are_none(path.parent)
+        else:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException as error:
         if not isinstance(error, OSError) or error.errno not in UNSUPPORTED:

@@ -82,8 +82,12 @@ def _take(out: pathlib.Path, resume: bool) -> None:
         return
     if resume:
         records.remove_leftovers(out)
+    elif not out.name:
+        raise ValueError(f"--out must not be a directory that has no name, with an earlier run in it. Received: {out}.")
     else:
         aside = next(p for i in range(1, sys.maxsize) if not (p := out.with_name(f"{out.name}.{i}")).exists())
+        if locks.fcntl is None:  # Windows moves no directory that has an open file in it
+            os.close(_locked.pop())
         out.rename(aside)
         print(f"Note: the earlier run in {out} is now in {aside}.")
         lock(out)

@@ -90,7 +90,10 @@ def pooled_curves(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def reliability(results: dict[str, Any], scaled: str = "scaled") -> Any:
-    """The picture of `pooled_curves`; that of hard targets is there after temperature scaling, too, called `scaled`."""
+    """The picture of `pooled_curves`; that of hard targets is there after temperature scaling, too, called `scaled`.
+
+    The calibration errors in its legend are those of pooled predictions, less than the mean of those of the seeds.
+    """
     curves = {}
     for row in results["series"]:
         name = network_name(row["label_smoothing"])
@@ -98,5 +101,6 @@ def reliability(results: dict[str, Any], scaled: str = "scaled") -> Any:
         if row["label_smoothing"] == 0:
             curves[f"{name}, {scaled}"] = measures.curve_from_json(row["curve_scaled"])
     axes = keras_ls.reliability_diagram(curves)
-    axes.set_title(results["title"].removesuffix(SPREAD))
+    pooled = ", predictions pooled" if len({trial["seed"] for trial in results["trials"]}) > 1 else ""
+    axes.set_title(results["title"].removesuffix(SPREAD) + pooled)
     return axes.figure

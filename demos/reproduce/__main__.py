@@ -23,7 +23,8 @@ scales:
 
 Each experiment is a file of demos/reproduce/experiments. It is cut into trials, and what a trial measured is kept as a
 small JSON file when it ends. The report is made of these files, so that they can come from different days and machines.
---resume continues a trial that was stopped.
+--resume goes on with the trials in --out that have no result yet; without it they are moved aside with what is there,
+results that lie in --out included, and all is run anew.
 """
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_ls._arrays import smallest_probability
+from keras_ls._arrays import smallest_probability, wide_dtype
 from keras_ls._rows import LARGEST_PROBABILITY
 
 # As Keras names them, and as a user may give them.
@@ -102,5 +102,5 @@ class LogOdds(layers.Layer):
 def _probabilities(inputs: Any) -> tuple[Any, float]:
     """Returns `inputs` in float32 or wider, NaN where they are not probabilities, and the substitute for 0."""
     dtype = keras.backend.standardize_dtype(inputs.dtype)
-    wide = ops.cast(inputs, "float64" if dtype == "float64" else "float32")
+    wide = ops.cast(inputs, wide_dtype(dtype))
     return ops.where((wide >= 0) & (wide <= LARGEST_PROBABILITY), wide, np.nan), smallest_probability(dtype)

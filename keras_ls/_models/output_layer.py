@@ -95,7 +95,7 @@ class _Trace:
                 stack.enter_context(having(layer, "add_loss", self._noting_losses(layer.add_loss)))
                 if isinstance(layer, layers.TimeDistributed) or not layer._layers:
                     stack.enter_context(having(layer, "call", self._noting(layer, layer.call)))
-                if _is_softmax(layer):  # else it is given a copy where its dtype is another
+                if _is_softmax(layer) or _is_identity(layer):  # else it is given a copy where its dtype is another
                     stack.enter_context(having(layer, "autocast", False))
             self.outputs = self.model(inputs, training=True)
         return self.outputs
@@ -111,7 +111,7 @@ class _Trace:
                 raise ValueError(f"{ADVICE} Received: {softmax.name!r} with a mask of classes.")
             layer, given = self._source(given[0])
         dense = layer.layer if isinstance(layer, layers.TimeDistributed) else layer
-        _check(self.model, layer, dense)
+        check_dense(self.model, layer, dense)
         is_fine = (None, keras.activations.linear, *(SOFTMAX if softmax is None else ()))
         if dense.activation not in is_fine:
             raise ValueError(f"{ADVICE} Received: {dense.name!r} with the activation {dense.activation.__name__!r}.")
@@ -151,7 +151,8 @@ class _Trace:
         return noting
 
 
-def _check(model: keras.Model, layer: Any, dense: Any) -> None:
+def check_dense(model: keras.Model, layer: Any, dense: Any) -> None:
+    """Raises `ValueError` if the last layer of a model, or the one in its `TimeDistributed`, cannot be fused."""
     reason = None
     if type(dense) is not layers.Dense:
         reason = f"{layer.name!r} ({type(layer).__name__}) last"
@@ -163,6 +164,12 @@ def _check(model: keras.Model, layer: Any, dense: Any) -> None:
         reason = f"{dense.name!r} with an `activity_regularizer`, which needs its output"
     if reason is not None:
         raise ValueError(f"{ADVICE} Received: {model.name!r}, which has {reason}.")
+
+
+def _is_identity(layer: Any) -> bool:
+    """Whether a layer gives what it is given, at most in another dtype, as models end in under mixed precision."""
+    is_linear = isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear
+    return layer.activity_regularizer is None and (is_linear or isinstance(layer, layers.Identity))
 
 
 def _is_softmax(layer: Any) -> bool:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ls._arrays import wide_dtype
 from keras_ls._backend import row_maximum
 from keras_ls._checks import check_ignore_class, check_positive
 from keras_ls._models.layers import AfterLogits
@@ -105,7 +106,7 @@ class TemperatureScaling(AfterLogits):
         """Returns softmax(logits / T), or sigmoid(logits / T) of logits (..., 1); NaN for rows with NaN or +inf."""
         if len(logits.shape) == 0:
             raise ValueError("`logits` must be (..., K). Received: a single number.")
-        dtype = _wide(logits.dtype)
+        dtype = wide_dtype(logits.dtype)
         logits, temperature = ops.cast(logits, dtype), ops.cast(self.temperature, dtype)
         is_broken = ops.any(ops.isnan(logits) | (logits == np.inf), axis=-1, keepdims=True)
         if logits.shape[-1] == 1:
@@ -117,7 +118,7 @@ class TemperatureScaling(AfterLogits):
 
     def compute_output_spec(self, logits):
         """Probabilities have the shape of the logits, in float32 or wider whatever the dtype policy."""
-        return keras.KerasTensor(logits.shape, dtype=_wide(logits.dtype))
+        return keras.KerasTensor(logits.shape, dtype=wide_dtype(logits.dtype))
 
     def compute_output_shape(self, input_shape):
         """Probabilities have the shape of the logits."""
@@ -126,7 +127,3 @@ class TemperatureScaling(AfterLogits):
     def get_config(self):
         """The config holds the temperature that the layer began with; the fitted one is a weight."""
         return {**super().get_config(), "temperature": self.initial_temperature}
-
-
-def _wide(dtype: Any) -> str:
-    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"

@@ -1,6 +1,7 @@
 """What training data show of a network: neural collapse, cluster statistics, and what its outputs could teach."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -60,13 +61,11 @@ def measure_training_data(
         notes.append(f"Clusters are those of {most:,} of {len(y):,} training examples, chosen at random.")
         chosen = np.sort(rng.permutation(len(y))[:most])
         x, y = taken(x, chosen), y[chosen]
-    found, templates = _collected(model, x, y, batch_size, ignore_class, from_logits, output)
+    found, total, templates = _collected(model, x, y, batch_size, ignore_class, from_logits, output, most, rng)
     are_alone = len(np.unique(found.examples)) == len(found.examples)
-    if len(found.labels) > most:
-        chosen = _some(found.examples, most, rng)
-        of_these = f"{len(chosen):,} of {len(found.labels):,}"
+    if len(found.labels) < total:
+        of_these = f"{len(found.labels):,} of {total:,}"
         notes.append(f"Clusters are those of {of_these} training predictions, chosen at random.")
-        found = found.of(chosen)
     classes, counts = np.unique(found.labels, return_counts=True)
     values = _measures(found, templates, cluster_statistics(found.activations, found.labels, templates))
     # Resampling leaves the templates, and the span of their differences, as they are.
@@ -113,13 +112,6 @@ def _limits(name: str, value: float, drawn: np.ndarray, level: float) -> tuple[f
     return float(np.minimum(low, value)), float(np.maximum(high, value))
 
 
-def _some(examples: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """The rows, about `most` of them, of examples drawn at random."""
-    order = rng.permutation(examples.max() + 1)
-    counts = np.cumsum(np.bincount(examples)[order])
-    return np.flatnonzero(np.isin(examples, order[: max(1, np.searchsorted(counts, most, side="right"))]))
-
-
 def _redrawn(groups: np.ndarray, rng: np.random.Generator, within: bool) -> np.ndarray:
     """Rows drawn with replacement: as many of each group as it has, from `within` it, or whole groups."""
     order = np.argsort(groups, kind="stable")
@@ -139,32 +131,32 @@ class _Predictions:
         labels: (M,) class ids.
         examples: (M,) the place of the example that each belongs to.
         missed: (M,) the mass on wrong classes, times K/(K − 1), whose mean is γ.
+        drawn: (M,) a random number of the example, by which some are chosen.
     """
 
     activations: np.ndarray
     labels: np.ndarray
     examples: np.ndarray
     missed: np.ndarray
+    drawn: np.ndarray
 
     def of(self, chosen: np.ndarray) -> "_Predictions":
         """Those at the places `chosen`."""
         return _Predictions(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
 
 
-def _collected(model, x, y, batch_size, ignore_class, from_logits, output) -> tuple[_Predictions, np.ndarray]:
-    """The predictions of training data that count, and templates (K, D + 1)."""
+def _collected(
+    model, x, y, batch_size, ignore_class, from_logits, output, most, rng
+) -> tuple[_Predictions, int, np.ndarray]:
+    """The predictions of training data that count, at random `most` of them, how many there are, and templates.
+
+    Of each batch no more is kept than can be among them. The templates are (K, D + 1).
+    """
     probe, names = Probe(model, output), output_names(model)
-    passes = []
-    if is_dataset(x):
-        for batch in one_pass(x):
-            inputs, labels, weight = keras.utils.unpack_x_y_sample_weight(batch)
-            passes.append(
-                (probe.forward(inputs, batch_size), *(of_output(each, output, names) for each in (labels, weight)))
-            )
-    else:
-        passes.append((probe.forward(x, batch_size), y, None))
-    parts, seen = [], 0
-    for forward, labels, weight in passes:
+    kept: list[_Predictions] = []
+    templates, total, seen = np.empty(0), 0, 0
+    for inputs, labels, weight in _batches(x, y, batch_size, output, names):
+        forward = probe.forward(inputs, batch_size)
         rows = labelled_rows(
             labels, forward.outputs, weight, ignore_class, from_logits, forward.mask, ("y_train", "predictions")
         )
@@ -175,16 +167,44 @@ def _collected(model, x, y, batch_size, ignore_class, from_logits, output) -> tu
                 f"Received: {len(flat)} rows for {len(rows.ids)} predictions."
             )
         counts, size = rows.weight > 0, len(forward.outputs)
-        examples = np.repeat(np.arange(seen, seen + size), len(flat) // max(1, size))
-        parts.append(_Predictions(flat[counts], rows.ids[counts], examples[counts], smoothing_of_rows(rows)))
-        seen += size
-    if not any(len(part.labels) for part in parts):
+        places = np.repeat(np.arange(size), len(flat) // max(1, size))[counts]
+        found = flat[counts], rows.ids[counts], seen + places, smoothing_of_rows(rows), rng.random(size)[places]
+        kept.append(_Predictions(*found))
+        templates, total, seen = templates_of(forward.head), total + len(places), seen + size
+        if sum(len(part.labels) for part in kept) > 2 * most:
+            kept = [_some(_joined(kept), most)]
+    if total == 0:
         raise ValueError("`x_train` must hold at least one prediction that counts.")
-    templates = templates_of(passes[0][0].head).astype("float64")
+    templates = templates.astype("float64")
     if len(templates) == 1:  # one unit, the logit of class 1: that of class 0 is 0
         templates = np.concatenate([np.zeros_like(templates), templates])
+    return _some(_joined(kept), most), total, templates
+
+
+def _batches(x: Any, y: Any, batch_size: int, output: str | None, names: list[str] | None) -> Iterator[tuple]:
+    """Inputs, labels and weights, batch by batch."""
+    if not is_dataset(x):
+        for start in range(0, len(y), batch_size):
+            part = slice(start, start + batch_size)
+            yield taken(x, part), y[part], None
+        return
+    for batch in one_pass(x):
+        inputs, labels, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        yield inputs, *(of_output(each, output, names) for each in (labels, weight))
+
+
+def _joined(parts: list[_Predictions]) -> _Predictions:
     fields = (field.name for field in dataclasses.fields(_Predictions))
-    return _Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields)), templates
+    return _Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
+def _some(found: _Predictions, most: int) -> _Predictions:
+    """At most `most` of them, of examples at random, each with all of its predictions (one has all in any case)."""
+    if len(found.drawn) <= most:
+        return found
+    limit = np.partition(found.drawn, most)[most]
+    chosen = found.drawn < limit
+    return found.of(np.flatnonzero(chosen if chosen.any() else found.drawn == found.drawn.min()))
 
 
 def _measures(found: _Predictions, templates: np.ndarray, clusters: ClusterStatistics) -> dict[str, float]:

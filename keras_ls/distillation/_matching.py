@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_ls._arrays import wide_dtype
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_optional_flag, compatible_shapes, shown
 from keras_ls._labels import spread_over
@@ -56,7 +57,7 @@ class MatchingLoss(keras.losses.Loss):
     """
 
     def __init__(self, matching: str, temperature: float, student_temperature: float, scale: float):
-        dtype = "float64" if keras.config.floatx() == "float64" else "float32"
+        dtype = wide_dtype(keras.config.floatx())
         super().__init__(name="matching", reduction="sum_over_batch_size", dtype=dtype)
         self.matching, self.scale = matching, scale
         self.temperature, self.student_temperature = temperature, student_temperature

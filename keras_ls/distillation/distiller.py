@@ -1,15 +1,13 @@
 """The `Distiller`, a model that trains a student on its teacher's logits."""
 
 import inspect
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion
-from keras_ls._models.kept_weights import KeepsWeights
-from keras_ls._models.outputs import symbolic_inputs
+from keras_ls._models.around_model import AroundModel
 from keras_ls.distillation._matching import (
     MATCHINGS,
     MatchingLoss,
@@ -23,7 +21,7 @@ from keras_ls.distillation._targets import by_example, class_weights, split_targ
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
-class Distiller(KeepsWeights):
+class Distiller(AroundModel):
     """Trains a student on labels and on its teacher's logits.
 
     ``loss = (1 − β)·(compiled loss) + β·H(softmax(zᵗ/T), softmax(z/T_s)) + (the student's own penalties)``
@@ -139,24 +137,8 @@ class Distiller(KeepsWeights):
         return self._frozen.teacher
 
     @property
-    def inputs(self) -> list[Any] | None:
-        """The student's symbolic inputs, by which callbacks and `calibrate` find its logits; None if it shows none."""
-        return getattr(self.student, "inputs", None)
-
-    @property
-    def input(self) -> Any:
-        """The student's symbolic input, or structure of inputs."""
-        return symbolic_inputs(self.student)
-
-    @property
-    def outputs(self) -> list[Any] | None:
-        """The student's symbolic outputs; None where it has none."""
-        return getattr(self.student, "outputs", None)
-
-    @property
-    def output_names(self) -> list[str] | None:
-        """The student's, by which losses and metrics may be given."""
-        return getattr(self.student, "output_names", None)
+    def _inner(self) -> keras.Model:
+        return self.student
 
     @property
     def non_trainable_variables(self):
@@ -176,10 +158,6 @@ class Distiller(KeepsWeights):
         if training and self.beta > 0:
             return source.outputs(inputs, training)
         return self.student(inputs, training=training)
-
-    def compute_mask(self, inputs, previous_mask):
-        """None: the student's output carries its own mask, and the inputs' is not it."""
-        return None
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Returns the loss that training minimises or, in evaluation, the student's own."""

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_ls._arrays import wide_dtype
 from keras_ls.metrics import bin_statistics, calibration_error_of_bins
 
 
@@ -10,8 +11,7 @@ class ReducedLosses(keras.losses.Loss):
     """The mean of losses that are known, as Keras takes it, sample weights and masks included."""
 
     def __init__(self):
-        dtype = "float64" if keras.config.floatx() == "float64" else "float32"
-        super().__init__(name="fused", reduction="sum_over_batch_size", dtype=dtype)
+        super().__init__(name="fused", reduction="sum_over_batch_size", dtype=wide_dtype(keras.config.floatx()))
 
     def call(self, y_true, y_pred):
         """The losses."""

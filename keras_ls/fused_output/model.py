@@ -12,10 +12,10 @@ from keras_ls._arrays import to_numpy
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_count, check_fraction, check_ignore_class, check_prior_length, shown
 from keras_ls._labels import spread_over
+from keras_ls._models.around_model import AroundModel
 from keras_ls._models.data import check_no_preprocessor
-from keras_ls._models.kept_weights import KeepsWeights
 from keras_ls._models.logits import check_model
-from keras_ls._models.output_layer import OutputLayer, find_output_layer, left_out
+from keras_ls._models.output_layer import OutputLayer, check_dense, find_output_layer, left_out
 from keras_ls._models.outputs import symbolic_inputs
 from keras_ls.fused_output._found import Found
 from keras_ls.fused_output._reduction import BinnedError, ReducedLosses
@@ -28,7 +28,7 @@ _STEP: contextvars.ContextVar[tuple[Any, bool]] = contextvars.ContextVar("keras_
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
-class FusedOutput(KeepsWeights):
+class FusedOutput(AroundModel):
     """Trains a classifier whose output layer is fused with its loss, so that the logits are never whole in memory.
 
     The model is an ordinary one, functional, Sequential or subclassed, for single labels or for sequences, that ends in
@@ -98,24 +98,8 @@ class FusedOutput(KeepsWeights):
         self.built = self._found.output_layer is not None
 
     @property
-    def inputs(self) -> list[Any] | None:
-        """The model's symbolic inputs, by which callbacks and `calibrate` find its logits; None where it has none."""
-        return getattr(self.model, "inputs", None)
-
-    @property
-    def input(self) -> Any:
-        """The model's symbolic input, or structure of inputs."""
-        return symbolic_inputs(self.model)
-
-    @property
-    def outputs(self) -> list[Any] | None:
-        """The model's symbolic outputs; None where it has none."""
-        return getattr(self.model, "outputs", None)
-
-    @property
-    def output_names(self) -> list[str] | None:
-        """The names of the model's outputs."""
-        return getattr(self.model, "output_names", None)
+    def _inner(self) -> keras.Model:
+        return self.model
 
     def call(self, inputs, training=None):
         """The model's output; within a step of `fit` or `evaluate`, what its output layer is given."""
@@ -133,10 +117,6 @@ class FusedOutput(KeepsWeights):
             return features
         # Here, since on JAX the weights are out of reach where metrics are updated.
         return {"features": features, "predictions": self._predictions(features, output)}
-
-    def compute_mask(self, inputs, previous_mask):
-        """None: the output carries its own mask, and the inputs' is not it."""
-        return None
 
     def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, **kwargs):
         """Compiles as `keras.Model.compile` does; `loss` and `loss_weights` must be None, since the loss is given."""
@@ -170,6 +150,12 @@ class FusedOutput(KeepsWeights):
         # Several replicas build metrics before they have seen any, and would average the results of each.
         has_seen = self._compile_metrics is not None and self._compile_metrics.built and not self._found.trains
         return {**self._own_results(), **(self._compile_metrics.result() if has_seen else {})}
+
+    def _flatten_metrics_in_order(self, logs):
+        """Each value once, where Keras would repeat that of a metric which has the name of one of ours."""
+        names = [each.name for metric in self.metrics for each in getattr(metric, "metrics", [metric])]
+        values = [logs[name] for name in dict.fromkeys([*names, *sorted(logs)]) if name in logs]
+        return values[0] if len(values) == 1 else values
 
     def fit(self, *args, **kwargs):
         """Trains as `keras.Model.fit` does."""
@@ -230,7 +216,10 @@ class FusedOutput(KeepsWeights):
     def _compile_model(self) -> None:
         """Gives the model the optimizer and the loss that train it, with which it is saved."""
         if self.compiled and self._found.output_layer is not None:
-            self.model.compile(optimizer=self.optimizer, loss=self._plain_loss(self._found.output_layer.from_logits))
+            given = self.get_compile_config()
+            how = {name: given[name] for name in ("run_eagerly", "jit_compile", "steps_per_execution") if name in given}
+            loss = self._plain_loss(self._found.output_layer.from_logits)
+            self.model.compile(optimizer=self.optimizer, loss=loss, **how)
 
     def _own_results(self) -> dict[str, Any]:
         return {metric.name: metric.result() for metric in self.metrics if metric is not self._compile_metrics}
@@ -246,9 +235,11 @@ class FusedOutput(KeepsWeights):
     def _output_layer(self, inputs: Any) -> OutputLayer:
         """The output layer of the built model."""
         self._look_for_output_layer(inputs)
-        if self._found.output_layer is None:
+        found = self._found.output_layer
+        if found is None:
             raise ValueError(f"`model` must be one that can be traced. Received: {self.model.name!r}.")
-        return self._found.output_layer
+        check_dense(self.model, found.layer, found.dense)  # which may have been quantized since
+        return found
 
     def _look_for_output_layer(self, inputs: Any) -> None:
         if self._found.output_layer is None:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._arrays import to_numpy, widened
+from keras_ls._arrays import to_numpy, wide_dtype, widened
 from keras_ls._backend import is_concrete, set_mask
 from keras_ls._checks import (
     check_axis,
@@ -204,8 +204,7 @@ def _smoothed(targets, alpha, prior, axis):
         return targets
     if prior is None:
         # Half precision does not hold every K.
-        wide = "float64" if keras.backend.standardize_dtype(targets.dtype) == "float64" else "float32"
-        share = alpha / ops.cast(ops.shape(targets)[axis], wide)
+        share = alpha / ops.cast(ops.shape(targets)[axis], wide_dtype(targets.dtype))
         return (1.0 - alpha) * targets + ops.cast(share, targets.dtype)
     shape = [-1 if i == axis else 1 for i in range(len(targets.shape))]
     return (1.0 - alpha) * targets + ops.convert_to_tensor((alpha * prior).reshape(shape), dtype=targets.dtype)

@@ -198,6 +198,7 @@ def _in_blocks(examples, layer, by):
         columns, shift, total = by.forward(own, Layer(kernel, bias))
 
         def gradient(*args, upstream=None):
+            _check_no_second_derivative()
             upstream = args[-1] if upstream is None else upstream  # only PyTorch passes it by name
             upstream = ops.cast(upstream if len(upstream.shape) == 1 else upstream[:, 0], shift.dtype)
             if own.kept is not None:
@@ -213,6 +214,18 @@ def _in_blocks(examples, layer, by):
 
     columns = loss(*given)
     return [columns] if len(columns.shape) == 1 else ops.unstack(columns, len(STATISTICS), axis=-1)
+
+
+def _check_no_second_derivative() -> None:
+    """An error where PyTorch is about to differentiate the gradient: to it `shift` and `total` are constants there."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "PyTorch cannot differentiate the gradient of `linear_smoothed_crossentropy` where the logits come in "
+                "blocks. A `chunk_size` of all examples (of all classes where there are many) makes them one block."
+            )
 
 
 def _checked(features, kernel, bias):

@@ -30,6 +30,13 @@ def test_ties_are_in_random_order(seed):
     assert curve.aurc() == pytest.approx(curve.risk.mean())
 
 
+def test_the_risk_between_two_coverages_is_that_at_the_larger():
+    p = np.array([0.9, 0.8, 0.7, 0.6])
+    curve = keras_ls.risk_coverage_curve([0, 1, 0, 1], np.stack([p, 1 - p], -1))
+    found = [curve.risk_at(coverage) for coverage in (0.25, 0.26, 0.5, 0.51, 0.76)]
+    assert found == pytest.approx([0, 1 / 2, 1 / 2, 1 / 3, 1 / 2])
+
+
 def test_random_predictions_are_ranked_as_by_sorting():
     rng = np.random.default_rng(0)
     logits, y = rng.normal(size=(5_000, 10)), rng.integers(0, 10, 5_000)

@@ -289,8 +289,12 @@ class TestEventFiles:
     @pytest.mark.parametrize("make", [Calibration, lambda x, y: EmbeddingProjector(x, "logs", y)])
     def test_callbacks_can_be_pickled(self, data, make, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        found = pickle.loads(pickle.dumps(make(*data)))
+        callback = make(*data)
+        found = pickle.loads(pickle.dumps(callback))
         assert not found._source.is_that_of(make(*data)._source)
+        assert vars(found).keys() == vars(callback).keys()
+        x = found._data.x if isinstance(found, Calibration) else found._x
+        np.testing.assert_array_equal(x, data[0])
 
     def test_leave_no_folder_behind_a_bad_argument(self, data, tmp_path):
         with pytest.raises(ValueError, match="`classes`"):

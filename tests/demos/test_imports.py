@@ -7,7 +7,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What a part of the demos may import besides itself.
-AREAS = {"kit": (), "reproduce": ("kit",), "sequence": ("kit",), "image": ("kit",), "speech": ("kit", "sequence")}
+AREAS = {
+    **{"kit": (), "reproduce": ("kit",), "sequence": ("kit",), "image": ("kit",)},
+    **{"speech": ("kit", "sequence"), "translation": ("kit", "sequence")},
+}
 FILES = [path for part in AREAS for path in sorted((ROOT / "demos" / part).rglob("*.py"))]
 # From the ground up: a package or module imports those on its own line or before it.
 FLOORS = (
@@ -15,10 +18,13 @@ FLOORS = (
     "demos.sequence",
     *(f"demos.image.{name}" for name in ("data", "recipes", "networks", "analysis")),
     *(f"demos.speech.{name}" for name in ("sound", "corpora", "networks", "analysis")),
+    *(f"demos.translation.{name}" for name in ("corpora", "recipe", "objective", "analysis")),
 )
 COMMANDS = {
-    f"demos.{part}.{path.stem}" for part in ("image", "speech") for path in (ROOT / "demos" / part).glob("[!_]*.py")
-} - {"demos.image.recipes"}
+    f"demos.{part}.{path.stem}"
+    for part in ("image", "speech", "translation")
+    for path in (ROOT / "demos" / part).glob("[!_]*.py")
+} - {"demos.image.recipes", "demos.translation.recipe", "demos.translation.objective"}
 
 
 def module_of(path):

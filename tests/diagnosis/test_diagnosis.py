@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import optimize, special
 
 import keras_ls
 from benchmarks.coverage import coverage
+from keras_ls.diagnosis import _calibration
 
 NAMES = ["accuracy", "nll", "brier", "ece", "ece_equal_mass", "classwise_ece", "temperature", "nll_scaled"]
 NAMES += ["calibration_loss", "ece_scaled", "aurc", "excess_aurc", "aurc_largest_logit"]
@@ -245,9 +247,27 @@ def test_one_bad_class_is_named():
     fair = keras_ls.diagnose_predictions(y, p, num_resamples=5)
     assert fair.findings[3].verdict == "none shown to be off"
     wrong = np.where((y == 2) & (rng.random(6000) < 0.5), 4, y)
-    assert "classes 2 (" in keras_ls.diagnose_predictions(wrong, p, num_resamples=5).findings[3].text.replace(
-        "classes 4 (", "classes 2 ("
-    )
+    text = keras_ls.diagnose_predictions(wrong, p, num_resamples=5).findings[3].text
+    assert {"2", "4"} <= set(re.findall(r"(\d+) \(0", text))
+
+
+def test_limits_of_classes_hold_together(monkeypatch):
+    levels, limits = [], _calibration._lower_limits
+    monkeypatch.setattr(_calibration, "_lower_limits", lambda c, level: levels.append(level) or limits(c, level))
+    keras_ls.diagnose_predictions(*drawn(200, 8, 1.0), level=0.9, num_resamples=1, from_logits=True)
+    assert levels == [pytest.approx(1 - 0.1 / 8)]
+
+
+def test_each_half_is_scaled_by_the_temperature_of_the_other():
+    y, z = drawn(1000, 4, 2.0)
+    order = np.random.default_rng([3, 0]).permutation(1000)
+    halves, scaled = (order[:500], order[500:]), z.copy()
+    for own, other in (halves, halves[::-1]):
+        scaled[own] /= float(keras_ls.TemperatureScaling().fit(z[other], y[other]).temperature)
+    found = keras_ls.diagnose_predictions(y, z, num_resamples=1, seed=3, from_logits=True).estimates
+    assert found["nll_scaled"].value == pytest.approx(reference.cross_entropy(np.eye(4)[y], scaled).mean(), rel=1e-5)
+    expected = keras_ls.calibration_error(y, scaled, from_logits=True)
+    assert found["ece_scaled"].value == pytest.approx(expected, rel=1e-4)
 
 
 def test_awkward_data_give_an_answer_that_claims_little():

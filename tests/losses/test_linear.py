@@ -300,3 +300,17 @@ def test_statistics_of_the_same_pass(case, blocks, chunk_size):
     np.testing.assert_allclose(numpy(found["confidence"]), np.where(kept, probabilities.max(-1), 0), rtol=1e-5)
     if BACKEND != "torch":  # whose products of equal columns may differ in the last digit
         np.testing.assert_array_equal(numpy(found["hit"]), kept & (probabilities.argmax(-1) == labels))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="elsewhere second derivatives are those of the forward pass")
+def test_second_derivatives_in_blocks_are_refused(rng):
+    import torch
+
+    features, kernel = (torch.tensor(rng.standard_normal(shape), requires_grad=True) for shape in ((N, D), (D, K)))
+    labels = rng.integers(0, K, N)
+    loss = linear_loss(features, kernel, None, labels).sum()
+    (slope,) = torch.autograd.grad(loss, features, create_graph=True)  # one block
+    assert torch.isfinite(torch.autograd.grad(slope.square().sum(), features)[0]).all()
+    loss = linear_loss(features, kernel, None, labels, chunk_size=7).sum()
+    with pytest.raises(NotImplementedError, match="`chunk_size` of all examples"):
+        torch.autograd.grad(loss, features, create_graph=True)

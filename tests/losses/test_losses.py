@@ -149,6 +149,17 @@ def test_half_precision_is_finite_and_within_its_rounding(rng, kind, dtype, scal
     np.testing.assert_allclose(gradient, expected, rtol=RTOL[dtype], atol=RTOL[dtype])
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [("float16", 2.0**-11), ("bfloat16", 2.0**-8)])
+def test_half_precision_rounds_the_result_alone(rng, dtype, rounding):
+    logits, labels = numpy(ops.cast(rng.standard_normal((8, 5000)), dtype)), rng.integers(0, 5000, 8)
+    targets = reference.smoothed_targets(labels, 5000, 0.1)
+    value, gradient = value_and_gradient(lambda z: sparse(labels, z, 0.1, from_logits=True), logits, dtype=dtype)
+    wide = logits.astype("float64")
+    np.testing.assert_allclose(value, reference.cross_entropy(targets, wide), rtol=1.1 * rounding)
+    expected = reference.cross_entropy_gradient(targets, wide)
+    np.testing.assert_allclose(gradient, expected, rtol=1.1 * rounding, atol=6e-8)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "mixed_bfloat16"])
 def test_class_ids_above_256_survive_a_half_precision_loss(rng, dtype):
     logits, labels = make_case(rng, (64, 700), -1)
@@ -927,15 +938,15 @@ def test_weights_of_a_shape_that_no_loss_has_are_refused(shape):
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1), (4, 5), (4, 5, 1)])
-def test_weights_of_a_shape_that_keras_takes_are_taken(shape):
-    y_true, y_pred = np.zeros((4, 5), int), np.full((4, 5, 3), 1 / 3, "float32")
-    assert float(keras_ls.SmoothedSparseCategoricalCrossentropy()(y_true, y_pred, np.ones(shape))) == pytest.approx(
-        np.log(3), rel=1e-5
-    )
+def test_weights_of_a_shape_that_keras_takes_count_as_there(rng, shape):
+    y_true, y_pred = rng.integers(0, 3, (4, 5)), rng.normal(size=(4, 5, 3)).astype("float32")
+    ours = keras_ls.SmoothedSparseCategoricalCrossentropy(0.0, from_logits=True)
+    theirs = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    weights = rng.uniform(0, 2, shape).astype("float32")
+    assert float(ours(y_true, y_pred, weights)) == pytest.approx(float(theirs(y_true, y_pred, weights)), rel=1e-5)
     # One position per example: the weights (N,) are those of the examples.
-    assert float(
-        keras_ls.SmoothedSparseCategoricalCrossentropy()(y_true[:, :1], y_pred[:, :1], np.ones(4))
-    ) == pytest.approx(np.log(3), rel=1e-5)
+    one = y_true[:, :1], y_pred[:, :1], rng.uniform(0, 2, 4).astype("float32")
+    assert float(ours(*one)) == pytest.approx(float(theirs(*one)), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", [None, "mine"])

@@ -69,6 +69,7 @@ def test_saturated_logits_are_ranked(margins):
     assert area_of_rows(rows) == pytest.approx(1 / 9, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_large_batch_is_counted_to_its_end():
     half = 2**23  # one by one, float32 counts to twice as many
     labels = np.repeat(np.array([1, 0], "int32"), [2 * half, half])
@@ -101,10 +102,11 @@ def test_in_fit_saved_and_watched(tmp_path, rng):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, metrics=[keras_ls.AreaUnderRiskCoverage(from_logits=True, num_bins=200)])
     stop = keras.callbacks.EarlyStopping(monitor="val_aurc", patience=9)
-    history = model.fit(x, y, batch_size=16, validation_data=(x, y), callbacks=[stop], epochs=1, verbose=0).history
+    history = model.fit(x, y, batch_size=16, validation_data=(x, y), callbacks=[stop], epochs=4, verbose=0).history
+    assert float(stop.best) == min(history["val_aurc"]) < max(history["val_aurc"])
     exact = keras_ls.risk_coverage_curve(y, model.predict(x, verbose=0), from_logits=True).aurc()
-    assert history["val_aurc"][0] == pytest.approx(exact, abs=0.02)
+    assert history["val_aurc"][-1] == pytest.approx(exact, abs=0.02)
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     again = loaded.evaluate(x, y, return_dict=True, verbose=0)["aurc"]
-    assert again == pytest.approx(history["val_aurc"][0], rel=1e-5)
+    assert again == pytest.approx(history["val_aurc"][-1], rel=1e-5)

@@ -3,7 +3,7 @@ import pytest
 
 import keras_ls
 
-pytest.importorskip("matplotlib")
+figure = pytest.importorskip("matplotlib.figure")
 
 
 def curve(seed=0, size=5_000):
@@ -23,6 +23,16 @@ def test_lines_end_at_the_error_rate_of_all():
         assert (perfect.get_ydata() <= y + 1e-9).all()
         assert len(x) <= 2_000
     assert ax.get_legend().get_texts()[1].get_text().startswith("α = 0.1: AURC ")
+
+
+@pytest.mark.parametrize("given", [lambda c: c, lambda c: [c, c], lambda c: {"a": c}])
+def test_axes_that_are_given_are_drawn_in(given):
+    left, right = figure.Figure().subplots(1, 2)
+    assert keras_ls.risk_coverage(given(curve()), right) is right
+    assert not left.lines
+    assert right.lines
+    with pytest.raises(ValueError, match="`ax` must be"):
+        keras_ls.risk_coverage(curve(), 3)
 
 
 def test_nothing_to_draw_is_refused():

@@ -53,7 +53,7 @@ def run(plan: Plan) -> dict[str, Any]:
         "experiment": "demos.image.distillation",
         "title": plan.experiment.title,
         "seeds": options.seeds,
-        "legend": legend(images),
+        "legend": legend(images, bool(options.augment) or options.experiment == "mnist"),
         **plan.experiment.run(functools.partial(Trainings, run=plan.run, machine=options.read(Machine))),
     }
     return publish(plan.run, results, table, figure)

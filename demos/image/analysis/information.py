@@ -73,13 +73,14 @@ def plan(options: Chosen) -> Plan:
 
 def choose_classes(options: Chosen, images: ImageData) -> tuple[int, int]:
     """The ids of the two classes, given as names or ids."""
-    given = options.classes or [str(k) for k in data.get(options.dataset).pair]
+    if options.classes is None:
+        return data.get(options.dataset).pair
     numbered = {str(k): k for k in range(images.num_classes)}
     ids = numbered | {name: k for k, name in enumerate(images.class_names)}
-    first, second = (ids.get(name) for name in given)
+    first, second = (ids.get(name) for name in options.classes)
     if first is None or second is None or first == second:
         names = ", ".join(images.class_names[:20])
-        raise ValueError(f"--classes must be two different ones of {names}. Received: {' '.join(given)}.")
+        raise ValueError(f"--classes must be two different ones of {names}. Received: {' '.join(options.classes)}.")
     return first, second
 
 
@@ -112,7 +113,9 @@ def run(plan: Plan) -> dict[str, Any]:
         **of_trials(trials),
         pictures=["information.png", "information.pdf"],
     )
-    results["title"] = f"{images.name}, {pair}, {recipe.model}, {seeds_in_words(plan.options.seeds)}"
+    noise = plan.run.settings["augment_noise"]
+    augmented = "crops and flips" if noise is None else f"noise {noise:g}"
+    results["title"] = f"{images.name}, {pair}, {recipe.model}, {augmented}, {seeds_in_words(plan.options.seeds)}"
     return publish(plan.run, results, table, figure)
 
 

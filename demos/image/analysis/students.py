@@ -224,13 +224,14 @@ def teachers_table(rows: list[dict[str, Any]]) -> str:
     return cli.aligned(cells)
 
 
-def legend(images: ImageData) -> str:
-    """What the mutual information may be at most, in a line."""
+def legend(images: ImageData, is_augmented: bool) -> str:
+    """What the mutual information of teachers may be at most, and under what it is measured, in a line."""
     pair = data.get(images.name).pair
     examples = sum(min(EXAMPLES_PER_CLASS, int(np.sum(images.y_train == k))) for k in pair)
     names = " and ".join(repr(images.class_names[k]) for k in pair)
+    drawn = "under the training's augmentation" if is_augmented else f"under noise of s.d. {AUGMENT_NOISE:g}"
     return (
-        f"Mutual information of {names} in nats: log 2 = {math.log(2):.2f} where only the class is left, "
+        f"Mutual information of {names} in nats, {drawn}: log 2 = {math.log(2):.2f} where only the class is left, "
         f"log N = {math.log(examples):.2f} where every image is told apart."
     )
 

@@ -52,8 +52,14 @@ def _read_image(path: pathlib.Path, image_size: int) -> tuple[np.ndarray, bool]:
     try:
         with pil_image.open(path) as image:
             mode = image.mode.partition(";")[0]
-            if mode == "I":  # 16 bits: keep the high ones, where PIL would clip
-                image = pil_image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype("uint8"))
+            if mode in ("I", "F"):  # which PIL would clip to 8 bits
+                values = np.asarray(image)
+                if mode == "F" or values.min() < 0 or values.max() >= 2**16:
+                    raise ValueError("its numbers are not of 8 or of 16 bits.")
+                image = pil_image.fromarray((values >> 8).astype("uint8"))
+            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:  # what shows through is white
+                image = image.convert("RGBA")
+                image = pil_image.alpha_composite(pil_image.new("RGBA", image.size, "white"), image)
             image = transpose(image).convert("RGB").resize((image_size, image_size), pil_image.Resampling.BILINEAR)
             return np.asarray(image), mode in GREY_MODES
     except Exception as error:  # broken files make Pillow raise whatever its decoders do

@@ -182,6 +182,22 @@ class TestFolder:
         assert data.x_train.shape[-1] == 1
         assert np.unique(data.x_train[3]).tolist() == [0x80]  # after 0.png, 1.png and 2.png
 
+    @pytest.mark.parametrize(
+        "mode", ["RGBA", "LA", "P"], ids=["of colours", "of grey values", "of a palette with a transparent entry"]
+    )
+    def test_what_is_transparent_is_white(self, tmp_path, mode):
+        folder = image_folders(tmp_path, mode) / "train" / "cat"
+        empty, options = Image.new(mode, (9, 9)), {"transparency": 0} if mode == "P" else {}
+        empty.save(folder / "a.png", **options)
+        assert np.unique(load("folder", str(tmp_path)).x_train[3]).tolist() == [255]
+
+    @pytest.mark.parametrize("values", [np.full((9, 9), 0.5, "float32"), np.full((9, 9), 2**16), np.full((9, 9), -1)])
+    def test_numbers_of_no_known_range_are_refused(self, tmp_path, values):
+        path = image_folders(tmp_path, "L") / "train" / "cat" / "a.tiff"
+        Image.fromarray(values if values.dtype == "float32" else values.astype("int32")).save(path)
+        with pytest.raises(ValueError, match=r"a\.tiff cannot be read as an image: its numbers are not of 8 or of 16"):
+            load("folder", str(tmp_path))
+
     @pytest.mark.parametrize("content", [b"no image", b"", b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"])
     def test_unreadable_image_is_named(self, tmp_path, content):
         path = image_folders(tmp_path) / "test" / "dog" / "broken.png"

@@ -448,6 +448,7 @@ class TestRefused:
             (["--seeds", "-1"], "--seeds"),
             (["--experiment", "imagenet"], "imagenet"),
             (["--depth", "8"], "--depth is not an argument of --experiment digits"),
+            (["--data-dir", "."], "--data-dir is not an argument of --experiment digits"),
             (["--train-images", "901"], "--train-images must be at most 900. Received: 901"),
             (
                 ["--experiment", "mnist", "--train-images", "9"],

@@ -237,6 +237,11 @@ class TestParts:
         options.classes = given
         assert analysis.choose_classes(options, found) == expected
 
+    def test_the_first_two_classes_may_be_called_by_other_numbers(self):
+        images, labels = np.zeros((1, 8, 8, 1), "uint8"), np.zeros(1, "int32")
+        found = ImageData("folder", images, labels, images, labels, ("1", "2", "3"))
+        assert analysis.choose_classes(information.COMMAND.choose(["--dataset", "folder"]), found) == (0, 1)
+
     def test_cropped_networks_are_measured_with_crops(self, tmp_path):
         cifar_like(tmp_path)
         arguments = ["--dataset", "cifar10", "--model", "resnet", "--data-dir", str(tmp_path), "--batch-size", "6"]

@@ -100,6 +100,31 @@ def test_without_locks_a_run_goes_on_with_one_note(tmp_path, monkeypatch, capsys
     assert notes == [f"Note: files cannot be locked in {tmp_path / 'out'}: let no other process work there meanwhile."]
 
 
+def test_on_windows_no_file_is_open_in_a_run_that_is_moved_aside(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locks, "fcntl", None)
+    locks._say_that_there_are_none.cache_clear()
+    rename = pathlib.Path.rename
+
+    def of_windows(path, target):
+        opened = [os.readlink(link) for link in pathlib.Path("/proc/self/fd").iterdir() if link.exists()]
+        assert not [each for each in opened if each.startswith(f"{path}/")]
+        return rename(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", of_windows)
+    for _ in range(2):
+        open_run(tmp_path / "out", {}, False)
+    assert (tmp_path / "out.1" / "settings.json").exists()
+    assert "files cannot be locked" in capsys.readouterr().out
+
+
+def test_a_directory_without_a_name_cannot_be_moved_aside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_run(pathlib.Path("."), {}, False)
+    open_run(pathlib.Path("."), {}, True)
+    with pytest.raises(ValueError, match="--out must not be a directory that has no name"):
+        open_run(pathlib.Path("."), {}, False)
+
+
 def test_other_errors_of_locks_are_errors(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.EIO, "Input/output error")

@@ -1,4 +1,4 @@
-"""A model whose weights outlive an error: a step on JAX takes them out of their variables, to save memory."""
+"""A model that trains another one, whose inputs and outputs it shows, and whose weights outlive an error."""
 
 import contextlib
 import contextvars
@@ -8,14 +8,48 @@ from typing import Any
 import keras
 
 from keras_ls._backend import values_kept_on_error
+from keras_ls._models.outputs import symbolic_inputs
 
 # What the training that runs in this thread has to restore if it ends with an error.
 _TRAINING: contextvars.ContextVar[contextlib.ExitStack | None]
 _TRAINING = contextvars.ContextVar("keras_ls_training", default=None)
 
 
-class KeepsWeights(keras.Model):
-    """A `keras.Model` that other models are part of, which an error would otherwise leave without weights, too."""
+class AroundModel(keras.Model):
+    """A `keras.Model` around the user's own, which it trains.
+
+    An error would otherwise leave that without weights, too: a step on JAX takes them out of their variables, to save
+    memory.
+    """
+
+    @property
+    def _inner(self) -> keras.Model:
+        """The user's model."""
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> list[Any] | None:
+        """The inner model's symbolic inputs, by which callbacks and `calibrate` find its logits; None without any."""
+        return getattr(self._inner, "inputs", None)
+
+    @property
+    def input(self) -> Any:
+        """The inner model's symbolic input, or structure of inputs."""
+        return symbolic_inputs(self._inner)
+
+    @property
+    def outputs(self) -> list[Any] | None:
+        """The inner model's symbolic outputs; None where it has none."""
+        return getattr(self._inner, "outputs", None)
+
+    @property
+    def output_names(self) -> list[str] | None:
+        """The names of the inner model's outputs, by which losses and metrics may be given."""
+        return getattr(self._inner, "output_names", None)
+
+    def compute_mask(self, inputs, previous_mask):
+        """None: the output carries its own mask, and the inputs' is not it."""
+        return None
 
     def make_train_function(self, force=False):
         """Compiles the training step, once all variables that it changes exist."""
