@@ -48,7 +48,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["keras_ls", "keras_ls.*"]),
     package_data={"keras_ls": ["py.typed"]},
-    install_requires=["keras>=3.12", "matplotlib>=3.7.1", "numpy>=1.24", "tensorboard>=2.16.2"],
+    install_requires=["keras>=3.12", "matplotlib>=3.7.1", "numpy>=1.24", "pillow>=10", "tensorboard>=2.16.2"],
     extras_require={
         **BACKENDS,
         "demos": DEMOS,

@@ -4,6 +4,6 @@ try:
     import keras  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"keras_ls needs a backend that Keras can import ({error}): pip install keras-ls[tensorflow], or keras-ls[jax] "
-        "or keras-ls[torch] with the environment variable KERAS_BACKEND=jax or KERAS_BACKEND=torch."
+        f"keras_ls needs a backend that Keras can import ({error}): pip install tensorflow; or jax, or torch, "
+        "with the environment variable KERAS_BACKEND=jax or KERAS_BACKEND=torch."
     ) from None

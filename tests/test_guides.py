@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from harness import BACKEND, ROOT
@@ -23,6 +24,7 @@ def run_guide(page, **given):
     if importlib.util.find_spec("keras_hub") is None:
         text, _, _ = text.partition("import keras_hub")
     found = given
+    keras.utils.set_random_seed(1906)
     for block in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S):
         line = text.count("\n", 0, block.start()) + 1
         exec(compile("\n" * line + block[1], str(DOCS / page), "exec"), found)

@@ -1,5 +1,6 @@
 """What callbacks that measure share: epochs, values in `logs`, and event files."""
 
+import contextlib
 import errno
 import io
 import logging
@@ -84,8 +85,11 @@ def read(path):
 
 
 def open_event_files():
-    links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
-    return [os.readlink(link) for link in links if os.path.islink(link) and "tfevents" in os.readlink(link)]
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # another thread may have closed it
+            found.append(os.readlink(os.path.join("/proc/self/fd", name)))
+    return [path for path in found if "tfevents" in path]
 
 
 def wait_until_written(*folders):
