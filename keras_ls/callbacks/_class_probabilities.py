@@ -1,4 +1,4 @@
-"""The probabilities of a model's classes, whether it gives them or logits: told by what its last `Dense` gives."""
+"""The most probable class, whether a model gives probabilities or logits: told by what its last `Dense` gives."""
 
 import keras
 import numpy as np
@@ -9,13 +9,24 @@ from keras_ls.projection.activations import class_templates
 
 # How far from 1 the sum of a float16 or bfloat16 softmax may be, and its logits from those in float32.
 HALF_PRECISION = 2e-2
+# How many outputs are in float64 at a time, some copies of them included.
+BLOCK = 2**22
 
 
-def class_probabilities(outputs: np.ndarray, are_logits: bool) -> np.ndarray:
-    """Returns (N, K) float64 probabilities from outputs that are logits or probabilities; NaN in rows with NaN or ±inf.
+def top_class(outputs: np.ndarray, are_logits: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the most probable class (N,) and its probability (N,) from outputs (N, K), logits or probabilities.
 
-    One output, (N, 1), is a logit or probability of class 1, and K is then 2.
+    One output, (N, 1), is a logit or probability of class 1 of two. The probability is NaN in rows with NaN or ±inf.
     """
+    size = max(1, BLOCK // outputs.shape[1])
+    blocks = (_probabilities(outputs[i : i + size], are_logits) for i in range(0, max(1, len(outputs)), size))
+    tops = [(block.argmax(axis=1), block.max(axis=1)) for block in blocks]
+    ids, probability = (np.concatenate(parts) for parts in zip(*tops, strict=True))
+    return ids, probability
+
+
+def _probabilities(outputs: np.ndarray, are_logits: bool) -> np.ndarray:
+    """(n, K) float64 probabilities, K at least 2; NaN in rows with NaN or ±inf."""
     rows = _finite_or_nan(outputs)
     if rows.shape[1] > 1:
         return np.exp(log_softmax(rows)) if are_logits else rows
@@ -27,7 +38,7 @@ def gives_logits(activations: np.ndarray, outputs: np.ndarray, head: keras.layer
     """Returns whether outputs are logits rather than probabilities.
 
     It is not guessed from their range: logits (and log-probabilities) are, but for a constant in each row, what the
-    last `Dense` gives.
+    last `Dense` gives. Of many classes a part of the rows tells.
 
     Args:
         activations: (N, D), what the `Dense` was given.
@@ -37,12 +48,13 @@ def gives_logits(activations: np.ndarray, outputs: np.ndarray, head: keras.layer
     Raises:
         ValueError: If the outputs are neither.
     """
-    rows = _finite_or_nan(outputs)
-    if rows.shape[1] != head.units:
+    if outputs.shape[1] != head.units:
         raise ValueError(
             "`model` must give one logit or probability per unit of its last Dense. "
-            f"Received: {rows.shape[1]} outputs of a Dense with {head.units} units."
+            f"Received: {outputs.shape[1]} outputs of a Dense with {head.units} units."
         )
+    some = slice(None, None, 1 + outputs.size // (4 * BLOCK))
+    activations, rows = activations[some], _finite_or_nan(outputs[some])
     finite = ~np.isnan(rows[:, 0])
     templates = class_templates(head).astype("float64")
     logits = activations[finite].astype("float64") @ templates[:, :-1].T + templates[:, -1]

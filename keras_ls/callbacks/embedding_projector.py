@@ -15,7 +15,7 @@ from keras_ls._models.head import Forward
 from keras_ls._models.inputs import input_arrays, number_of_examples
 from keras_ls._models.outputs import of_output
 from keras_ls._processes import is_first_process
-from keras_ls.callbacks._class_probabilities import class_probabilities, gives_logits
+from keras_ls.callbacks._class_probabilities import gives_logits, top_class
 from keras_ls.callbacks._passes import Activations, Source
 from keras_ls.callbacks._probe import probe_for
 from keras_ls.callbacks._projector import ProjectorFolder
@@ -165,9 +165,8 @@ class EmbeddingProjector(keras.callbacks.Callback):
         # Training moves first weights at which it cannot be told, such as zeros, and may round where it could.
         with contextlib.suppress(ValueError):
             self._gives_logits = gives_logits(points, outputs, run.head)
-        probabilities = class_probabilities(outputs, self._gives_logits)
+        predictions, confidence = top_class(outputs, self._gives_logits)
         ids, texts = self._label_columns(run, places)
-        predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
         broken = np.isnan(confidence)
         correct = [UNKNOWN] * len(texts)
         if ids is not None:
