@@ -37,8 +37,8 @@ class Number:
 
     label: str  # what it is called in the report, unlike any other of its part
     demo: str  # the demo that measures it
-    # Where it stands in a row of the results: names, places in lists, "max" and "min" of lists; "a@b" is the entry of
-    # list a where list b beside it is least
+    # Where it stands in a row of the results: names, places in lists, "max" and "min" of lists, "mean5" for the list of
+    # the means of 5 entries in a row; "a@b" is the entry of list a where list b beside it is least
     path: str
     # Which rows, by their values or by those of their run's settings; a text that ends in / is how one begins
     where: Mapping[str, Any]

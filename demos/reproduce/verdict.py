@@ -113,10 +113,18 @@ def _fits(value: Any, wanted: Any) -> bool:
     return value == wanted
 
 
+def _running_means(values: list[float], width: int) -> list[float]:
+    """The means of `width` values in a row; of all where there are fewer."""
+    starts = range(max(1, len(values) - width + 1)) if values else ()
+    return [statistics.fmean(values[start : start + width]) for start in starts]
+
+
 def _at(row: Any, path: str) -> float | None:
     for step in path.split("."):
         if step in ("max", "min") and isinstance(row, list):
             row = {"max": max, "min": min}[step]((value for value in row if value is not None), default=None)
+        elif step.startswith("mean") and isinstance(row, list):
+            row = _running_means([value for value in row if value is not None], int(step.removeprefix("mean")))
         elif isinstance(row, list):
             row = row[int(step)] if -len(row) <= int(step) < len(row) else None
         elif "@" in step and isinstance(row, Mapping):

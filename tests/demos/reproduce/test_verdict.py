@@ -73,6 +73,10 @@ def test_numbers_are_found_in_rows():
         {"demo": "d", "seed": 5, "label_smoothing": 0.0, "name": "teacher/x"},
     ]
     where = {"label_smoothing": 0, "name": "teacher/"}
+    means = {"demo": "d", "seed": 0, "c": [1.0, None, 2.0, 6.0], "d": [3.0], "e": []}
+    for path, expected in (("c.mean2.max", 4.0), ("c.mean2.0", 1.5), ("d.mean2.-1", 3.0), ("e.mean2.max", None)):
+        found = verdict.values(Number("x", "d", path, {}), [means])
+        assert found == ({} if expected is None else {0: expected}), path
     for path, found in (("a.b.max", {0: 0.3, 1: 0.4}), ("a.b.min", {0: 0.1, 1: 0.1}), ("a.b.-1", {0: 0.2, 1: 0.1})):
         assert verdict.values(Number("", "d", path, where), rows) == found
     assert verdict.values(Number("", "d", "a.b.-1", where, unit="error %"), rows) == {0: 80.0, 1: 90.0}
