@@ -80,18 +80,21 @@ def test_the_reliability_picture_has_hard_targets_scaled_too():
     trials = [
         {
             "label_smoothing": alpha,
+            "seed": seed,
             "curve": curve([None, 0.8], [None, hit], [0, 10]),
             "curve_scaled": curve([0.4, 0.7], [0.5, hit], [4, 6]),
         }
-        for alpha, hit in ((0.0, 0.5), (0.1, 0.6), (0.0, 0.9))
+        for alpha, hit, seed in ((0.0, 0.5, 0), (0.1, 0.6, 0), (0.0, 0.9, 1))
     ]
     series = smoothing.pooled_curves(trials)
     assert [row["label_smoothing"] for row in series] == [0.0, 0.1]
     assert series[0]["curve"]["accuracy"] == [None, 0.7]
     assert series[0]["curve_scaled"]["count"] == [8, 12]
-    figure = smoothing.reliability({"series": series, "title": f"digits{smoothing.SPREAD}"}, "T = 2")
+    results = {"series": series, "title": f"digits{smoothing.SPREAD}", "trials": trials}
+    figure = smoothing.reliability(results, "T = 2")
     texts = " ".join(text.get_text() for text in figure.findobj(lambda part: hasattr(part, "get_text")))
     assert "hard targets, T = 2" in texts
     assert "α = 0.1" in texts
     assert "α = 0.1, T" not in texts
-    assert figure.axes[0].get_title() == "digits"
+    assert figure.axes[0].get_title() == "digits, predictions pooled"
+    assert smoothing.reliability({**results, "trials": trials[:2]}).axes[0].get_title() == "digits"
