@@ -168,6 +168,38 @@ def test_the_guide_shows_how_clusters_tighten_with_training():
                 assert cell == f"{statistics.mean(values):.3f}", (steps, measure, alpha)
 
 
+def of_demo(name, demo):
+    """What a demo kept of each network of an experiment."""
+    kept_here = (ROOT / "docs" / "reproduction" / "results" / "cpu" / name).glob("*.json")
+    found = [results for path in kept_here for results in json.loads(path.read_text("utf-8"))["results"]]
+    return [trial for results in found if results["experiment"] == demo for trial in results["trials"]]
+
+
+def test_the_guide_says_how_near_trainings_come_to_their_least_loss():
+    text = (ROOT / "docs" / "projection.md").read_text("utf-8")
+    table = re.search(r"^\| training \|.*least.*\n(?:\|.*\n)+", text, re.M)[0]
+    rows = {name: cells for name, *cells in (row.strip("| ").split(" | ") for row in table.splitlines()[2:])}
+    for name, trained, projected in (
+        ("CIFAR-10, 10,000 images", "calibration_cifar10", "projection_cifar10"),
+        ("CIFAR-100, 10,000 images", "calibration_cifar100", "projection_cifar100"),
+        ("CIFAR-100, 1,000 images", "projection_cifar100_few", "projection_cifar100_few"),
+    ):
+        losses = [
+            network["history"][-1]["loss"] / 3  # the loss scale
+            for network in of_demo(trained, "demos.image.calibration")
+            if network["label_smoothing"] == 0.1
+        ]
+        ratios = {0.0: [], 0.1: []}
+        for network in of_demo(projected, "demos.image.projection"):
+            if network["label_smoothing"] in ratios:
+                ratios[network["label_smoothing"]].append(network["statistics"]["training"]["ratio"])
+        loss, least, *shown = rows.pop(name)
+        assert loss == f"{statistics.mean(losses):.3f}"
+        assert float(least) < float(loss)
+        assert shown == [f"{statistics.mean(ratios[alpha]):.3f}" for alpha in (0.0, 0.1)]
+    assert not rows
+
+
 def test_the_guide_counts_the_rankings_of_the_kept_diagnoses():
     networks = {}  # experiments share some, which count once
     for path in sorted((ROOT / "docs" / "reproduction" / "results" / "cpu").rglob("*.json")):
