@@ -23,7 +23,7 @@ def test_they_hold_what_more_data_would_show(examples, spread):
     held = {name: 0 for name in true}
     for _ in range(draws):
         x = means[labels] + spread * rng.normal(size=(len(labels), width))
-        found = _geometry._Predictions(x, labels, np.arange(len(x)), np.zeros(len(x)))
+        found = _geometry._Predictions(x, labels, np.arange(len(x)), np.zeros(len(x)), np.zeros(len(x)))
         values = measures(found, templates)
         resamples = [found.of(_geometry._redrawn(labels, rng, within=True)) for _ in range(50)]
         drawn = [measures(each, templates) for each in resamples]
