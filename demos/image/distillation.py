@@ -37,7 +37,7 @@ EXPERIMENTS = ("digits", "cifar10", "mnist")
 ALPHAS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
 TEMPERATURES = {"digits": (1.0, 2.0, 4.0, 8.0, 16.0), "cifar10": (1.0, 2.0, 3.0, 4.0, 8.0, 12.0, 16.0)}
 SMOOTHING = "of teachers and students alone; mnist takes one, the smoothed teacher's"
-ALONE = "of students alone; a larger one than any teacher's gives students of a larger γ something to be held beside"
+ALONE = "of students alone; an α above the teachers' makes their students comparable whose γ is larger, too"
 SHIFTED = "shift training images by up to a pixel (digits), or crop and flip them (CIFAR), at random"
 
 

@@ -92,7 +92,7 @@ def pooled_curves(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def reliability(results: dict[str, Any], scaled: str = "scaled") -> Any:
     """The picture of `pooled_curves`; that of hard targets is there after temperature scaling, too, called `scaled`.
 
-    The calibration errors in its legend are those of pooled predictions, less than the mean of those of the seeds.
+    The calibration errors in its legend are those of pooled predictions, at most the mean of those of the seeds.
     """
     curves = {}
     for row in results["series"]:

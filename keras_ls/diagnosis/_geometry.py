@@ -154,7 +154,7 @@ def _collected(
     """
     probe, names = Probe(model, output), output_names(model)
     kept: list[_Predictions] = []
-    templates, total, seen = np.empty(0), 0, 0
+    head, total, seen = None, 0, 0
     for inputs, labels, weight in _batches(x, y, batch_size, output, names):
         forward = probe.forward(inputs, batch_size)
         rows = labelled_rows(
@@ -170,12 +170,12 @@ def _collected(
         places = np.repeat(np.arange(size), len(flat) // max(1, size))[counts]
         found = flat[counts], rows.ids[counts], seen + places, smoothing_of_rows(rows), rng.random(size)[places]
         kept.append(_Predictions(*found))
-        templates, total, seen = templates_of(forward.head), total + len(places), seen + size
+        head, total, seen = forward.head, total + len(places), seen + size
         if sum(len(part.labels) for part in kept) > 2 * most:
             kept = [_some(_joined(kept), most)]
     if total == 0:
         raise ValueError("`x_train` must hold at least one prediction that counts.")
-    templates = templates.astype("float64")
+    templates = templates_of(head).astype("float64")
     if len(templates) == 1:  # one unit, the logit of class 1: that of class 0 is 0
         templates = np.concatenate([np.zeros_like(templates), templates])
     return _some(_joined(kept), most), total, templates
@@ -199,7 +199,7 @@ def _joined(parts: list[_Predictions]) -> _Predictions:
 
 
 def _some(found: _Predictions, most: int) -> _Predictions:
-    """At most `most` of them, of examples at random, each with all of its predictions (one has all in any case)."""
+    """At most `most` predictions, all those of examples chosen at random; of one example, however many it has."""
     if len(found.drawn) <= most:
         return found
     limit = np.partition(found.drawn, most)[most]
