@@ -50,13 +50,12 @@ class Sentences(Split):
 
     def error_rates(self, texts: list[str]) -> dict[str, float]:
         """BLEU and chrF, cased and as shares of 1, and the texts' length over the references'."""
-        score = scores.bleu().corpus_score(texts, [self.references])
-        chrf_score = scores.chrf().corpus_score(texts, [self.references]).score
-        return {"bleu": score.score / 100, "chrf": chrf_score / 100, "length_ratio": score.ratio}
+        bleu, chrf = (scores.metrics()[name].corpus_score(texts, [self.references]) for name in ("bleu", "chrf"))
+        return {"bleu": bleu.score / 100, "chrf": chrf.score / 100, "length_ratio": bleu.ratio}
 
     def quality(self, text: str, place: int) -> float:
         """The chrF of one sentence."""
-        return scores.chrf().sentence_score(text, [self.references[place]]).score
+        return scores.metrics()["chrf"].sentence_score(text, [self.references[place]]).score
 
     def inputs(self, place: int) -> list[str]:
         """The pieces of the source sentence."""

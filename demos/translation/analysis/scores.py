@@ -55,9 +55,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     return f"{cli.aligned(lines)}\n\n{RULE}"
 
 
+@functools.cache
 def metrics() -> dict[str, Any]:
-    """Those of `METRICS`, as sacrebleu has them."""
-    return dict(zip(METRICS, (bleu(), bleu(lowercase=True), chrf()), strict=True))
+    """Those of `METRICS` as sacrebleu defines them (BLEU: 13a, smoothing exp)."""
+    package = sacrebleu()
+    return dict(zip(METRICS, (package.BLEU(), package.BLEU(lowercase=True), package.CHRF()), strict=True))
 
 
 def signatures() -> dict[str, str]:
@@ -68,15 +70,3 @@ def signatures() -> dict[str, str]:
 def sacrebleu() -> Any:
     """The package that measures translations."""
     return cli.optional("sacrebleu", "Measuring translations", extra="translation")
-
-
-@functools.cache
-def chrf() -> Any:
-    """ChrF as sacrebleu defines it."""
-    return sacrebleu().CHRF()
-
-
-@functools.cache
-def bleu(lowercase: bool = False) -> Any:
-    """BLEU as sacrebleu defines it (13a, smoothing exp)."""
-    return sacrebleu().BLEU(lowercase=lowercase)

@@ -24,6 +24,9 @@ class Options:
         shown=f"for multi30k ${DATA_VARIABLE}/multi30k, else it is downloaded",
         metavar="DIR",
     )
+    train_pairs: int | None = option(
+        None, "numbers to train on, as many as you like", count, defaults={"toy": None}, shown=f"{toy.SIZES['train']}"
+    )
     reverse: bool = option(False, "translate from the second language into the first", action="store_true")
     skip_bad: bool = option(False, "leave out lines that cannot be used, with a count", action="store_true")
     max_tokens: int = option(100, "leave out training pairs with more tokens on a side", count)
@@ -34,7 +37,7 @@ def load(options: Any) -> Corpus:
     if options.corpus == "toy":
         if options.data_dir:
             raise ValueError("--data-dir is for --corpus multi30k or tsv. Received: --corpus toy.")
-        corpus = toy.load()
+        corpus = toy.load(options.train_pairs)
     elif options.corpus == "multi30k":
         corpus = files.multi30k(options.data_dir, options.skip_bad)
     else:

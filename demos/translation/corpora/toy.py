@@ -50,13 +50,21 @@ def _counted(number: int) -> str:
     return german(number).removesuffix("s") if number % 100 == 1 else german(number)
 
 
-def load() -> Corpus:
-    """Numbers of one to six digits, each length as often, none of which is in two splits."""
+def load(train_pairs: int | None = None) -> Corpus:
+    """Numbers of one to six digits, none of which is in two splits.
+
+    Those to train on are as many as `SIZES` says, all different, or any number: beyond these each length is as likely.
+    """
     rng = np.random.default_rng(SEED)
-    lengths = rng.integers(1, MOST_DIGITS + 1, 4 * sum(SIZES.values()))
-    numbers = np.unique((10**lengths * rng.random(len(lengths))).astype(int))
-    numbers, splits = iter(rng.permutation(numbers).tolist()), {}
-    for split, size in SIZES.items():
-        part = [next(numbers) for _ in range(size)]
-        splits[split] = Pairs([english(n) for n in part], [german(n) for n in part], [], [str(n) for n in part])
-    return Corpus("toy", splits)
+
+    def drawn(count: int) -> np.ndarray:
+        return (10 ** rng.integers(1, MOST_DIGITS + 1, count) * rng.random(count)).astype(int)
+
+    numbers = iter(rng.permutation(np.unique(drawn(4 * sum(SIZES.values())))).tolist())
+    parts = {split: [next(numbers) for _ in range(size)] for split, size in SIZES.items()}
+    train, held_out, most = parts["train"], {*parts["dev"], *parts["test"]}, train_pairs or SIZES["train"]
+    while len(train) < most:
+        train += [n for n in drawn(most).tolist() if n not in held_out]
+    parts["train"] = train[:most]
+    sides = {split: [list(map(write, part)) for write in (english, german, str)] for split, part in parts.items()}
+    return Corpus("toy", {split: Pairs(en, de, [], names) for split, (en, de, names) in sides.items()})

@@ -39,6 +39,18 @@ def test_no_number_is_in_two_splits():
     assert corpus.fingerprint == toy.load().fingerprint
 
 
+@pytest.mark.parametrize("train_pairs", [7, 50_000])
+def test_any_number_of_numbers_can_be_trained_on(train_pairs):
+    usual, corpus = toy.load().splits, load(options("--train-pairs", str(train_pairs))).splits
+    assert (corpus["dev"], corpus["test"]) == (usual["dev"], usual["test"])
+    train, most = corpus["train"].sources, min(train_pairs, len(usual["train"].sources))
+    assert len(train) == len(corpus["train"].targets) == train_pairs
+    assert train[:most] == usual["train"].sources[:most]
+    assert set(train).isdisjoint({*corpus["dev"].sources, *corpus["test"].sources})
+    with pytest.raises(ValueError, match=r"--train-pairs is not an argument of --corpus tsv."):
+        options("--corpus", "tsv", "--train-pairs", "7").settle("corpus")
+
+
 @pytest.fixture
 def captions(tmp_path):
     """A folder in which Multi30k lies."""
