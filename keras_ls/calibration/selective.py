@@ -74,7 +74,7 @@ def risk_coverage_curve(
     """Error rate of the most confident predictions, from accepting one of them to accepting all.
 
     A model that may say "I do not know" is judged by how well its confidence ranks its own errors, which neither
-    accuracy nor calibration tells: label smoothing is known to spoil this ranking.
+    accuracy nor calibration tells. Label smoothing can spoil this ranking (Xia et al. 2025).
 
     Predictions are ranked from the most confident down. Where several are equally confident their order is random, and
     the risk its expected value. The largest probabilities of logits are compared by their log-odds, which tell apart
@@ -140,23 +140,23 @@ def curve_of_ranking(correct: np.ndarray, scores: np.ndarray, weight: np.ndarray
 
 
 def logit_norm_scores(logits: Any, p: float = 2.0) -> np.ndarray:
-    """Confidence scores max_k z̃_k / ‖z̃‖_p with z̃ = z − mean(z): the ranking that undoes what smoothing did to it.
+    """Confidence scores max_k z̃_k / ‖z̃‖_p with z̃ = z − mean(z), which can undo what smoothing did to the ranking.
 
-    Smoothing lowers the largest logit of predictions that are right more than of those that are wrong, so that the
-    largest probability ranks errors worse. Dividing by the norm of the logits takes that back, without training
+    Smoothing can lower the largest logit of predictions that are right more than of those that are wrong, so that the
+    largest probability ranks errors worse. Dividing by the norm of the logits can take that back, without training
     anything.
 
     Args:
         logits: (..., K) with K of at least 3: of two classes the score is the same for every prediction. −inf, the
             logit of a class that cannot occur, is left out of mean and norm.
-        p: the order of the norm, at least 1. It is best chosen on data that the scores are not judged by.
+        p: the order of the norm, finite and at least 1. It is best chosen on data that the scores are not judged by.
 
     Returns:
         (...) float64: the larger, the more confident; 0 where all logits are equal, and NaN where a logit is NaN or
         +inf, or all are −inf.
 
     Raises:
-        ValueError: If K is below 3 or p below 1.
+        ValueError: If K is below 3, or p below 1 or not finite.
 
     Example:
         >>> import keras_ls

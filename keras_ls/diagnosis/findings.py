@@ -167,8 +167,7 @@ def _ranking(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
     changed = f"Normalised logits change the AURC by {change}"
     if change.high < 0:
         advice = (
-            "they rank errors better, as has been seen of networks trained with label smoothing. To reject predictions "
-            "by confidence, rank by `logit_norm_scores`."
+            "they rank errors better. To reject predictions by confidence, rank by `logit_norm_scores`."
         )
         return Finding("ranking", "normalised logits rank better", f"{measured} {changed}: {advice}")
     if change.low > 0:

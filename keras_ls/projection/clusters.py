@@ -33,7 +33,7 @@ class ClusterStatistics:
 
 
 def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> ClusterStatistics:
-    """Measures what the projection shows: label smoothing makes clusters tight and equally far apart.
+    """How tight the classes' clusters are and how far apart: what smoothing changes in the paper's picture.
 
     With templates, activations are first projected onto the span of the templates' differences: the paper's plane,
     generalised to all classes, and the only part of the activations on which the probabilities depend.
