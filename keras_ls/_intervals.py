@@ -73,11 +73,14 @@ def share_interval(hits: np.ndarray, weight: np.ndarray, level: float) -> tuple[
     variance = float(np.square(residuals).sum())
     spread = share * (1.0 - share)
     z = normal_quantile(level)
-    if ((hits > 0) & (hits < weight)).any():
+    are_partly_right = bool(((hits > 0) & (hits < weight)).any())
+    if are_partly_right:
         variance *= len(weight) / max(1, len(weight) - 1)
         z = student_quantile(level, len(weight) - 1)
     # Where all examples are alike the variance says nothing.
     trials = spread / variance if variance > 1e-12 * spread and spread > 0 else examples
+    if not are_partly_right:  # heavy examples that all are right, say, look surer than they are
+        trials = min(trials, examples)
     return share, *wilson_interval(share, trials, z)
 
 
@@ -100,7 +103,8 @@ def mean_interval(values: np.ndarray, weight: np.ndarray, level: float) -> tuple
     squares = float(np.square(residuals).sum())
     if count < 2 or not math.isfinite(squares):
         return mean, math.nan, math.nan
-    return mean, *skewed_limits(mean, squares, float((residuals**3).sum()), count, level)
+    examples = max(2.0, float(weight.sum() ** 2 / np.square(weight).sum()))  # as many of equal weight
+    return mean, *skewed_limits(mean, squares, float((residuals**3).sum()), examples, level)
 
 
 def skewed_limits(mean: float, squares: float, cubes: float, count: float, level: float) -> tuple[float, float]:
@@ -169,7 +173,9 @@ class BinMoments:
         return np.where(np.isnan(found), alone, known)
 
 
-def calibration_error_interval(cells: BinMoments, error: float, level: float) -> tuple[float, float]:
+def calibration_error_interval(
+    cells: BinMoments, error: float, level: float, linear: float = 0.0, degrees: float = math.inf
+) -> tuple[float, float]:
     """An interval of the l1 calibration error of bins, or of its mean over classes; it need not hold the plug-in value.
 
     The plug-in error is too large by the folding of noise, |ĝ| having a mean above |g|. The lower limit takes off the
@@ -182,6 +188,9 @@ def calibration_error_interval(cells: BinMoments, error: float, level: float) ->
         cells: moments (B,), or (B, K) of K classes.
         error: standard error of the plug-in value, its bins and signs given.
         level: The probability with which the interval is to hold the truth, in (0, 1).
+        linear: variance of the part of S that is linear in the gaps, where bins depend on each other, as they do where
+            examples have positions in several; by default that of independent bins.
+        degrees: degrees of freedom of the standard errors.
 
     Returns:
         Lower and upper limit.
@@ -196,9 +205,9 @@ def calibration_error_interval(cells: BinMoments, error: float, level: float) ->
     deviation = np.sqrt(variance)
     # Few examples, all right or all wrong, look surer than they are.
     error = max(error, math.sqrt(float((share**2 * variance).sum())) / classes)
-    z, half = normal_quantile(level), normal_quantile((1.0 + level) / 2.0)
+    z, half = student_quantile(level, degrees), student_quantile((1.0 + level) / 2.0, degrees)
     low = plug_in - float((share * folding_bias(gap, deviation)).sum()) / classes - z * error
-    squared, squared_error = _debiased_square(cells)
+    squared, squared_error = _debiased_square(cells, linear)
     high = min(plug_in + half * error, math.sqrt(max(0.0, squared + half * squared_error)))
     return max(0.0, low), min(1.0, max(high, low, 0.0))
 
@@ -211,14 +220,18 @@ def squared_error_interval(cells: BinMoments, level: float) -> tuple[float, floa
     return low, high
 
 
-def _debiased_square(cells: BinMoments) -> tuple[float, float]:
-    """S = Σ share·(ĝ² − se²), its mean over classes if there are such, and its standard error."""
+def _debiased_square(cells: BinMoments, linear: float = 0.0) -> tuple[float, float]:
+    """S = Σ share·(ĝ² − se²), its mean over classes if there are such, and its standard error.
+
+    The variance of what is linear in the gaps is at least `linear`.
+    """
     share, gap, variance = cells.shares(), cells.gap, cells.variances()
     classes = gap.shape[1] if gap.ndim == 2 else 1
     squared = float((share * (gap**2 - np.nan_to_num(cells.empirical_variances()))).sum()) / classes
-    spread = 2.0 * share**2 * variance**2 + 4.0 * share**2 * gap**2 * variance
     # Of several classes: a label that hits one misses the others. Their sum varies at most twice as much as its parts.
-    return squared, math.sqrt(float(spread.sum()) * (2.0 if classes > 1 else 1.0)) / classes
+    scale = (2.0 if classes > 1 else 1.0) / classes**2
+    of_squares = 2.0 * scale * float((share**2 * variance**2).sum())
+    return squared, math.sqrt(of_squares + max(linear, 4.0 * scale * float((share**2 * gap**2 * variance).sum())))
 
 
 def folding_bias(gap: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ def top_label_error(
     cells = moments_of_sums(sums)
     sign = np.sign(cells.gap)
     _, residuals = ratio_residuals(positions.example_sums(sign[bins] * difference), positions.example_weights())
-    return float(cells.errors()), *calibration_error_interval(cells, _error(residuals), level)
+    dependence = _dependence(positions, 2.0 * cells.gap[bins] * (difference - cells.gap[bins]))
+    return float(cells.errors()), *calibration_error_interval(cells, _error(residuals), level, *dependence)
 
 
 def class_errors(
@@ -48,11 +49,12 @@ def class_errors(
     errors = cells.errors()
     if not with_limits:
         return (float(errors.mean()), np.nan, np.nan), errors, None
-    sign, signed = np.sign(cells.gap).reshape(-1), np.empty(len(positions.weight))
+    gap, (signed, moved) = cells.gap.reshape(-1), np.empty((2, len(positions.weight)))
     for part, cell, difference, _ in _class_blocks(rows, positions, num_bins):
-        signed[part] = (sign[cell] * difference).reshape(-1, classes).mean(axis=-1)
+        signed[part] = (np.sign(gap)[cell] * difference).reshape(-1, classes).mean(axis=-1)
+        moved[part] = (2.0 * gap[cell] * (difference - gap[cell])).reshape(-1, classes).mean(axis=-1)
     mean, residuals = ratio_residuals(positions.example_sums(signed), positions.example_weights())
-    interval = calibration_error_interval(cells, _error(residuals), level)
+    interval = calibration_error_interval(cells, _error(residuals), level, *_dependence(positions, moved))
     return (mean, *interval), errors, _lower_limits(cells, 1.0 - (1.0 - level) / classes)
 
 
@@ -93,6 +95,13 @@ def _lower_limits(cells: BinMoments, level: float) -> np.ndarray:
     error = np.sqrt((share**2 * deviation**2).sum(axis=0))
     bias = (share * folding_bias(cells.gap, deviation)).sum(axis=0)
     return np.maximum(0.0, cells.errors() - bias - normal_quantile(level) * error)
+
+
+def _dependence(positions: Positions, moved: np.ndarray) -> tuple[float, float]:
+    """Of examples with several positions, the variance of S's linear part, (M,) `moved`, and degrees of freedom."""
+    if positions.example is None:
+        return 0.0, np.inf
+    return _error(positions.example_sums(moved) / positions.weight.sum()) ** 2, positions.num_examples - 1
 
 
 def _error(residuals: np.ndarray) -> float:

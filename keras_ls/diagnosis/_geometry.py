@@ -13,6 +13,7 @@ from keras_ls._models.inputs import is_dataset, one_pass
 from keras_ls._models.logits import gives_logits
 from keras_ls._models.outputs import of_output, output_names
 from keras_ls._rows import labelled_rows
+from keras_ls.diagnosis._ranking import FEWEST
 from keras_ls.diagnosis.estimates import Estimate
 from keras_ls.distillation.teacher import smoothing_of_rows
 from keras_ls.projection.activations import templates_of
@@ -62,7 +63,8 @@ def measure_training_data(
         chosen = np.sort(rng.permutation(len(y))[:most])
         x, y = taken(x, chosen), y[chosen]
     found, total, templates = _collected(model, x, y, batch_size, ignore_class, from_logits, output, most, rng)
-    are_alone = len(np.unique(found.examples)) == len(found.examples)
+    num_examples = len(np.unique(found.examples))
+    are_alone = num_examples == len(found.examples)
     if len(found.labels) < total:
         of_these = f"{len(found.labels):,} of {total:,}"
         notes.append(f"Clusters are those of {of_these} training predictions, chosen at random.")
@@ -83,6 +85,9 @@ def measure_training_data(
         name: Estimate(value, *_limits(name, value, np.array([each[name] for each in drawn]), level))
         for name, value in values.items()
     }
+    if num_examples < FEWEST and not are_alone:
+        notes.append(f"Fewer than {FEWEST} training examples do not tell how much these differ: no intervals.")
+        estimates.update({name: Estimate(value, np.nan, np.nan) for name, value in values.items()})
     if counts.min() == 1 and len(classes) > 1:
         notes.append("A class with a single example does not tell how spread out it is: spreads have no intervals.")
         estimates.update({name: Estimate(values[name], np.nan, np.nan) for name in _SPREADS})
@@ -131,7 +136,7 @@ class _Predictions:
         labels: (M,) class ids.
         examples: (M,) the place of the example that each belongs to.
         missed: (M,) the mass on wrong classes, times K/(K − 1), whose mean is γ.
-        drawn: (M,) a random number of the example, by which some are chosen.
+        drawn: (M,) random numbers, by which some are chosen.
     """
 
     activations: np.ndarray
@@ -168,7 +173,8 @@ def _collected(
             )
         counts, size = rows.weight > 0, len(forward.outputs)
         places = np.repeat(np.arange(size), len(flat) // max(1, size))[counts]
-        found = flat[counts], rows.ids[counts], seen + places, smoothing_of_rows(rows), rng.random(size)[places]
+        drawn = rng.random(len(flat))[counts]
+        found = flat[counts], rows.ids[counts], seen + places, smoothing_of_rows(rows), drawn
         kept.append(_Predictions(*found))
         head, total, seen = forward.head, total + len(places), seen + size
         if sum(len(part.labels) for part in kept) > 2 * most:
@@ -199,12 +205,10 @@ def _joined(parts: list[_Predictions]) -> _Predictions:
 
 
 def _some(found: _Predictions, most: int) -> _Predictions:
-    """At most `most` predictions, all those of examples chosen at random; of one example, however many it has."""
+    """At most `most` predictions, chosen at random, in their order."""
     if len(found.drawn) <= most:
         return found
-    limit = np.partition(found.drawn, most)[most]
-    chosen = found.drawn < limit
-    return found.of(np.flatnonzero(chosen if chosen.any() else found.drawn == found.drawn.min()))
+    return found.of(np.sort(np.argpartition(found.drawn, most)[:most]))
 
 
 def _measures(found: _Predictions, templates: np.ndarray, clusters: ClusterStatistics) -> dict[str, float]:

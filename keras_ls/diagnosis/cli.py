@@ -29,14 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         diagnosis = _diagnosis(args)
-        encoding = sys.stdout.encoding or "utf-8"
-        print(str(diagnosis).encode(encoding, "replace").decode(encoding), flush=True)  # a pipe on Windows has no α
         if args.json:
             diagnosis.to_json(args.json)
         if args.html:
             diagnosis.to_html(args.html)
-    except (ValueError, OSError, ImportError, TypeError) as error:
-        print(f"keras-ls diagnose: {' '.join(str(error).split())}", file=sys.stderr)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(str(diagnosis).encode(encoding, "replace").decode(encoding), flush=True)  # a pipe on Windows has no α
+    except Exception as error:  # a model raises what its layers and the backend do
+        kind = "" if isinstance(error, ValueError | OSError | ImportError | TypeError) else f"{type(error).__name__}: "
+        print(f"keras-ls diagnose: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="seed of halves and resamples (default: 0)")
     add("--ignore-class", type=int, help="a label whose positions do not count")
     add("--output", help="the output of a model that has several")
+    add("--from-logits", action="store_true", help="the model gives logits, if its last layers do not tell")
     return parser
 
 
@@ -80,9 +82,11 @@ def _diagnosis(args: argparse.Namespace) -> Diagnosis:
         _require(arrays, file, "x", "y")
         training: dict[str, Any] = {name: arrays.get(name) for name in ("x_train", "y_train")}
         model = _model(models[0])
-        return diagnose(model, arrays["x"], arrays["y"], output=args.output, **training, **asked)
-    if args.output is not None:
-        raise ValueError("--output needs a model.")
+        asked |= {"output": args.output, "from_logits": args.from_logits or None}
+        return diagnose(model, arrays["x"], arrays["y"], **training, **asked)
+    for flag, given in (("--output", args.output), ("--from-logits", args.from_logits)):
+        if given:
+            raise ValueError(f"{flag} needs a model.")
     from_logits = "logits" in arrays
     _require(arrays, file, "logits" if from_logits else "probabilities", "labels")
     predictions = arrays["logits" if from_logits else "probabilities"]

@@ -12,6 +12,8 @@ CANNOT_TELL = "cannot tell"
 CALIBRATED = (0.9, 1.1)
 # Nats per prediction, below which a gain in likelihood is not worth a temperature.
 SMALLEST_GAIN = 0.01
+# A limit of α below which no smoothing is worth trying.
+SMALLEST_SMOOTHING = 0.005
 # Spread of classes over their distances below which clusters count as tight, and how far cosines may be off a simplex.
 TIGHT, EQUAL_ANGLES = 0.1, 0.1
 # Mass on wrong classes below which a teacher's targets are hardly more than labels.
@@ -55,6 +57,10 @@ def _is_near_one(temperature: Estimate) -> bool:
     return CALIBRATED[0] <= temperature.low and temperature.high <= CALIBRATED[1]
 
 
+def _costs_little(estimates: Mapping[str, Estimate]) -> bool:
+    return estimates["calibration_loss"].high < SMALLEST_GAIN
+
+
 def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
     temperature, verdict = estimates["temperature"], confidence_verdict(estimates["temperature"])
     measured = f"The temperature that fits best is {temperature}, and the calibration error {estimates['ece']}."
@@ -71,7 +77,7 @@ def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
             "One temperature for all has little to mend, yet some predictions are surer than they are right, or less "
             "sure: look at the reliability diagram."
         )
-    if _is_near_one(temperature) and verdict != "calibrated":
+    if verdict.endswith("-confident") and (_is_near_one(temperature) or _costs_little(estimates)):
         than = "more" if verdict == "over-confident" else "less"
         said[verdict] = (
             f"Predictions are a little {than} sure than they are right, by too little to matter in most uses."
@@ -83,7 +89,7 @@ def _temperature(estimates: Mapping[str, Estimate]) -> Finding:
     loss, left, nll = estimates["calibration_loss"], estimates["ece_scaled"], estimates["nll"]
     measured = f"One temperature, fitted on the other half of the data, takes {loss} nats off the NLL of {nll}"
     after = f"and leaves a calibration error of {left}."
-    if loss.high < SMALLEST_GAIN:
+    if _costs_little(estimates):
         if left.low > 0:
             advice = "There is next to nothing for a temperature to repair, though predictions are not calibrated."
         else:
@@ -106,12 +112,19 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         text = f"{fits}. For the sake of calibration there is nothing to smooth; accuracy may be another reason."
         return Finding("smoothing", "not needed", text)
     if verdict == "over-confident":
-        ece = estimates["ece"]
+        ece, largest = estimates["ece"], _largest_smoothing(accuracy, estimates["ece"], num_classes)
+        if accuracy.low <= 1.0 / num_classes:
+            text = f"An accuracy of {accuracy} may be no better than chance: look at the labels and their order first."
+            return Finding("smoothing", CANNOT_TELL, text)
+        if _costs_little(estimates) or largest < SMALLEST_SMOOTHING:
+            text = f"{fits}, above 1, but over-confidence costs so little ({ece}) that smoothing may cost more."
+            return Finding("smoothing", "not needed", text)
         text = (
-            f"{fits}, above 1, as smoothing would lower it. Try an α of at most "
-            f"{_largest_smoothing(accuracy, ece, num_classes):.3f} beside scaling alone: with more, a model of this "
-            f"accuracy ({accuracy}) and calibration error ({ece}) may end up under-confident."
+            f"{fits}, above 1, as smoothing would lower it. Try an α of at most {largest:.3f} beside scaling alone: a "
+            f"model of this accuracy ({accuracy}) and calibration error ({ece}) may end up under-confident with more."
         )
+        if ece.low <= 0:
+            text += " That error may be chance, and so may the limit."
         return Finding("smoothing", "worth trying", text)
     if verdict == "under-confident":
         text = (
@@ -128,9 +141,9 @@ def _largest_smoothing(accuracy: Estimate, ece: Estimate, num_classes: int) -> f
     Smoothed targets keep confidence below 1 − α + α/K, which must not be less than the accuracy. Within that, what
     predicted a lower calibration error in the measurements of docs/decisions.md: an error above 2α(accuracy − 1/K).
     """
-    largest = min(1.0, (1.0 - accuracy.low) * num_classes / (num_classes - 1))
-    above_chance = accuracy.value - 1.0 / num_classes
-    return min(largest, ece.value / (2.0 * above_chance)) if above_chance > 0 else largest
+    largest = (1.0 - accuracy.low) * num_classes / (num_classes - 1)
+    above_chance = max(0.0, accuracy.value - 1.0 / num_classes)
+    return min(1.0, largest, ece.value / (2.0 * above_chance) if above_chance else 1.0)
 
 
 def _classes(estimates: Mapping[str, Estimate], class_errors: np.ndarray, class_limits: np.ndarray | None) -> Finding:
@@ -166,9 +179,7 @@ def _ranking(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         return Finding("ranking", CANNOT_TELL, text)
     changed = f"Normalised logits change the AURC by {change}"
     if change.high < 0:
-        advice = (
-            "they rank errors better. To reject predictions by confidence, rank by `logit_norm_scores`."
-        )
+        advice = "they rank errors better. To reject predictions by confidence, rank by `logit_norm_scores`."
         return Finding("ranking", "normalised logits rank better", f"{measured} {changed}: {advice}")
     if change.low > 0:
         text = f"{measured} {changed}: rank by the largest probability, not by those."

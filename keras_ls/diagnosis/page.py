@@ -12,15 +12,16 @@ from keras_ls.diagnosis.report import Diagnosis, shown_number
 from keras_ls.plots import reliability_diagram, risk_coverage
 
 # Colours that pictures are drawn with, and the style's variables that stand for them on the page.
-_FOREGROUND, _FAINT, _SERIES = "#010203", "#040506", ("#070809", "#0a0b0c")
-_VARIABLES = {_FOREGROUND: "--text", _FAINT: "--faint", _SERIES[0]: "--first", _SERIES[1]: "--second"}
+_FOREGROUND, _FAINT, _SERIES = "#010203", "#040506", ("#070809", "#0a0b0c", "#0d0e0f")
+_VARIABLES = {_FOREGROUND: "--text", _FAINT: "--faint"}
+_VARIABLES |= dict(zip(_SERIES, ("--first", "--second", "--third"), strict=True))
 _MOST_BARS = 60
 _INCHES = (4.7, 4.7)  # as wide as the reliability diagram, so that all text is of one size
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --muted: #57606a; --faint: #d0d7de; --page: #ffffff;
-  --card: #f6f8fa; --first: #0b62c4; --second: #b45309; }
+  --card: #f6f8fa; --first: #0b62c4; --second: #b45309; --third: #7a3cc0; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --muted: #9aa4ae; --faint: #3a424c; --page: #0d1117;
-  --card: #161b22; --first: #6cb0ff; --second: #f0a557; } }
+  --card: #161b22; --first: #6cb0ff; --second: #f0a557; --third: #d2a8ff; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--page); color: var(--text);
   font: 1rem/1.5 system-ui, sans-serif; }
@@ -38,11 +39,12 @@ figure svg { width: 100%; height: auto; display: block; }
 figcaption { font-size: 0.9rem; color: var(--muted); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.4rem; text-align: right; border-bottom: 1px solid var(--faint); }
-th:first-child, td:first-child { text-align: left; }
+th:first-child { text-align: left; font-weight: normal; }
 td:last-child { white-space: nowrap; }
 @media (max-width: 30rem) { table { font-size: 0.85rem; } }
 @media print { :root { color-scheme: light; --text: #000000; --muted: #444444; --faint: #bbbbbb; --page: #ffffff;
-  --card: #ffffff; --first: #0b62c4; --second: #b45309; } article, figure { border: 1px solid var(--faint); } }
+  --card: #ffffff; --first: #0b62c4; --second: #b45309; --third: #7a3cc0; }
+  article, figure { border: 1px solid var(--faint); } }
 """
 
 
@@ -100,7 +102,7 @@ def page_of(diagnosis: Diagnosis) -> str:
 def _row(name: str, estimate: Estimate) -> str:
     value, low, high = (shown_number(each) for each in (estimate.value, estimate.low, estimate.high))
     shown = html.escape(name).replace("_", "_<wbr>")
-    return f"<tr><td>{shown}</td><td>{value}</td><td>{low} to {high}</td></tr>"
+    return f'<tr><th scope="row">{shown}</th><td>{value}</td><td>{low} to {high}</td></tr>'
 
 
 def _figures(diagnosis: Diagnosis) -> str:

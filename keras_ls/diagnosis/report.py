@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_ls.calibration.reliability import ReliabilityCurve
 from keras_ls.calibration.selective import RiskCoverageCurve
-from keras_ls.diagnosis.estimates import Estimate, Finding
+from keras_ls.diagnosis.estimates import Estimate, Finding, shown
 
 _WIDTH = 100
 
@@ -113,7 +113,7 @@ def shown_number(number: float) -> str:
     """A number of the table, with a dash for what is not known."""
     if math.isnan(number):
         return "–"
-    return f"{number:.4f}" if abs(number) < 1000 else f"{number:.4g}"
+    return shown(number, 4) if abs(number) < 1000 else f"{number:.4g}"
 
 
 def write_text(path: Any, text: str) -> None:

@@ -176,15 +176,25 @@ def test_training_data_are_resampled_by_examples_not_by_steps(data, monkeypatch)
         assert 0.6 < (found.high - found.low) / (expected.high - expected.low) < 1.6, name
     monkeypatch.setattr("keras_ls.diagnosis._geometry.MOST_EXAMPLES", 100)
     some = keras_ls.diagnose(model, x[:, None], y[:, None], x_train=Batches(steps, labels), **FAST)
-    assert any("99 of 2,160 training predictions" in note for note in some.notes)
+    assert any("100 of 2,160 training predictions" in note for note in some.notes)
     some = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=y, **FAST)
     assert any("100 of 240 training examples" in note for note in some.notes)
     assert some.estimates["cdnv"].value == pytest.approx(alone["cdnv"].value, rel=0.5)
     some = keras_ls.diagnose(model, x[:, None], y[:, None], x_train=steps, y_train=labels, **FAST)
     assert [note.partition(" training ")[0] for note in some.notes[-2:]] == [
         "Clusters are those of 100 of 240",
-        "Clusters are those of 99 of 900",
+        "Clusters are those of 100 of 900",
     ]
+
+
+def test_a_few_long_training_sequences_have_no_intervals(data):
+    x, y = data
+    long = np.repeat(x[None], 3, 0), np.repeat(y[None], 3, 0)
+    found = keras_ls.diagnose(tagger(), x[:, None], y[:, None], x_train=long[0], y_train=long[1], **FAST)
+    assert np.isfinite(found.estimates["cdnv"].value)
+    assert np.isnan([found.estimates[name].high for name in ("cdnv", "ratio", "gamma", "nearest_mean_agreement")]).all()
+    assert [finding.verdict for finding in found.findings[-2:]] == ["cannot tell"] * 2
+    assert any("Fewer than 5 training examples" in note for note in found.notes)
 
 
 def test_training_data_of_one_class(data):
@@ -215,7 +225,7 @@ def test_bad_arguments(data):
         keras_ls.diagnose(classifier(), x, y, x_train=iter([(x, y)]), **FAST)
 
 
-def test_the_command_line(data, tmp_path, capsys):
+def test_the_command_line(data, tmp_path, capsys, monkeypatch):
     x, y = data
     model, arrays, predictions = (str(tmp_path / name) for name in ("m.keras", "d.npz", "p.npz"))
     classifier().save(model)
@@ -237,11 +247,19 @@ def test_the_command_line(data, tmp_path, capsys):
         ([predictions, "--html", str(tmp_path / "no" / "p.html")], "no folder"),
         ([predictions, "--html", str(tmp_path)], "is a folder"),
         ([predictions, "--level", "2"], "`level`"),
+        ([predictions, "--from-logits"], "--from-logits needs a model"),
     ):
         assert main(["diagnose", *arguments]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+    def out_of_memory(*args, **kwargs):
+        raise MemoryError("8 GB\nare too many")
+
+    monkeypatch.setattr("keras_ls.diagnosis.cli.diagnose_predictions", out_of_memory)
+    assert main(["diagnose", predictions]) == 2
+    assert capsys.readouterr().err == "keras-ls diagnose: MemoryError: 8 GB are too many\n"
 
 
 def test_the_command_line_hands_on_every_option_and_array(data, tmp_path):
@@ -257,10 +275,14 @@ def test_the_command_line_hands_on_every_option_and_array(data, tmp_path):
     options = {"num_bins": 7, "level": 0.9, "num_resamples": 12, "seed": 3, "ignore_class": -1}
     flags = [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), str(value))]
     options["sample_weight"] = weight
-    training = {"x_train": x[:200], "y_train": y[:200], "output": "head"}
+    training = {"x_train": x[:200], "y_train": y[:200], "output": "head", "from_logits": True}
     for files, more, expected in (
         (["p.npz"], [], keras_ls.diagnose_predictions(labels, probabilities, **options)),
-        (["m.keras", "d.npz"], ["--output", "head"], keras_ls.diagnose(model, x, labels, **training, **options)),
+        (
+            ["m.keras", "d.npz"],
+            ["--output", "head", "--from-logits"],
+            keras_ls.diagnose(model, x, labels, **training, **options),
+        ),
     ):
         command = ["diagnose", *(str(tmp_path / file) for file in files), *flags, *more]
         assert main([*command, "--json", str(tmp_path / "found.json")]) == 0

@@ -22,8 +22,10 @@ NUMBERS = {
     "nearest_mean_agreement": (0.9, 0.8, 1.0),
     "gamma": (0.1, 0.05, 0.15),
 }
-OVER = {"temperature": (2.0, 1.9, 2.1)}
-UNDER = {"temperature": (0.5, 0.4, 0.6)}
+LOSS = {"calibration_loss": (0.1, 0.05, 0.15)}
+OVER = {"temperature": (2.0, 1.9, 2.1)} | LOSS
+UNDER = {"temperature": (0.5, 0.4, 0.6)} | LOSS
+SMALL_LOSS = {"calibration_loss": (0.002, 0.001, 0.003)}
 TIGHT = {"cdnv": (0.05, 0.04, 0.06)}
 
 
@@ -63,12 +65,11 @@ def finding(topic, num_classes=10, class_limits=(0.0,) * 10, **changes):
         ("smoothing", {}, "not needed", "nothing to smooth"),
         ("smoothing", OVER, "worth trying", "an α of at most 0.007 beside"),  # 0.01 / (2 · (0.8 - 0.1))
         ("smoothing", OVER | {"ece": (0.4, 0.3, 0.5)}, "worth trying", "at most 0.244 beside"),  # (1 - 0.78) · 10 / 9
-        (
-            "smoothing",
-            OVER | {"accuracy": (0.1, 0.0, 0.2)},
-            "worth trying",
-            "at most 1.000 beside",
-        ),  # no better than chance
+        ("smoothing", OVER | {"ece": (0.01, 0.0, 0.02)}, "worth trying", "may be chance"),
+        ("smoothing", OVER | {"ece": (0.001, 0.0005, 0.002)}, "not needed", "smoothing may cost more"),
+        ("smoothing", OVER | {"accuracy": (0.15, 0.08, 0.2)}, "cannot tell", "no better than chance"),
+        ("smoothing", OVER | SMALL_LOSS, "not needed", "smoothing may cost more"),
+        ("confidence", OVER | SMALL_LOSS, "over-confident", "too little to matter"),
         ("smoothing", UNDER, "as if smoothed", "train with less"),
         ("smoothing", {"temperature": (1.0, 0.8, 1.2)}, "cannot tell", "which side of 1"),
         ("ranking", {}, "cannot tell", "may be chance"),

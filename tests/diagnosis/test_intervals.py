@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from keras_ls import diagnose_predictions
 from keras_ls._intervals import (
     folding_bias,
     mean_interval,
@@ -40,6 +41,24 @@ def test_positions_of_an_example_count_once(rng):
     np.testing.assert_allclose(
         mean_interval(7 * hits, np.full(200, 7.0), 0.95), mean_interval(hits, 1 + 0 * hits, 0.95)
     )
+
+
+def test_heavy_examples_that_are_all_right_do_not_make_a_share_surer():
+    weight = np.repeat([50.0, 1.0], [10, 90])
+    hits = weight * np.repeat([1.0, 0.0], [55, 45])
+    effective = weight.sum() ** 2 / np.square(weight).sum()
+    share, low, high = share_interval(hits, weight, 0.95)
+    assert (low, high) == wilson_interval(share, effective, normal_quantile(0.95))
+
+
+def test_steps_that_fail_together_widen_the_calibration_error():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(60):
+        confidence, hit = rng.uniform(0.6, 1.0, (100, 20)), np.repeat(rng.random((100, 1)) < 0.6, 20, 1)
+        found = diagnose_predictions(~hit, np.stack([confidence, 1 - confidence], -1), num_resamples=1)
+        error = found.estimates["ece_equal_mass"]
+        held += error.low <= 0.2 <= error.high
+    assert held >= 54  # 46 as if bins were independent
 
 
 def test_a_skewed_mean_is_covered_where_the_normal_interval_fails():

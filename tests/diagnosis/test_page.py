@@ -50,11 +50,12 @@ def test_it_needs_nothing_else(diagnosis, tmp_path):
     body = text[text.index("<body>") :]
     assert not re.search(r"(fill|stroke): ?#", body)
     assert text.count("<svg") == 3
+    assert len(set(re.findall(r"stroke: var\(--(first|second|third)\)", body))) == len(diagnosis.ranking) == 3
     for finding in diagnosis.findings:
         assert finding.verdict in text
     accuracy = diagnosis.estimates["accuracy"]
     limits = f"{accuracy.low:.4f} to {accuracy.high:.4f}"
-    assert f"<tr><td>accuracy</td><td>{accuracy.value:.4f}</td><td>{limits}</td></tr>" in text
+    assert f'<tr><th scope="row">accuracy</th><td>{accuracy.value:.4f}</td><td>{limits}</td></tr>' in text
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
     assert len(text) < 300_000
