@@ -120,12 +120,17 @@ def no_gradients() -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def values_kept_on_error(variables: Iterable[Any]) -> Iterator[None]:
-    """Gives variables their values back where an error ends a JAX step that had taken them out to save memory."""
+def values_kept_on_error(variables: Iterable[Any], model: keras.Model) -> Iterator[None]:
+    """Gives variables their values back where an error ends JAX steps of `model`, which had taken them out.
+
+    After the first step these are that step's results.
+    """
     values = [(variable, variable.value) for variable in variables] if keras.backend.backend() == "jax" else []
     try:
         yield
     except BaseException:
+        if keras.backend.backend() == "jax":
+            model.jax_state_sync()
         for variable, value in values:
             if variable._value is None and not value.is_deleted():
                 variable.assign(value)

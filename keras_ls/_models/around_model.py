@@ -2,7 +2,7 @@
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -55,7 +55,8 @@ class AroundModel(keras.Model):
         """Compiles the training step, once all variables that it changes exist."""
         function, training = super().make_train_function(force), _TRAINING.get()
         if training is not None:
-            training.enter_context(self._kept([*self._state(), *self.optimizer.variables]))
+            variables = [*self._state(), *self.optimizer.variables]
+            training.enter_context(values_kept_on_error(variables, self))
         return function
 
     def fit(self, *args, **kwargs):
@@ -68,12 +69,12 @@ class AroundModel(keras.Model):
 
     def evaluate(self, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does."""
-        with self._kept(self._state()):
+        with values_kept_on_error(self._state(), self):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args, **kwargs):
         """Predicts as `keras.Model.predict` does."""
-        with self._kept(self._state()):
+        with values_kept_on_error(self._state(), self):
             return super().predict(*args, **kwargs)
 
     def _trained(self, method: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -87,13 +88,3 @@ class AroundModel(keras.Model):
 
     def _state(self) -> list[Any]:
         return [*self.trainable_variables, *self.non_trainable_variables, *self.metrics_variables]
-
-    @contextlib.contextmanager
-    def _kept(self, variables: list[Any]) -> Iterator[None]:
-        with values_kept_on_error(variables):
-            try:
-                yield
-            except BaseException:
-                if keras.backend.backend() == "jax":
-                    self.jax_state_sync()  # after the first step these are its results
-                raise

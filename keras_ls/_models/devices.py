@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ls._arrays import taken
+from keras_ls._backend import values_kept_on_error
 from keras_ls._models.inputs import number_of_examples, one_pass
 
 
@@ -30,20 +31,23 @@ class BatchRunner:
     def batch(self, inputs: Any) -> Any:
         """Returns the outputs for one batch, NumPy arrays."""
         if _is_alone(self.network):
-            return self.network.predict_on_batch(inputs)
+            with self._values_kept():
+                return self.network.predict_on_batch(inputs)
         arrays = tree.map_structure(lambda leaf: ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else leaf, inputs)
         return self.in_equal_batches(arrays, number_of_examples(arrays))
 
     def arrays(self, x: Any, batch_size: int) -> Any:
         """Returns the outputs for arrays."""
         if _is_alone(self.network):
-            return self.network.predict(x, batch_size=batch_size, verbose=0)
+            with self._values_kept():
+                return self.network.predict(x, batch_size=batch_size, verbose=0)
         return self.in_equal_batches(x, batch_size)
 
     def dataset(self, x: Any) -> Any:
         """Returns the outputs for a dataset, whose batches may have targets."""
         if _is_alone(self.network):
-            return self.network.predict(x, verbose=0)
+            with self._values_kept():
+                return self.network.predict(x, verbose=0)
         batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(x))
         return _joined([self.batch(inputs) for inputs in batches])
 
@@ -72,12 +76,16 @@ class BatchRunner:
         elif number_of_processes() > 1:
             found = self._gathered(x, given, size)
         else:
-            found = self.network.predict(x, batch_size=size, verbose=0)
+            with self._values_kept():
+                found = self.network.predict(x, batch_size=size, verbose=0)
         lengths = [len(rows) for rows in tree.flatten(found)]
         if any(length % given for length in lengths):
             raise ValueError(f"`model` must give one row per example. Received: {lengths} rows for {given} examples.")
         # There may be several rows per example, where the model folds time into the batch.
         return tree.map_structure(lambda rows: rows[: len(rows) // given * count], found)
+
+    def _values_kept(self) -> contextlib.AbstractContextManager[None]:
+        return values_kept_on_error(self.network.variables, self.network)
 
     def _gathered(self, x: Any, given: int, size: int) -> Any:
         """Returns the outputs that several processes compute together, in each of them."""
@@ -89,7 +97,8 @@ class BatchRunner:
         index = np.arange(given).reshape(-1, parts, size // parts)[:, distribution.data_shard_id].reshape(-1)
         divides, distribution.auto_shard_dataset = distribution.auto_shard_dataset, False
         try:
-            return self._gathering.predict(taken(x, index), batch_size=size // parts, verbose=0)
+            with values_kept_on_error(self.network.variables, self._gathering):
+                return self._gathering.predict(taken(x, index), batch_size=size // parts, verbose=0)
         finally:
             distribution.auto_shard_dataset = divides
 

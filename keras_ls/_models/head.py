@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers, tree
 
 from keras_ls._arrays import widened
-from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask, output_spec, values_kept_on_error
+from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask, output_spec
 from keras_ls._checks import check_count, shown
 from keras_ls._models.data import check_no_preprocessor, check_row_count
 from keras_ls._models.devices import BatchRunner, on_devices_of
@@ -70,8 +70,7 @@ class Probe:
         arrays = None if is_dataset(x) else input_arrays("x", x)
         if arrays is not None:
             check_fits("x", arrays, self._watching.model)
-        variables = self._watching.model.variables
-        with ONE_AT_A_TIME, kept_random_state(), values_kept_on_error(variables):
+        with ONE_AT_A_TIME, kept_random_state():
             if arrays is None:
                 check_ends("x", x)
                 found = self._runner.dataset(x)

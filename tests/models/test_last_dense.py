@@ -14,6 +14,7 @@ from harness import BACKEND, numpy
 from keras import layers
 
 import keras_ls
+from keras_ls._models.devices import BatchRunner
 from keras_ls._models.head import Probe
 from keras_ls.projection import ClassPlane, class_templates
 
@@ -365,6 +366,20 @@ class TestPasses:
             penultimate(model, images(rng))
         for now, then in zip(model.weights, before, strict=True):
             np.testing.assert_array_equal(numpy(now), then)
+
+    def test_whose_data_fail_leave_the_weights(self, rng):
+        def batches():
+            yield (images(rng, 4),)
+            yield (images(rng, 4),)
+            raise OSError("The disk is gone.")
+
+        model = sequential(layers.Dense(4))
+        before = [numpy(weight) for weight in model.weights]
+        for predict in (Probe(model).forward, lambda x: BatchRunner(model).dataset(x)):
+            with pytest.raises(Exception, match="disk"):  # TensorFlow makes it one of its own
+                predict(batches())
+            for now, then in zip(model.weights, before, strict=True):
+                np.testing.assert_array_equal(numpy(now), then)
 
     def test_run_as_the_model_is_compiled(self, rng):
         calls = []
