@@ -213,10 +213,14 @@ def calibration_error_interval(
 
 
 def squared_error_interval(cells: BinMoments, level: float) -> tuple[float, float]:
-    """An interval of the l2 calibration error of bins (B,): roots of S and its standard errors (Kumar et al. 2019)."""
+    """An interval of the l2 calibration error of bins (B,): roots of S and its standard errors (Kumar et al. 2019).
+
+    Whether a bin of one prediction is off nobody knows: it counts for the upper limit alone.
+    """
     squared, error = _debiased_square(cells)
     reach = normal_quantile(level) * error
-    low, high = (math.sqrt(min(1.0, max(0.0, squared + each))) for each in (-reach, reach))
+    unknown = float((cells.shares() * cells.gap**2)[cells.clusters < 2].sum())
+    low, high = (math.sqrt(min(1.0, max(0.0, each))) for each in (squared - unknown - reach, squared + reach))
     return low, high
 
 

@@ -31,7 +31,7 @@ def optimal_temperature(rows: LabelledRows) -> tuple[float, str | None]:
         T and, if no optimum lies within the bounds, a sentence that says why.
 
     Raises:
-        ValueError: If logits that count are NaN or +inf, or a label's logit is −inf.
+        ValueError: If logits that count are NaN or +inf, their differences overflow, or a label's logit is −inf.
     """
     if not any(rows.map_logits(_check)):
         return 1.0, "The logits of each example are all equal, so that every temperature fits as well: 1 is taken."
@@ -40,6 +40,8 @@ def optimal_temperature(rows: LabelledRows) -> tuple[float, str | None]:
         found = _root(partial(_slope, some, dtype), start, _ROUGH_STEP)
         start = found if math.isfinite(found) else start
     position = _root(partial(_slope, rows, "float64"), start, _LAST_STEP)
+    if math.isnan(position):
+        raise ValueError("Logits must differ by no more than a float64 can hold.")
     if position == -math.inf:
         return HIGHEST, (
             f"The likelihood still rises at the highest temperature allowed, {HIGHEST:g} "

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_ls._backend import added_at, first_maximum, in_place
+from keras_ls._backend import added_at, first_maximum, in_place, row_maximum
 from keras_ls._labels import gather_labels
 
 # Columns of the result where statistics are asked for.
@@ -70,7 +70,7 @@ def with_classes(rows, logits, ids, start, weights):
     width = logits.shape[-1]
     local, is_here = local_ids(ids, start, width)
     own = ops.where(is_here, gather_labels(logits, local), rows.own)
-    top, top_id = ops.max(logits, axis=-1), rows.top_id
+    top, top_id = ops.squeeze(row_maximum(logits), -1), rows.top_id
     if top_id is not None:
         top_id = ops.where(ops.greater(top, rows.top), first_maximum(logits, top) + start, top_id)
     seen = rows._replace(top=ops.maximum(rows.top, top), top_id=top_id, own=own)
@@ -99,7 +99,9 @@ def results(rows, ids, alpha, kept):
 def slopes_of_logits(logits, ids, start, weights, alpha, shift, total):
     """(N, C) ``softmax(z) − (1 − α)·onehot(y) − α·u`` of a block of classes; arguments as `with_classes`."""
     local, is_here = local_ids(ids, start, logits.shape[-1])
-    rows = in_place("exp", in_place("subtract", logits, ops.expand_dims(shift + ops.log(total), -1)))
+    # One after the other: a large shift would swallow digits of the logarithm.
+    shifted = in_place("subtract", logits, ops.expand_dims(shift, -1))
+    rows = in_place("exp", in_place("subtract", shifted, ops.expand_dims(ops.log(total), -1)))
     if not isinstance(weights, float) or weights:
         rows = in_place("subtract", rows, weights)
     return added_at(rows, local, ops.where(is_here, ops.cast(alpha - 1.0, rows.dtype), 0.0))

@@ -119,7 +119,7 @@ def smoothed_categorical_crossentropy(
     dtype = keras.backend.standardize_dtype(y_pred.dtype)
     y_pred = widened(y_pred)
     targets = _smoothed(ops.cast(y_true, y_pred.dtype), alpha, prior, axis)
-    if from_logits and (alpha == 0.0 or (prior is not None and not prior.all())):  # else no target of a class is 0
+    if from_logits and not (alpha if prior is None else (alpha * prior).astype("float32").all()):  # a target may be 0
         y_pred = without_forbidden(y_pred, targets)
     return ops.cast(ops.categorical_crossentropy(targets, y_pred, from_logits=from_logits, axis=axis), dtype)
 

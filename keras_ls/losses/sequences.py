@@ -110,7 +110,8 @@ def _check_weights(weights: Any) -> list[float]:
         vector = to_numpy("weights", weights).astype("float64")
     except (TypeError, ValueError):
         vector = np.asarray(np.nan)
-    if vector.ndim != 1 or not (np.all(vector >= 0.0) and math.fsum(vector) < 1.0):  # also false for NaN
+    each_fits = np.all((vector >= 0.0) & (vector < 1.0))  # which NaN does not, nor what overflows in a sum
+    if vector.ndim != 1 or not (each_fits and math.fsum(vector) < 1.0):
         raise ValueError(
             "`weights` must be a sequence of non-negative numbers, one per distance, with a sum below 1. "
             f"Received: weights={shown(weights)}."

@@ -449,6 +449,7 @@ class TestTemperatureScaling:
         [
             ([[np.nan, 0.0]], [0], "NaN"),
             ([[np.inf, 0.0]], [0], "NaN or .inf"),
+            ([[1e308, -1e308], [0.0, 1.0]], [1, 0], "differ by no more"),
             ([[-np.inf, 0.0]], [0], "logit is −inf"),
             ([[1.0, 0.0]], [2], r"`labels` must hold integers in \[0, 2\)"),
             ([[1.0, 0.0]], [0, 1], "`labels` must hold one class id"),

@@ -146,6 +146,9 @@ def test_huge_logits(case, blocks, offset, scale):
     error = 4e-7 * max(abs(offset), 10 * scale)  # of the logits themselves
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=error)
     assert all(np.isfinite(each).all() for each in found)
+    if offset:  # which the softmax does not see; the logits have lost digits to it, alike in both
+        for ours, theirs in zip(found[1:], expected[1:], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("num_classes", [2, 50_000])
@@ -214,6 +217,8 @@ def test_nothing_counts_or_nothing_is_there(case, blocks, chunk_size):
     found = values_and_gradients(of_layer(labels[:0], chunk_size=chunk_size), empty, upstream[:0])
     assert found[0].shape == (0,)
     assert not any(each.any() for each in found)
+    _, statistics = linear.linear_loss_and_statistics(*empty, labels[:0], 0.1, None, -1, chunk_size)
+    assert all(each.shape == (0,) for each in statistics.values())
 
 
 def test_forbidden_classes(case, blocks):
@@ -298,8 +303,11 @@ def test_statistics_of_the_same_pass(case, blocks, chunk_size):
     own = probabilities[np.arange(N), np.maximum(labels, 0)]
     np.testing.assert_allclose(numpy(found["nll"]), np.where(kept, -np.log(own), 0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(numpy(found["confidence"]), np.where(kept, probabilities.max(-1), 0), rtol=1e-5)
-    if BACKEND != "torch":  # whose products of equal columns may differ in the last digit
-        np.testing.assert_array_equal(numpy(found["hit"]), kept & (probabilities.argmax(-1) == labels))
+    hit, expected = numpy(found["hit"]), kept & (probabilities.argmax(-1) == labels)
+    # PyTorch's products of equal columns may differ in the last digit.
+    is_sure = ~np.isin(probabilities.argmax(-1), [5, 20]) if BACKEND == "torch" else np.ones(N, bool)
+    assert is_sure.any()
+    np.testing.assert_array_equal(hit[is_sure], expected[is_sure])
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="elsewhere second derivatives are those of the forward pass")

@@ -612,7 +612,9 @@ def test_float64_is_computed_in_float64():
 
 
 @pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize(("alpha", "prior"), [(0.0, None), (0.0, [1, 1, 1, 1]), (0.2, [3, 1, 0, 0])])
+@pytest.mark.parametrize(
+    ("alpha", "prior"), [(0.0, None), (0.0, [1, 1, 1, 1]), (0.2, [3, 1, 0, 0]), (0.2, [3, 1, 1e-50, 1e-60])]
+)
 def test_a_forbidden_class_without_a_target_costs_nothing_in_the_dense_loss(rng, alpha, prior, jit):
     logits, labels = make_case(rng, (5, 4), -1)
     logits[0] = [1e38, 1.0, 2.0, 0.0]

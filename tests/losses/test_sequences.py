@@ -92,7 +92,7 @@ def test_neighbourhood_targets_of_unknown_length_in_tf_data():
 
 
 BAD_WEIGHTS = [[-0.1], [0.5, 0.5], [float("nan")], 0.1, [[0.1]], ["a"], ["0.1"], "0.1", None, np.eye(40), {0.1}, [1j]]
-BAD_WEIGHTS.append([0.7, 0.2, 0.1])  # 1 less a rounding, added from left to right
+BAD_WEIGHTS += [[0.7, 0.2, 0.1], [1e308, 1e308]]  # 1 less a rounding, added from left to right; and an overflow
 
 
 @pytest.mark.parametrize("weights", BAD_WEIGHTS, ids=lambda weights: str(weights)[:20].splitlines()[0])

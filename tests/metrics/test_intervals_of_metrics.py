@@ -82,6 +82,12 @@ def test_the_root_mean_square_error_has_one_and_the_largest_has_none():
     assert low < float(metric.result()) < high
     narrow = metric.interval(0.5)
     assert low < narrow[0] < narrow[1] < high
+    rng = np.random.default_rng(0)  # calibrated, most of it alone in its bin
+    confidence = rng.uniform(0.5, 1.0, 200)
+    y, p = rng.random(200) > confidence, np.stack([confidence, 1 - confidence], axis=-1)
+    alone = keras_ls.ExpectedCalibrationError(num_bins=2000, norm="l2")
+    alone.update_state(y.astype("int32"), p)
+    assert alone.interval()[0] == 0 < alone.interval()[1]
     with pytest.raises(ValueError, match="norm='max'"):
         keras_ls.ExpectedCalibrationError(norm="max").interval()
 
