@@ -71,7 +71,7 @@ def read(files: Sequence[str]) -> list[Run]:
 def named(results: dict[str, Any], trial: str) -> str:
     """What the data of a kept trial are called: their name, and the trial's arguments that say more."""
     data = results["title"].partition(",")[0]
-    more = re.sub(rf"^all$|dataset-{data}|seeds-\d+", "", trial)
+    more = re.sub(rf"^all$|dataset-{data}|seeds-\d+|label-smoothing(-[\d.]+)+", "", trial)
     return " ".join([data, *more.replace("-", " ").split()])
 
 

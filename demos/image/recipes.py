@@ -71,6 +71,11 @@ def paper_recipe(model: str, dataset: str) -> Recipe:
 
 
 def choose(options: Chosen, num_images: int, demo: str) -> Recipe:
+    """As `chosen`, in epochs of about a pass over the images; a ValueError if a batch has more than there are."""
+    return in_epochs(chosen(options, demo), num_images, "images", steps_per_execution(options))
+
+
+def chosen(options: Chosen, demo: str) -> Recipe:
     """The paper's settings, with those that were given in their place; a ValueError if they do not fit together."""
     given = options.given(Recipe)
     recipe = paper_recipe(given.get("model", Recipe.model), options.dataset)
@@ -84,7 +89,7 @@ def choose(options: Chosen, num_images: int, demo: str) -> Recipe:
         raise ValueError("--nesterov needs a --momentum above 0.")
     if list(recipe.decay_at) != sorted(set(recipe.decay_at)):
         raise ValueError(f"--decay-at must rise. Received: {list(recipe.decay_at)}.")
-    return in_epochs(recipe, num_images, "images", steps_per_execution(options))
+    return recipe
 
 
 def command(name: str, texts: tuple[str | None, str], title: str, fields: type) -> Command:

@@ -74,7 +74,10 @@ class Command:
             runs.device()
             with contextlib.suppress(ImportError):  # `fit` imports it on every backend
                 importlib.import_module("tensorflow")
-            return importlib.import_module(self.work)
+            try:
+                return importlib.import_module(self.work)
+            except ModuleNotFoundError as error:
+                raise MissingExtra(f"{self.name} needs {error.name}, which is not installed.") from error
 
 
 def execute(parser: Parser, argv: list[str] | None, plan: Callable[[Any], Any], run: Callable[[Any], Any]) -> int:

@@ -25,8 +25,16 @@ def steps_per_execution(options: Any) -> int:
 def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 1) -> Recipe:
     """A dataclass with `steps`, `batch_size` and `steps_per_epoch`, whose epochs are about a pass over the data.
 
-    `examples` is what the data consist of, in the plural. A note says where the epochs take more steps than `steps`. A
-    batch of more than there are, or that the devices do not divide, is a ValueError.
+    A note says where the epochs take more steps than `steps`. Raises ValueError as `check_batches` does.
+    """
+    check_batches(recipe, num_examples, examples)
+    return in_passes(recipe, num_examples // recipe.batch_size, multiple)
+
+
+def check_batches(recipe: Recipe, num_examples: int, examples: str) -> None:
+    """Raises ValueError for a batch of more examples than there are, or that the devices do not divide.
+
+    `examples` is what the data consist of, in the plural.
     """
     if recipe.batch_size > num_examples:
         raise ValueError(
@@ -34,7 +42,6 @@ def in_epochs(recipe: Recipe, num_examples: int, examples: str, multiple: int = 
             f"Received: {recipe.batch_size}."
         )
     devices.check(recipe)
-    return in_passes(recipe, num_examples // recipe.batch_size, multiple)
 
 
 def in_passes(recipe: Recipe, pass_length: int, multiple: int = 1) -> Recipe:

@@ -65,9 +65,12 @@ def measure(model: keras.Model, data: ImageData, triples: Sequence[Sequence[int]
 
 
 def first_two_over_others(means: Sequence[np.ndarray]) -> float:
-    """The distance of the first two of three points over the mean of the other two; 1 if all are equally distant."""
+    """The distance of the first two of three points over the mean of the other two; 1 if all are equally distant.
+
+    NaN if all three are one point, as where a network has died.
+    """
     first, *others = (math.dist(*pair) for pair in itertools.combinations(means, 2))
-    return first / (sum(others) / 2)
+    return first / (sum(others) / 2) if any(others) else math.nan
 
 
 def summarize(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:

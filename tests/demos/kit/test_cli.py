@@ -129,6 +129,15 @@ def test_errors_of_a_run_are_one_line(capsys, error, status, line):
     assert capsys.readouterr().err == f"demo: {line}\n"
 
 
+def test_a_package_that_is_missing_is_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "needs_more.py").write_text("import no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.Command("demo", "", "", (), "needs_more").main([])
+    assert stopped.value.code == 2
+    assert "demo needs no_such_package, which is not installed." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

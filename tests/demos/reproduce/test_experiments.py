@@ -102,10 +102,9 @@ def test_claims_are_of_networks_that_are_trained(name, scale):
     experiment, trained = EXPERIMENTS[name], set()
     for arguments in experiment.scales[scale].trials:
         module, words = Trial(experiment, scale, arguments).commands()[0]
-        options = importlib.import_module(module).COMMAND.parser().parse_args(words)
-        trained |= set(vars(options).get("label_smoothing") or ())
+        trained |= set(importlib.import_module(module).COMMAND.choose(words).label_smoothing or ())
     numbers = [number for part in experiment.parts.values() for number in part.numbers]
-    # Without the option the demo's own choice depends on the data.
+    # Without the option distillation's own choice depends on the data.
     assert not trained or {n.where["label_smoothing"] for n in numbers if "label_smoothing" in n.where} <= trained
 
 

@@ -492,6 +492,7 @@ def test_seeds_that_diverged_are_counted(fake, tmp_path):
     rows = [row for block in blocks if isinstance(block, document.Table) for row in block.rows]
     assert {row[3] for row in rows if row[0] == "ECE, hard targets"} == {"2 of 3"}
     assert any(isinstance(block, document.Paragraph) and "diverged" in block.text for block in blocks)
+    assert command.main(["--report-only", "--out", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize(
