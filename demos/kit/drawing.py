@@ -1,7 +1,9 @@
 """The table and the pictures of results, by the demo that they are of; nothing is trained or measured."""
 
+import contextlib
 import importlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from demos.kit.errors import DamagedFile
@@ -13,12 +15,9 @@ def shown(found: list[dict[str, Any]], path: Any) -> tuple[str, Any]:
     The files are of different networks with the same setting. The pictures are a `Figure`, a list of one for each, or
     None if there are none. What lacks something is a DamagedFile, which names `path`.
     """
-    work = importlib.import_module(found[0]["experiment"]).COMMAND.load()
-    try:
-        results = found[0] if len(found) == 1 else _together(found, work)
+    with _damage_named(path):
+        results, work = together(found, path), _work(found)
         return work.table(results), work.figure(results) if results["pictures"] else None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise DamagedFile(f"{path} is damaged: {type(error).__name__} {error}.") from error
 
 
 def picture(found: list[dict[str, Any]], name: str, path: Any) -> Any:
@@ -30,8 +29,24 @@ def picture(found: list[dict[str, Any]], name: str, path: Any) -> Any:
     return figure[names.index(name)] if isinstance(figure, list) else figure
 
 
-def _together(found: list[dict[str, Any]], work: Any) -> dict[str, Any]:
-    trials = [trial for results in found for trial in results["trials"]]
-    count = len({trial["seed"] for trial in trials})
-    title = re.sub(r", [^,]*$", f", {count} seed{'s' * (count > 1)}", found[0]["title"])
-    return {**found[0], "title": title, "trials": trials, **work.of_trials(trials)}
+def together(found: list[dict[str, Any]], path: Any) -> dict[str, Any]:
+    """What one results.json of all their networks would hold of these and their pictures; else as `shown`."""
+    if len(found) == 1:
+        return found[0]
+    with _damage_named(path):
+        trials = [trial for results in found for trial in results["trials"]]
+        count = len({trial["seed"] for trial in trials})
+        title = re.sub(r", [^,]*$", f", {count} seed{'s' * (count > 1)}", found[0]["title"])
+        return {**found[0], "title": title, "trials": trials, **_work(found).of_trials(trials)}
+
+
+def _work(found: list[dict[str, Any]]) -> Any:
+    return importlib.import_module(found[0]["experiment"]).COMMAND.load()
+
+
+@contextlib.contextmanager
+def _damage_named(path: Any) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise DamagedFile(f"{path} is damaged: {type(error).__name__} {error}.") from error

@@ -120,9 +120,9 @@ def summarize(results: Iterable[dict[str, Any]], measures: Iterable[str]) -> lis
 
 def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:
     """The "mean" and the sample standard deviation "sd", None for one value; NaN if one is None, as JSON has NaN."""
-    values = np.asarray(values, "float64")
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "sd": deviation}
+    numbers = np.asarray(values, "float64")
+    deviation = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+    return {"mean": float(np.mean(numbers)), "sd": deviation}
 
 
 def table(summary: list[dict[str, Any]], columns: Sequence[Column]) -> str:

@@ -33,13 +33,19 @@ class Found:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """What results say of each network, and of each seed, with the demo that says it and the run's settings."""
+        of_demos: dict[str, list[dict[str, Any]]] = {}
         for results in (each for kept in self.kept for each in kept["results"]):
-            of_demo = {"demo": results["experiment"]}
-            yield from (results["settings"] | row | of_demo for row in results["trials"])
-            for curve, margin in results.get("margins", {}).items():
+            demo = results["experiment"]
+            yield from (results["settings"] | row | {"demo": demo} for row in results["trials"])
+            if "margins" in results:
+                of_demos.setdefault(demo, []).append(results)
+        for demo, found in of_demos.items():
+            seeds = [seed for results in found for seed in results.get("seeds", ())]
+            # Together, since the γ of all seeds say which points count.
+            for curve, margin in drawing.together(found, self.experiment.name)["margins"].items():
                 # Results of earlier versions lack the margin of each seed.
-                seeds = zip(results.get("seeds", ()), margin.get("each", ()), strict=False)
-                yield from ({"curve": curve, "seed": seed, "margin": value} | of_demo for seed, value in seeds)
+                each = zip(seeds, margin.get("each", ()), strict=False)
+                yield from ({"curve": curve, "seed": seed, "margin": value, "demo": demo} for seed, value in each)
 
     def of_demo(self, demo: str) -> list[dict[str, Any]]:
         """The results of a demo, one for each trial."""

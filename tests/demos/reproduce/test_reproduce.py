@@ -15,7 +15,7 @@ import time
 import pytest
 from harness import BACKEND, ROOT, slow
 
-from demos.image.analysis import calibration
+from demos.image.analysis import calibration, distillation_curves
 from demos.kit import records
 from demos.reproduce import __main__ as command
 from demos.reproduce import document, estimate, experiment, questions, report, running, verdict
@@ -493,6 +493,23 @@ def test_seeds_that_diverged_are_counted(fake, tmp_path):
     assert {row[3] for row in rows if row[0] == "ECE, hard targets"} == {"2 of 3"}
     assert any(isinstance(block, document.Paragraph) and "diverged" in block.text for block in blocks)
     assert command.main(["--report-only", "--out", str(tmp_path)]) == 0
+
+
+def test_points_of_figure_5_count_for_all_seeds_or_for_none():
+    def network(name, alpha, seed, gamma, accuracy, temperature=None):
+        lesson = temperature and {"teacher": f"teacher/alpha-0/seed-{seed}", "temperature": temperature}
+        row = {"name": f"{name}/alpha-{alpha:g}/seed-{seed}", "label_smoothing": alpha, "seed": seed, "lesson": lesson}
+        return row | {"gamma": gamma, "accuracy": accuracy}
+
+    kept = []
+    for seed, gamma in ((0, 0.5), (1, 0.8)):  # the student alone has α up to 0.6
+        trials = [network("student-alone", alpha, seed, alpha, 0.5) for alpha in (0.0, 0.6)]
+        trials += [network("student-of-hard", 0.0, seed, g, 0.5 + g / 10, t) for g, t in ((0.1, 1), (gamma, 8))]
+        results = {"experiment": "demos.image.distillation", "title": "digits, 1 seed", "seeds": [seed], "settings": {}}
+        kept.append({"results": [results | {"trials": trials} | distillation_curves.of_trials(trials)]})
+    experiment = Experiment("a", "", "", {}, {})
+    rows = [row for row in report.Found(experiment, "cpu", kept).rows() if "margin" in row]
+    assert {row["seed"]: row["margin"] for row in rows} == pytest.approx({0: 1.0, 1: 1.0})  # T = 8 has γ = 0.65 in all
 
 
 @pytest.mark.parametrize(
