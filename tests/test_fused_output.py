@@ -1,5 +1,7 @@
 """`FusedOutput`: it trains, measures, predicts and saves as the plain model does, and refuses what it cannot fuse."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from harness import BACKEND, numpy, slow
 from keras import layers
 
 import keras_ls
+from keras_ls._models.output_layer import OutputLayer, left_out
 
 K = 11
 
@@ -394,6 +397,10 @@ class WithLossOfLogits(keras.Model):
         return logits
 
 
+def spectral_dense():
+    return keras.Sequential([keras.Input((6,)), layers.SpectralNormalization(layers.Dense(K))])
+
+
 class OwnDense(layers.Dense):
     """A subclass, which may compute anything."""
 
@@ -415,6 +422,7 @@ class OwnDense(layers.Dense):
         (lambda: build(layers.Activation("linear", activity_regularizer="l2")), "adds a loss after it"),
         (masked_softmax, "mask of classes"),
         (shared_dense, "calls 2 times"),
+        (spectral_dense, "in another layer, which may change its kernel"),
     ],
 )
 def test_what_cannot_be_fused_is_refused(model, message):
@@ -457,6 +465,30 @@ def test_losses_of_logits_are_refused_and_others_are_not(labelled):
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         keras_ls.FusedOutput(build(), **options)
+
+
+def test_replicas_that_enter_and_leave_in_any_order_all_leave_the_last_layer_out():
+    layer = layers.Dense(3, kernel_initializer="zeros")
+    layer.build((None, 2))
+    x, call = np.ones((1, 2), "float32"), layer.call
+    entered, may_leave, found = threading.Barrier(2), threading.Event(), {}
+
+    def second():
+        with left_out(OutputLayer(layer, layer, None)) as given:
+            entered.wait()
+            may_leave.wait()
+            found["gave"], found["given"] = layer(x), list(given)
+
+    thread = threading.Thread(target=second)
+    with left_out(OutputLayer(layer, layer, None)):
+        thread.start()
+        entered.wait()
+    may_leave.set()
+    thread.join()
+    assert found["gave"].shape == (1, 2)
+    assert len(found["given"]) == 1
+    assert layer(x).shape == (1, 3)
+    assert layer.call == call
 
 
 def test_a_loss_is_refused():

@@ -92,6 +92,7 @@ class LabelledData:
         output: str | None = None,
     ):
         self.x, self.ignore_class, self.output = x, ignore_class, output
+        self.is_masked = False  # as far as `check` has seen
         self.y = self.weight = None
         if y is None:
             check_dataset(x)
@@ -134,7 +135,8 @@ class LabelledData:
             inputs, labels, weight = next(batches)
             outputs, mask = predictor.predict_batch(inputs)
             first = self._rows(labels, outputs, weight, from_logits, mask)
-            if mask is not None:
+            self.is_masked = mask is not None
+            if self.is_masked:
                 self.predict(predictor, from_logits, batch_size)
                 return first
             if self.y is not None:

@@ -14,6 +14,9 @@ from keras_ls._models.layers import SOFTMAX
 from keras_ls._models.outputs import single
 from keras_ls._models.tracing import TRACED_SIZES, having, symbol
 
+_LOCK = threading.Lock()
+# The layers that are left out now, what changes them back, and the list of each thread.
+_LEFT_OUT: dict[layers.Layer, tuple[contextlib.ExitStack, dict[int, list[Any]]]] = {}
 ADVICE = "The fused output needs a model that ends in a Dense layer without activation, a softmax aside."
 
 
@@ -64,18 +67,37 @@ def find_output_layer(model: keras.Model, inputs: Any) -> OutputLayer | None:
 
 @contextlib.contextmanager
 def left_out(output: OutputLayer) -> Iterator[list[Any]]:
-    """Has the output layer give what it is given while the context lasts, in this thread; the list then holds that."""
-    found: list[Any] = []
-    thread, call = threading.get_ident(), output.layer.call
+    """Has the output layer give what it is given while the context lasts, in this thread; the list then holds that.
 
+    The replicas of a strategy are threads that enter and leave in any order: the layer is changed by the first that
+    enters, and changed back by the last that leaves.
+    """
+    found: list[Any] = []
+    layer, thread = output.layer, threading.get_ident()
+    with _LOCK:
+        changed, lists = _LEFT_OUT.setdefault(layer, (contextlib.ExitStack(), {}))
+        if not lists:
+            changed.enter_context(having(layer, "call", _skipping(layer.call, lists)))
+        lists[thread] = found
+    try:
+        yield found
+    finally:
+        with _LOCK:
+            del lists[thread]
+            if not lists:
+                changed.close()
+                del _LEFT_OUT[layer]
+
+
+def _skipping(call: Callable[..., Any], lists: dict[int, list[Any]]) -> Callable[..., Any]:
     def skipping(inputs, *args, **kwargs):
-        if threading.get_ident() != thread:
+        found = lists.get(threading.get_ident())
+        if found is None:
             return call(inputs, *args, **kwargs)
         found.append(inputs)
         return inputs
 
-    with having(output.layer, "call", skipping):
-        yield found
+    return skipping
 
 
 class _Trace:
@@ -160,6 +182,8 @@ def check_dense(model: keras.Model, layer: Any, dense: Any) -> None:
         reason = f"{dense.name!r}, which is quantized"
     elif dense.units == 1:
         reason = f"{dense.name!r} of one unit, for which `keras.losses.BinaryCrossentropy` is quick already"
+    elif any(w is not layer and isinstance(w, layers.Wrapper) and w.layer is dense for w in model._flatten_layers()):
+        reason = f"{dense.name!r} in another layer, which may change its kernel in each step"
     elif dense.activity_regularizer is not None or layer.activity_regularizer is not None:
         reason = f"{dense.name!r} with an `activity_regularizer`, which needs its output"
     if reason is not None:

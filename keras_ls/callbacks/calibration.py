@@ -115,7 +115,7 @@ class Calibration(MeasuringCallback):
         first = self._data.check(self._predictor, from_logits=True)  # builds the model, too
         self._dtype = first.rows.dtype
         self._outputs = None
-        if self._source is not None:
+        if self._source is not None and not self._data.is_masked:  # a shared pass knows no mask of its outputs
             self._outputs = Outputs(self.model, self._source, self._data.x, self._is_due)
         shown = gives_logits(self.model, self._data.output)
         if self.from_logits is None and shown is None:

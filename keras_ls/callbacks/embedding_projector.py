@@ -55,7 +55,8 @@ class EmbeddingProjector(keras.callbacks.Callback):
         images: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or None. uint8 is shown as it is, floats in [0, 1] times 255;
             values of any other range are mapped to it linearly, the smallest of all to black and the largest to white.
             The projector multiplies them by the colour of their point: a light background shows it best.
-        freq: number of epochs from one embedding to the next, at least 1; None for one, when training ends.
+        freq: number of epochs from one embedding to the next, at least 1; None for one, when training ends
+            (of the weights that `EarlyStopping` restores, if that stands before it in the list).
         max_examples: if there are more examples, or time steps, this many are drawn at random, always the same.
         output: the name of one output, if the model has several.
 

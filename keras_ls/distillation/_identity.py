@@ -8,6 +8,7 @@ import tempfile
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ls.distillation._inputs import update_digest
@@ -57,7 +58,14 @@ def _architecture(model: keras.Model) -> str:
     own: Any = whole
     if not (whole and all(_tells_of_its_layers(layer) for layer in layers)):
         own = [whole, [[type(layer).__qualname__, layer.dtype_policy.name, _settings(layer)] for layer in layers]]
-    return json.dumps(_renamed(own, numbers), sort_keys=True, default=lambda value: str(type(value)))
+    return json.dumps(_renamed(own, numbers), sort_keys=True, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for a setting that is an array or a number of NumPy; the type of others, which say no more."""
+    if isinstance(value, np.ndarray | np.generic):
+        return [str(value.dtype), value.tolist()]
+    return str(type(value))
 
 
 def _tells_of_its_layers(layer: keras.Layer) -> bool:

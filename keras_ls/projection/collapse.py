@@ -73,6 +73,8 @@ def neural_collapse(activations: Any, labels: Any, templates: Any = None) -> Neu
         training"; Galanti, György and Hutter 2022 (cdnv); Müller, Kornblith and Hinton 2019, section 2.
     """
     rows, ids, weights, biases = _checked(activations, labels, templates)
+    with np.errstate(invalid="ignore"):  # infinities
+        biases = biases + weights @ np.asarray(rows[0], "float64")  # of activations less the first
     present, groups, counts = np.unique(ids, return_inverse=True, return_counts=True)
     means = _class_means(rows, groups, counts)
     centred = means - means.mean(axis=0)
@@ -119,11 +121,17 @@ def _checked(activations, labels, templates):
 
 
 def _blocks(rows: np.ndarray, width: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
-    """Float64 blocks of which as many rows, or rows of `width` numbers, are alive at a time as fit a block."""
+    """Float64 blocks of which as many rows, or rows of `width` numbers, are alive at a time as fit a block.
+
+    The first row is taken off all, so that sums of equal rows are exactly 0.
+    """
+    origin = np.asarray(rows[0], "float64")
     size = max(1, BLOCK_SIZE // max(width, rows.shape[1]))
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
-        yield part, np.asarray(rows[part], "float64")
+        with np.errstate(invalid="ignore"):  # infinities
+            block = np.asarray(rows[part], "float64") - origin
+        yield part, block
 
 
 def _class_means(rows: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.ndarray:

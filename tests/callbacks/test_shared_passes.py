@@ -82,6 +82,20 @@ def test_one_pass_per_epoch(data, passes, tmp_path, order):
         np.testing.assert_allclose(*points, rtol=1e-4, atol=1e-6)
 
 
+def test_examples_that_the_model_masks_do_not_count(data, tmp_path):
+    x, y = data
+    x, y = np.where(np.arange(COUNT)[:, None] < 20, 0, x), np.where(np.arange(COUNT) < 20, -1, y)
+
+    def history(*more):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((5,)), layers.Masking(), layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        calibration = Calibration(x, y, from_logits=True, temperature_scaling=False)
+        return model.fit(x[20:], y[20:], verbose=0, callbacks=[calibration, *more]).history["val_nll"]
+
+    assert history(EmbeddingProjector(x, tmp_path, freq=1)) == history()
+
+
 def two_outputs():
     """A model whose weights stay as they are."""
     keras.utils.set_random_seed(0)

@@ -1,5 +1,6 @@
 """A teacher's logits on file: resumed, reused, recognised, repaired, and written by several processes."""
 
+import functools
 import json
 import os
 import signal
@@ -165,6 +166,42 @@ def test_settings_of_layers_are_noticed_though_the_model_has_no_config(make, x, 
     other.set_weights(teacher.get_weights())
     found = teacher_logits(other, x, path=tmp_path / "zt.npy", from_logits=True)
     np.testing.assert_allclose(found, other.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+    assert np.abs(found - first).max() > 0.01
+
+
+class Scaled(layers.Layer):
+    """A layer whose setting is an array."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * keras.ops.convert_to_tensor(self.factor)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+class WithArrays(keras.Model):
+    """A subclass whose layers have arrays for settings."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.scaled, self.out = Scaled(factor), layers.Dense(4)
+
+    def call(self, inputs):
+        return self.out(self.scaled(inputs))
+
+
+@pytest.mark.parametrize("kind", [functools.partial(np.array, dtype="float32"), np.float32])
+def test_settings_that_are_arrays_are_noticed(kind, x, tmp_path):
+    teacher, other = WithArrays(kind(0.5)), WithArrays(kind(2.0))
+    for model in (teacher, other):
+        model(x[:1])  # builds it
+    other.set_weights(teacher.get_weights())
+    first = np.array(teacher_logits(teacher, x, path=tmp_path / "zt.npy", from_logits=True))
+    found = teacher_logits(other, x, path=tmp_path / "zt.npy", from_logits=True)
     assert np.abs(found - first).max() > 0.01
 
 

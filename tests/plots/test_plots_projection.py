@@ -61,6 +61,10 @@ def test_draws_in_the_given_axes(projection):
     axes = Figure().subplots(1, 2)
     assert class_projection(projection, axes[1]) is axes[1]
     assert not axes[0].collections
+    shared = Figure()
+    for ax in shared.subplots(1, 2, sharex=True, sharey=True):
+        class_projection(projection, ax)
+    shared.savefig(io.BytesIO())  # lays it out
 
 
 def test_a_grid_has_the_titles_of_its_dicts(projection):

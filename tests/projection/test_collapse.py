@@ -94,6 +94,12 @@ def test_bad_arguments_are_named(arguments, message):
         keras_ls.neural_collapse(*arguments)
 
 
+@pytest.mark.parametrize("value", [0.1, 1.0, 1e8])
+def test_examples_that_are_all_the_same_say_nothing(value):
+    found = keras_ls.neural_collapse(np.full((7, 1), value), [0, 0, 0, 1, 1, 1, 1])
+    assert np.isnan([found.variability, found.cdnv, found.means_norm_cv, found.means_angle]).all()
+
+
 def test_many_classes_in_blocks_and_means_that_almost_coincide(monkeypatch):
     monkeypatch.setattr("keras_ls.projection._pairs.BLOCK_SIZE", 130)  # three classes at a time
     rng = np.random.default_rng(0)
