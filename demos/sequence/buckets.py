@@ -50,7 +50,7 @@ def shuffled_batches(groups: list[Bucket], batch_size: int, seed: int, epoch: in
 def token_batches(groups: list[Bucket], batch_tokens: int, seed: int, epoch: int) -> list[Bucket]:
     """The batches of an epoch, in random order: as many examples of a bucket as its padded length allows.
 
-    The last batch of a bucket is filled up with others of it, so that there are few shapes.
+    The last batch of a bucket is filled up with any of it, so that there are few shapes.
     """
     rng = np.random.default_rng([seed, epoch])
     planned = []

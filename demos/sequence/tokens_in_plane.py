@@ -16,12 +16,18 @@ EXAMPLES, FREQUENT = 100, 50  # of each token at most; of a frequent token at le
 
 
 def choose(labels: np.ndarray, tokens: Subwords, given: list[str]) -> list[int]:
-    """The ids of three of the tokens that occur in `labels`, given as pieces or words, or the most frequent words."""
+    """The ids of three of the tokens that occur in `labels`, given as pieces or words, or the most frequent words.
+
+    Raises:
+        ValueError: If one of those that are given, or of three by themselves, does not occur 3 times.
+    """
     counts = np.bincount(labels, minlength=tokens.size)
     pieces = tokens.pieces()
     if not given:
-        by_count = np.argsort(-counts, kind="stable").tolist()
+        by_count = [i for i in np.argsort(-counts, kind="stable").tolist() if i > END and counts[i] >= 3]
         words = [i for i in by_count if len(pieces[i]) > 2 and pieces[i][0] == "▁"]
+        if len(by_count) < 3:
+            raise ValueError("The split must have three tokens that occur 3 times or more.")
         return (words if len(words) > 2 else by_count)[:3]
     known = {piece: i for i, piece in enumerate(pieces)}
     ids = [known.get(f"▁{text}", known.get(text, -1)) for text in given]

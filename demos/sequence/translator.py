@@ -48,8 +48,8 @@ class Translator(Transformer):
 
     def logits(self, outputs):
         """Float32 logits (…, V) of the decoder's outputs (…, units): their products with every token's vector."""
-        vectors = ops.cast(self.token_vectors, self.compute_dtype)
-        return ops.cast(ops.matmul(outputs, ops.transpose(vectors)), "float32")
+        vectors = ops.transpose(ops.cast(self.token_vectors, "float32"))
+        return ops.matmul(ops.cast(outputs, "float32"), vectors)  # in half precision likely tokens would tie
 
     def head(self):
         """The kernel (units, V) that the decoder's outputs are multiplied by for logits, and no bias."""

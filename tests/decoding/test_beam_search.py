@@ -430,18 +430,17 @@ def test_state_follows_its_hypothesis(rng):
         place = ops.one_hot(places, 6, dtype="int32")
         history = history + ops.expand_dims(place, -1) * ops.reshape(tokens + 1, (-1, 1, 1))
         sums = 0.7 * sums + ops.one_hot(tokens, 5)
-        return ops.matmul(sums, weights) + 0.1 * ops.sum(ops.cast(history, "float32"), axis=(1, 2))[:, None], [
-            sums,
-            (history, places + 1),
-        ]
+        seen = ops.sum(ops.cast(history[..., 0], "float32") * np.arange(1, 7, dtype="float32"), axis=1)
+        logits = ops.matmul(sums, weights) + 0.05 * seen[:, None] * np.arange(5, dtype="float32")
+        return logits, [sums, (history, places + 1)]
 
     state = (np.zeros((3, 5), "float32"), (np.zeros((3, 6, 1), "int32"), np.zeros((3,), "int32")))
     result = arrays(beam_search(step, state, 3, 2, 0, max_length=6, beam_width=9, num_results=9))
     for found, log_prob in zip(sequences(result, 0), result.log_probs[0], strict=True):
-        sums, last, total = np.zeros(5), 2, 0.0
-        for token in found:
-            sums = 0.7 * sums + np.eye(5)[last]
-            total += reference.log_softmax(sums @ numpy(weights))[token]
+        sums, seen, last, total = np.zeros(5), 0.0, 2, 0.0
+        for place, token in enumerate(found, start=1):
+            sums, seen = 0.7 * sums + np.eye(5)[last], seen + place * (last + 1)
+            total += reference.log_softmax(sums @ numpy(weights) + 0.05 * seen * np.arange(5))[token]
             last = token
         np.testing.assert_allclose(log_prob, total, rtol=1e-5)
 

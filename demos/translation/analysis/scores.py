@@ -7,8 +7,8 @@ from typing import Any
 from demos.kit import cli
 
 RULE = (
-    "± is half the width of a 95 % bootstrap interval over the sentences (Koehn 2004); p is of the paired bootstrap "
-    "test against the first row of a seed. Neither knows how much networks of other seeds would differ."
+    "± is half the width of a 95 % bootstrap interval over the sentences (Koehn 2004); p is two-sided, of paired "
+    "random exchange with the first row of a seed (Riezler and Maxwell 2005). Neither knows what other seeds would do."
 )
 HEADINGS = ("BLEU", "p", "uncased BLEU", "p", "chrF", "p")
 RESAMPLES = 1000
@@ -32,10 +32,10 @@ def by_seed(
         named: list[Any] = [(str(i), texts) for i, (_, texts) in enumerate(of_seed)]
         measured: list[dict[str, Any]] = [{"seed": seed, **facts} for facts, _ in of_seed]
         for name, metric in metrics().items():
-            test = PairedTest(named, {name: metric}, [list(references)], test_type="bs", n_samples=RESAMPLES)
+            test = PairedTest(named, {name: metric}, [list(references)], "ar", RESAMPLES, RESAMPLES)
             found: list[Any] = list(test()[1].values())[1]  # after the systems' names
             for row, result in zip(measured, found, strict=True):
-                # sacrebleu's p of a difference that is 0 in every resample is the least that there is.
+                # A difference that is 0 in every exchange would have the least p that there is.
                 p = 1.0 if result.p_value is not None and result.score == found[0].score else result.p_value
                 row[name] = {"score": float(result.score), "half_width": float(result.ci), "p": p}
         rows += measured

@@ -144,6 +144,11 @@ def test_a_difference_that_is_there_is_sure_and_none_is_not(rng):
     assert same["bleu"]["p"] == 1
     assert better["bleu"]["p"] < 0.01
     assert better["bleu"]["score"] == pytest.approx(100)
+    pairs = [[[word if rng.random() > 0.3 else "x" for word in text.split()] for text in references] for _ in range(6)]
+    alike = {
+        seed: [({}, list(map(" ".join, pairs[0]))), ({}, list(map(" ".join, pairs[seed])))] for seed in range(1, 6)
+    }
+    assert max(row["chrf"]["p"] for row in scores.by_seed(alike, references)[1::2]) > 0.5  # one tail never is
     assert same["bleu"]["half_width"] > better["bleu"]["half_width"]
     assert (better["seed"], better["T"]) == (7, 3.0)
     assert "100.00 ± 0.00" in scores.table([same, better])
