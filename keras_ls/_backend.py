@@ -120,16 +120,20 @@ def no_gradients() -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def values_kept_on_error(variables: Iterable[Any], model: keras.Model) -> Iterator[None]:
+def values_kept_on_error(variables: Callable[[], Iterable[Any]], model: keras.Model) -> Iterator[None]:
     """Gives variables their values back where an error ends JAX steps of `model`, which had taken them out.
 
     After the first step these are that step's results.
     """
-    values = [(variable, variable.value) for variable in variables] if keras.backend.backend() == "jax" else []
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    values = [(variable, variable.value) for variable in variables()]
+    before = getattr(model, "_jax_state", None)
     try:
         yield
     except BaseException:
-        if keras.backend.backend() == "jax":
+        if getattr(model, "_jax_state", None) is not before:  # else it is of an earlier call
             model.jax_state_sync()
         for variable, value in values:
             if variable._value is None and not value.is_deleted():

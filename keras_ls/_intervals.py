@@ -23,10 +23,11 @@ def student_quantile(level: float, degrees: float) -> float:
     """
     if degrees < 1:
         return math.inf
+    tail = max((1.0 - level) / 2.0, _SMALLEST_TAIL)
     if degrees < 2:
-        return 1.0 / math.tan(math.pi * (1.0 - level) / 2.0)
+        return 1.0 / math.tan(math.pi * tail)
     if degrees < 3:
-        return level * math.sqrt(2.0 / (1.0 - level * level))
+        return (1.0 - 2.0 * tail) / math.sqrt(2.0 * tail * (1.0 - tail))
     z = normal_quantile(level)
     terms = (
         (z**3 + z) / 4,

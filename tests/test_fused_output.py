@@ -471,12 +471,12 @@ def test_replicas_that_enter_and_leave_in_any_order_all_leave_the_last_layer_out
     layer = layers.Dense(3, kernel_initializer="zeros")
     layer.build((None, 2))
     x, call = np.ones((1, 2), "float32"), layer.call
-    entered, may_leave, found = threading.Barrier(2), threading.Event(), {}
+    entered, may_leave, found = threading.Barrier(2, timeout=30), threading.Event(), {}
 
     def second():
         with left_out(OutputLayer(layer, layer, None)) as given:
             entered.wait()
-            may_leave.wait()
+            may_leave.wait(30)
             found["gave"], found["given"] = layer(x), list(given)
 
     thread = threading.Thread(target=second)

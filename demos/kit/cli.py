@@ -77,6 +77,8 @@ class Command:
             try:
                 return importlib.import_module(self.work)
             except ModuleNotFoundError as error:
+                if (error.name or "demos").partition(".")[0] in ("demos", "keras_ls"):
+                    raise
                 raise MissingExtra(f"{self.name} needs {error.name}, which is not installed.") from error
 
 

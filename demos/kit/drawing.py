@@ -15,8 +15,8 @@ def shown(found: list[dict[str, Any]], path: Any) -> tuple[str, Any]:
     The files are of different networks with the same setting. The pictures are a `Figure`, a list of one for each, or
     None if there are none. What lacks something is a DamagedFile, which names `path`.
     """
+    results, work = together(found, path), _work(found)
     with _damage_named(path):
-        results, work = together(found, path), _work(found)
         return work.table(results), work.figure(results) if results["pictures"] else None
 
 
@@ -33,11 +33,12 @@ def together(found: list[dict[str, Any]], path: Any) -> dict[str, Any]:
     """What one results.json of all their networks would hold of these and their pictures; else as `shown`."""
     if len(found) == 1:
         return found[0]
+    work = _work(found)
     with _damage_named(path):
         trials = [trial for results in found for trial in results["trials"]]
         count = len({trial["seed"] for trial in trials})
         title = re.sub(r", [^,]*$", f", {count} seed{'s' * (count > 1)}", found[0]["title"])
-        return {**found[0], "title": title, "trials": trials, **_work(found).of_trials(trials)}
+        return {**found[0], "title": title, "trials": trials, **work.of_trials(trials)}
 
 
 def _work(found: list[dict[str, Any]]) -> Any:

@@ -119,7 +119,7 @@ def summarize(results: Iterable[dict[str, Any]], measures: Iterable[str]) -> lis
 
 
 def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:
-    """The "mean" and the sample standard deviation "sd", None for one value; NaN if one is None, as JSON has NaN."""
+    """The "mean" and the sample standard deviation "sd", None for one value; NaN if a value is None, as JSON has it."""
     numbers = np.asarray(values, "float64")
     deviation = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
     return {"mean": float(np.mean(numbers)), "sd": deviation}

@@ -19,6 +19,8 @@ KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "u
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
 LIKE, UNLIKE = "of networks as over-confident as the paper's", "of networks that are not"
 UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments that do not measure it"
+IN_SHORT = {LIKE: "as the paper's", UNLIKE: "not as over-confident", UNKNOWN: "cannot tell", UNASKED: "not asked"}
+NOT_INCLUDED = "Of the paper's data ImageNet, WSJ and WMT are not included at any scale."
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
 
 
@@ -117,7 +119,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     """The report without its pictures, which it only names."""
     sections: list[Block] = []
     absent: list[str] = []
-    overview = [("claim", "of", "here")]
+    overview = [("claim", "of", "networks", "here")]
     words: dict[str, list[str]] = {networks: [] for networks in (LIKE, UNLIKE, UNKNOWN, UNASKED)}
     for name in TITLES:
         there = [each for each in found if name in each.experiment.chosen(only)]
@@ -127,14 +129,17 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         sections.append(Heading(2, TITLES[name]))
         for each in there:
             findings = judged(each, each.experiment.parts[name])
-            where = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
-            overview += [(finding.claim, where, finding.word) for finding in findings]
-            words[likeness(each)] += [finding.word for finding in findings if name not in NO_CLAIM]
+            where, networks = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}", likeness(each)
+            overview += [(finding.claim, where, IN_SHORT[networks], finding.word) for finding in findings]
+            words[networks] += [finding.word for finding in findings if name not in NO_CLAIM]
             sections += section(each, name, findings)
+    done, missing = sum(len(each.kept) for each in found), sum(len(each.missing) for each in found)
+    hours = sum(kept["seconds"] for each in found for kept in each.kept) / 3600
     counts = [[networks, *(str(found.count(word)) for word in COUNTED)] for networks, found in words.items()]
     return [
         Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
         Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),
+        Paragraph(f"{done} of {done + missing} trials have been run, in {hours:.1f} hours. {NOT_INCLUDED}"),
         Heading(2, "What agrees"),
         Paragraph(verdict.RULE),
         Table([("the paper's claims", *COUNTED.values()), *counts]),
@@ -190,7 +195,7 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
             )
         blocks += findings
         why = experiment.why.get(found.scale, {}).get(name)
-        if why and any(finding.word == verdict.DISAGREES for finding in findings):
+        if why and any(finding.word in (verdict.DISAGREES, verdict.CANNOT_TELL) for finding in findings):
             blocks.append(Paragraph(f"Why? {why}"))
         if part.picture and found.of_demo(part.picture[0]):
             blocks.append(Picture(picture_of(found, name), f"{TITLES[name]}, {experiment.name}"))
@@ -221,6 +226,7 @@ def facts(found: Found) -> list[Block]:
     of_first = [kept["results"][0] for kept in found.kept]
     said = {
         "Data and networks": titles(of_first),
+        "Images": [images_of(results["settings"]) for results in of_first],
         "Steps": [steps_of(results["settings"]) for results in of_first],
         "Chosen on other data": [chosen_in(results) for results in of_first if "selection" in results],
         "Machine": [f"{kept['machine']} ({kept['results'][0]['provenance']['device']})" for kept in found.kept],
@@ -228,6 +234,7 @@ def facts(found: Found) -> list[Block]:
             ", ".join(f"{package} {version}" for package, version in results["provenance"]["versions"].items())
             for results in of_first
         ],
+        "Commit": [kept.get("code") or "not recorded" for kept in found.kept],
         "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
     }
     return [Table([("run", ""), *((name, "; ".join(dict.fromkeys(texts))) for name, texts in said.items() if texts)])]
@@ -245,6 +252,14 @@ def chosen_in(results: dict[str, Any]) -> str:
         f"{kind}: rate {chosen['rate']:g}, dropout {chosen['dropout']:g}"
         for kind, chosen in results["selection"].items()
     )
+
+
+def images_of(settings: dict[str, Any]) -> str:
+    """How many images, or rows of a table, a run trains and measures on, and how deep its ResNet is."""
+    if not isinstance(settings.get("data"), dict):
+        return ""
+    counts = f"{settings['data']['training_images']:,} to train on, {settings['data']['held_out_images']:,} held out"
+    return f"{counts}, ResNet-{settings['depth']}" if settings.get("model") == "resnet" else counts
 
 
 def steps_of(settings: dict[str, Any]) -> str:

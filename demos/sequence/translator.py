@@ -25,7 +25,8 @@ class Translator(Transformer):
     sources = MappingProxyType({"sources": ((None, None), "int32"), "num_sources": ((None,), "int32")})
 
     def __init__(self, vocabulary_size: int, units=256, blocks=3, heads=4, dropout=0.1, **kwargs):
-        super().__init__(vocabulary_size, units, dropout, **kwargs)
+        # Its layers have the policy; the logits take the vectors of tokens as they are.
+        super().__init__(vocabulary_size, units, dropout, autocast=False, **kwargs)
         self.blocks, policy = blocks, self.dtype_policy
         scale = keras.initializers.RandomNormal(stddev=units**-0.5)
         self.table = layers.Embedding(vocabulary_size, units, embeddings_initializer=scale, dtype=policy)

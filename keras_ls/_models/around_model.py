@@ -55,8 +55,7 @@ class AroundModel(keras.Model):
         """Compiles the training step, once all variables that it changes exist."""
         function, training = super().make_train_function(force), _TRAINING.get()
         if training is not None:
-            variables = [*self._state(), *self.optimizer.variables]
-            training.enter_context(values_kept_on_error(variables, self))
+            training.enter_context(values_kept_on_error(lambda: [*self._state(), *self.optimizer.variables], self))
         return function
 
     def fit(self, *args, **kwargs):
@@ -69,12 +68,12 @@ class AroundModel(keras.Model):
 
     def evaluate(self, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does."""
-        with values_kept_on_error(self._state(), self):
+        with values_kept_on_error(self._state, self):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args, **kwargs):
         """Predicts as `keras.Model.predict` does."""
-        with values_kept_on_error(self._state(), self):
+        with values_kept_on_error(self._state, self):
             return super().predict(*args, **kwargs)
 
     def _trained(self, method: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:

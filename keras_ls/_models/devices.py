@@ -31,8 +31,7 @@ class BatchRunner:
     def batch(self, inputs: Any) -> Any:
         """Returns the outputs for one batch, NumPy arrays."""
         if _is_alone(self.network):
-            with self._values_kept():
-                return self.network.predict_on_batch(inputs)
+            return self.network.predict_on_batch(inputs)
         arrays = tree.map_structure(lambda leaf: ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else leaf, inputs)
         return self.in_equal_batches(arrays, number_of_examples(arrays))
 
@@ -85,7 +84,7 @@ class BatchRunner:
         return tree.map_structure(lambda rows: rows[: len(rows) // given * count], found)
 
     def _values_kept(self) -> contextlib.AbstractContextManager[None]:
-        return values_kept_on_error(self.network.variables, self.network)
+        return values_kept_on_error(lambda: self.network.variables, self.network)
 
     def _gathered(self, x: Any, given: int, size: int) -> Any:
         """Returns the outputs that several processes compute together, in each of them."""
@@ -97,7 +96,7 @@ class BatchRunner:
         index = np.arange(given).reshape(-1, parts, size // parts)[:, distribution.data_shard_id].reshape(-1)
         divides, distribution.auto_shard_dataset = distribution.auto_shard_dataset, False
         try:
-            with values_kept_on_error(self.network.variables, self._gathering):
+            with values_kept_on_error(lambda: self.network.variables, self._gathering):
                 return self._gathering.predict(taken(x, index), batch_size=size // parts, verbose=0)
         finally:
             distribution.auto_shard_dataset = divides

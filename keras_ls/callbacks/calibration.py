@@ -37,7 +37,8 @@ class Calibration(MeasuringCallback):
     measured; before the first one there are none, as for Keras's `validation_freq`, except in a training that goes on
     (`initial_epoch` above 0), which has values from its first epoch. A model that gives NaN or infinities has NaN here.
     Random generators are left as they were: training is the same with the callback and without it. An
-    `EmbeddingProjector` or `PenultimateProjection` that is given the same array `x` shares the prediction pass.
+    `EmbeddingProjector` or `PenultimateProjection` that is given the same array `x` shares the prediction pass,
+    unless the model masks its output.
 
     Args:
         x: inputs, an array or a list or dict of arrays, as `model.predict` takes them; or a dataset of (inputs,

@@ -27,7 +27,9 @@ def top_label_error(
     cells = moments_of_sums(sums)
     sign = np.sign(cells.gap)
     _, residuals = ratio_residuals(positions.example_sums(sign[bins] * difference), positions.example_weights())
-    dependence = _dependence(positions, 2.0 * cells.gap[bins] * (difference - cells.gap[bins]))
+    dependence = ()
+    if positions.example is not None:
+        dependence = _dependence(positions, 2.0 * cells.gap[bins] * (difference - cells.gap[bins]))
     return float(cells.errors()), *calibration_error_interval(cells, _error(residuals), level, *dependence)
 
 
@@ -52,9 +54,11 @@ def class_errors(
     gap, (signed, moved) = cells.gap.reshape(-1), np.empty((2, len(positions.weight)))
     for part, cell, difference, _ in _class_blocks(rows, positions, num_bins):
         signed[part] = (np.sign(gap)[cell] * difference).reshape(-1, classes).mean(axis=-1)
-        moved[part] = (2.0 * gap[cell] * (difference - gap[cell])).reshape(-1, classes).mean(axis=-1)
+        if positions.example is not None:
+            moved[part] = (2.0 * gap[cell] * (difference - gap[cell])).reshape(-1, classes).mean(axis=-1)
     mean, residuals = ratio_residuals(positions.example_sums(signed), positions.example_weights())
-    interval = calibration_error_interval(cells, _error(residuals), level, *_dependence(positions, moved))
+    dependence = () if positions.example is None else _dependence(positions, moved)
+    interval = calibration_error_interval(cells, _error(residuals), level, *dependence)
     return (mean, *interval), errors, _lower_limits(cells, 1.0 - (1.0 - level) / classes)
 
 
@@ -99,8 +103,6 @@ def _lower_limits(cells: BinMoments, level: float) -> np.ndarray:
 
 def _dependence(positions: Positions, moved: np.ndarray) -> tuple[float, float]:
     """Of examples with several positions, the variance of S's linear part, (M,) `moved`, and degrees of freedom."""
-    if positions.example is None:
-        return 0.0, np.inf
     return _error(positions.example_sums(moved) / positions.weight.sum()) ** 2, positions.num_examples - 1
 
 

@@ -65,10 +65,9 @@ def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
     temperature, verdict = estimates["temperature"], confidence_verdict(estimates["temperature"])
     measured = f"The temperature that fits best is {temperature}, and the calibration error {estimates['ece']}."
     said = {
-        "over-confident": "Predictions are surer than they are right. Scale them by a temperature, or train with more "
-        "label smoothing.",
-        "under-confident": "Predictions are right more often than they say. Scale them by a temperature, or train with "
-        "less label smoothing.",
+        "over-confident": "Predictions are surer than they are right: what a temperature and what label smoothing "
+        "would do is below.",
+        "under-confident": "Predictions are right more often than they say: what a temperature would do is below.",
         "calibrated": "On the whole, predictions are as sure as they are right. Leave their confidence as it is.",
         CANNOT_TELL: "The interval holds 1 but is too wide to call the model calibrated. Measure on more data.",
     }
@@ -116,9 +115,12 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         if accuracy.low <= 1.0 / num_classes:
             text = f"An accuracy of {accuracy} may be no better than chance: look at the labels and their order first."
             return Finding("smoothing", CANNOT_TELL, text)
-        if _costs_little(estimates) or largest < SMALLEST_SMOOTHING:
-            text = f"{fits}, above 1, but over-confidence costs so little ({ece}) that smoothing may cost more."
+        if _costs_little(estimates):
+            text = f"{fits}, above 1, but a temperature would gain so little that smoothing may cost more."
             return Finding("smoothing", "not needed", text)
+        if largest < SMALLEST_SMOOTHING:
+            text = f"{fits}, above 1, but for this accuracy ({accuracy}) the calibration error ({ece}) is too small."
+            return Finding("smoothing", "not needed", f"{text} Even an α of {SMALLEST_SMOOTHING} may raise it: scale.")
         text = (
             f"{fits}, above 1, as smoothing would lower it. Try an α of at most {largest:.3f} beside scaling alone: a "
             f"model of this accuracy ({accuracy}) and calibration error ({ece}) may end up under-confident with more."
@@ -129,7 +131,7 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
     if verdict == "under-confident":
         text = (
             f"{fits}, below 1: the model already behaves as if its labels had been smoothed more than they need be. "
-            "More smoothing would make it still less sure; train with less, or scale."
+            "More smoothing would make it still less sure."
         )
         return Finding("smoothing", "as if smoothed", text)
     return Finding("smoothing", CANNOT_TELL, f"{fits}, which does not say on which side of 1 it lies.")
@@ -161,7 +163,8 @@ def _classes(estimates: Mapping[str, Estimate], class_errors: np.ndarray, class_
     named = ", ".join(f"{k} ({class_errors[k]:.3f}, at least {class_limits[k]:.3f})" for k in worst)
     more = f" and {len(off) - len(worst)} more" if len(off) > len(worst) else ""
     temperature = estimates["temperature"]
-    is_general = confidence_verdict(temperature).endswith("-confident") and not _is_near_one(temperature)
+    is_small = _is_near_one(temperature) or _costs_little(estimates)
+    is_general = confidence_verdict(temperature).endswith("-confident") and not is_small
     advice = (
         "Part of it is what all classes share: scale first, and measure again."
         if is_general

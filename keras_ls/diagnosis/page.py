@@ -39,7 +39,8 @@ figure svg { width: 100%; height: auto; display: block; }
 figcaption { font-size: 0.9rem; color: var(--muted); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.4rem; text-align: right; border-bottom: 1px solid var(--faint); }
-th:first-child { text-align: left; font-weight: normal; }
+th:first-child { text-align: left; }
+tbody th { font-weight: normal; }
 td:last-child { white-space: nowrap; }
 @media (max-width: 30rem) { table { font-size: 0.85rem; } }
 @media print { :root { color-scheme: light; --text: #000000; --muted: #444444; --faint: #bbbbbb; --page: #ffffff;

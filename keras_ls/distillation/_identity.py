@@ -62,10 +62,12 @@ def _architecture(model: keras.Model) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has for a setting that is an array or a number of NumPy; the type of others, which say no more."""
-    if isinstance(value, np.ndarray | np.generic):
-        return [str(value.dtype), value.tolist()]
-    return str(type(value))
+    """What JSON has for a setting that is an array, a tensor or a number of NumPy; the type of others."""
+    if ops.is_tensor(value):
+        value = ops.convert_to_numpy(value)
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype.hasobject:
+        return str(type(value))
+    return [str(value.dtype), list(value.shape), hashlib.blake2b(value.tobytes(), digest_size=16).hexdigest()]
 
 
 def _tells_of_its_layers(layer: keras.Layer) -> bool:

@@ -119,7 +119,8 @@ def smoothed_categorical_crossentropy(
     dtype = keras.backend.standardize_dtype(y_pred.dtype)
     y_pred = widened(y_pred)
     targets = _smoothed(ops.cast(y_true, y_pred.dtype), alpha, prior, axis)
-    if from_logits and not (alpha if prior is None else (alpha * prior).astype("float32").all()):  # a target may be 0
+    least = alpha / (y_pred.shape[axis] or 1) if prior is None else (alpha * prior).min()
+    if from_logits and least < np.finfo("float32").tiny:  # a target may be 0
         y_pred = without_forbidden(y_pred, targets)
     return ops.cast(ops.categorical_crossentropy(targets, y_pred, from_logits=from_logits, axis=axis), dtype)
 

@@ -113,7 +113,7 @@ def _draw(projection: Projection, ax: Any, point_size: float = 14.0) -> None:
     ax.scatter(*corners.T, 3.5 * point_size, color=colors, edgecolors="black", marker="X", linewidths=0.7, zorder=5)
     ax.plot([], [], color="0.4", linewidth=0.8, marker="X", markersize=3.5, label="templates")
     # matplotlib cannot move the limits of axes that share both.
-    shares_both = all(len(group.get_siblings(ax)) > 1 for group in (ax.get_shared_x_axes(), ax.get_shared_y_axes()))
+    shares_both = ax in ax.get_shared_x_axes() and ax in ax.get_shared_y_axes()
     ax.set_aspect("equal", adjustable="box" if shares_both else "datalim")
     add_grid(ax)
 

@@ -66,11 +66,12 @@ def finding(topic, num_classes=10, class_limits=(0.0,) * 10, **changes):
         ("smoothing", OVER, "worth trying", "an α of at most 0.007 beside"),  # 0.01 / (2 · (0.8 - 0.1))
         ("smoothing", OVER | {"ece": (0.4, 0.3, 0.5)}, "worth trying", "at most 0.244 beside"),  # (1 - 0.78) · 10 / 9
         ("smoothing", OVER | {"ece": (0.01, 0.0, 0.02)}, "worth trying", "may be chance"),
-        ("smoothing", OVER | {"ece": (0.001, 0.0005, 0.002)}, "not needed", "smoothing may cost more"),
+        ("smoothing", OVER | {"ece": (0.001, 0.0005, 0.002)}, "not needed", "may raise it: scale"),
         ("smoothing", OVER | {"accuracy": (0.15, 0.08, 0.2)}, "cannot tell", "no better than chance"),
         ("smoothing", OVER | SMALL_LOSS, "not needed", "smoothing may cost more"),
         ("confidence", OVER | SMALL_LOSS, "over-confident", "too little to matter"),
-        ("smoothing", UNDER, "as if smoothed", "train with less"),
+        ("smoothing", UNDER, "as if smoothed", "still less sure"),
+        ("confidence", UNDER | SMALL_LOSS, "under-confident", "too little to matter"),
         ("smoothing", {"temperature": (1.0, 0.8, 1.2)}, "cannot tell", "which side of 1"),
         ("ranking", {}, "cannot tell", "may be chance"),
         ("ranking", {"aurc_logit_norm_change": (-0.02, -0.03, -0.01)}, "normalised logits rank better", "rank errors"),
@@ -102,6 +103,7 @@ def test_classes_are_named_where_their_limits_are_above_zero():
     assert found.verdict == "2 off"
     assert "are classes 9 (0.100, at least 0.050), 8 (0.090, at least 0.020). Look at their labels" in found.text
     assert "scale first" in finding("classes", class_limits=[0.0] * 8 + [0.02, 0.05], **OVER).text
+    assert "scale first" not in finding("classes", class_limits=[0.0] * 8 + [0.02, 0.05], **OVER | SMALL_LOSS).text
 
 
 def test_two_classes_have_one_ranking_by_normalised_logits():

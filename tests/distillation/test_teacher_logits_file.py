@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 from harness import BACKEND, ROOT, TESTS, slow
-from keras import layers
+from keras import layers, ops
 from teachers import D, K, counting, network
 
 from keras_ls.distillation import _lock, teacher_logits
@@ -194,7 +194,7 @@ class WithArrays(keras.Model):
         return self.out(self.scaled(inputs))
 
 
-@pytest.mark.parametrize("kind", [functools.partial(np.array, dtype="float32"), np.float32])
+@pytest.mark.parametrize("kind", [functools.partial(np.array, dtype="float32"), np.float32, ops.convert_to_tensor])
 def test_settings_that_are_arrays_are_noticed(kind, x, tmp_path):
     teacher, other = WithArrays(kind(0.5)), WithArrays(kind(2.0))
     for model in (teacher, other):

@@ -374,10 +374,15 @@ class TestPasses:
             raise OSError("The disk is gone.")
 
         model = sequential(layers.Dense(4))
+        probe, runner = Probe(model), BatchRunner(model)
+        runner.batch(images(rng, 4))  # which leaves its state behind
+        model.set_weights([weight + 1 for weight in model.get_weights()])
         before = [numpy(weight) for weight in model.weights]
-        for predict in (Probe(model).forward, lambda x: BatchRunner(model).dataset(x)):
+        for predict in (probe.forward, runner.dataset):
             with pytest.raises(Exception, match="disk"):  # TensorFlow makes it one of its own
                 predict(batches())
+            with pytest.raises(Exception, match=r"."):
+                runner.batch(np.zeros((4, 3, 5, 7, 2), "float32"))
             for now, then in zip(model.weights, before, strict=True):
                 np.testing.assert_array_equal(numpy(now), then)
 

@@ -16,7 +16,7 @@ from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
 from demos.kit import cli, measures
-from demos.kit.epochs import check_batches
+from demos.kit.epochs import check_batches, steps_per_execution
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import publish
@@ -88,7 +88,7 @@ def choose_classes(options: Chosen, images: ImageData) -> tuple[int, int]:
 
 def measured_recipe(recipe: Recipe, options: Chosen) -> Recipe:
     """The recipe with an epoch from each measurement to the next; steps are rounded up to whole epochs."""
-    multiple = options.steps_per_execution
+    multiple = steps_per_execution(options)
     every = options.measure_every or max(1, recipe.steps // MEASUREMENTS)
     every = math.ceil(every / multiple) * multiple
     epochs = math.ceil(recipe.steps / every)

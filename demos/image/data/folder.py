@@ -56,7 +56,8 @@ def _read_image(path: pathlib.Path, image_size: int) -> tuple[np.ndarray, bool]:
                 values = np.asarray(image)
                 if mode == "F" or values.min() < 0 or values.max() >= 2**16:
                     raise ValueError("its numbers are not of 8 or of 16 bits.")
-                bits = 8 if mode == image.mode and values.max() < 2**8 else 16  # "I;16" and the like say it
+                says_16 = mode != image.mode or image.format == "PPM"  # "I;16" and the like
+                bits = 8 if values.max() < 2**8 and not says_16 else 16
                 image = pil_image.fromarray((values >> (bits - 8)).astype("uint8"))
             if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:  # what shows through is white
                 image = image.convert("RGBA")

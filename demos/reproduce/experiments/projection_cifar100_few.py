@@ -1,9 +1,9 @@
-"""Penultimate activations of networks that pass 1,000 images so often that smoothed targets are nearly met, too."""
+"""Clusters and calibration of networks that pass 1,000 images so often that smoothed targets are nearly met, too."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting
 
-PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing"
+PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing; Table 3: ECE 0.150, smoothed 0.024"
 COMMANDS = """python -m demos.image.calibration --dataset cifar100 --train-images 1000 --model resnet --depth 20 \
     --no-augment --steps 1500 --label-smoothing 0 0.1 --out runs/calibration/few
 python -m demos.image.projection --from runs/calibration/few \
@@ -11,10 +11,10 @@ python -m demos.image.projection --from runs/calibration/few \
 SCALES = {
     "cpu": Setting(
         COMMANDS,
-        12,
+        28,
         "2 cores of an Intel Xeon",
         tuple(f"--seeds {seed}" for seed in range(3)),
         shown="docs/projection.md: CIFAR-100: fewer images, fitted more closely",
     )
 }
-PARTS = {"fig1": questions.clusters(0.1, similar=1)}
+PARTS = {**questions.calibration("cifar100", 0.1), "fig1": questions.clusters(0.1, similar=1)}
