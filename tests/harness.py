@@ -52,6 +52,10 @@ def value_and_gradient(fn, x, dtype="float32", jit=False):
     return numpy(value), numpy(gradient)
 
 
+# Whether models that take a few steps run them eagerly: TensorFlow takes longer to trace a step than for many of them.
+EAGER = BACKEND == "tensorflow"
+
+
 def compiled(fn, jit=False):
     """`fn` of tensors as the backend compiles it: tf.function, jax.jit; unchanged on PyTorch."""
     if BACKEND == "tensorflow":

@@ -96,7 +96,7 @@ def assert_same_training(plain, fused, x, y, measured=None, **options):
 
 
 @pytest.mark.parametrize(
-    "kind", ["softmax", "functional", "subclassed", slow("sequential"), slow("subclassed softmax")]
+    "kind", [slow("softmax"), "functional", "subclassed", slow("sequential"), slow("subclassed softmax")]
 )
 def test_it_trains_and_measures_as_the_plain_model(labelled, kind):
     plain, fused = both(lambda: classifier(kind)[0], classifier(kind)[1], ignore_class=-1)
@@ -167,7 +167,7 @@ def test_class_weights(labelled):
     assert_same_training(plain, fused, x, y, class_weight={k: 1.0 + k % 3 for k in range(K)})
 
 
-@pytest.mark.parametrize(("weights", "ignore_class"), [slow(None, None), ("of sentences", None), ("of steps", -1)])
+@pytest.mark.parametrize(("weights", "ignore_class"), [slow(None, None), slow("of sentences", None), ("of steps", -1)])
 def test_sequences_with_masks_and_a_prior(sentences, rng, weights, ignore_class):
     x, y = sentences
     if ignore_class is not None:

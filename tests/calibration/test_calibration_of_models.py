@@ -65,8 +65,7 @@ def first_epoch(model, data, *callbacks):
     return {name: values[0] for name, values in history.items()}
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize(("dtype", "units"), [("float16", 1), ("bfloat16", 3)])
 @pytest.mark.skipif(BACKEND == "jax", reason="XLA does not round half precision in between, and so evaluates others")
 def test_callback_equals_evaluate_in_half_precision(rng, dtype, units):
     head = layers.Dense(units, activation="softmax" if units > 1 else "sigmoid", dtype=dtype)
@@ -81,8 +80,7 @@ def test_callback_equals_evaluate_in_half_precision(rng, dtype, units):
 
 
 class TestMasks:
-    @pytest.mark.parametrize("nested", [False, True])
-    @pytest.mark.parametrize("padding", [0, -1])
+    @pytest.mark.parametrize(("nested", "padding"), [(False, -1), (True, 0)])
     def test_callback_equals_evaluate(self, rng, nested, padding):
         model, x, labels, logits = tagger(rng, nested=nested)
         compiled_model(model)
@@ -98,8 +96,7 @@ class TestMasks:
         temperature = temperature_by_search(logits.reshape(-1, 3)[counts], labels.ravel()[counts])
         np.testing.assert_allclose(logs["val_temperature"], temperature, rtol=1e-3)
 
-    @pytest.mark.parametrize("padding", [0, -1])
-    @pytest.mark.parametrize("activation", ["softmax", None])
+    @pytest.mark.parametrize(("padding", "activation"), [(0, "softmax"), (-1, None)])
     def test_calibrate_fits_the_steps_that_count(self, rng, padding, activation):
         model, x, labels, logits = tagger(rng, activation)
         calibrated = calibrate(model, x, np.where(x == 0, padding, labels))
@@ -228,7 +225,7 @@ class TestIgnoredAndWeighted:
         found, wanted = (calibrate(model, x, labels, sample_weight=w).layers[-1].temperature for w in (weights, spread))
         assert float(found) == float(wanted)
 
-    @pytest.mark.parametrize("batch_size", [3, 32])
+    @pytest.mark.parametrize("batch_size", [3, slow(32)])
     def test_segmentation_with_ignored_pixels(self, rng, batch_size):
         x = rng.normal(size=(10, 6, 5, 2)).astype("float32")
         model = keras.Sequential([keras.Input((6, 5, 2)), layers.Conv2D(4, 1)])
@@ -332,7 +329,7 @@ class TestBinary:
         scaled = keras_ls.TemperatureScaling(2.0)(ops.convert_to_tensor(logits))
         np.testing.assert_allclose(numpy(scaled), 1 / (1 + np.exp(-logits.astype("float64") / 2)), rtol=1e-6)
 
-    @pytest.mark.parametrize("name", ["dense sigmoid", "activation", "logit", "einsum"])
+    @pytest.mark.parametrize("name", ["dense sigmoid", slow("activation"), slow("logit"), "einsum"])
     def test_calibrate(self, rng, name, tmp_path):
         model, x, labels, logits = binary_case(rng, BINARY_ENDINGS[name]())
         calibrated = calibrate(model, x, labels)
@@ -440,8 +437,7 @@ class TestSeveralOutputs:
             np.testing.assert_allclose(logs[f"{prefix}ece"], found[f"{output}_ece"], **EXACT)
             np.testing.assert_allclose(logs[f"{prefix}nll"], found[f"{output}_nll"], **EXACT)
 
-    @pytest.mark.parametrize("as_dict", [True, False])
-    @pytest.mark.parametrize("output", ["kind", "good"])
+    @pytest.mark.parametrize(("as_dict", "output"), [(True, "kind"), (False, "good")])
     def test_of_a_nested_model(self, rng, as_dict, output):
         inner, x, y, _ = self.case(rng, as_dict)
         inputs = keras.Input((5,))
@@ -451,8 +447,7 @@ class TestSeveralOutputs:
         temperatures = [calibrate(m, x, y, output=output).layers[-1].temperature for m in (inner, model)]
         assert float(temperatures[0]) == pytest.approx(float(temperatures[1]), rel=1e-6)
 
-    @pytest.mark.parametrize("as_dict", [True, False])
-    @pytest.mark.parametrize("output", ["kind", "good"])
+    @pytest.mark.parametrize(("as_dict", "output"), [(True, "good"), (False, "kind")])
     def test_calibrate(self, rng, as_dict, output):
         model, x, y, _ = self.case(rng, as_dict)
         calibrated = calibrate(model, x, y, output=output)
@@ -636,7 +631,7 @@ class TestArguments:
             keras_ls.Calibration(**{"x": np.ones((8, 2)), "y": np.zeros(8, int), **options})
         assert "\n" not in str(error.value)
 
-    @pytest.mark.parametrize("dtype", ["uint64", "uint16", ">i4", "int64", "float64", "longdouble"])
+    @pytest.mark.parametrize("dtype", ["uint64", slow("uint16"), ">i4", slow("int64"), slow("float64"), "longdouble"])
     def test_inputs_of_any_dtype_are_taken(self, rng, dtype):
         x, y = rng.integers(0, 9, (40, 2)).astype("int32"), np.arange(40) % 3
         model = keras.Sequential([keras.Input((2,)), layers.Rescaling(0.1), layers.Dense(3)])

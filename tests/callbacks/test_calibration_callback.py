@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND
+from harness import BACKEND, EAGER
 from keras import layers
 
 from keras_ls.calibration import TemperatureScaling, risk_coverage_curve
@@ -35,6 +35,7 @@ def classifier(from_logits=False, rate=0.1, **options):
         ]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    options = {"run_eagerly": EAGER, **options}
     model.compile(keras.optimizers.SGD(rate), loss, metrics=["accuracy"], **options)
     return model
 
@@ -99,7 +100,7 @@ class TestValues:
         x, labels = data[0][:50], data[1][:50]  # the last batch is smaller
         predictions = Predictions(x)
         callback = Calibration(x, labels, from_logits=from_logits)
-        history = fit(classifier(from_logits), data, callback, predictions, epochs=2)
+        history = fit(classifier(from_logits, run_eagerly=False), data, callback, predictions, epochs=2)
         for epoch, outputs in enumerate(predictions.kept):
             for name, value in expected_values(labels, outputs, from_logits).items():
                 assert history[name][epoch] == pytest.approx(value, rel=1e-5), name
@@ -229,7 +230,7 @@ class TestTraining:
 
         def run(*callbacks):
             keras.utils.set_random_seed(7)
-            model = classifier(steps_per_execution=steps)
+            model = classifier(steps_per_execution=steps, run_eagerly=False)
             history = fit(model, data, *callbacks, epochs=3)
             return model.get_weights(), [np.array(v) for v in model.optimizer.variables], history
 
@@ -248,7 +249,7 @@ class TestTraining:
     def test_is_the_same_with_validation_data(self, data):
         def run(*callbacks):
             keras.utils.set_random_seed(7)
-            return fit(classifier(), data, *callbacks, epochs=2, validation_data=data)
+            return fit(classifier(run_eagerly=False), data, *callbacks, epochs=2, validation_data=data)
 
         plain, measured = run(), run(Calibration(*data, from_logits=False))
         assert {name: measured[name] for name in plain} == plain
@@ -257,7 +258,7 @@ class TestTraining:
     def test_mixed_precision(self, data):
         keras.config.set_dtype_policy("mixed_bfloat16")
         try:
-            history = fit(classifier(), data, Calibration(*data))
+            history = fit(classifier(run_eagerly=False), data, Calibration(*data))
         finally:
             keras.config.set_dtype_policy("float32")
         assert all(np.isfinite(history[name][0]) for name in NAMES)

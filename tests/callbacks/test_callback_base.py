@@ -15,7 +15,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT, TESTS, slow
+from harness import BACKEND, EAGER, ROOT, TESTS, slow
 from keras import layers
 
 from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
@@ -61,7 +61,8 @@ def data(rng):
 
 def classifier():
     model = keras.Sequential([keras.Input((5,)), layers.Dense(4, activation="relu"), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=EAGER)
     return model
 
 

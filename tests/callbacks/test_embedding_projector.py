@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import reference
+from harness import EAGER
 from keras import layers, ops
 from PIL import Image
 
@@ -142,10 +143,11 @@ class TestFolder:
         np.testing.assert_array_equal(Server(tmp_path).points("one").reshape(-1)[1:], np.ones(5))
 
 
-def classifier(*last, size=6):
+def classifier(*last, size=6, run_eagerly=EAGER):
     hidden = layers.Dense(16, activation="relu", name="hidden")
     model = keras.Sequential([keras.Input((size,)), hidden, *(last or [layers.Dense(3)])])
-    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=run_eagerly)
     return model
 
 
@@ -202,7 +204,7 @@ def is_number(text):
 class TestEmbeddings:
     def test_are_written_once_when_training_ends(self, data, tmp_path):
         x, y = data
-        model = classifier()
+        model = classifier(run_eagerly=False)
         fit(model, EmbeddingProjector(x, tmp_path, labels=y), epochs=3)
         server = Server(tmp_path)
         assert server.runs() == ["."]
@@ -272,7 +274,7 @@ class TestEmbeddings:
     def test_in_half_precision(self, data, tmp_path):
         keras.config.set_dtype_policy("mixed_bfloat16")
         try:
-            model = classifier()
+            model = classifier(run_eagerly=False)
             fit(model, EmbeddingProjector(data[0], tmp_path, labels=data[1]))
         finally:
             keras.config.set_dtype_policy("float32")
@@ -394,7 +396,7 @@ class TestEmbeddings:
 class TestBinaryModels:
     def fit(self, model, callback):
         x = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
-        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=EAGER)
         model.fit(x, np.arange(16) % 2, verbose=0, callbacks=[callback])
 
     @pytest.mark.parametrize(
@@ -437,7 +439,7 @@ class TestOneOfSeveralOutputs:
         outputs = {"b": layers.Dense(2, name="b")(layers.Dense(4)(hidden)), "a": layers.Dense(3, name="a")(hidden)}
         model = keras.Model(inputs, outputs)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile("sgd", {"a": loss, "b": loss})
+        model.compile("sgd", {"a": loss, "b": loss}, run_eagerly=EAGER)
         return model
 
     @pytest.mark.parametrize("form", ["own", "dict"])
@@ -475,7 +477,7 @@ class TestTimeSteps:
         model = keras.Sequential(
             [keras.Input((5,), dtype="int32"), layers.Embedding(9, 4, mask_zero=True), layers.Dense(3)]
         )
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=EAGER)
         return ids, model
 
     def test_that_are_masked_are_no_points(self, rng, tmp_path):

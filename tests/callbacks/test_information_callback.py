@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from harness import EAGER
 from keras import layers
 
 from keras_ls.callbacks import MutualInformation
@@ -26,12 +27,13 @@ def keras_noise(batch):
     return batch + keras.random.normal(batch.shape)
 
 
-def classifier(*, rate=0.1, augment=None):
+def classifier(*, rate=0.1, augment=None, run_eagerly=EAGER):
     front = [] if augment is None else [augment]
     model = keras.Sequential(
         [keras.Input((2,)), *front, layers.Dense(8, activation="relu"), layers.Dropout(0.3), layers.Dense(3)]
     )
-    model.compile(keras.optimizers.SGD(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(rate), loss, run_eagerly=run_eagerly)
     return model
 
 
@@ -78,7 +80,7 @@ class TestCallback:
         def run(measured):
             keras.utils.set_random_seed(7)
             noise = layers.GaussianNoise(0.5)  # the network's own, with its generator
-            model = classifier(augment=noise)
+            model = classifier(augment=noise, run_eagerly=False)
             callbacks = [MutualInformation(*data, (0, 2), augment) for augment in (noise, keras_noise) if measured]
             history = fit(model, data, *callbacks, epochs=3)
             return model.get_weights(), history["loss"]

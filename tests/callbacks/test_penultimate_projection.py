@@ -7,7 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from harness import numpy
+from harness import EAGER, numpy
 from keras import layers
 from tensorboard.backend.event_processing import event_accumulator
 
@@ -25,9 +25,9 @@ def data(rng):
     return (rng.normal(size=(80, 5)) + 2 * np.eye(5)[y]).astype("float32"), y
 
 
-def classifier(*body):
+def classifier(*body, run_eagerly=EAGER):
     model = keras.Sequential([keras.Input((5,)), *body, layers.Dense(4, activation="softmax", name="head")])
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=run_eagerly)
     return model
 
 
@@ -188,7 +188,7 @@ def test_training_is_the_same_with_and_without(data, tmp_path):
     trained = []
     for callback in (keras.callbacks.Callback(), PenultimateProjection(*data, [0, 1, 2], tmp_path, 1, 5)):
         keras.utils.set_random_seed(3)
-        model = classifier(layers.Dense(8), layers.Dropout(0.5))
+        model = classifier(layers.Dense(8), layers.Dropout(0.5), run_eagerly=False)
         fit(model, data, callback, epochs=2)
         trained.append(model.get_weights())
     for plain, watched in zip(*trained, strict=True):

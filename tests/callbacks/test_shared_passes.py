@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import slow
+from harness import EAGER, slow
 from keras import layers
 from tensorboard.backend.event_processing import event_accumulator
 
@@ -52,7 +52,7 @@ class Zero(keras.callbacks.Callback):
 def fit(data, *callbacks, epochs=2):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((5,)), layers.Dense(4, activation="relu"), layers.Dense(3)])
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=EAGER)
     return model.fit(*data, epochs=epochs, verbose=0, callbacks=list(callbacks)).history
 
 
@@ -103,7 +103,7 @@ def two_outputs():
     hidden = layers.Dense(4, activation="relu")(inputs)
     model = keras.Model(inputs, {"a": layers.Dense(3, name="a")(hidden), "b": layers.Dense(3, name="b")(inputs)})
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.0), {"a": loss, "b": loss})
+    model.compile(keras.optimizers.SGD(0.0), {"a": loss, "b": loss}, run_eagerly=EAGER)
     return model
 
 

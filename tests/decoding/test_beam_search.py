@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, compiled, needs_graph, numpy
+from harness import BACKEND, compiled, needs_graph, numpy, slow
 from keras import ops
 
 from keras_ls.decoding import BeamSearchResult, beam_search
@@ -129,8 +129,7 @@ def test_both_limits_of_length_together(rng):
 
 
 @needs_graph
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize(("width", "jit"), [(1, False), (3, True), slow(1, True), slow(3, False)])
 def test_each_limit_bounds_the_search_of_its_element_alone(rng, width, jit):
     model, limits = TableModel(rng, 4, 4, 6), np.array([6, 1, 4, 3], "int32")
     search = compiled(
@@ -535,8 +534,7 @@ def steady(logits):
     return lambda tokens, state: (ops.zeros((tokens.shape[0], 1)) + ops.convert_to_tensor(logits), state)
 
 
-@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=needs_graph)])
-@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize(("width", "jit"), [(1, False), pytest.param(4, True, marks=needs_graph), slow(4, False)])
 def test_long_sequences_keep_their_log_probs(width, jit):
     """600 equal steps: plain float32 sums are off by several times the tolerance."""
     logits = np.array([-np.inf, 0.3, 0.1, -0.4])
@@ -573,8 +571,7 @@ def test_more_beams_than_tokens_and_one_token_alone():
 
 
 @needs_graph
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("width", [1, 5])
+@pytest.mark.parametrize(("width", "jit"), [(1, False), (5, True), slow(1, True), slow(5, False)])
 def test_compiled_equals_eager(rng, width, jit):
     model = TableModel(rng, 4, 4, 5)
     eager = model.search(beam_width=width, num_results=width, length_penalty=0.6)

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import reference
+from harness import slow
 from scipy import optimize, special
 
 import keras_ls
@@ -328,7 +329,7 @@ def test_json_is_strict_and_complete(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["d.json"]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 1.5])
+@pytest.mark.parametrize("temperature", [slow(1.0), 1.5])
 def test_intervals_hold_the_truth(temperature):
     """A few draws only; `python -m benchmarks.coverage` takes 1,000."""
     found = coverage(draws=100, size=300, temperature=temperature, classes=3, num_truth=60_000, num_resamples=100)

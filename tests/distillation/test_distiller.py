@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, numpy, slow
+from harness import BACKEND, EAGER, numpy, slow
 from keras import layers, ops
 
 import keras_ls
@@ -89,10 +89,10 @@ def data(rng, n=N):
     return rng.standard_normal((n, D)).astype("float32"), rng.integers(0, K, n)
 
 
-def one_step(distiller, x, y, softmax=False, **weights):
+def one_step(distiller, x, y, softmax=False, run_eagerly=EAGER, **weights):
     """Loss of a batch, and its gradient with respect to the student's weights: what a step of plain SGD takes off."""
     before = distiller.student.get_weights()
-    distiller.compile(keras.optimizers.SGD(1.0), hard_loss(softmax))
+    distiller.compile(keras.optimizers.SGD(1.0), hard_loss(softmax), run_eagerly=run_eagerly)
     loss = distiller.train_on_batch(x, y, **weights)
     after = distiller.student.get_weights()
     return float(loss), [a - b for a, b in zip(before, after, strict=True)]
@@ -149,7 +149,8 @@ def test_loss_and_gradient_are_the_formula(matching, beta, temperature, student_
     )
     own = student_temperature or (1.0 if beta == 1.0 else temperature)
     loss, gradient = expected(x, kernel, x @ teacher_kernel, y, beta, temperature, own, matching, 1.0)
-    found_loss, (found,) = one_step(distiller, x, y, softmax)
+    # Some are compiled, too.
+    found_loss, (found,) = one_step(distiller, x, y, softmax, EAGER and (temperature, beta) != (3.0, 0.3))
     assert found_loss == pytest.approx(loss, rel=1e-5)
     np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=2e-6)
 
@@ -355,9 +356,9 @@ def expected_of_unit(x, kernel, zt, labels, beta, temperature, own, matching, sc
     return (weights * each).mean(), x.T @ (weights * slope)[:, None] / len(x)
 
 
-def unit_step(distiller, x, y, sigmoid=False, **weights):
+def unit_step(distiller, x, y, sigmoid=False, run_eagerly=EAGER, **weights):
     before = distiller.student.get_weights()
-    distiller.compile(keras.optimizers.SGD(1.0), binary_loss(sigmoid))
+    distiller.compile(keras.optimizers.SGD(1.0), binary_loss(sigmoid), run_eagerly=run_eagerly)
     loss = distiller.train_on_batch(x, y, **weights)
     return float(np.ravel(loss)[0]), before[0] - distiller.student.get_weights()[0]
 
@@ -381,7 +382,7 @@ def test_loss_and_gradient_of_one_unit_are_the_formula(matching, beta, temperatu
     distiller = Distiller(teacher, student, temperature, beta, own, matching)
     own = own or (1.0 if beta == 1.0 else temperature)
     loss, gradient = expected_of_unit(x, kernel, x @ teacher_kernel, y[:, 0], beta, temperature, own, matching)
-    found_loss, found = unit_step(distiller, x, targets, shown)
+    found_loss, found = unit_step(distiller, x, targets, shown, EAGER and (temperature, beta) != (3.0, 0.3))
     assert found_loss == pytest.approx(loss, rel=1e-5)
     np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=2e-6)
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, RTOL, compiled, needs_graph, numpy
+from harness import BACKEND, RTOL, compiled, needs_graph, numpy, slow
 from keras import ops
 
 import keras_ls
@@ -103,8 +103,7 @@ def test_values_and_gradients_are_those_of_the_logits(case, blocks, chunk_size, 
 
 
 @needs_graph
-@pytest.mark.parametrize("unknown", [False, True])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("jit", "unknown"), [slow(False, False), slow(True, False), (False, True), (True, True)])
 def test_they_are_the_same_compiled(case, blocks, jit, unknown):
     if BACKEND == "jax" and (unknown or jit):
         pytest.skip("JAX compiles in one way, for known shapes")

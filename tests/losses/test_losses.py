@@ -19,6 +19,7 @@ from harness import (
     compiled,
     needs_graph,
     numpy,
+    slow,
     value_and_gradient,
 )
 from keras import ops
@@ -67,12 +68,13 @@ def call(kind, labels, num_classes, axis, **options):
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
 @pytest.mark.parametrize(
-    ("shape", "axis", "jit"), [(*each, jit) for jit in (False, True) for each in (COMPILED_SHAPES if jit else SHAPES)]
+    ("shape", "axis", "jit"),
+    [*((*each, False) for each in SHAPES), (*COMPILED_SHAPES[0], True), slow(*COMPILED_SHAPES[1], True)],
 )
 def test_logits_match_the_definition(rng, shape, axis, prior, kind, jit):
     logits, labels = make_case(rng, shape, axis)
     prior, normalised = make_prior(prior, shape[axis])
-    for alpha in (0.0, 0.1, 0.9):
+    for alpha in (0.0, 0.1) if jit else (0.0, 0.1, 0.9):
         targets = np.moveaxis(reference.smoothed_targets(labels, shape[axis], alpha, normalised), -1, axis)
         loss = call(kind, labels, shape[axis], axis, label_smoothing=alpha, prior=prior, from_logits=True)
         value, gradient = value_and_gradient(loss, logits, jit=jit)
@@ -410,18 +412,16 @@ def test_labels_may_be_constants_of_a_compiled_graph(rng):
 
 @needs_graph
 @pytest.mark.parametrize("from_logits", [True, False])
-@pytest.mark.parametrize("label", [-1, 4, 1.5])
 @pytest.mark.parametrize("jit", [False, True])
-def test_a_label_that_is_no_class_is_nan_in_a_graph(label, from_logits, jit):
-    y_pred = np.full((2, 4), 0.25, "float32")
+def test_a_label_that_is_no_class_is_nan_in_a_graph(from_logits, jit):
+    y_pred = np.full((4, 4), 0.25, "float32")
 
     def loss(y_true, y_pred):
         return sparse(y_true, y_pred, 0.1, from_logits=from_logits)
 
-    y_true = ops.convert_to_tensor(np.array([1, label], "float32"))
+    y_true = ops.convert_to_tensor(np.array([1, -1, 4, 1.5], "float32"))
     value = numpy(compiled(loss, jit)(y_true, ops.convert_to_tensor(y_pred)))
-    assert np.isfinite(value[0])
-    assert np.isnan(value[1])
+    assert np.isnan(value).tolist() == [False, True, True, True]
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -434,7 +434,7 @@ def test_a_label_that_is_no_class_is_nan_in_a_graph(label, from_logits, jit):
 
         slope = numpy(gradient(y_true, tf.constant(y_pred)))
         assert np.isfinite(slope[0]).all()
-        assert np.isnan(slope[1]).any()
+        assert np.isnan(slope[1:]).any(axis=-1).all()
 
 
 @needs_graph
@@ -601,7 +601,10 @@ for prior in (None, [0, 1, 2, 3, 4, 5, 6]):
 
 
 def test_float64_is_computed_in_float64():
-    """In a process of its own, since JAX has 64-bit numbers for a whole process or not at all."""
+    """On JAX in a process of its own, which has 64-bit numbers for a whole process or not at all."""
+    if BACKEND != "jax":
+        exec(FLOAT64_CHECK, {})
+        return
     environment = {
         **os.environ,
         "JAX_ENABLE_X64": "1",

@@ -389,21 +389,21 @@ def test_compiled(name, jit, rng):
     metric.update_state(labels, probs)  # creates the variables that a stateless call hands in
     run = stateless(metric, jit)
     wanted = expected(labels, probs, weights=labels != 1)
-    for y_true in (labels, labels.astype("float32"), np.eye(5, dtype="float32")[labels]):
+    for y_true in (labels, labels.astype("float32"), np.eye(5, dtype="float32")[labels])[: 1 if jit else None]:
         value = run(ops.convert_to_tensor(y_true), ops.convert_to_tensor(probs))
         np.testing.assert_allclose(numpy(value), wanted, **TOLERANCE)
 
 
 @needs_graph
 @each_metric
-@pytest.mark.parametrize("bad", [-1, 5, 2.5, np.nan])
-def test_bad_label_in_a_compiled_graph_gives_nan(name, bad, rng):
+def test_bad_label_in_a_compiled_graph_gives_nan(name, rng):
     labels, probs = make_case(rng, n=20)
     metric = METRICS[name][0]()
     metric.update_state(labels, probs)
-    given = labels.astype("float32")
-    given[3] = bad
-    assert np.isnan(numpy(stateless(metric, jit=False)(ops.convert_to_tensor(given), ops.convert_to_tensor(probs))))
+    run, given = stateless(metric, jit=False), labels.astype("float32")
+    for bad in (-1, 5, 2.5, np.nan):
+        given[3] = bad
+        assert np.isnan(numpy(run(ops.convert_to_tensor(given), ops.convert_to_tensor(probs)))), bad
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has shapes unknown while it compiles")

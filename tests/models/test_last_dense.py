@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from classifiers import MODELS, Subclassed, cut, images, recurrent, sequential
-from harness import BACKEND, numpy
+from harness import BACKEND, numpy, slow
 from keras import layers
 
 import keras_ls
@@ -259,7 +259,7 @@ class TestBinaryModels:
 
 
 class TestThreads:
-    @pytest.mark.parametrize("kind", ["logits", "recurrent"])
+    @pytest.mark.parametrize("kind", [slow("logits"), "recurrent"])
     def test_may_ask_the_same_model(self, rng, kind):
         model, by_hand, make = MODELS[kind]()
         batches = [make(rng, 9) for _ in range(4)]
@@ -268,7 +268,7 @@ class TestThreads:
 
         def ask(x):
             start.wait()
-            return [penultimate(model, x, batch_size=4) for _ in range(3)]
+            return [penultimate(model, x, batch_size=4) for _ in range(2)]
 
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             for found, wanted in zip(pool.map(ask, batches), expected, strict=True):
@@ -289,7 +289,7 @@ class TestThreads:
 
         def work(ask):
             start.wait()
-            return [ask() for _ in range(3)]
+            return [ask() for _ in range(2)]
 
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             for found, wanted in zip(pool.map(work, 2 * asked), 2 * expected, strict=True):

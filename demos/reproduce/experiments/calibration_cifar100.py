@@ -25,7 +25,7 @@ WHY = {
     "cpu": {
         "table2": "In every seed smoothing loses accuracy, by 1 to 3 points, which three seeds cannot tell from 1. "
         "These networks learn 10,000 images by heart; the paper's see 50,000, cropped and flipped.",
-        "table3": "Smoothed targets are far from met: with α = 0.1 the training loss ends at 1.03, the least being 0.78. "
+        "table3": "Smoothed targets are far from met: with α = 0.1 the training loss ends at 1.03, not 0.78. "
         "Where they are nearly met (projection_cifar100_few), smoothing calibrates as a temperature does.",
     }
 }

@@ -451,10 +451,14 @@ def test_what_does_not_agree_is_explained(scale):
 
 @pytest.mark.parametrize("scale", sorted(path.name for path in STORED.glob("results/*")))
 def test_the_stored_report_is_that_of_the_stored_results(tmp_path, scale):
-    report.write(STORED / "results", scale, list(TITLES), tmp_path)
-    assert (tmp_path / "report.md").read_text("utf-8") == (STORED / scale / "report.md").read_text("utf-8")
-    there, made = (sorted(path.name for path in folder.glob("pictures/*")) for folder in (STORED / scale, tmp_path))
-    assert there == made
+    blocks = report.make(report.read(STORED / "results", scale, list(TITLES)), scale, list(TITLES))
+    if scale == "smoke":  # which has every kind of picture
+        report.write(STORED / "results", scale, list(TITLES), tmp_path)
+        assert (tmp_path / "report.md").read_text("utf-8") == document.to_markdown(blocks)
+        assert len(list(tmp_path.glob("pictures/*"))) == len(list((STORED / scale).glob("pictures/*")))
+    assert (STORED / scale / "report.md").read_text("utf-8") == document.to_markdown(blocks)
+    named = {pathlib.PurePath(block.file).name for block in blocks if isinstance(block, document.Picture)}
+    assert {path.name for path in (STORED / scale).glob("pictures/*")} == named
     for path in (STORED / "results").rglob("*.json"):
         text = path.read_text(encoding="utf-8")
         assert not any(f'"{place}/' in text for place in PLACES), path

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from harness import slow
 from speech_files import Deadly, Noises
 
 from demos.kit.errors import MissingExtra
@@ -124,11 +125,12 @@ class TestFeatureCache:
         for i in range(20):
             np.testing.assert_array_equal(first[i], again[i])
 
-    @pytest.mark.parametrize("place", ["audio", "features", "index"])
+    @pytest.mark.parametrize("place", [slow("audio"), "features", slow("index")])
     def test_killed_at_any_moment_it_goes_on(self, tmp_path, parts_of_4, place):
         program = f"""
 import os, signal, sys
 sys.path.insert(0, "tests/demos/speech")
+from harness import slow
 from speech_files import Deadly, Noises
 from demos.speech.corpora import feature_cache
 feature_cache.PART = 4
