@@ -22,7 +22,7 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
         array = as_array(values)
     except ValueError:  # ragged lists
         array = np.asarray(None)
-    except TypeError as error:  # another framework's tensor on a GPU, say, whose error tells what to do
+    except (TypeError, NotImplementedError, RuntimeError) as error:  # of another framework's tensor, or a symbolic one
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)} ({error}).") from error
     if array.dtype.kind in "OSUMmc" or (array.dtype.kind == "V" and "float" not in str(array.dtype)):
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)}.")
@@ -43,12 +43,12 @@ def taken(x: Any, index: np.ndarray | slice) -> Any:
 def prediction_rows(name: str, values: Any, label_shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Returns predictions (..., K), which must not be empty, as a NumPy array in their own dtype.
 
-    Predictions (N,) whose labels are of shape (N,), `label_shape`, are of two classes and come back as (N, 1).
+    Predictions (N,) whose labels, of `label_shape`, are (N,) or (N, 1) are of two classes and come back as (N, 1).
     """
     array = to_numpy(name, values)
     if array.ndim < 1 or array.size == 0:
         raise ValueError(f"`{name}` must hold at least one prediction (..., K). Received shape: {array.shape}.")
-    if array.ndim == 1 and array.shape == label_shape:
+    if array.ndim == 1 and label_shape in (array.shape, (len(array), 1)):
         array = array[:, None]
     return array if "float" in str(array.dtype) else array.astype("float64")
 

@@ -92,8 +92,7 @@ class LabelledData:
         output: str | None = None,
     ):
         self.x, self.ignore_class, self.output = x, ignore_class, output
-        self.is_masked = False  # as far as `check` has seen
-        self.y = self.weight = None
+        self.y, self.weight, self.is_masked = None, None, False  # masked as far as `check` has seen
         if y is None:
             check_dataset(x)
             if sample_weight is not None:
@@ -111,7 +110,8 @@ class LabelledData:
         if sample_weight is not None:
             weight = to_numpy("sample_weight", of_output(sample_weight, output, None))
             self.weight = np.broadcast_to(weight, self.y.shape[:1]) if weight.ndim == 0 else weight
-            spread_weights("sample_weight", self.weight, self.y.shape)
+            shape = self.y.shape[:-1] if self.weight.shape == (*self.y.shape[:-1], 1) else self.y.shape  # one-hot
+            spread_weights("sample_weight", self.weight, shape)
 
     def first_inputs(self, names: list[str] | None, batch_size: int = 32) -> Any:
         """The inputs of the first batch; `names` are those of the model's outputs."""

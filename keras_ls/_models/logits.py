@@ -33,7 +33,7 @@ def logits_model(
 
     Raises:
         ValueError: If neither the last layers nor `from_logits` tell logits from probabilities, several sigmoid units
-            make the model multi-label, or it has no such output.
+            make the model multi-label, it gives a number per example without a class axis, or has no such output.
     """
     check_model(model)
     given = model
@@ -45,6 +45,8 @@ def logits_model(
         else:
             model = output_model(model, output)
         tensor = model.outputs[0]
+        if len(tensor.shape) < 2:
+            raise ValueError(f"`model` must give predictions (N, …, K). Received: output of shape {tensor.shape}.")
         if from_logits is None:
             logits = _logits(tensor)
         elif from_logits:

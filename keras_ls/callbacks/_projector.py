@@ -95,10 +95,14 @@ def tensor_bytes(points: np.ndarray) -> bytes:
     """(N, D) finite numbers as the little-endian float32 of a binary tensor file.
 
     TensorBoard takes a tensor file for a table unless what stands before the first newline is no UTF-8, and fails where
-    numbers happen to look like text (zeros do). So the file begins with a byte that no text begins with: where needed
-    the first number's last bits are changed, by less than 2⁻¹⁶ of it.
+    numbers happen to look like text (zeros do). Such a file is made to begin with a byte that no text begins with: the
+    first number's last bits are changed, by less than 2⁻¹⁶ of it.
     """
     content = bytearray(np.ascontiguousarray(points, dtype="<f4").tobytes())
+    try:
+        content.partition(b"\n")[0].decode()
+    except UnicodeDecodeError:
+        return bytes(content)
     if content[0] < 0x80:  # a character of its own
         content[0] = 0x80
     elif 0xC2 <= content[0] <= 0xF4:  # may begin a character

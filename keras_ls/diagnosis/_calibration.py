@@ -27,7 +27,7 @@ def top_label_error(
     cells = moments_of_sums(sums)
     sign = np.sign(cells.gap)
     _, residuals = ratio_residuals(positions.example_sums(sign[bins] * difference), positions.example_weights())
-    dependence = ()
+    dependence: tuple[float, ...] = ()
     if positions.example is not None:
         dependence = _dependence(positions, 2.0 * cells.gap[bins] * (difference - cells.gap[bins]))
     return float(cells.errors()), *calibration_error_interval(cells, _error(residuals), level, *dependence)
@@ -57,7 +57,7 @@ def class_errors(
         if positions.example is not None:
             moved[part] = (2.0 * gap[cell] * (difference - gap[cell])).reshape(-1, classes).mean(axis=-1)
     mean, residuals = ratio_residuals(positions.example_sums(signed), positions.example_weights())
-    dependence = () if positions.example is None else _dependence(positions, moved)
+    dependence: tuple[float, ...] = () if positions.example is None else _dependence(positions, moved)
     interval = calibration_error_interval(cells, _error(residuals), level, *dependence)
     return (mean, *interval), errors, _lower_limits(cells, 1.0 - (1.0 - level) / classes)
 

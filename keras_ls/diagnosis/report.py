@@ -118,7 +118,10 @@ def shown_number(number: float) -> str:
 
 def write_text(path: Any, text: str) -> None:
     """Writes a file in one step: whoever reads it finds the old one or the new one. Devices are written to."""
-    target = pathlib.Path(path)
+    try:
+        target = pathlib.Path(path)
+    except TypeError:
+        raise ValueError(f"`path` must be the path of a file. Received: {path!r}.") from None
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")
         return

@@ -85,9 +85,12 @@ def _settings(layer: keras.Layer) -> dict[str, Any] | None:
 
 
 def _renamed(value: Any, names: dict[str, str], key: str = "") -> Any:
-    """A config in which layers have other names, where a name stands and not where a setting happens to be the same."""
+    """A config in which layers have other names, where a name stands and not where a setting happens to be the same.
+
+    Whether a layer is frozen changes no output.
+    """
     if isinstance(value, dict):
-        return {name: _renamed(entry, names, name) for name, entry in value.items()}
+        return {name: name == "trainable" or _renamed(entry, names, name) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_renamed(entry, names, key) for entry in value]
     return names.get(value, value) if isinstance(value, str) and key in _NAMES else value

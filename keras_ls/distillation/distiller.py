@@ -170,12 +170,13 @@ class Distiller(AroundModel):
             return ops.mean(ops.cast(y_pred, "float32")) * np.nan  # the student's loss, which needs both
         if not training or self.beta == 0.0:
             return super().compute_loss(x, labels, y_pred, label_weight, training)
+        # Before the teacher's pass, which empties the list of a layer that both have.
+        penalties = [self._aggregate_additional_loss(loss) for loss in self.losses]
         terms = [self.beta * self._matching_term(x, cached, y_pred, logit_weight, training)]
         if self.beta < 1.0:
             if self._compile_loss is None:
                 raise ValueError(f"`compile` needs a `loss` where `beta` is below 1. Received: beta={self.beta}.")
             terms.append((1.0 - self.beta) * self._compile_loss(labels, y_pred, label_weight))
-        penalties = [self._aggregate_additional_loss(loss) for loss in self.losses]
         return sum(terms + penalties)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

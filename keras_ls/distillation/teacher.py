@@ -144,6 +144,8 @@ def equivalent_smoothing(
     rows = labelled_rows(labels, teacher_probabilities_or_logits, from_logits=from_logits, names=names)
     if not from_logits:
         _check_probabilities(rows.rows)
+        if not np.isfinite(rows.rows).all():
+            return np.nan
     return float(smoothing_of_rows(rows, temperature).mean())
 
 
@@ -161,7 +163,7 @@ def _check_probabilities(rows: np.ndarray) -> None:
     size = max(1, _BLOCK_SIZE // rows.shape[-1])
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
-        if ((block < 0) | (block > LARGEST_PROBABILITY)).any():
+        if (((block < 0) | (block > LARGEST_PROBABILITY)) & np.isfinite(block)).any():
             raise ValueError(
                 "`teacher_probabilities_or_logits` must hold probabilities in [0, 1], or logits with from_logits=True. "
                 f"Received: values from {np.nanmin(block):g} to {np.nanmax(block):g}."

@@ -190,8 +190,8 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         """Loss of a batch, in which labels where the predictions are masked are never looked at."""
         mask = get_mask(y_pred)
-        if mask is not None and self.axis in (-1, len(y_pred.shape) - 1):
-            y_true = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred)
+        if mask is not None:
+            y_true = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, self.axis)
             mask = ops.cast(mask, "bool")
             while len(mask.shape) < len(y_true.shape):
                 mask = ops.expand_dims(mask, -1)

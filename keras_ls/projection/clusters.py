@@ -40,7 +40,7 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
 
     Args:
         activations: (N, D), or (N, D + 1) with the 1 appended.
-        labels: (N,) integers.
+        labels: (N,) or (N, 1) integers.
         templates: (K, D + 1), K at least 2, as `class_templates` returns them, or None.
 
     Returns:
@@ -61,6 +61,7 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
     """
     rows = to_numpy("activations", activations).astype("float64")
     groups = to_numpy("labels", labels)
+    groups = groups[:, 0] if groups.shape == (len(groups), 1) else groups
     if rows.ndim != 2 or len(rows) == 0:
         raise ValueError(f"`activations` must be of shape (N, D), N at least 1. Received shape: {rows.shape}.")
     if groups.shape != (len(rows),):

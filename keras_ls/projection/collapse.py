@@ -51,7 +51,7 @@ def neural_collapse(activations: Any, labels: Any, templates: Any = None) -> Neu
 
     Args:
         activations: (N, D), for instance of `penultimate_activations`.
-        labels: (N,) class ids; with templates in [0, number of templates).
+        labels: (N,) or (N, 1) class ids; with templates in [0, number of templates).
         templates: None, or (K, D + 1) as `class_templates` gives them, the bias last, or (K, D) without biases.
 
     Returns:
@@ -104,6 +104,7 @@ def _checked(activations, labels, templates):
     if rows.ndim != 2 or len(rows) == 0:
         raise ValueError(f"`activations` must be of shape (N, D) with examples. Received shape: {rows.shape}.")
     ids = to_numpy("labels", labels)
+    ids = ids[:, 0] if ids.shape == (len(ids), 1) else ids
     if ids.shape != (len(rows),):
         raise ValueError(f"`labels` must be of shape ({len(rows)},). Received shape: {ids.shape}.")
     if templates is None:

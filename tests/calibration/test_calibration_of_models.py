@@ -663,6 +663,19 @@ class TestArguments:
                     np.ones((8, 2)), np.ones((8, 3)), callbacks=[keras_ls.Calibration(x, np.zeros(8, int))], verbose=0
                 )
 
+    def test_a_column_of_weights_beside_one_hot_labels(self, rng):
+        x, y, weights = rng.normal(size=(40, 2)).astype("float32"), np.arange(40) % 3, rng.random(40)
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+        found = calibrate(model, x, np.eye(3)[y], sample_weight=weights[:, None]).layers[-1].temperature
+        assert float(found) == float(calibrate(model, x, y, sample_weight=weights).layers[-1].temperature)
+
+    def test_a_model_without_a_class_axis_is_refused(self, rng):
+        x, y = rng.normal(size=(40, 2)).astype("float32"), np.arange(40) % 2
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(1), layers.Reshape(())])
+        for from_logits in (True, False):
+            with pytest.raises(ValueError, match=r"`model` must give predictions \(N, …, K\)"):
+                calibrate(model, x, y, from_logits=from_logits)
+
     def test_one_weight_for_all(self, rng):
         x, y = rng.normal(size=(40, 2)).astype("float32"), np.arange(40) % 3
         model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])

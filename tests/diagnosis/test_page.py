@@ -71,6 +71,11 @@ def test_without_matplotlib_it_says_what_to_install(diagnosis, tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_path_that_is_none_is_named(diagnosis):
+    with pytest.raises(ValueError, match="`path` must be the path of a file. Received: None"):
+        diagnosis.to_json(None)
+
+
 def test_bands_of_chance_are_drawn_of_independent_predictions_alone(tmp_path):
     pytest.importorskip("matplotlib")
     rng = np.random.default_rng(0)

@@ -79,6 +79,15 @@ def test_another_batch_size_goes_on_too(x, tmp_path, monkeypatch):
     assert seen[:3] == [10, 10, 10]  # rows 20 to 50, the first 24 of which were there
 
 
+def test_a_teacher_that_is_frozen_meanwhile_is_the_same(x, tmp_path, monkeypatch):
+    path, teacher = tmp_path / "zt.npy", network()
+    teacher_logits(teacher, x, path=path)
+    teacher.trainable = False
+    seen = counting(monkeypatch)
+    teacher_logits(teacher, x, path=path)
+    assert seen == []
+
+
 def changed(x, how):
     """Another teacher, or other data."""
     teacher = network()

@@ -614,6 +614,16 @@ def test_float64_is_computed_in_float64():
     assert done.returncode == 0, done.stderr
 
 
+def test_labels_under_a_mask_are_not_looked_at_wherever_the_class_axis_is(rng):
+    logits, labels = rng.standard_normal((2, 5, 3)).astype("float32"), rng.integers(0, 5, (2, 3))
+    y_pred = ops.convert_to_tensor(logits)
+    set_mask(y_pred, ops.convert_to_tensor(np.arange(3) < [[2], [3]]))
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True, axis=1)
+    whole = float(loss(labels, y_pred))
+    labels[0, 2] = -1
+    assert float(loss(labels, y_pred)) == pytest.approx(whole, rel=1e-6)
+
+
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize(
     ("alpha", "prior"), [(0.0, None), (0.0, [1, 1, 1, 1]), (0.2, [3, 1, 0, 0]), (0.2, [3, 1, 1e-50, 1e-60])]

@@ -94,6 +94,12 @@ def test_bad_arguments_are_named(arguments, message):
         keras_ls.neural_collapse(*arguments)
 
 
+def test_a_column_of_labels_is_taken(rng):
+    x, y = rng.normal(size=(30, 4)), np.arange(30) % 3
+    assert keras_ls.neural_collapse(x, y[:, None]).cdnv == keras_ls.neural_collapse(x, y).cdnv
+    assert keras_ls.cluster_statistics(x, y[:, None]).ratio == keras_ls.cluster_statistics(x, y).ratio
+
+
 @pytest.mark.parametrize("value", [0.1, 1.0, 1e8])
 def test_examples_that_are_all_the_same_say_nothing(value):
     found = keras_ls.neural_collapse(np.full((7, 1), value), [0, 0, 0, 1, 1, 1, 1])
