@@ -72,7 +72,7 @@ def test_without_matplotlib_it_says_what_to_install(diagnosis, tmp_path, monkeyp
 
 
 def test_a_path_that_is_none_is_named(diagnosis):
-    with pytest.raises(ValueError, match="`path` must be the path of a file. Received: None"):
+    with pytest.raises(ValueError, match=r"`path` must be the path of a file\. Received: None"):
         diagnosis.to_json(None)
 
 

@@ -171,6 +171,20 @@ def test_weights_penalties_and_squared_temperature(matching, beta, rng):
     np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=2e-6)
 
 
+def test_penalties_of_a_frozen_layer_that_both_have_count_at_every_beta(rng):
+    x, y = data(rng)
+    found = {}
+    for beta in (0.0, 0.5):
+        for regularizer in (None, "l2"):
+            keras.utils.set_random_seed(0)
+            shared = layers.Dense(D, activity_regularizer=regularizer, trainable=False)
+            teacher, student = (keras.Sequential([keras.Input((D,)), shared, layers.Dense(K)]) for _ in range(2))
+            found[beta, regularizer] = one_step(Distiller(teacher, student, beta=beta), x, y)[0]
+    penalty = found[0.0, "l2"] - found[0.0, None]
+    assert penalty > 0.01
+    assert found[0.5, "l2"] - found[0.5, None] == pytest.approx(penalty, rel=1e-3)
+
+
 @pytest.mark.peer
 def test_gradient_is_pytorchs(rng):
     torch = pytest.importorskip("torch", reason="compares with PyTorch's cross-entropy of soft targets")
@@ -1148,6 +1162,7 @@ def test_smoothed_targets_have_their_own_smoothing(alpha, dtype, rng):
     labels = rng.integers(0, 7, 50)
     targets = reference.smoothed_targets(labels, 7, alpha).astype(dtype)
     assert equivalent_smoothing(targets, labels, from_logits=False) == pytest.approx(alpha, abs=1e-6)
+    assert np.isnan(equivalent_smoothing([[np.inf, 0.0], [0.5, 0.5]], [0, 1], from_logits=False))
     with np.errstate(divide="ignore"):
         logits = np.log(targets) + 5.0
     for given in (labels, labels[:, None], np.eye(7)[labels]):
