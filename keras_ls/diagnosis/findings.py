@@ -65,9 +65,10 @@ def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
     temperature, verdict = estimates["temperature"], confidence_verdict(estimates["temperature"])
     measured = f"The temperature that fits best is {temperature}, and the calibration error {estimates['ece']}."
     said = {
-        "over-confident": "Predictions are surer than they are right: what a temperature and what label smoothing "
-        "would do is below.",
-        "under-confident": "Predictions are right more often than they say: what a temperature would do is below.",
+        "over-confident": "Predictions are surer than they are right; the next findings say whether a temperature or "
+        "label smoothing would help.",
+        "under-confident": "Predictions are right more often than they say; the next finding says whether a "
+        "temperature would help.",
         "calibrated": "On the whole, predictions are as sure as they are right. Leave their confidence as it is.",
         CANNOT_TELL: "The interval holds 1 but is too wide to call the model calibrated. Measure on more data.",
     }
