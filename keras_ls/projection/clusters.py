@@ -61,7 +61,7 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
     """
     rows = to_numpy("activations", activations).astype("float64")
     groups = to_numpy("labels", labels)
-    groups = groups[:, 0] if groups.shape == (len(groups), 1) else groups
+    groups = groups[:, 0] if groups.shape[1:] == (1,) else groups
     if rows.ndim != 2 or len(rows) == 0:
         raise ValueError(f"`activations` must be of shape (N, D), N at least 1. Received shape: {rows.shape}.")
     if groups.shape != (len(rows),):

@@ -104,7 +104,7 @@ def _checked(activations, labels, templates):
     if rows.ndim != 2 or len(rows) == 0:
         raise ValueError(f"`activations` must be of shape (N, D) with examples. Received shape: {rows.shape}.")
     ids = to_numpy("labels", labels)
-    ids = ids[:, 0] if ids.shape == (len(ids), 1) else ids
+    ids = ids[:, 0] if ids.shape[1:] == (1,) else ids
     if ids.shape != (len(rows),):
         raise ValueError(f"`labels` must be of shape ({len(rows)},). Received shape: {ids.shape}.")
     if templates is None:
