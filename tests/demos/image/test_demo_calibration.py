@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -35,6 +36,13 @@ def run(out, *arguments):
     """Runs the demo in this process; returns results.json."""
     assert calibration.main([*arguments, "--out", str(out)]) == 0
     return json.loads((out / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The directory of a run of one network, which tests copy before they change it, and its results."""
+    out = tmp_path_factory.mktemp("one") / "out"
+    return out, run(out, *SMALL, "--label-smoothing", "0.1", "--seeds", "0")
 
 
 def refused(capsys, *arguments):
@@ -94,9 +102,9 @@ class TestRun:
         assert header.endswith("  excess AURC")
         assert any(line.startswith("0.1 ") and line.count("±") == 6 for line in lines)
 
-    def test_saved_network_gives_the_numbers(self, tmp_path):
-        results = run(tmp_path, *SMALL, "--seeds", "0", "--label-smoothing", "0.1")
-        model = keras.models.load_model(tmp_path / "alpha-0.1" / "seed-0" / "model.keras")
+    def test_saved_network_gives_the_numbers(self, one):
+        out, results = one
+        model = keras.models.load_model(out / "alpha-0.1" / "seed-0" / "model.keras")
         images = data.load("digits", noise=0.4)
         accuracy = np.mean(model.predict(images.x_test, verbose=0).argmax(-1) == images.y_test)
         assert accuracy == pytest.approx(results["trials"][0]["accuracy"])
@@ -168,15 +176,15 @@ class TestResume:
         assert run(out, *self.ARGUMENTS, "--resume")["trials"] == resumed["trials"]
         assert len(saved) == 7
 
-    def test_more_seeds_and_other_smoothing_can_be_added(self, tmp_path):
-        first = run(tmp_path, *self.ONE)
-        results = run(tmp_path, *SMALL, "--label-smoothing", "0.1", "0.2", "--seeds", "0", "--resume")
+    def test_more_seeds_and_other_smoothing_can_be_added(self, one, tmp_path):
+        out, first = shutil.copytree(one[0], tmp_path / "out"), one[1]
+        results = run(out, *SMALL, "--label-smoothing", "0.1", "0.2", "--seeds", "0", "--resume")
         assert [r["label_smoothing"] for r in results["trials"]] == [0.1, 0.2]
         assert results["trials"][0] == first["trials"][0]
 
-    def test_other_settings_are_refused(self, tmp_path, capsys):
-        run(tmp_path, *self.ONE)
-        line = refused(capsys, *self.ONE, "--momentum", "0.5", "--out", str(tmp_path), "--resume")
+    def test_other_settings_are_refused(self, one, tmp_path, capsys):
+        out = shutil.copytree(one[0], tmp_path / "out")
+        line = refused(capsys, *self.ONE, "--momentum", "0.5", "--out", str(out), "--resume")
         assert "momentum was 0.9, now 0.5" in line
 
     def test_an_earlier_run_is_moved_aside(self, tmp_path, capsys):
