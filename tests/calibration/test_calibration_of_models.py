@@ -664,8 +664,9 @@ class TestArguments:
                 )
 
     def test_a_column_of_weights_beside_one_hot_labels(self, rng):
-        x, y, weights = rng.normal(size=(40, 2)).astype("float32"), np.arange(40) % 3, rng.random(40)
-        model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+        x, weights = rng.normal(size=(40, 3)).astype("float32"), rng.random(40)
+        y = (x + rng.normal(size=(40, 3))).argmax(-1)
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(3, kernel_initializer="identity")])
         found = calibrate(model, x, np.eye(3)[y], sample_weight=weights[:, None]).layers[-1].temperature
         assert float(found) == float(calibrate(model, x, y, sample_weight=weights).layers[-1].temperature)
 
