@@ -130,7 +130,6 @@ class TestFeatureCache:
         program = f"""
 import os, signal, sys
 sys.path.insert(0, "tests/demos/speech")
-from harness import slow
 from speech_files import Deadly, Noises
 from demos.speech.corpora import feature_cache
 feature_cache.PART = 4
