@@ -25,6 +25,14 @@ for package in ("sacrebleu", "sentencepiece"):
 WORDS = {"cat": "Katze", "dog": "Hund", "tree": "Baum", "house": "Haus", "red": "rot"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    """As many as show that a difference is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "RESAMPLES", 200)
+        yield
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Sentences of one to three words, in the other order in German."""
