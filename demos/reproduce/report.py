@@ -182,9 +182,9 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
     blocks: list[Block] = [Heading(3, experiment.name), Paragraph(experiment.about)]
     blocks.append(Paragraph(f'The paper: {experiment.paper}. Column "the paper": {part.source}.'))
     if found.kept:
-        rows = [("", "the paper", "here, ± 95 % interval", "seeds")]
+        measured, rows = list(found.rows()), [("", "the paper", "here, ± 95 % interval", "seeds")]
         for number in part.numbers:
-            values, trained = verdict.values(number, found.rows()), verdict.seeds(number, found.rows())
+            values, trained = verdict.values(number, measured), verdict.seeds(number, measured)
             mean = str(verdict.interval(list(values.values()))) if values else ""
             without = f" of {len(trained)}" if len(values) < len(trained) else ""
             rows.append((number.label, number.paper, mean, f"{len(values)}{without}" if trained else ""))

@@ -61,7 +61,7 @@ def linear_smoothed_crossentropy(
         ValueError: If α, the prior, `ignore_class` or `chunk_size` is not allowed, the shapes cannot match, an argument
             does not hold numbers, or a label whose value can be read (eagerly) is neither in [0, K) nor
             `ignore_class`. In a compiled graph such a label's loss and gradient are NaN.
-        NotImplementedError: On PyTorch, for a second derivative where the logits come in blocks.
+        NotImplementedError: If a second derivative is asked for on PyTorch where the logits come in blocks.
 
     Reference:
         Müller et al. 2019, section 1.1; for the computation, Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary
