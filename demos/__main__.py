@@ -21,7 +21,7 @@ if __name__ == "__main__":
     for name, line in demos().items():
         print(f"python -m {name}\n    {line}")
     print(
-        "python -m demos.reproduce\n    Reproduces the paper's tables and figures, and holds ours against its claims."
+        "python -m demos.reproduce\n    Reproduces the paper's tables and figures, and compares ours with its claims."
     )
     print("python -m demos.redraw RESULTS\n    Draws the pictures of a results.json again, and prints its table.")
     print("python -m demos.advice RESULTS...\n    Counts how often a diagnosis predicts what smoothing does.")

@@ -68,7 +68,7 @@ class Comparison:
     """What is compared."""
 
     seeds: tuple[int, ...] | None = values(
-        "one of every network each", seed, digits=(0, 1, 2), cifar10=(0, 1, 2, 3, 4), mnist=(0, 1, 2)
+        "seeds; each trains one of every network", seed, digits=(0, 1, 2), cifar10=(0, 1, 2, 3, 4), mnist=(0, 1, 2)
     )
     label_smoothing: tuple[float, ...] | None = values(
         SMOOTHING, fraction, metavar="α", digits=ALPHAS, cifar10=ALPHAS, mnist=(0.1,)
@@ -76,9 +76,11 @@ class Comparison:
     alone_label_smoothing: tuple[float, ...] | None = values(
         ALONE, fraction, metavar="α", nargs="+", shown="--label-smoothing", digits=None, cifar10=None
     )
-    temperature: tuple[float, ...] | None = values("of the hard teacher", positive, metavar="T", **TEMPERATURES)
+    temperature: tuple[float, ...] | None = values(
+        "temperatures of the hard teacher", positive, metavar="T", **TEMPERATURES
+    )
     smoothed_temperature: tuple[float, ...] | None = values(
-        "of smoothed teachers", positive, metavar="T", digits=(1.0,), cifar10=(1.0,)
+        "temperatures of smoothed teachers", positive, metavar="T", digits=(1.0,), cifar10=(1.0,)
     )
 
 
@@ -87,7 +89,9 @@ class Networks:
     """What is trained, and how."""
 
     steps: int | None = by_experiment("updates of each network", count, digits=1_000, cifar10=None, mnist=60_000)
-    teacher_steps: int | None = by_experiment("of the teachers", count, shown="--steps", digits=None, cifar10=None)
+    teacher_steps: int | None = by_experiment(
+        "updates of each teacher", count, shown="--steps", digits=None, cifar10=None
+    )
     hidden: tuple[int, ...] | None = by_experiment(
         "widths of the MLP teacher's hidden layers", count, digits=(200, 200), mnist=(1200, 1200)
     )
@@ -95,19 +99,19 @@ class Networks:
         "those of the student; none: it is linear", count, nargs="*", digits=(), mnist=(800, 800)
     )
     augment: bool | None = by_experiment(SHIFTED, action=argparse.BooleanOptionalAction, digits=False, cifar10=True)
-    depth: int | None = by_experiment("of the ResNet: 6·n + 2", recipes.depth, metavar="N", cifar10=56)
+    depth: int | None = by_experiment("depth of the ResNet, 6·n + 2", recipes.depth, metavar="N", cifar10=56)
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
     """What the settings of MNIST are chosen from."""
 
-    selection_steps: int | None = by_experiment("of each", count, mnist=10_000)
+    selection_steps: int | None = by_experiment("updates of each candidate", count, mnist=10_000)
     teacher_rates: tuple[float, ...] | None = values("learning rates of teachers", positive, mnist=(1.0, 0.3))
     student_rates: tuple[float, ...] | None = values(
         "learning rates of students", positive, mnist=(1.0, 0.3, 0.1, 0.03)
     )
-    dropout: tuple[float, ...] | None = values("of the hard teacher", fraction, mnist=(0.2, 0.5))
+    dropout: tuple[float, ...] | None = values("dropout rates tried for the hard teacher", fraction, mnist=(0.2, 0.5))
 
 
 COMMAND = cli.Command(

@@ -21,14 +21,14 @@ class Recipe:
     """A network and how it is trained. The defaults are what the networks have in common."""
 
     model: str = option("mlp", "the network", choices=networks.NAMES)
-    depth: int = option(56, "of the ResNet: 6·n + 2", depth, metavar="N")
+    depth: int = option(56, "depth of the ResNet, 6·n + 2", depth, metavar="N")
     hidden: tuple[int, ...] = option((1200, 1200), "widths of the MLP's hidden layers", count, shown=HIDDEN)
     steps: int = option(10_000, "updates of the weights", count)
     batch_size: int = option(128, "images per update", count, shown="128, and 50 for the digits and tables")
-    learning_rate: float = option(0.1, "at the first step", positive)
+    learning_rate: float = option(0.1, "learning rate at the first step", positive)
     decay_at: tuple[float, ...] = option((), DECAY, fraction, shown="none; AlexNet 1/3 2/3; ResNet 1/2 3/4", nargs="*")
     head_rate: float = option(1.0, "factor on the last layer's rate", positive, shown="0.1 for the MLP, else 1")
-    momentum: float = option(0.0, "of SGD", fraction, shown="0.9; AlexNet 0")
+    momentum: float = option(0.0, "momentum of SGD", fraction, shown="0.9; AlexNet 0")
     nesterov: bool = option(False, "whether the momentum is Nesterov's", shown="the ResNet's is")
     weight_decay: float = option(
         0.0, "X of the ½·X·‖w‖² in the loss", not_negative, shown="AlexNet 0.04, ResNet 0.0001"

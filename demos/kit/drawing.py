@@ -33,12 +33,18 @@ def together(found: list[dict[str, Any]], path: Any) -> dict[str, Any]:
     """What one results.json of all their networks would hold of these and their pictures; else as `shown`."""
     if len(found) == 1:
         return found[0]
-    work = _work(found)
     with _damage_named(path):
         trials = [trial for results in found for trial in results["trials"]]
         count = len({trial["seed"] for trial in trials})
         title = re.sub(r", [^,]*$", f", {count} seed{'s' * (count > 1)}", found[0]["title"])
-        return {**found[0], "title": title, "trials": trials, **work.of_trials(trials)}
+    return {**found[0], "title": title, "trials": trials, **of_networks(found, path)}
+
+
+def of_networks(found: list[dict[str, Any]], path: Any) -> dict[str, Any]:
+    """What follows from the networks of results.json files of a demo, together; else as `shown`."""
+    work = _work(found)
+    with _damage_named(path):
+        return work.of_trials([trial for results in found for trial in results["trials"]])
 
 
 def _work(found: list[dict[str, Any]]) -> Any:

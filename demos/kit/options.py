@@ -136,7 +136,7 @@ class Chosen(argparse.Namespace):
 class Machine:
     """How a network is computed."""
 
-    precision: str = option("float32", "of the network's layers", choices=("float32", "mixed_bfloat16"))
+    precision: str = option("float32", "dtype policy of the network's layers", choices=("float32", "mixed_bfloat16"))
     steps_per_execution: int = option(1, "steps in one call: faster on a GPU", count, affects_result=False)
     jit_compile: str = option("auto", "XLA", affects_result=False, shown="Keras decides", choices=("auto", "yes", "no"))
 

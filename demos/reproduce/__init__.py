@@ -1,1 +1,1 @@
-"""The paper's tables and figures, run by one command and held against its claims: python -m demos.reproduce."""
+"""The paper's tables and figures, run by one command and compared with its claims: python -m demos.reproduce."""

@@ -26,7 +26,7 @@ TITLES = {
 }
 SCALES = {
     "smoke": "small data that come with the packages",
-    "cpu": "real data on two cores, in trials of an hour and a half at most",
+    "cpu": "real data on two cores, in trials most of which take less than an hour",
     "paper": "the settings of the paper's appendix",
 }
 
@@ -38,7 +38,7 @@ class Number:
     label: str  # what it is called in the report, unlike any other of its part
     demo: str  # the demo that measures it
     # Where it stands in a row of the results: names, places in lists, "max" and "min" of lists, "mean5" for the list of
-    # the means of 5 entries in a row; "a@b" is the entry of list a where list b beside it is least
+    # the means of 5 entries in a row; "a@b" is the entry of list a where list b beside it is least, "a@-b" greatest
     path: str
     # Which rows, by their values or by those of their run's settings; a text that ends in / is how one begins
     where: Mapping[str, Any]

@@ -1,23 +1,37 @@
 """What the paper asks of each kind of experiment: the numbers that it reports, and what it claims of them."""
 
+import math
 from typing import Any
 
 from demos.reproduce.experiment import Claim, Number, Part
 
-# What the paper reports of these data, with hard targets, with hard targets scaled by a temperature, with smoothing.
+# What the paper reports of these data: accuracy with hard targets and with smoothing
 ACCURACY = {
     "cifar10": ("CIFAR-10, AlexNet", "86.8 ± 0.2", "86.7 ± 0.3"),
     "cifar100": ("CIFAR-100, ResNet-56", "72.1 ± 0.3", "72.7 ± 0.3"),
 }
+# and calibration error: with hard targets, scaled by a temperature, with smoothing by that α, and the temperature.
 ECE = {
-    "cifar100": ("CIFAR-100, ResNet-56, α = 0.05", "0.150", "0.021", "0.024", "1.9"),
-    "translation": ("WMT EN-DE, Transformer, α = 0.1", "0.056", "0.018", "0.019", "1.13"),
+    "cifar100": ("CIFAR-100, ResNet-56", "0.150", "0.021", "0.024", 0.05, "1.9"),
+    "translation": ("WMT EN-DE, Transformer", "0.056", "0.018", "0.019", 0.1, "1.13"),
 }
 # By how much the ECE of smoothing exceeds that of scaling in the paper at most (ImageNet: 0.035 and 0.022).
 WIDEST_GAP = 0.013
 DISTILLATION = "demos.image.distillation"
+TEMPERATURES = (1, 2, 4, 8)  # that are run at every scale; the paper has 3, 12 and 16, too
+HARD_TEACHER = "student of the hard teacher, over T"
 FALL = 0.1
 EQUIDISTANT = 0.9
+# Temperatures between which `keras_ls.diagnose` calls a network calibrated
+ON_THE_DIAGONAL = (0.9, 1.1)
+# The demos that train networks: where they have their training accuracy, and which networks the paper's claims are of
+TRAINED: dict[str, tuple[str, dict[str, str]]] = {
+    "demos.image.calibration": ("history.-1.accuracy", {}),
+    DISTILLATION: ("training_accuracy", {"name": "teacher/"}),
+    "demos.image.information": ("training_accuracy.-1", {}),
+    "demos.speech.train": ("history.-1.accuracy", {}),
+    "demos.translation.train": ("history.-1.accuracy", {}),
+}
 
 
 def pair(
@@ -58,12 +72,14 @@ def table2(data: str, alpha: float, more: tuple[float, ...] = ()) -> Part:
 
 def table3(data: str, alpha: float, demo: str = "demos.image.calibration", more: tuple[float, ...] = ()) -> Part:
     """Calibration error; that of `more` label smoothing is only shown."""
-    source, hard, scaled, smoothed, _ = ECE[data]
+    source, hard, scaled, smoothed, of_paper, _ = ECE[data]
+    if alpha != of_paper:
+        source, smoothed = f"{source} (with smoothing by α = {of_paper:g}, {smoothed})", ""
     ece = pair("ECE", demo, "ece", alpha, (hard, smoothed))
     of_scaled = Number("ECE, hard targets scaled", demo, "ece_scaled", {"label_smoothing": 0.0}, scaled)
     as_good = (
-        "Smoothing calibrates as a temperature does: its ECE exceeds that of scaled hard targets by less than the "
-        "paper's widest gap."
+        f"Smoothing calibrates as a temperature does: its ECE exceeds that of scaled hard targets by less than "
+        f"{WIDEST_GAP:g}, the paper's widest gap."
     )
     claims = (
         compare("Smoothing calibrates: its ECE is below that of hard targets.", ece, "below"),
@@ -72,9 +88,10 @@ def table3(data: str, alpha: float, demo: str = "demos.image.calibration", more:
     return Part(source, (ece[0], of_scaled, ece[1], *shown("ECE", demo, "ece", more)), claims)
 
 
-def regime(demo: str = "demos.image.calibration", learnt_at: str = "history.-1.accuracy", **where: str) -> Part:
-    """Whether the networks are such as the paper speaks of: they have learnt their images, and are too sure."""
-    hard = {"label_smoothing": 0.0, **where}
+def regime(demo: str = "demos.image.calibration", **where: Any) -> Part:
+    """Whether the networks of a run are such as the paper speaks of: they have learnt their data, and are too sure."""
+    learnt_at, networks = TRAINED[demo]
+    hard = {"label_smoothing": 0.0, **networks, **where}
     learnt = Number("accuracy % in training's last epoch, hard targets", demo, learnt_at, hard, "", "%")
     source, paper, *_, scaling = ECE["cifar100"]
     ece = Number("ECE, hard targets", demo, "ece", hard, paper)
@@ -90,10 +107,12 @@ def regime(demo: str = "demos.image.calibration", learnt_at: str = "history.-1.a
 def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") -> Part:
     """Over-confidence, by the temperature that is fitted: 1 on the diagonal, above 1 below it."""
     source, *_, hard = ECE[data]
-    temperature = pair("temperature", demo, "temperature", alpha, (hard, ""))
+    temperature, (low, high) = pair("temperature", demo, "temperature", alpha, (hard, "")), ON_THE_DIAGONAL
     claims = (
         Claim("Hard targets are over-confident: their temperature is above 1.", temperature[0].label, "above", 1.0),
         compare("Smoothing makes networks less sure: its temperature is lower.", temperature, "below"),
+        Claim(f"Smoothing brings it to the diagonal: below {high:g}.", temperature[1].label, "below", high),
+        Claim(f"Smoothing does not bring it beyond: it is above {low:g}.", temperature[1].label, "above", low),
     )
     return Part(source, temperature, claims, (demo, "reliability.png"))
 
@@ -112,7 +131,7 @@ def clusters(alpha: float, similar: int | None = None) -> Part:
         compare("Clusters of training examples tighten with smoothing.", ratio, "below"),
         compare("They are on a smaller scale.", scale, "below"),
         compare("The classes are more equally distant from each other.", distance, "below"),
-        Claim("Smoothed held-out examples spread more than training ones.", held_out[1].label, "above", ratio[1].label),
+        compare("Clusters of held-out examples tighten, too.", held_out, "below"),
     )
     numbers = (*ratio, *held_out, *scale, *distance)
     if similar is not None:
@@ -150,23 +169,32 @@ def clusters_of_trainings(trainings: dict[str, dict[str, Any]], alpha: float) ->
 
 
 def students(alpha: float) -> Part:
-    """Figure 5; `alpha` is that of a teacher which should be better than that of hard targets."""
+    """Figure 5; `alpha` is that of a teacher which should be better than that of hard targets.
+
+    Points whose γ no student alone has are left out.
+    """
     hard, smoothed = (
         Number(f"teacher's accuracy %, {name}", DISTILLATION, "accuracy", {"name": "teacher/", **of}, unit="%")
         for name, of in (("hard targets", {"label_smoothing": 0.0}), (f"α = {alpha:g}", {"label_smoothing": alpha}))
     )
     of_hard, of_smoothed = (
         Number(f"{curve} above student alone, points", DISTILLATION, "margin", {"curve": curve})
-        for curve in ("student of the hard teacher, over T", "student of smoothed teachers, T = 1")
+        for curve in (HARD_TEACHER, "student of smoothed teachers, T = 1")
     )
+    at = tuple(
+        Number(f"the former at T = {t:g}", DISTILLATION, "margin_there", {"curve": HARD_TEACHER, "temperature": t})
+        for t in TEMPERATURES
+    )
+    better = "a hard teacher's student is better than one alone at the same γ"
     claims = (
         Claim("Smoothing makes better teachers.", smoothed.label, "above", hard.label),
-        Claim("A hard teacher's student is better than one alone at the same γ.", of_hard.label, "above", 0.0),
-        Claim("Smoothed teachers' students are no better than one alone.", of_smoothed.label, "below", 0.0),
-        Claim("Hard teachers teach better.", of_hard.label, "above", of_smoothed.label),
+        Claim(f"On average over T {better}.", of_hard.label, "above", 0.0),
+        *(Claim(f"At T = {each.where['temperature']} {better}.", each.label, "above", 0.0) for each in at),
+        Claim("Smoothed teachers' students are worse (the paper: no better).", of_smoothed.label, "below", 0.0),
+        Claim("On average hard teachers teach better.", of_hard.label, "above", of_smoothed.label),
     )
     source = "CIFAR-10, ResNet-56 and AlexNet: a picture"
-    return Part(source, (hard, smoothed, of_hard, of_smoothed), claims, (DISTILLATION, "distillation.png"))
+    return Part(source, (hard, smoothed, of_hard, *at, of_smoothed), claims, (DISTILLATION, "distillation.png"))
 
 
 def mnist() -> Part:
@@ -206,6 +234,8 @@ def information(alpha: float) -> Part:
             Claim(f"{how} it rises by {FALL:g} nats or more.", top.label, "above", start.label, FALL),
             Claim(f"{how} it then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL),
         ]
+    near = f"With smoothing it ends less than {FALL:g} nats above log 2."
+    claims.append(Claim(near, last[1].label, "below", round(math.log(2), 4), FALL))
     picture = (demo, "information.png")
     return Part("CIFAR-10, ResNet-56: a picture", (*first, *highest, *last), tuple(claims), picture)
 

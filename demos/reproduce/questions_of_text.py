@@ -11,20 +11,20 @@ def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
     train, sweep = "demos.speech.train", "demos.speech.beam_search"
     beam = questions.pair("beam WER %", train, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
     greedy = questions.pair("greedy WER %", train, "greedy_wer", alpha, unit="%")
-    tuned = Number(
-        "beam WER % at its best temperature, hard targets",
-        sweep,
-        "temperature.wer.min",
-        {"label_smoothing": 0.0},
-        unit="%",
-    )
+    hard = {"label_smoothing": 0.0}
+    at_best = "beam WER % at its best temperature, hard targets"
+    tuned = Number(at_best, sweep, "temperature.wer.min", hard, unit="%")
+    widest = Number("WER % of the widest beam, hard targets", sweep, "beam_width.wer.-1", hard, unit="%")
+    best = Number("temperature of the fewest wrong words, hard targets", sweep, "temperature.temperature@wer", hard)
     claims = (
         questions.compare("Beam search errs less with smoothing.", beam, "below"),
         Claim("No temperature does as much for hard targets.", beam[1].label, "below", tuned.label),
+        Claim("With hard targets wide beams err more than greedy search.", widest.label, "above", greedy[0].label),
+        Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0),
     )
     return Part(
         "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)",
-        (*beam, *questions.shown("beam WER %", train, "beam_wer", more, "%"), tuned, *greedy),
+        (*beam, *questions.shown("beam WER %", train, "beam_wer", more, "%"), tuned, best, widest, *greedy),
         claims,
         (sweep, "beam_width.png"),
     )
@@ -33,7 +33,9 @@ def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
 def found_texts(alpha: float, measure: str, more: tuple[float, ...]) -> Part:
     """What beams find, by BLEU or chrF, and the likelihood; those of `more` label smoothing are only shown."""
     demo, name = "demos.translation.train", MEASURES[measure]
-    papers = ("25.3", "25.8") if measure == "bleu" else ("", "")
+    papers, said = ("", ""), ""
+    if measure == "bleu":
+        papers, said = ("25.3", "25.8"), "; BLEU: without case, ours with it"
     texts = questions.pair(name, demo, f"beam_{measure}", alpha, papers, "%")
     others = questions.shown(name, demo, f"beam_{measure}", more, "%")
     nll = questions.pair("NLL", demo, "nll", alpha, ("1.54", "1.59"))
@@ -41,28 +43,24 @@ def found_texts(alpha: float, measure: str, more: tuple[float, ...]) -> Part:
         questions.compare("Beam search gains from smoothing.", texts, "above"),
         questions.compare("The likelihood is worse with smoothing.", nll, "above"),
     )
-    return Part("WMT EN-DE, Transformer (NLL: log of its perplexity)", (*texts, *others, *nll), claims)
+    return Part(f"WMT EN-DE, Transformer (NLL: log of its perplexity{said})", (*texts, *others, *nll), claims)
 
 
 def against_temperature(alpha: float, measure: str) -> Part:
     """Figure 4."""
     demo, name = "demos.translation.calibration", MEASURES[measure]
     tuned = questions.pair(f"{name} at its best temperature", demo, f"temperature.{measure}.max", alpha, unit="%")
-    smoothed = {"label_smoothing": alpha}
+    smoothed, hard = {"label_smoothing": alpha}, {"label_smoothing": 0.0}
     plain = Number(f"{name} at T = 1, α = {alpha:g}", "demos.translation.train", f"beam_{measure}", smoothed, unit="%")
     says = f"No temperature gives hard targets the {name} that smoothing has at T = 1."
     by_ece, by_nll = (
-        Number(
-            f"{name} where {by.upper()} is least",
-            demo,
-            f"temperature.{measure}@{by}",
-            {"label_smoothing": 0.0},
-            unit="%",
-        )
+        Number(f"{name} where {by.upper()} is least", demo, f"temperature.{measure}@{by}", hard, unit="%")
         for by in ("ece", "nll")
     )
+    best = Number(f"temperature of the best {name}, hard targets", demo, f"temperature.temperature@-{measure}", hard)
     claims = (
         Claim(says, plain.label, "above", tuned[0].label),
+        Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0),
         Claim(
             f"The least ECE finds the better temperature for {name} than the least NLL.",
             by_ece.label,
@@ -70,7 +68,7 @@ def against_temperature(alpha: float, measure: str) -> Part:
             by_nll.label,
         ),
     )
-    numbers = (*tuned, plain, by_ece, by_nll)
+    numbers = (*tuned, plain, by_ece, by_nll, best)
     return Part("WMT EN-DE, Transformer: a picture", numbers, claims, (demo, "temperature.png"))
 
 
@@ -86,6 +84,7 @@ def translation(alpha: float, measure: str = "bleu", more: tuple[float, ...] = (
     """All that there is to translation; BLEU is 0 where sentences have fewer than four words, and chrF is not."""
     demo = "demos.translation.train"
     return {
+        "regime": questions.regime(demo),
         "table3": questions.table3("translation", alpha, demo, more),
         "fig3": questions.reliability("translation", alpha, demo),
         "fig4": against_temperature(alpha, measure),

@@ -10,8 +10,10 @@ from demos.kit import drawing, pictures, records
 from demos.kit.errors import DamagedFile
 from demos.reproduce import document, questions, running, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
-from demos.reproduce.experiment import SCALES, TITLES, Experiment, Part, Trial, trials
+from demos.reproduce.experiment import SCALES, TITLES, Experiment, Number, Part, Trial, trials
 
+# What says which networks of a run a number is of; the rest of its `where` says which run
+OF_NETWORKS = ("label_smoothing", "name", "curve", "temperature")
 # Parts whose claims are not the paper's: whether they can be expected to hold, and where they do
 NO_CLAIM = ("regime", "advice")
 NOT_RUN = "not run yet"
@@ -42,12 +44,15 @@ class Found:
             if "margins" in results:
                 of_demos.setdefault(demo, []).append(results)
         for demo, found in of_demos.items():
-            seeds = [seed for results in found for seed in results.get("seeds", ())]
+            seeds = [seed for results in found for seed in results["seeds"]]
             # Together, since the γ of all seeds say which points count.
-            for curve, margin in drawing.together(found, self.experiment.name)["margins"].items():
-                # Results of earlier versions lack the margin of each seed.
-                each = zip(seeds, margin.get("each", ()), strict=False)
-                yield from ({"curve": curve, "seed": seed, "margin": value, "demo": demo} for seed, value in each)
+            for curve, margin in drawing.of_networks(found, self.experiment.name)["margins"].items():
+                for seed, value in zip(seeds, margin["each"], strict=True):
+                    yield {"curve": curve, "seed": seed, "margin": value, "demo": demo}
+                for point in margin["at"]:
+                    of_point = {"curve": curve, "demo": demo, "temperature": point["temperature"]}
+                    for seed, value in zip(seeds, point["each"], strict=True):
+                        yield of_point | {"seed": seed, "margin_there": value}
 
     def of_demo(self, demo: str) -> list[dict[str, Any]]:
         """The results of a demo, one for each trial."""
@@ -91,11 +96,13 @@ def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found
 def check_alike(path: pathlib.Path, kept: dict[str, Any], other_path: pathlib.Path, other: dict[str, Any]) -> None:
     """It is a DamagedFile if the settings of two kept trials, which ought to be alike, are not."""
     for one, another in zip(kept["results"], other["results"], strict=True):
-        for name in one["settings"].keys() & another["settings"].keys():
-            if one["settings"][name] != another["settings"][name]:
+        # Settings of some results lack the backend.
+        there, here = ({**each["settings"], "backend": each["provenance"].get("backend")} for each in (one, another))
+        for name in there.keys() & here.keys():
+            if there[name] != here[name]:
                 raise DamagedFile(
-                    f"{other_path} is of other networks than {path}: its {name} is {another['settings'][name]}, not "
-                    f"{one['settings'][name]}. Delete one of them, and run it again."
+                    f"{other_path} is of other networks than {path}: its {name} is {here[name]}, not {there[name]}. "
+                    "Delete one of them, and run it again."
                 )
 
 
@@ -128,18 +135,21 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
             continue
         sections.append(Heading(2, TITLES[name]))
         for each in there:
-            findings = judged(each, each.experiment.parts[name])
-            where, networks = f"{TITLES[name].partition(':')[0]}, {each.experiment.name}", likeness(each)
-            overview += [(finding.claim, where, IN_SHORT[networks], finding.word) for finding in findings]
-            words[networks] += [finding.word for finding in findings if name not in NO_CLAIM]
+            part, where = each.experiment.parts[name], f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
+            findings = judged(each, part)
+            for claim, finding in zip(part.claims, findings, strict=True):
+                networks = likeness(each, next(number for number in part.numbers if number.label == claim.number))
+                overview.append((finding.claim, where, IN_SHORT[networks], finding.word))
+                words[networks] += [finding.word] * (name not in NO_CLAIM)
             sections += section(each, name, findings)
     done, missing = sum(len(each.kept) for each in found), sum(len(each.missing) for each in found)
-    hours = sum(kept["seconds"] for each in found for kept in each.kept) / 3600
+    seconds = [kept["seconds"] for each in found for kept in each.kept]
+    spent = f"in {sum(seconds) / 3600:.1f} hours, the longest in {max(seconds, default=0) / 60:.0f} minutes"
     counts = [[networks, *(str(found.count(word)) for word in COUNTED)] for networks, found in words.items()]
     return [
         Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
         Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),
-        Paragraph(f"{done} of {done + missing} trials have been run, in {hours:.1f} hours. {NOT_INCLUDED}"),
+        Paragraph(f"{done} of {done + missing} trials have been run, {spent}. {NOT_INCLUDED}"),
         Heading(2, "What agrees"),
         Paragraph(verdict.RULE),
         Table([("the paper's claims", *COUNTED.values()), *counts]),
@@ -153,10 +163,14 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     ]
 
 
-def likeness(found: Found) -> str:
-    """Whether the networks of an experiment are as over-confident as those that the paper speaks of."""
-    regime = found.experiment.parts.get("regime", questions.regime())
-    if not any(found.of_demo(number.demo) for number in regime.numbers):
+def likeness(found: Found, number: Number) -> str:
+    """Whether the networks of the runs that a number is of are as over-confident as those that the paper speaks of."""
+    demo = next((demo for demo in questions.TRAINED if found.of_demo(demo)), None)
+    if demo is None:
+        return UNASKED
+    of_runs = {name: value for name, value in number.where.items() if name not in OF_NETWORKS}
+    regime, rows = questions.regime(demo, **of_runs), list(found.rows())
+    if not all(verdict.values(each, rows) for each in regime.numbers):
         return UNASKED
     words = {finding.word for finding in judged(found, regime)}
     if verdict.DISAGREES in words:
@@ -236,8 +250,16 @@ def facts(found: Found) -> list[Block]:
         ],
         "Commit": [kept.get("code") or "not recorded" for kept in found.kept],
         "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
+        "Networks of other trials": networks_of_others(found),
     }
     return [Table([("run", ""), *((name, "; ".join(dict.fromkeys(texts))) for name, texts in said.items() if texts)])]
+
+
+def networks_of_others(found: Found) -> list[str]:
+    """How long it took to train networks that trials of these only measure."""
+    trained = [sum(row.get("seconds", 0) for row in kept["results"][0]["trials"]) for kept in found.kept]
+    before = sum(took for took, kept in zip(trained, found.kept, strict=True) if took > kept["seconds"])
+    return [f"trained in {before / 60:.1f} minutes"] * (before > 0)
 
 
 def titles(of_first: list[dict[str, Any]]) -> list[str]:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from demos.kit.errors import DamagedFile
 from demos.reproduce.experiment import Claim, Number
 
 RULE = (
@@ -49,12 +50,19 @@ class Verdict:
 
 
 def values(number: Number, rows: Iterable[Mapping[str, Any]]) -> dict[int, float]:
-    """The number of each seed; rows that lack it, and null, which stands for what is not finite, are left out."""
-    found = {}
+    """The number of each seed; rows that lack it, and null, which stands for what is not finite, are left out.
+
+    It is a DamagedFile if a seed has several, which are of different networks.
+    """
+    found: dict[int, float] = {}
     for row in rows:
         if _is_of(number, row):
             value = _at(row, number.path)
             if value is not None:
+                if row["seed"] in found:
+                    raise DamagedFile(
+                        f"Several networks of {row['demo']} with seed {row['seed']} have: {number.label}."
+                    )
                 found[row["seed"]] = {"": value, "%": 100 * value, "error %": 100 * (1 - value)}[number.unit]
     return found
 
@@ -128,9 +136,10 @@ def _at(row: Any, path: str) -> float | None:
         elif isinstance(row, list):
             row = row[int(step)] if -len(row) <= int(step) < len(row) else None
         elif "@" in step and isinstance(row, Mapping):
-            values, others = (row.get(name) or [] for name in step.split("@"))
+            values, others = (row.get(name.removeprefix("-")) or [] for name in step.split("@"))
             pairs = [pair for pair in zip(others, values, strict=False) if None not in pair]
-            row = min(pairs, key=lambda pair: pair[0])[1] if pairs else None
+            extreme = max if "@-" in step else min
+            row = extreme(pairs, key=lambda pair: pair[0])[1] if pairs else None
         else:
             row = row.get(step) if isinstance(row, Mapping) else None
     return row if isinstance(row, int | float) else None

@@ -21,7 +21,9 @@ def beam_width(help: str, default: int = 8) -> Any:
 def seeds() -> Any:
     """The option that says which seeds networks are trained with."""
     flags = ("--seeds", "--seed")
-    return option((0,), "one network each", values.seed, affects_result=False, unique=True, flags=flags)
+    return option(
+        (0,), "seeds; one network for each and each α", values.seed, affects_result=False, unique=True, flags=flags
+    )
 
 
 def length_penalty(help: str) -> Any:
@@ -33,8 +35,10 @@ def length_penalty(help: str) -> Any:
 class Finding:
     """Which network of a run finds texts, and how."""
 
-    label_smoothing: float | None = option(None, "that of the model to use", values.fraction, shown=CHOICE, metavar="α")
-    seed: int | None = option(None, "that of the model to use", values.seed, shown="as for --label-smoothing")
+    label_smoothing: float | None = option(
+        None, "label smoothing of the model to use", values.fraction, shown=CHOICE, metavar="α"
+    )
+    seed: int | None = option(None, "seed of the model to use", values.seed, shown="as for --label-smoothing")
     beam_width: int = beam_width("width of the beam; 1 is greedy")
     temperature: float = option(1.0, "what logits are divided by", values.temperature, metavar="T")
     length_penalty: float = length_penalty("scores are log p / tokens**X")

@@ -14,8 +14,8 @@ from demos.sequence.options import beam_width, length_penalty, run
 from demos.translation.analysis import RULE
 
 LISTS = (
-    "The probabilities of a list are the softmax of log p / T over the translations that a beam holds. What they are "
-    "held against is which of these has the highest chrF; of equals each gets its share. The temperature of the best "
+    "The probabilities of a list are the softmax of log p / T over the translations that a beam holds. They are "
+    "compared with which of these has the highest chrF; of equals each gets its share. The temperature of the best "
     "BLEU, which other translations are compared with, is chosen on the split that is measured."
 )
 EPILOG = f"\n{cli.paragraph(RULE)}\n\n{cli.paragraph(LISTS)}\n"

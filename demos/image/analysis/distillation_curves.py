@@ -159,10 +159,10 @@ def margins(points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """How far the students of teachers are above the student alone at the same γ, in points of accuracy %.
 
     The student alone is interpolated between its α. Points with a γ beyond its largest α are left out. Each curve of
-    taught students with others has "points", how many, the "mean" over them and seeds, "each", the seeds' means, and
-    "sd", their deviation (None for one seed).
+    taught students with others has "points", how many, the "mean" over them and seeds, "each", the seeds' means, "sd",
+    their deviation (None for one seed), and "at", the seeds' margins at each point.
     """
-    by_name = curves(points)
+    by_name, by_curve = curves(points), grouped(points, lambda point: point["curve"])
     if ALONE not in by_name:
         return {}
     gamma_alone, alone = by_name[ALONE]
@@ -173,8 +173,14 @@ def margins(points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if name in (TEACHER, ALONE) or not inside.any():
             continue
         baseline = np.array([np.interp(gamma[inside], gamma_alone[order], row[order]) for row in alone])
-        each = 100 * (accuracy[:, inside] - baseline).mean(axis=1)
-        found[name] = {"points": int(inside.sum()), "each": each.tolist(), **mean_and_sd(each)}
+        above = 100 * (accuracy[:, inside] - baseline)
+        each = above.mean(axis=1)
+        there = [point for point, is_inside in zip(by_curve[name], inside, strict=True) if is_inside]
+        at = [
+            {"temperature": point["temperature"], "label_smoothing": point["label_smoothing"], "each": column.tolist()}
+            for point, column in zip(there, above.T, strict=True)
+        ]
+        found[name] = {"points": len(there), "each": each.tolist(), **mean_and_sd(each), "at": at}
     return found
 
 

@@ -7,4 +7,9 @@ PAPER = "section 3: smoothing calibrates networks that are over-confident; no ru
 COMMANDS = """python -m demos.speech.train --corpus fsdd --units 128 --no-augment --train-sentences 20000 \
     --steps 2000 --label-smoothing 0 0.05 0.1"""
 SCALES = {"cpu": Setting(COMMANDS, 40, trials=tuple(f"--seeds {seed}" for seed in range(3)))}
+WHY = {
+    "cpu": {
+        "advice": "Hard targets are calibrated as they are: smoothing only takes away a confidence that is justified."
+    }
+}
 PARTS = questions.advice({"spoken digits": {}}, demo="demos.speech.train")

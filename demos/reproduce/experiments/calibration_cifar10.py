@@ -19,7 +19,7 @@ SCALES = {
 WHY = {
     "cpu": {
         "table2": "In every seed smoothing loses accuracy, by 1 to 3 points, which three seeds cannot tell from 1. "
-        "These networks learn 10,000 images by heart; the paper's see 50,000, cropped and flipped.",
+        "These networks learn 10,000 images by heart; the paper's see 40,000, cropped and flipped.",
     }
 }
 PARTS = questions.calibration("cifar10", 0.1)

@@ -17,5 +17,4 @@ SCALES = {
         short="--seeds 0 --label-smoothing 0 --temperature 1 --teacher-steps {steps} --steps {steps}",
     ),
 }
-REGIME = questions.regime("demos.image.distillation", "training_accuracy", name="teacher/")
-PARTS = {"regime": REGIME, "fig5": questions.students(0.15)}
+PARTS = {"regime": questions.regime(questions.DISTILLATION), "fig5": questions.students(0.15)}

@@ -18,5 +18,4 @@ SCALES = {
         short="--seeds 0 --label-smoothing 0 --steps {steps} --measure-every {steps}",
     ),
 }
-REGIME = questions.regime("demos.image.information", "training_accuracy.-1")
-PARTS = {"regime": REGIME, "fig6": questions.information(0.1)}
+PARTS = {"regime": questions.regime("demos.image.information"), "fig6": questions.information(0.1)}

@@ -9,4 +9,10 @@ SCALES = {
         "python -m demos.image.information", 2, shown="docs/distillation.md: Figure 6: the logits forget the example"
     ),
 }
+WHY = {
+    "smoke": {
+        "fig6": "The curve levels off while the learning rate falls to 0. Whether more steps would bring it lower has "
+        "not been tried."
+    }
+}
 PARTS = {"fig6": questions.information(0.1)}

@@ -18,7 +18,7 @@ METRICS = ("bleu", "bleu_uncased", "chrf")
 def by_seed(
     translations: Mapping[int, list[tuple[dict[str, float], list[str]]]], references: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Several translations of one text for each seed, of which the first is what the others are held against.
+    """Several translations of one text for each seed, of which the first is what the others are compared with.
 
     `translations` has the facts of each translation, the same in number, and its sentences. The row of each has the
     seed, the facts, and of all `METRICS` "score", "half_width" and "p", None for the first; up to 100, as sacrebleu has

@@ -232,7 +232,8 @@ class TestFigure:
 
     def test_margins_are_taken_at_the_same_gamma(self):
         def point(curve, gamma, *accuracy):
-            return {"curve": curve, "gamma": gamma, "accuracy": list(accuracy)}
+            place = {"label_smoothing": 0.0, "temperature": 10 * gamma}
+            return {"curve": curve, "gamma": gamma, "accuracy": list(accuracy)} | place
 
         points = [
             point("student alone", 0.4, 0.60, 0.70),
@@ -247,6 +248,8 @@ class TestFigure:
         assert margins["taught"]["points"] == 2
         assert margins["taught"]["mean"] == pytest.approx((1.25 + 7.5) / 2)
         assert margins["taught"]["sd"] == pytest.approx((7.5 - 1.25) / 2**0.5)
+        assert [point["temperature"] for point in margins["taught"]["at"]] == [1, 2]
+        assert [point["each"] for point in margins["taught"]["at"]] == [pytest.approx([2.5, 5]), pytest.approx([0, 10])]
         assert distillation_curves.margins(points[2:]) == {}
 
 

@@ -216,5 +216,5 @@ def test_the_guide_counts_the_rankings_of_the_kept_diagnoses():
     counted = [len(networks), sum(is_smoothed for is_smoothed, _ in networks.values())]
     counted += [len(better), sum(better), len(worse), sum(worse)]
     text = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")
-    sentence = re.search(r"In the \d+ diagnoses kept.*?label smoothing\.", text, re.DOTALL)[0]
+    sentence = re.search(r"In the diagnoses of \d+ networks kept.*?label smoothing\.", text, re.DOTALL)[0]
     assert list(map(int, re.findall(r"\d+", sentence))) == counted

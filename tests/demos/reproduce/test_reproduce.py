@@ -17,6 +17,7 @@ from harness import BACKEND, ROOT, slow
 
 from demos.image.analysis import calibration, distillation_curves
 from demos.kit import records
+from demos.kit.errors import DamagedFile
 from demos.reproduce import __main__ as command
 from demos.reproduce import document, estimate, experiment, questions, report, running, verdict
 from demos.reproduce.experiment import TITLES, Claim, Experiment, Setting, Trial
@@ -484,6 +485,12 @@ def test_trials_of_other_settings_are_refused(fake, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main(["--report-only", "--out", str(tmp_path)])
     assert re.search(r"seeds-1.json is of other networks than .*its steps is 999, not 1000", capsys.readouterr().err)
+    kept["results"][0]["settings"]["steps"] = 1000
+    kept["results"][0]["provenance"]["backend"] = "jax"
+    path.write_text(json.dumps(kept))
+    with pytest.raises(SystemExit):
+        command.main(["--report-only", "--out", str(tmp_path)])
+    assert "its backend is jax, not tensorflow" in capsys.readouterr().err
 
 
 def test_seeds_that_diverged_are_counted(fake, tmp_path):
@@ -512,8 +519,11 @@ def test_points_of_figure_5_count_for_all_seeds_or_for_none():
         results = {"experiment": "demos.image.distillation", "title": "digits, 1 seed", "seeds": [seed], "settings": {}}
         kept.append({"results": [results | {"trials": trials} | distillation_curves.of_trials(trials)]})
     experiment = Experiment("a", "", "", {}, {})
-    rows = [row for row in report.Found(experiment, "cpu", kept).rows() if "margin" in row]
-    assert {row["seed"]: row["margin"] for row in rows} == pytest.approx({0: 1.0, 1: 1.0})  # T = 8 has γ = 0.65 in all
+    rows = list(report.Found(experiment, "cpu", kept).rows())
+    _, _, of_hard, at_1, *_, at_8, _ = questions.students(0.6).numbers
+    assert verdict.values(of_hard, rows) == pytest.approx({0: 1.0, 1: 1.0})  # T = 8 has γ = 0.65 in all
+    assert verdict.values(at_1, rows) == pytest.approx({0: 1.0, 1: 1.0})
+    assert verdict.values(at_8, rows) == {}
 
 
 @pytest.mark.parametrize(
@@ -528,7 +538,35 @@ def test_networks_are_like_the_papers_if_they_know_their_images_and_are_too_sure
         results["trials"][0]["ece"] = ece + 0.001 * seed
         results["trials"][0]["history"][-1]["accuracy"] += 0.001 * seed
         kept.append({"results": [results]})
-    assert report.likeness(report.Found(Experiment("a", "", "", {}, parts), "smoke", kept)) == expected
+    found, number = report.Found(Experiment("a", "", "", {}, parts), "smoke", kept), parts["table3"].numbers[0]
+    assert report.likeness(found, number) == expected
+
+
+def test_each_case_of_an_experiment_is_judged_by_its_own_networks():
+    experiment = Experiment("a", "", "", {}, questions.advice({f"noise {level}": {"noise": level} for level in (0, 1)}))
+    numbers, kept = experiment.parts["advice"].numbers, []
+    for noise, ece in ((0, 0.05), (1, 0.15)):
+        results = results_of([0, 1, 2])
+        for trial in results["trials"]:
+            trial["ece"] = ece + 0.001 * trial["seed"]
+        kept.append({"results": [results | {"settings": {"noise": noise}}]})
+    for order in (kept, kept[::-1]):
+        found = report.Found(experiment, "smoke", order)
+        assert [report.likeness(found, number) for number in numbers] == 3 * [report.UNLIKE] + 3 * [report.LIKE]
+    with pytest.raises(DamagedFile, match=r"Several networks of .* with seed 0 have: ECE"):
+        verdict.values(questions.regime().numbers[1], found.rows())
+
+
+def test_networks_that_other_trials_trained_are_counted_beside():
+    kept = []
+    for seconds, trained in ((100.0, 90.0), (60.0, 90.0)):
+        results = results_of([0])
+        for trial in results["trials"]:
+            trial["seconds"] = trained / 2
+        kept.append({"seconds": seconds, "results": [results]})
+    found = report.Found(Experiment("a", "", "", {}, {}), "smoke", kept)
+    assert report.networks_of_others(found) == ["trained in 1.5 minutes"]
+    assert report.networks_of_others(report.Found(found.experiment, "smoke", kept[:1])) == []
 
 
 def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):

@@ -83,6 +83,7 @@ def test_numbers_are_found_in_rows():
     assert verdict.values(Number("", "d", "a.b.1", where), rows) == {1: 0.1}  # null is left out
     # Where the second is least, 0, the first is null, and left out; of equals the first counts. Other rows have no c.
     assert verdict.values(Number("", "d", "a.b@c", where), rows) == {0: 0.3, 1: 0.4}
+    assert verdict.values(Number("", "d", "a.b@-c", where), rows) == {0: 0.1, 1: 0.4}
 
 
 def test_digits_follow_the_spread():
