@@ -31,7 +31,15 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
 
 def as_array(values: Any) -> np.ndarray:
     """A tensor, array or list as a NumPy array in native byte order; an error if NumPy cannot make one."""
-    array = ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
+    if ops.is_tensor(values):
+        array = ops.convert_to_numpy(values)
+    else:
+        try:
+            array = np.asarray(values)
+        except (TypeError, RuntimeError):  # PyTorch's tensors that need a gradient, are in bfloat16 or on a GPU
+            if not isinstance(values, (list, tuple)):
+                raise
+            array = np.asarray([as_array(value) for value in values])
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

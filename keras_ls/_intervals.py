@@ -108,6 +108,12 @@ def mean_interval(values: np.ndarray, weight: np.ndarray, level: float) -> tuple
     return mean, *skewed_limits(mean, squares, float((residuals**3).sum()), examples, level)
 
 
+def within(limits: tuple[float, float], mean: float, largest: float = math.inf) -> tuple[float, float]:
+    """Limits of a mean of numbers from 0 to `largest`; NaN stays."""
+    low, high = limits
+    return float(max(low, min(0.0, mean))), float(min(high, max(largest, mean)))
+
+
 def skewed_limits(mean: float, squares: float, cubes: float, count: float, level: float) -> tuple[float, float]:
     """Limits of a mean by Hall's transformation, from the sums of squares and cubes of what examples contribute."""
     if squares <= 0:

@@ -38,6 +38,11 @@ def numbers_to_tensor(values, name: str):
     Raises:
         ValueError: If `values` does not hold real numbers.
     """
+    if isinstance(values, keras.KerasTensor):
+        raise ValueError(
+            f"`{name}` must hold numbers: take the loss of symbolic tensors in the `call` of a layer. "
+            f"Received: {name}={shown(values)}."
+        )
     if not _holds_tensors(values):
         is_array = isinstance(values, (np.ndarray, np.generic))
         values = _portable(to_numpy(name, values))

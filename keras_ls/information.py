@@ -99,10 +99,10 @@ def logit_mutual_information(
     of the augmentation, and log 2 if it keeps only their class (for unequal numbers of examples a little less: the
     entropy of the classes). For a binary classifier with one output z, the logits of its classes 0 and 1 are 0 and z.
 
-    `seed` determines which examples are drawn, and the augmentation as far as it uses seed generators of Keras layers,
-    `keras.random` without a seed, `random`, `numpy.random`, or PyTorch's generator for the CPU. All of these are left
-    as they were. An augmentation with a generator of its own uses that one, and TensorFlow's `tf.random` outside of
-    Keras is neither seeded nor restored.
+    `seed` determines which examples are drawn, and the augmentation as far as it uses seed generators of Keras layers
+    (in a function, of those that it refers to), `keras.random` without a seed, `random`, `numpy.random`, or PyTorch's
+    generator for the CPU. All of these are left as they were. An augmentation with a generator of its own uses that
+    one, and TensorFlow's `tf.random` outside of Keras is neither seeded nor restored.
 
     Args:
         model: A built functional or Sequential classifier with one output: logits or softmax probabilities of shape

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, numpy, slow
+from harness import BACKEND, EAGER, numpy, slow
 from keras import layers
 
 import keras_ls
@@ -205,6 +205,23 @@ def test_what_is_masked_may_be_anything(sentences):
     assert np.isfinite(spoilt.get_metrics_result()["ece"])
     for one, other in zip(clean.get_weights(), spoilt.get_weights(), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mask_with_a_trailing_dimension(sentences):
+    x, y = sentences
+
+    class Column(layers.Embedding):
+        def compute_mask(self, inputs, mask=None):
+            return keras.ops.expand_dims(inputs != 0, -1)
+
+    found = []
+    for make in (layers.Embedding, Column):
+        keras.utils.set_random_seed(0)
+        parts = [keras.Input((7,), dtype="int32"), make(9, 4, mask_zero=True), layers.Dense(K)]
+        fused = keras_ls.FusedOutput(keras.Sequential(parts))
+        fused.compile("sgd", run_eagerly=EAGER)
+        found.append(fused.evaluate(x, y, verbose=0, return_dict=True)["loss"])
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
 def test_weights_of_examples_are_not_of_steps(rng):

@@ -12,6 +12,8 @@ from keras_ls._arrays import taken
 from keras_ls._backend import values_kept_on_error
 from keras_ls._models.inputs import number_of_examples, one_pass
 
+_WITHOUT_BATCHES = "`x` must hold examples. Received: a dataset without batches."
+
 
 class BatchRunner:
     """Runs a network in inference mode over batches, on all devices over which Keras spreads them.
@@ -45,10 +47,16 @@ class BatchRunner:
     def dataset(self, x: Any) -> Any:
         """Returns the outputs for a dataset, whose batches may have targets."""
         if _is_alone(self.network):
-            with self._values_kept():
-                return self.network.predict(x, verbose=0)
+            try:
+                with self._values_kept():
+                    return self.network.predict(x, verbose=0)
+            except (UnboundLocalError, StopIteration) as error:  # as Keras ends without a batch
+                raise ValueError(_WITHOUT_BATCHES) from error
         batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(x))
-        return _joined([self.batch(inputs) for inputs in batches])
+        outputs = [self.batch(inputs) for inputs in batches]
+        if not outputs:
+            raise ValueError(_WITHOUT_BATCHES)
+        return _joined(outputs)
 
     def in_equal_batches(self, x: Any, batch_size: int) -> Any:
         """Returns the outputs for arrays. The last batch is filled up, since each new size would be compiled, too."""

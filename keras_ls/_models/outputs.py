@@ -14,7 +14,8 @@ def output_names(model: keras.Model) -> list[str] | None:
         return None
     structure = None if isinstance(model, keras.Sequential) else getattr(model, "output", None)
     if isinstance(structure, dict) and len(structure) == len(model.outputs):
-        return sorted(structure)
+        place = tree.pack_sequence_as(structure, list(range(len(structure))))  # an OrderedDict keeps its own order
+        return sorted(structure, key=place.get)
     return list(getattr(model, "output_names", None) or [model.layers[-1].name])  # a Sequential has no names
 
 
@@ -66,13 +67,15 @@ def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
 
     Args:
         values: a dict by output names, a list or tuple in the order of outputs, or only the part of this output.
-        output: the name of the output; None if there is only one, and then `values` is returned as it is.
+        output: the name of the output; None if there is only one, whose part may still be given by its name.
         names: the names of all outputs, or None if the model does not show them.
 
     Raises:
         ValueError: If a dict does not hold `output`.
     """
     if output is None:
+        if isinstance(values, dict) and len(values) == 1 and (names is None or list(values) == names):
+            return next(iter(values.values()))
         return values
     if isinstance(values, dict):
         if output not in values:

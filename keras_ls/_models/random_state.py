@@ -1,6 +1,8 @@
 """Random generators, restored after a prediction."""
 
 import contextlib
+import functools
+import inspect
 import random
 import sys
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_ls._backend import global_seed
 
@@ -35,11 +37,11 @@ def kept_random_state() -> Iterator[None]:
 def seeded(seed: int, owners: list[Any]) -> Iterator[None]:
     """Seeds random generators within the context, and restores them afterwards.
 
-    These are the generators of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and of the layers
-    in `owners`.
+    These are the generators of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and of layers:
+    those in `owners`, and those to which functions in `owners` refer.
     """
-    layers = [owner for owner in owners if isinstance(owner, keras.layers.Layer)]
-    states = [v for layer in layers for v in layer.variables if v.name == "seed_generator_state"]
+    variables = [variable for owner in owners for layer in _layers(owner) for variable in layer.variables]
+    states = list({id(v): v for v in variables if v.name == "seed_generator_state"}.values())
     kept = [np.array(ops.convert_to_numpy(state.value)) for state in states]
     # 31 bits, which seeds can hold on each backend.
     first, *others = (int(n) >> 1 for n in np.random.SeedSequence(seed).generate_state(1 + len(states)))
@@ -56,3 +58,14 @@ def seeded(seed: int, owners: list[Any]) -> Iterator[None]:
         finally:
             for state, value in zip(states, kept, strict=True):
                 state.assign(value)
+
+
+def _layers(owner: Any) -> list[keras.layers.Layer]:
+    """A layer, or those that a function uses: what it is bound to, its arguments in a partial, what it encloses."""
+    if isinstance(owner, functools.partial):
+        return [layer for part in (owner.func, *owner.args, *owner.keywords.values()) for layer in _layers(part)]
+    parts = [owner, getattr(owner, "__self__", None)]
+    with contextlib.suppress(TypeError, ValueError):  # not a Python function, or with cells not yet filled
+        used = inspect.getclosurevars(owner)
+        parts += [*used.nonlocals.values(), *used.globals.values()]
+    return [part for part in tree.flatten(parts) if isinstance(part, keras.layers.Layer)]

@@ -215,6 +215,9 @@ def quantile_bins(top: TopLabel, num_bins: int) -> tuple[np.ndarray, np.ndarray]
 def _weighted_quantiles(values: np.ndarray, weight: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Quantiles of `values` (M,): of whole weights, `np.quantile` of repeated values, else those of inverted_cdf."""
     order = np.argsort(values)
+    if (weight != np.floor(weight)).any():  # multiples of the smallest weight count as whole numbers
+        multiples = weight / weight.min()
+        weight = multiples if (multiples == np.floor(multiples)).all() else weight
     values, ends = values[order], np.cumsum(weight[order])
     if (weight == np.floor(weight)).all() and ends[-1] < 2**53:
         # NumPy's own linear interpolation, between the places that repeating would give the values.

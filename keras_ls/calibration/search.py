@@ -41,7 +41,7 @@ def optimal_temperature(rows: LabelledRows) -> tuple[float, str | None]:
         start = found if math.isfinite(found) else start
     position = _root(partial(_slope, rows, "float64"), start, _LAST_STEP)
     if math.isnan(position):
-        raise ValueError("Logits must differ by no more than a float64 can hold.")
+        raise ValueError("`logits` must differ by no more than a float64 can hold. Received larger differences.")
     if position == -math.inf:
         return HIGHEST, (
             f"The likelihood still rises at the highest temperature allowed, {HIGHEST:g} "
@@ -129,9 +129,9 @@ def _check(block: np.ndarray, ids: np.ndarray, weight: np.ndarray) -> bool:
     """Raises an error for logits without a likelihood; says whether the logits of any example differ."""
     highest, lowest = block.max(axis=-1), block.min(axis=-1)
     if not (highest < np.inf).all():  # False for NaN
-        raise ValueError("Logits must be finite, or −inf for a class that cannot occur. Received NaN or +inf.")
+        raise ValueError("`logits` must be finite, or −inf for a class that cannot occur. Received: NaN or +inf.")
     if np.isneginf(block[np.arange(len(ids)), ids]).any():
-        raise ValueError("Labels must be of classes that can occur. Received one whose logit is −inf.")
+        raise ValueError("`labels` must be of classes that can occur. Received: one whose logit is −inf.")
     if np.isneginf(lowest).any():
         lowest = np.where(np.isneginf(block), np.inf, block).min(axis=-1)
     return bool((lowest < highest).any())

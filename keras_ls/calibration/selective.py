@@ -35,7 +35,7 @@ class RiskCoverageCurve:
         """
         accuracy = 1.0 - self.risk[-1]
         perfect = np.maximum(0.0, self.coverage - accuracy) / self.coverage
-        return self.aurc() - float(np.diff(self.coverage, prepend=0.0) @ perfect)
+        return max(self.aurc() - float(np.diff(self.coverage, prepend=0.0) @ perfect), 0.0)  # NaN stays
 
     def risk_at(self, coverage: float) -> float:
         """The risk at the smallest coverage of the curve that is at least `coverage`, in [0, 1].
@@ -123,6 +123,8 @@ def risk_coverage_curve(
 
 def curve_of_ranking(correct: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> RiskCoverageCurve:
     """The curve of (N,) predictions, right or wrong, that (N,) scores rank; NaN if a score is NaN."""
+    if (weight == weight[:1]).all():  # equal weights are none, also where their sums would be rounded
+        weight = np.ones_like(weight)
     order = np.argsort(-scores, kind="stable")
     weight, errors = weight[order], weight[order] * ~correct[order]
     accepted = np.cumsum(weight)

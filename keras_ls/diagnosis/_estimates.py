@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_ls._checks import check_count, check_level
-from keras_ls._intervals import mean_interval, share_interval
+from keras_ls._intervals import mean_interval, share_interval, within
 from keras_ls._rows import LabelledRows
 from keras_ls.calibration.reliability import ReliabilityCurve, curve_of_top
 from keras_ls.calibration.selective import RiskCoverageCurve
@@ -74,7 +74,7 @@ def check_settings(num_bins: Any, level: Any, num_resamples: Any, seed: Any) -> 
         check_count("num_bins", num_bins),
         check_level(level),
         check_count("num_resamples", num_resamples, maximum=1_000_000),
-        check_count("seed", seed, minimum=0),
+        check_count("seed", seed, minimum=0, maximum=None),
     )
 
 
@@ -105,15 +105,16 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
         notes.append(f"Fewer than {FEWEST} predictions are right, or wrong: NLL and Brier score have no interval.")
         mean = _means(positions, asked.level, _without_limits)
     found["accuracy"] = _means(positions, asked.level, share_interval)(top.correct)
-    found["nll"], found["brier"] = mean(positions.nll), mean(positions.brier)
+    found["nll"], found["brier"] = _within(mean(positions.nll)), _within(mean(positions.brier), 2.0)
     found["ece"] = top_label_error(positions, top, asked.num_bins, asked.level)
     found["ece_equal_mass"] = top_label_error(positions, top, asked.num_bins, asked.level, equal_mass=True)
     found["classwise_ece"] = classwise
     found["temperature"] = (scaled.temperature, scaled.low, scaled.high)
-    found["nll_scaled"], found["calibration_loss"] = mean(scaled.nll), mean(positions.nll - scaled.nll)
+    found["nll_scaled"], found["calibration_loss"] = (np.nan, np.nan, np.nan), (np.nan, np.nan, np.nan)
     found["ece_scaled"] = (np.nan, np.nan, np.nan)
     reliability = {"as given": curve_of_top(top, asked.num_bins)}
     if size > 1:
+        found["nll_scaled"], found["calibration_loss"] = _within(mean(scaled.nll)), mean(positions.nll - scaled.nll)
         found["ece_scaled"] = top_label_error(positions, scaled_top, asked.num_bins, asked.level)
         reliability["scaled"] = curve_of_top(scaled_top, asked.num_bins)
     found["aurc"], found["excess_aurc"] = ranking.aurc, ranking.excess
@@ -126,6 +127,10 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
     if ranking.normed_curve is not None:
         curves["normalised logits"] = ranking.normed_curve
     return Measured(estimates, errors, limits, reliability, curves, size, len(positions.weight), tuple(notes))
+
+
+def _within(found, largest=np.inf):
+    return found[0], *within(found[1:], found[0], largest)
 
 
 def _without_limits(values: np.ndarray, weight: np.ndarray, level: float) -> tuple[float, float, float]:

@@ -91,7 +91,7 @@ class _Order:
         rate = np.divide(weight, accepted, out=np.zeros_like(weight), where=accepted > 0)
         area = float(rate @ errors) / total
         perfect = float(rate @ np.maximum(0.0, accepted - (total - errors[-1]))) / total
-        return area, area - perfect
+        return area, max(area - perfect, 0.0)
 
 
 def _normed_scores(positions: Positions, in_half: np.ndarray) -> np.ndarray:
@@ -118,8 +118,10 @@ def _estimate(value: float, limits: np.ndarray) -> tuple[float, float, float]:
 
 def _widest_limits(error: float, size: int, level: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Limits of AURC and of its excess, the error rate being in Wilson's interval and the ranking perfect to worst."""
-    rates = np.clip(wilson_interval(error, size, normal_quantile(level)), 1e-12, 1.0 - 1e-12)
+    limits = wilson_interval(error, size, normal_quantile(level))
+    rates = np.clip(limits, 1e-12, 1.0 - 1e-12)
     best, worst = rates + (1.0 - rates) * np.log1p(-rates), rates * (1.0 - np.log(rates))
     between = np.linspace(rates[0], rates[1], 100)
     gap = (between * (1.0 - np.log(between)) - between - (1.0 - between) * np.log1p(-between)).max()
-    return (max(0.0, float(best[0])), min(1.0, float(worst[1]))), (0.0, float(gap))
+    lowest = float(best[0]) if limits[0] > 0 else 0.0
+    return (max(0.0, lowest), min(1.0, float(worst[1]))), (0.0, float(gap))

@@ -91,7 +91,8 @@ def _limits_at_the_end(
         slopes, _, expected = _scores(rows, positions, math.exp(-middle))
         is_possible = not abs(slopes.sum()) > reach * math.sqrt(_variance(slopes, expected))  # of one example all is
         inside, outside = (middle, outside) if is_possible else (inside, middle)
-    return min(temperature, math.exp(outside)), max(temperature, math.exp(outside))
+    end = min(max(math.exp(outside), LOWEST), HIGHEST)
+    return min(temperature, end), max(temperature, end)
 
 
 def _variance(slopes: np.ndarray, expected: float) -> float:

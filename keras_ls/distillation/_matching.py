@@ -84,16 +84,16 @@ class MatchingLoss(keras.losses.Loss):
         return self.scale * losses
 
 
-def check_one_output(outputs: Any) -> None:
-    """Raises `ValueError` if a model has returned a structure."""
-    if tree.is_nested(outputs):
-        raise ValueError("Teacher and student must have one output each. Received a structure of several.")
+def only_output(outputs: Any) -> Any:
+    """The only tensor that a model has returned, which may be in a dict; `ValueError` if there are several."""
+    leaves = tree.flatten(outputs)
+    if len(leaves) != 1:
+        raise ValueError(f"Teacher and student must have one output each. Received: {len(leaves)} outputs.")
+    return leaves[0]
 
 
 def check_logits(teacher_logits, logits) -> None:
     """Raises `ValueError` unless both are single tensors (…, K), or (…, 1), of the same shape."""
-    check_one_output(teacher_logits)
-    check_one_output(logits)
     given, wanted = tuple(teacher_logits.shape), tuple(logits.shape)
     if len(wanted) < 2:
         raise ValueError(f"The student must give logits (…, K), or (…, 1) for two classes. Received: shape {wanted}.")

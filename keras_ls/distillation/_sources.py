@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_ls._backend import ONE_AT_A_TIME, attach, attached, get_mask, no_gradients, set_mask
 from keras_ls._checks import check_optional_flag, shown
@@ -16,7 +16,7 @@ from keras_ls._models.inputs import check_fits
 from keras_ls._models.layers import LinearHead, LogOdds, LogProbabilities
 from keras_ls._models.logits import gives_logits, logits_model
 from keras_ls.distillation._inputs import backend_arrays, num_rows
-from keras_ls.distillation._matching import check_one_output
+from keras_ls.distillation._matching import only_output
 
 _LOGITS = "_keras_ls_logits"
 
@@ -59,7 +59,8 @@ class LogitSource:
         outputs = ops.sigmoid(wide) if wide.shape[-1] == 1 else ops.softmax(wide, axis=-1)
         _copy_mask(logits, outputs)
         attach(outputs, _LOGITS, logits)
-        return outputs
+        structure = None if isinstance(self.model, keras.Sequential) else self.model.output
+        return tree.pack_sequence_as(structure, [outputs]) if isinstance(structure, dict) else outputs
 
     def logits(self, outputs, inputs, training):
         """Returns the logits of an output, by a second pass over its inputs only if `outputs` did not return it."""
@@ -77,7 +78,7 @@ class LogitSource:
         with no_gradients():
             network = self.model if self.network is None else self.network
             logits = network(inputs, training=False)
-            check_one_output(logits)
+            logits = only_output(logits)
             if self.logarithm is not None:
                 logits = self.logarithm(logits)
             network._clear_losses()  # activity penalties matter only when the teacher itself is trained
@@ -100,8 +101,7 @@ class LogitSource:
         check_fits("x", inputs, self.model)
         with ONE_AT_A_TIME:
             logits = self._runner.batch(backend_arrays(inputs))
-        if not hasattr(logits, "dtype"):
-            raise ValueError("`teacher` must have one output. Received a structure of several.")
+        logits = only_output(logits)
         if self.logarithm is not None:
             logits = ops.convert_to_numpy(self.logarithm(ops.convert_to_tensor(logits)))
         _check_rows(logits.shape, num_rows(inputs))

@@ -9,9 +9,14 @@ from keras_ls._checks import shown
 from keras_ls._labels import match_label_shape, spread_over
 
 
-def split_targets(y: Any) -> tuple[Any, Any]:
-    """Splits targets into labels and cached logits, either of them None if missing."""
+def split_targets(y: Any, outputs: Any = None) -> tuple[Any, Any]:
+    """Splits targets into labels and cached logits, either of them None if missing.
+
+    Labels may be in a dict like the student's `outputs`.
+    """
     if not isinstance(y, dict):
+        return y, None
+    if isinstance(outputs, dict) and set(y) == set(outputs):
         return y, None
     if not y or not set(y) <= {"labels", "teacher_logits"}:
         raise ValueError(

@@ -15,6 +15,7 @@ from keras_ls.distillation._matching import (
     check_models,
     check_not_shared,
     check_same_outputs,
+    only_output,
 )
 from keras_ls.distillation._sources import Frozen, source_to_match
 from keras_ls.distillation._targets import by_example, class_weights, split_targets, split_weights
@@ -63,8 +64,8 @@ class Distiller(AroundModel):
         temperature_squared: whether the second term is multiplied by T², which keeps its gradients' size as T grows.
         teacher_from_logits: True if the teacher's output holds logits, False if it holds probabilities, None to tell
             from its last layers. The logits of a functional or Sequential model that ends in a softmax, or in
-            one sigmoid unit, are taken from before it; if there are none, log p stands for them (or
-            log(p/(1 − p)) for one unit), in cross-entropy only.
+            one sigmoid unit, are taken from before it if it is a layer or the activation of a `Dense`; else log p
+            stands for them (or log(p/(1 − p)) for one unit), in cross-entropy only.
         student_from_logits: the same for the student.
         **kwargs: `name`, `trainable` and `dtype` of every Keras model; the dtype policy is the student's.
 
@@ -161,27 +162,30 @@ class Distiller(AroundModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Returns the loss that training minimises or, in evaluation, the student's own."""
-        labels, cached = split_targets(y)
+        labels, cached = split_targets(y, y_pred)
         label_weight, logit_weight = split_weights(sample_weight)
-        label_weight = by_example(label_weight, y_pred)
+        output = only_output(y_pred)
+        label_weight = by_example(label_weight, output)
         if labels is None and self.beta < 1.0:
             raise ValueError(f"Targets must hold labels where `beta` is below 1. Received: beta={self.beta}.")
         if not training and (labels is None or self._compile_loss is None):
-            return ops.mean(ops.cast(y_pred, "float32")) * np.nan  # the student's loss, which needs both
+            return ops.mean(ops.cast(output, "float32")) * np.nan  # the student's loss, which needs both
         if not training or self.beta == 0.0:
             return super().compute_loss(x, labels, y_pred, label_weight, training)
         # Before the teacher's pass, which empties the list of a layer that both have.
         penalties = [self._aggregate_additional_loss(loss) for loss in self.losses]
-        terms = [self.beta * self._matching_term(x, cached, y_pred, logit_weight, training)]
+        terms = [self.beta * self._matching_term(x, cached, output, logit_weight, training)]
         if self.beta < 1.0:
             if self._compile_loss is None:
                 raise ValueError(f"`compile` needs a `loss` where `beta` is below 1. Received: beta={self.beta}.")
             terms.append((1.0 - self.beta) * self._compile_loss(labels, y_pred, label_weight))
-        return sum(terms + penalties)
+        # Keras's losses are of floatx, which may be half precision; TensorFlow adds numbers of one dtype only.
+        return sum(ops.cast(term, self._matching_loss.dtype) for term in terms + penalties)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Returns metrics of the student's output against the labels."""
-        return super().compute_metrics(x, split_targets(y)[0], y_pred, split_weights(sample_weight)[0])
+        labels, _ = split_targets(y, y_pred)
+        return super().compute_metrics(x, labels, y_pred, split_weights(sample_weight)[0])
 
     def make_train_function(self, force=False):
         """Compiles the step; layers may have become trainable since the distiller was made."""

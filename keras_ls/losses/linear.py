@@ -116,7 +116,7 @@ def linear_loss_and_statistics(
         ignore_class: A label that does not count, or None.
         chunk_size: The size of a block, or None.
         with_statistics: Whether statistics are computed.
-        mask: (…,) where features and labels count, or None; elsewhere they may hold anything, and are ignored.
+        mask: (…,) or (…, 1), where features and labels count, or None. Elsewhere they may hold anything.
 
     Returns:
         The losses (…,), and statistics (…,) through which no gradient flows, both in float32 or wider: "nll", −log p
@@ -135,6 +135,8 @@ def linear_loss_and_statistics(
 
     if mask is not None:
         mask = ops.cast(mask, "bool")
+        if len(mask.shape) == len(labels.shape) + 1 and mask.shape[-1] == 1:
+            mask = ops.squeeze(mask, -1)
         labels = ops.where(mask, labels, ops.zeros_like(labels))
     shape = ops.shape(features)[:-1]
     ids, kept, valid = class_ids(ops.reshape(labels, (-1,)), smoothing.num_classes, ignore_class, name="labels")

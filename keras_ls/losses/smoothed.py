@@ -193,6 +193,8 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
         if mask is not None:
             y_true = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, self.axis)
             mask = ops.cast(mask, "bool")
+            if len(mask.shape) == len(y_true.shape) + 1 and mask.shape[-1] == 1:
+                mask = ops.squeeze(mask, -1)
             while len(mask.shape) < len(y_true.shape):
                 mask = ops.expand_dims(mask, -1)
             y_true = ops.where(mask, y_true, ops.zeros_like(y_true))

@@ -1,18 +1,22 @@
 """Negative log-likelihood and Brier score."""
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_ls._checks import check_level
+from keras_ls._intervals import within
 from keras_ls._labels import gather_labels
 from keras_ls.metrics._base import ProbabilityMetric
 from keras_ls.metrics._interval import interval_of_mean
 
 
 class _MeanMetric(ProbabilityMetric):
-    """Weighted mean of one value per example."""
+    """Weighted mean of one value per example, from 0 to `largest`."""
+
+    largest = math.inf
 
     def __init__(self, from_logits, ignore_class, name, dtype):
         super().__init__(from_logits, ignore_class, name, dtype)
@@ -36,7 +40,8 @@ class _MeanMetric(ProbabilityMetric):
             Lower and upper limit; NaN if there are none, or if the values of all examples are the same to a third of a
             percent.
         """
-        return interval_of_mean(ops.convert_to_numpy(self._sums()), check_level(level))
+        limits = interval_of_mean(ops.convert_to_numpy(self._sums()), check_level(level))
+        return within(limits, float(self.result()), self.largest)
 
     def _batch_statistics(self, examples):
         values = examples.masked(self._values(examples))
@@ -114,6 +119,8 @@ class BrierScore(_MeanMetric):
     >>> round(float(metric.result()), 4)
     0.3125
     """
+
+    largest = 2.0
 
     def __init__(
         self, from_logits: bool = False, ignore_class: int | None = None, name: str = "brier", dtype: Any = None

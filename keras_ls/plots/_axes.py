@@ -49,7 +49,12 @@ def named_curves(curve_or_curves: Any, kind: type) -> dict[str, Any]:
             f"`curve_or_curves` must be a {kind.__name__}, or a dict (by name) or list of at least one. "
             f"Received: {shown(curve_or_curves)}."
         )
-    return {str(name): curve for name, curve in curves.items()}
+    return {legend_name(name): curve for name, curve in curves.items()}
+
+
+def legend_name(name: Any) -> str:
+    """A name as a legend shows it: matplotlib leaves out those that begin with an underscore, such as "_silence_"."""
+    return f" {name}" if str(name).startswith("_") else str(name)
 
 
 def legend_inside(ax: Any, **arguments: Any) -> None:

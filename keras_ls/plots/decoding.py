@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_string, shown
-from keras_ls.plots._axes import add_grid, legend_beside, new_figure
+from keras_ls.plots._axes import add_grid, legend_beside, legend_name, new_figure
 
 LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "chrf": "chrF", "ece": "ECE", "nll": "NLL (nats)"}
 LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
@@ -86,7 +86,7 @@ def _draw(ax: Any, quantity: str, x: np.ndarray, runs: np.ndarray, color: str, n
     mean = runs.mean(axis=0)
     if len(runs) > 1:
         ax.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=color, alpha=0.12, linewidth=0, zorder=2)
-    ax.plot(x, mean, color=color, marker="o", markersize=3.5, linewidth=1.6, label=name, zorder=3)
+    ax.plot(x, mean, color=color, marker="o", markersize=3.5, linewidth=1.6, label=legend_name(name), zorder=3)
     is_known = np.isfinite(mean)
     if is_known.any() and quantity in LOWEST_IS_BEST + HIGHEST_IS_BEST:
         best = np.nanargmin(np.where(is_known, mean, np.nan) * (1 if quantity in LOWEST_IS_BEST else -1))

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import shown
-from keras_ls.plots._axes import add_grid, drawn_in, legend_beside, legend_inside
+from keras_ls.plots._axes import add_grid, drawn_in, legend_beside, legend_inside, legend_name
 
 MARKERS = "osD^vP*X"
 
@@ -68,7 +68,7 @@ def _draw(ax: Any, gamma: np.ndarray, accuracy: np.ndarray, color: str, marker: 
         ax.errorbar(gamma, mean, reach, color=color, linestyle="", linewidth=1, capsize=2, zorder=2)
     # Translucent markers: points of different curves often overlap.
     markers = {"marker": marker, "markersize": 6, "markerfacecolor": to_rgba(color, 0.3), "markeredgecolor": color}
-    ax.plot(gamma, mean, color=color, linewidth=1.4, label=name, zorder=3, **markers)
+    ax.plot(gamma, mean, color=color, linewidth=1.4, label=legend_name(name), zorder=3, **markers)
 
 
 def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_count, shown
-from keras_ls.plots._axes import add_grid, drawn_in, legend_below, legend_inside
+from keras_ls.plots._axes import add_grid, drawn_in, legend_below, legend_inside, legend_name
 
 
 def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int | None = None, ax: Any = None) -> Any:
@@ -42,7 +42,7 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
     """
     if not isinstance(curves, Mapping) or not curves:
         raise ValueError(f"`curves` must be a dict of at least one (steps, values) by name. Received: {shown(curves)}.")
-    lines = {str(name): _checked(name, curve) for name, curve in curves.items()}
+    lines = {legend_name(name): _checked(name, curve) for name, curve in curves.items()}
     limits = {"log 2": math.log(2)}
     if num_examples is not None:
         limits[f"log {num_examples}"] = math.log(check_count("num_examples", num_examples, minimum=2))

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from keras_ls._checks import shown
-from keras_ls.plots._axes import CARD_INCHES, add_grid, drawn_in, legend_below, legend_beside, legend_inside, new_figure
+from keras_ls.plots._axes import (
+    CARD_INCHES,
+    add_grid,
+    drawn_in,
+    legend_below,
+    legend_beside,
+    legend_inside,
+    legend_name,
+    new_figure,
+)
 from keras_ls.projection.plane import Projection
 
 PANEL_INCHES, LEGEND_INCHES = 2.6, 1.3  # a panel with its ticks
@@ -103,8 +112,8 @@ def projection_grid(projections: Any) -> Any:
 def _draw(projection: Projection, ax: Any, point_size: float = 14.0) -> None:
     labels = np.asarray(projection.labels)
     for place, (class_id, name) in enumerate(zip(projection.classes, projection.class_names, strict=True)):
-        points = projection.points[labels == class_id]
-        ax.scatter(*points.T, point_size, color=f"C{place}", alpha=0.7, linewidths=0, label=name, zorder=3)
+        points, label = np.asarray(projection.points)[labels == class_id], legend_name(name)
+        ax.scatter(*points.T, point_size, color=f"C{place}", alpha=0.7, linewidths=0, label=label, zorder=3)
     corners = np.asarray(projection.templates_2d)
     ax.plot(*corners[[0, 1, 2, 0]].T, color="0.4", linewidth=0.8, zorder=2)
     # Crosses on white ones, so that they stand out from points of the same colour.

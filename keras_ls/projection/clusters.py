@@ -66,8 +66,9 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
         raise ValueError(f"`activations` must be of shape (N, D), N at least 1. Received shape: {rows.shape}.")
     if groups.shape != (len(rows),):
         raise ValueError(f"`labels` must be of shape ({len(rows)},). Received shape: {groups.shape}.")
-    with np.errstate(invalid="ignore"):  # infinite activations are NaN from here on
-        rows = rows - rows[0]  # equal rows are 0, where rounding would make clusters of them
+    # Equal rows are 0, where rounding would make clusters of them; infinite activations are NaN from here on.
+    with np.errstate(invalid="ignore"):
+        rows = np.where(np.isfinite(rows), rows - rows[0], np.nan)
     distance = deviation = np.nan
     if templates is not None:
         directions = template_directions(templates, rows.shape[1])

@@ -73,11 +73,10 @@ def neural_collapse(activations: Any, labels: Any, templates: Any = None) -> Neu
         training"; Galanti, György and Hutter 2022 (cdnv); Müller, Kornblith and Hinton 2019, section 2.
     """
     rows, ids, weights, biases = _checked(activations, labels, templates)
-    with np.errstate(invalid="ignore"):  # infinities
-        biases = biases + weights @ np.asarray(rows[0], "float64")  # of activations less the first
     present, groups, counts = np.unique(ids, return_inverse=True, return_counts=True)
     means = _class_means(rows, groups, counts)
-    centred = means - means.mean(axis=0)
+    with np.errstate(invalid="ignore"):  # infinities
+        centred = means - means.mean(axis=0)
     if len(present) < 2 or not np.isfinite(centred).all():
         return NeuralCollapse(*[np.nan] * len(dataclasses.fields(NeuralCollapse)))
     kernel, offsets = weights[present], biases[present]
@@ -160,7 +159,9 @@ def _spread(rows, groups, counts, means, kernel, offsets):
         total += float(np.square(difference @ scaled).sum())
         if is_comparable:
             nearest = (block @ means.T - half_squares).argmax(-1)
-            agree += int(np.sum(nearest == (block @ kernel.T + offsets).argmax(-1)))
+            # Of the activations as they are: logits that are equal stay so, and the first class is the prediction.
+            logits = np.asarray(rows[part], "float64") @ kernel.T + offsets
+            agree += int(np.sum(nearest == logits.argmax(-1)))
     variability = total / len(rows) / len(counts)
     if sizes[0] == 0:  # all means coincide: nothing to compare with
         variability = np.inf if distances.any() else np.nan

@@ -89,7 +89,7 @@ class ClassPlane:
         return (rows - self.origin) @ self.basis.T
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Projection:
     """Examples of three classes in the plane through their templates.
 

@@ -799,3 +799,16 @@ def shuffling(kind, x, labels):
     import torch
 
     return data.DataLoader(data.TensorDataset(torch.tensor(x), torch.tensor(labels)), batch_size=32, shuffle=True)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.5, 0.7])
+def test_bins_of_equal_mass_are_the_same_with_equal_weights(weight):
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        size, num_bins = rng.integers(5, 40), rng.integers(2, 9)
+        p, y = rng.dirichlet(np.ones(3), size), rng.integers(0, 3, size)
+        plain, weighted = (
+            calibration_error(y, p, num_bins, binning="quantile", sample_weight=given)
+            for given in (None, np.full(size, weight))
+        )
+        assert weighted == pytest.approx(plain, abs=1e-12)

@@ -153,3 +153,21 @@ def test_scores_have_the_shape_of_the_predictions():
 @pytest.mark.parametrize("value", [0.1, float(np.log(0.1)), 1e30, -7.3])
 def test_equal_logits_score_zero(value):
     np.testing.assert_array_equal(keras_ls.logit_norm_scores(np.full((2, 10), value)), 0.0)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.7, 3.0])
+def test_equal_weights_are_none(weight):
+    p = np.linspace(0.95, 0.55, 10)
+    rows, y = np.stack([p, 1 - p], -1), np.arange(10) % 2
+    plain = keras_ls.risk_coverage_curve(y, rows)
+    weighted = keras_ls.risk_coverage_curve(y, rows, sample_weight=np.full(10, weight))
+    np.testing.assert_array_equal(weighted.coverage, plain.coverage)
+    np.testing.assert_array_equal(weighted.risk, plain.risk)
+
+
+def test_a_perfect_ranking_has_no_excess():
+    for count in range(2, 60):
+        for errors in range(count):
+            y = np.repeat([0, 1], [count - errors, errors])
+            p = np.linspace(0.99, 0.51, count)
+            assert 0 <= keras_ls.risk_coverage_curve(y, np.stack([p, 1 - p], -1)).excess_aurc() < 1e-12

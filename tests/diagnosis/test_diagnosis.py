@@ -353,3 +353,9 @@ def test_too_much_data_leave_out_the_class_wise_interval_and_say_so(monkeypatch,
     assert found.findings[3].verdict == "cannot tell"
     assert "no interval" in str(found)
     assert found.estimates["ece"] == expected.estimates["ece"]
+
+
+def test_without_errors_the_intervals_of_rankings_begin_at_0():
+    found = keras_ls.diagnose_predictions([0, 1] * 50, [[0.9, 0.1], [0.2, 0.8]] * 50, seed=2**40).estimates
+    for name in ("aurc", "excess_aurc", "aurc_largest_logit"):
+        assert (found[name].value, found[name].low) == (0.0, 0.0)

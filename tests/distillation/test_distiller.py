@@ -1242,3 +1242,36 @@ def test_gamma_of_one_unit_is_that_of_two_classes(temperature, rng):
     for alpha in (0.1, 0.6):
         smoothed = np.where(labels == 1, 1 - alpha / 2, alpha / 2)
         assert equivalent_smoothing(smoothed, labels, from_logits=False) == pytest.approx(alpha, rel=1e-9)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_a_student_whose_only_output_is_in_a_dict(softmax, beta, rng):
+    x, y = data(rng)
+    kernel, other = rng.normal(size=(2, D, K)).astype("float32")
+    inputs, found = keras.Input((D,)), []
+    for in_dict in (False, True):
+        outputs = layers.Dense(K, "softmax" if softmax else None, use_bias=False, name="kind")(inputs)
+        student = keras.Model(inputs, {"kind": outputs} if in_dict else outputs)
+        student.set_weights([other])
+        distiller = Distiller(linear(kernel), student, temperature=2.0, beta=beta)
+        distiller.compile(keras.optimizers.SGD(0.1), hard_loss(softmax), metrics=["accuracy"], run_eagerly=EAGER)
+        for labels in (y, {"kind": y}) if in_dict else (y, y):
+            distiller.fit(x, labels, batch_size=N, verbose=0)
+        found.append([*student.get_weights(), distiller.evaluate(x, y, verbose=0), teacher_logits(student, x)])
+        assert isinstance(distiller.predict(x, verbose=0), dict) == in_dict
+    for one, another in zip(*found, strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_everywhere(rng):
+    x, y = data(rng)
+    before = keras.config.floatx()
+    keras.config.set_floatx("float16")
+    try:
+        with policy("float16"):
+            distiller = Distiller(network(), network(), temperature=2.0, beta=0.5)
+            distiller.compile("sgd", hard_loss(), run_eagerly=EAGER)
+            assert np.isfinite(distiller.fit(x, y, batch_size=N, verbose=0).history["loss"]).all()
+    finally:
+        keras.config.set_floatx(before)

@@ -309,8 +309,10 @@ def test_the_mask_of_predictions_is_honoured(rng):
     expected = numpy(sparse(labels[mask], logits[mask], 0.1, from_logits=True)).mean()
     np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5)
     for padded in (np.where(mask, labels, -1), np.where(mask, labels, 99)[..., None]):  # padding may be anything
-        ours = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)(padded, y_pred)
-        np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5)
+        for shaped in (mask, mask[..., None]):
+            set_mask(y_pred, ops.convert_to_tensor(shaped))
+            ours = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True)(padded, y_pred)
+            np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(6, 1), (5,), (6,), (6, 5, 2)])
@@ -1068,3 +1070,8 @@ def test_pytorchs_cross_entropy_agrees(rng, alpha, reduction, shape):
     value, gradient = value_and_gradient(lambda z: ours(labels, z), logits)
     np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient, z.grad.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_symbolic_tensors_are_called_that():
+    with pytest.raises(ValueError, match="`y_pred` must hold numbers: take the loss of symbolic tensors in"):
+        keras_ls.smoothed_sparse_categorical_crossentropy(np.array([0]), keras.Input((2,)))

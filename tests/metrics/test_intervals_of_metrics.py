@@ -120,7 +120,20 @@ def test_values_that_hardly_differ_have_none_rather_than_one_of_rounding_errors(
     almost_equal = (0.001 * rng.normal(size=(2000, 1000))).astype("float32")
     assert np.isnan(filled(make, y, almost_equal).interval()).all()
     assert np.isnan(filled(make, np.zeros(10, int), np.tile(np.float32([2, 0, 0]), (10, 1))).interval()).all()
+    sure = filled(make, np.zeros(10, int), np.tile(np.float32([1000, 0, 0]), (10, 1)))
+    assert (float(sure.result()), sure.interval()) == (0.0, (0.0, 0.0))
     differ = (rng.normal(size=(2000, 1000)) + 3.0 * np.eye(1000)[y]).astype("float32")
     expected = keras_ls.diagnose_predictions(y, differ, from_logits=True, num_resamples=2).estimates[make().name]
     assert math.isfinite(expected.low)
     np.testing.assert_allclose(filled(make, y, differ).interval(), (expected.low, expected.high), rtol=1e-4)
+
+
+@pytest.mark.parametrize("confidences", [[0.9, 0.9, 0.8, 0.4], [0.1, 0.2, 0.1, 0.9, 0.8, 0.99]])
+def test_of_a_few_predictions_they_stay_in_range(confidences):
+    p = np.stack([1.0 - np.array(confidences), confidences], -1).astype("float32")
+    y = np.zeros(len(p), int)
+    for metric, largest in ((keras_ls.BrierScore(), 2.0), (keras_ls.NegativeLogLikelihood(), math.inf)):
+        metric.update_state(y, p)
+        estimate = keras_ls.diagnose_predictions(y, p, num_resamples=2).estimates[metric.name]
+        for low, high in (metric.interval(), (estimate.low, estimate.high)):
+            assert 0 <= low <= float(metric.result()) <= high <= largest or np.isnan([low, high]).all()

@@ -1,5 +1,6 @@
 """The last `Dense` of any model, and what it is given: every form of model, several outputs, threads, devices."""
 
+import collections
 import concurrent.futures
 import os
 import subprocess
@@ -555,3 +556,41 @@ def test_several_devices_give_what_one_gives(tmp_path):
     command = [sys.executable, "-c", DEVICES.format(prepare=PREPARE[BACKEND]), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("kind", ["dataset", "PyDataset"])
+def test_a_dataset_without_batches_is_named(kind):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+
+    class Nothing(keras.utils.PyDataset):
+        def __len__(self):
+            return 0
+
+        def __getitem__(self, index):
+            raise IndexError
+
+    x = Nothing()
+    if kind == "dataset":
+        tf = pytest.importorskip("tensorflow")
+        x = tf.data.Dataset.from_tensor_slices(np.zeros((4, 2), "float32")).batch(2).take(0)
+    with pytest.raises(ValueError, match=r"must hold examples|PyDataset has length 0"):
+        penultimate(model, x)
+
+
+def test_outputs_in_an_ordered_dict(rng):
+    x = rng.normal(size=(6, 3)).astype("float32")
+    inputs = keras.Input((3,))
+    heads = {name: layers.Dense(size, name=name)(inputs) for name, size in (("later", 3), ("early", 4))}
+    model = keras.Model(inputs, collections.OrderedDict(heads))
+    y = np.arange(6) % 3
+    for name, size in (("early", 4), ("later", 3)):
+        assert keras_ls.calibrate(model, x, y, output=name).output_shape == (None, size)
+        np.testing.assert_allclose(penultimate(model, x, output=name), x, rtol=1e-6)
+
+
+def test_labels_by_the_name_of_the_only_output(rng):
+    x, y = rng.normal(size=(20, 3)).astype("float32"), np.arange(20) % 3
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, {"kind": layers.Dense(3, name="kind")(inputs)})
+    found, plain = (keras_ls.diagnose(model, x, labels, num_resamples=2) for labels in ({"kind": y}, y))
+    assert found.estimates["nll"] == plain.estimates["nll"]

@@ -189,3 +189,24 @@ def test_refusals_stay_on_one_short_line(projection):
             draw()
         assert "\n" not in str(raised.value)
         assert len(str(raised.value)) < 500
+
+
+def test_names_that_begin_with_an_underscore_and_lists():
+    points = [[0, 1.0], [1, 0], [2, 2]]
+    ax = class_projection(Projection(points, [0, 1, 2], points, ("_silence_", "_unknown_", "yes")))
+    names = [text.get_text().strip() for text in ax.get_legend().get_texts()]
+    assert names == ["_silence_", "_unknown_", "yes", "templates"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "curve"),
+    [
+        (keras_ls.reliability_diagram, keras_ls.reliability_curve([0, 1], [[0.9, 0.1], [0.4, 0.6]])),
+        (keras_ls.risk_coverage, keras_ls.risk_coverage_curve([0, 1], [[0.9, 0.1], [0.4, 0.6]])),
+        (keras_ls.information_curves, ([1, 2], [0.5, 0.6])),
+        (keras_ls.distillation_curves, ([0.1, 0.2], [0.5, 0.6])),
+    ],
+)
+def test_curves_whose_names_begin_with_an_underscore(draw, curve):
+    ax = draw({"_hard": curve, "smoothed": curve})
+    assert any("_hard" in text.get_text() for text in ax.get_legend().get_texts())

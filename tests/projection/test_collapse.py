@@ -1,6 +1,7 @@
 """Neural collapse against a float64 reference written from the definitions."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -116,3 +117,23 @@ def test_many_classes_in_blocks_and_means_that_almost_coincide(monkeypatch):
     templates = rng.normal(size=(40, 7))
     found, expected = keras_ls.neural_collapse(x, y, templates), reference(x, y, templates)
     np.testing.assert_allclose([getattr(found, n) for n in NAMES], [expected[n] for n in NAMES], rtol=1e-6)
+
+
+def test_of_equal_logits_the_first_class_is_the_prediction(rng):
+    x, y = np.maximum(rng.normal(size=(400, 8)) - 1, 0), rng.integers(0, 4, 400)
+    x[0], x[1:100] = rng.random(8), 0.0  # all units of a ReLU may be off
+    templates = np.c_[rng.normal(size=(4, 8)), np.zeros(4)]
+    means = np.stack([x[y == k].mean(0) for k in range(4)])
+    nearest = np.square(x[:, None] - means).sum(-1).argmin(1)
+    expected = np.mean(nearest == (x @ templates[:, :8].T).argmax(1))
+    assert keras_ls.neural_collapse(x, y, templates).nearest_mean_agreement == expected
+
+
+def test_one_infinity_is_nan_without_a_warning(rng):
+    x, y, templates = rng.normal(size=(9, 3)), np.arange(9) % 3, rng.normal(size=(3, 4))
+    x[4, 1] = np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(keras_ls.neural_collapse(x, y, templates).cdnv)
+        assert np.isnan(keras_ls.cluster_statistics(x, y, templates).ratio)
+        assert np.isnan(keras_ls.cluster_statistics(x, y).ratio)
