@@ -453,13 +453,14 @@ def uncompiled():
     return jax.disable_jit()
 
 
-@pytest.mark.parametrize(("length_penalty", "steps"), [(0.0, 2), (1.0, 6)])
-def test_stops_as_soon_as_no_open_hypothesis_can_win(length_penalty, steps):
+@pytest.mark.parametrize(("length_penalty", "limits", "steps"), [(0.0, None, 2), (1.0, None, 6), (1.0, [8, 8], 3)])
+def test_stops_as_soon_as_no_open_hypothesis_can_win(length_penalty, limits, steps):
     """The end has probability 0.1, then always 0.8.
 
     The best that ends has log p = log(0.45·0.8) = −1.02, at step 2. What is open after step t has at best
     log(0.45·0.1**(t − 1)): less from step 2 on, which is all that counts without a penalty. With penalty 1 its score
-    is −0.51, and the bound, over max_length = 20, is −0.50 after step 5 and −0.62 after step 6.
+    is −0.51, and the bound, over max_length = 20, is −0.50 after step 5 and −0.62 after step 6; over a limit of 8,
+    −0.39 after step 2 and −0.68 after step 3.
     """
     tables = np.log(np.array([[0.1, 0.45, 0.45], [0.8, 0.1, 0.1]], "float32"))
     calls = []
@@ -480,6 +481,7 @@ def test_stops_as_soon_as_no_open_hypothesis_can_win(length_penalty, steps):
                 max_length=20,
                 beam_width=3,
                 length_penalty=length_penalty,
+                max_lengths=limits,
             )
         )
     assert set(calls) == {(6,)}

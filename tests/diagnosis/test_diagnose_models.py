@@ -186,6 +186,9 @@ def test_training_data_are_resampled_by_examples_not_by_steps(data, monkeypatch)
         "Clusters are those of 100 of 240",
         "Clusters are those of 100 of 900",
     ]
+    monkeypatch.setattr("keras_ls.diagnosis._geometry.MOST_EXAMPLES", 10)  # fewer than 20 of each class
+    some = keras_ls.diagnose(classifier(), x, y, x_train=x, y_train=y, **FAST)
+    assert any("60 of 240 training examples" in note for note in some.notes)
 
 
 def test_a_few_long_training_sequences_have_no_intervals(data):

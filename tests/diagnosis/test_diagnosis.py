@@ -265,10 +265,17 @@ def test_each_half_is_scaled_by_the_temperature_of_the_other():
     halves, scaled = (order[:500], order[500:]), z.copy()
     for own, other in (halves, halves[::-1]):
         scaled[own] /= float(keras_ls.TemperatureScaling().fit(z[other], y[other]).temperature)
-    found = keras_ls.diagnose_predictions(y, z, num_resamples=1, seed=3, from_logits=True).estimates
+    diagnosis = keras_ls.diagnose_predictions(y, z, num_resamples=1, seed=3, from_logits=True)
+    found = diagnosis.estimates
     assert found["nll_scaled"].value == pytest.approx(reference.cross_entropy(np.eye(4)[y], scaled).mean(), rel=1e-5)
     expected = keras_ls.calibration_error(y, scaled, from_logits=True)
     assert found["ece_scaled"].value == pytest.approx(expected, rel=1e-4)
+    assert diagnosis.reliability["scaled"].ece() == pytest.approx(expected, rel=1e-4)
+    plain = keras_ls.calibration_error(y, z, from_logits=True)
+    assert diagnosis.reliability["as given"].ece() == pytest.approx(plain, rel=1e-6)
+    for name, scores in (("largest probability", None), ("largest logit", z.max(-1) - z.mean(-1))):
+        curve = keras_ls.risk_coverage_curve(y, z, from_logits=True, scores=scores)
+        np.testing.assert_allclose(diagnosis.ranking[name].risk, curve.risk)
 
 
 def test_awkward_data_give_an_answer_that_claims_little():

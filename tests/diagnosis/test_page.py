@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_ls
+from keras_ls.diagnosis import page
 
 
 class Reader(HTMLParser):
@@ -90,3 +91,11 @@ def test_bands_of_chance_are_drawn_of_independent_predictions_alone(tmp_path):
         found = keras_ls.diagnose_predictions(labels, logits, num_resamples=5, sample_weight=weight, from_logits=True)
         found.to_html(tmp_path / "page.html")
         assert ("by chance" in (tmp_path / "page.html").read_text(encoding="utf-8")) == has_band
+
+
+def test_diagrams_are_of_predictions_as_given_and_of_the_worst_classes(diagnosis):
+    text = page._reliability(diagnosis).get_legend().get_texts()[0].get_text()
+    assert text == f"ECE {diagnosis.estimates['ece'].value:.3f}"
+    axes, errors = page._classes(diagnosis), diagnosis.class_errors
+    assert [bar.get_height() for bar in axes.patches] == np.sort(errors)[::-1][:60].tolist()
+    assert axes.get_xticklabels()[0].get_text() == str(errors.argmax())

@@ -604,7 +604,8 @@ def test_beta_1_reads_no_labels(labels, rng):
 @pytest.mark.parametrize("softmax", [False, True])
 def test_nothing_of_the_teacher_changes_and_its_dropout_is_off(softmax, rng):
     x, y = data(rng)
-    teacher, student = network(softmax, dropout=0.9), linear(np.zeros((D, K), "float32"))
+    teacher = network(softmax, dropout=0.9, activity_regularizer="l2")
+    student = linear(np.zeros((D, K), "float32"))
     before = [numpy(variable).copy() for variable in teacher.variables]
     flags = [layer.trainable for layer in teacher._flatten_layers()]
     zt = np.log(teacher.predict(x, verbose=0)) if softmax else teacher.predict(x, verbose=0)
@@ -1275,3 +1276,36 @@ def test_half_precision_everywhere(rng):
             assert np.isfinite(distiller.fit(x, y, batch_size=N, verbose=0).history["loss"]).all()
     finally:
         keras.config.set_floatx(before)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_the_compiled_loss_of_a_masked_student_leaves_padding_out(activation, rng):
+    tokens, labels = rng.integers(1, 9, (6, 3)), rng.integers(0, K, (6, 3))
+    tokens[:3, 2] = 0
+    embedding, kernel = rng.standard_normal((9, D)), rng.standard_normal((D, K))
+    zt = rng.standard_normal((6, 3, K)).astype("float32")
+    head = layers.Dense(K, activation, use_bias=False)
+    student = keras.Sequential([keras.Input((3,)), layers.Embedding(9, D, mask_zero=True), head])
+    student.set_weights([embedding, kernel])
+    z = embedding[tokens] @ kernel
+    each = 0.6 * reference.cross_entropy(np.eye(K)[labels], z)
+    each = each + 0.4 * reference.cross_entropy(reference.softmax(zt / 2.0), z / 2.0)
+    targets = {"labels": labels, "teacher_logits": zt}
+    loss, _ = one_step(Distiller(None, student, 2.0, 0.4), tokens, targets, activation is not None)
+    assert loss == pytest.approx(each[tokens > 0].mean(), rel=1e-5)
+
+
+def test_probabilities_in_training_are_in_the_dtype_of_the_students_output(rng):
+    x, _ = data(rng)
+    head = [layers.Dense(K, dtype="mixed_float16"), layers.Softmax(dtype="float32")]
+    student = keras.Sequential([keras.Input((D,)), *head])
+    outputs = Distiller(network(), student, 2.0, 0.5)(x, training=True)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+    np.testing.assert_allclose(numpy(outputs), numpy(student(x)), rtol=1e-6)
+
+
+def test_a_teacher_that_xla_cannot_compile_keeps_the_distiller_from_it():
+    teacher = network()
+    assert Distiller(teacher, network()).supports_jit
+    teacher.layers[-1].supports_jit = False
+    assert not Distiller(teacher, network()).supports_jit

@@ -91,14 +91,6 @@ class TestPenultimateActivations:
         probe.forward(x, 8)
         assert len(calls) <= 1  # none where the first pass was compiled
 
-    def test_disturb_no_random_state(self, rng):
-        model = sequential(layers.Dense(4))
-        np.random.seed(3)
-        expected = np.random.random()
-        np.random.seed(3)
-        penultimate(model, images(rng))
-        assert np.random.random() == expected
-
     def test_of_datasets(self, rng):
         model, _, _ = MODELS["logits"]()
         x = images(rng)
@@ -594,3 +586,30 @@ def test_labels_by_the_name_of_the_only_output(rng):
     model = keras.Model(inputs, {"kind": layers.Dense(3, name="kind")(inputs)})
     found, plain = (keras_ls.diagnose(model, x, labels, num_resamples=2) for labels in ({"kind": y}, y))
     assert found.estimates["nll"] == plain.estimates["nll"]
+
+
+class Drawing(keras.utils.PyDataset):
+    """Draws from the process's generator for each batch, as datasets do that augment."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        np.random.random()
+        rows = slice(4 * index, 4 * index + 4)
+        return self.x[rows], self.y[rows]
+
+
+@pytest.mark.parametrize("ask", [penultimate, keras_ls.teacher_logits, keras_ls.calibrate])
+def test_a_generator_that_a_dataset_draws_from_is_left_as_it_was(ask, rng):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(3)])
+    batches = Drawing(rng.normal(size=(12, 3)).astype("float32"), np.arange(12) % 3)
+    np.random.seed(3)
+    expected = np.random.random()
+    np.random.seed(3)
+    ask(model, batches)
+    assert np.random.random() == expected

@@ -39,3 +39,9 @@ def test_nothing_to_draw_is_refused():
     for wrong in ({}, 3, {"a": keras_ls.reliability_curve([0], [0.5])}):
         with pytest.raises(ValueError, match="`curve_or_curves` must be a RiskCoverageCurve"):
             keras_ls.risk_coverage(wrong)
+
+
+def test_the_dotted_line_is_that_of_a_perfect_ranking():
+    one = curve(2, size=500)  # fewer than the points of a line
+    _, perfect = keras_ls.risk_coverage(one).get_lines()
+    assert perfect.get_ydata().mean() == pytest.approx(100 * (one.aurc() - one.excess_aurc()), rel=1e-6)

@@ -36,9 +36,9 @@ class Batches(keras.utils.PyDataset):
 
 
 class Measure(keras.callbacks.Callback):
-    """Measures every other epoch and repeats it, after a break from the start, as callbacks of keras_ls do."""
+    """Measures every third epoch and repeats it, after a break from the start, as callbacks of keras_ls do."""
 
-    freq = 2
+    freq = 3
 
     def on_epoch_begin(self, epoch, logs=None):
         if not hasattr(self, "value"):
@@ -229,3 +229,10 @@ def test_the_estimate_is_of_all_that_is_left(run, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if "epoch 5/5" in line]
     assert lines[0].endswith("to go in all)")
     assert lines[1].endswith("0 s to go)")
+
+
+@pytest.mark.parametrize("value", [1.0, np.nan, np.inf])
+def test_all_weights_are_looked_at(value):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.layers[-1].kernel.assign(np.array([[0.0], [0.0], [value], [0.0]], "float32"))
+    assert checkpoints.is_finite(model) == np.isfinite(value)

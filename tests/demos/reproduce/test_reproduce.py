@@ -125,6 +125,8 @@ def test_trials_are_run_kept_and_reported(fake, tmp_path, capsys):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == said.count("![") == 1
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert page.count('class="verdict yes"') == said.count("**Agrees**") > 0
+    assert page.count('class="verdict no"') == said.count("**Does not**")
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
 
@@ -580,3 +582,15 @@ def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("a --seeds 1"))
     assert line.endswith("there")
     assert running.machine() in line
+
+
+def test_the_clock_counts_the_sessions_before(tmp_path):
+    clock = tmp_path / "clock.json"
+    records.write_json(clock, {"seconds": 5000.0})
+    assert running.run_command([sys.executable, "-c", "raise SystemExit(3)"], clock) == 3
+    assert 5000 < records.read_json(clock, {"seconds": float})["seconds"] < 5100
+
+
+def test_steps_lost_in_noise_are_bounded_by_the_longer_run(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", short_runs({"one": 0.0}))
+    assert estimate.hours(to_estimate(7200)) == pytest.approx(30 / 400 * 7200 / 3600)
