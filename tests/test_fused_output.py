@@ -11,6 +11,7 @@ from keras import layers
 
 import keras_ls
 from keras_ls._models.output_layer import OutputLayer, left_out
+from keras_ls.losses import linear
 
 K = 11
 
@@ -373,7 +374,8 @@ def test_callbacks_find_its_logits(labelled):
     logs = fused.fit(x, y, verbose=0, callbacks=[keras_ls.Calibration(x, y, from_logits=True)]).history
     assert np.isfinite(logs["val_temperature"]).all()
     calibrated = keras_ls.calibrate(fused, x, y)
-    np.testing.assert_allclose(calibrated.predict(x, verbose=0).sum(-1), 1.0, rtol=1e-5)
+    expected = keras_ls.calibrate(fused.model, x, y).predict(x, verbose=0)
+    np.testing.assert_allclose(calibrated.predict(x, verbose=0), expected, rtol=1e-5)
 
 
 def test_a_call_gives_predictions_also_in_training_mode(labelled):
@@ -511,3 +513,24 @@ def test_replicas_that_enter_and_leave_in_any_order_all_leave_the_last_layer_out
 def test_a_loss_is_refused():
     with pytest.raises(ValueError, match="`loss` and `loss_weights` must be None"):
         keras_ls.FusedOutput(build()).compile("sgd", "sparse_categorical_crossentropy")
+
+
+def test_blocks_are_as_large_as_it_was_told(labelled, monkeypatch):
+    given, size = [], linear._size
+    monkeypatch.setattr(linear, "_size", lambda *how: given.append(how[2]) or size(*how))
+    fused = keras_ls.FusedOutput(classifier("sequential")[0], chunk_size=5)
+    fused.compile("sgd", run_eagerly=EAGER)
+    fused.evaluate(labelled[0], np.maximum(labelled[1], 0), verbose=0)
+    assert set(given) == {5}
+
+
+def test_inputs_reach_the_model_as_they_come():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        inputs = keras.Input((1,))
+        less = layers.Rescaling(1.0, -1000.0, dtype="float32")(inputs)
+        model = keras.Model(inputs, layers.Dense(K, dtype="float32")(less))
+        x = np.array([[1001.0], [1002.0], [1003.0]], "float32")  # bfloat16 has steps of 4 there
+        np.testing.assert_array_equal(numpy(keras_ls.FusedOutput(model)(x)), numpy(model(x)))
+    finally:
+        keras.config.set_dtype_policy("float32")

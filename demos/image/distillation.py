@@ -99,6 +99,9 @@ class Networks:
         "those of the student; none: it is linear", count, nargs="*", digits=(), mnist=(800, 800)
     )
     augment: bool | None = by_experiment(SHIFTED, action=argparse.BooleanOptionalAction, digits=False, cifar10=True)
+    clipnorm: float | None = by_experiment(
+        "bound on the norm of the teachers' gradient; 0 has none", not_negative, shown="1 for CIFAR-10", cifar10=None
+    )
     depth: int | None = by_experiment("depth of the ResNet, 6·n + 2", recipes.depth, metavar="N", cifar10=56)
 
 

@@ -79,6 +79,8 @@ def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
 
 
 def _fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
+    if not hasattr(tarfile, "data_filter"):
+        raise ValueError("Python before 3.11.4 cannot unpack archives safely")
     paths = [_download(archive, folder.parent / archive.url.rpartition("/")[2]) for archive in archives]
     unpacking = folder.with_name(f"{folder.name}.unpacking")
     shutil.rmtree(unpacking, ignore_errors=True)

@@ -16,6 +16,11 @@ def save(figure: Any, paths: Iterable[pathlib.Path]) -> None:
         records.write(path, functools.partial(each.savefig, format=format, bbox_inches="tight"))
 
 
+def plain(title: str) -> str:
+    """A title in which matplotlib takes dollar signs for themselves, not for the ends of a formula."""
+    return title.replace("$", r"\$")
+
+
 def network_name(label_smoothing: float) -> str:
     """What networks are called in legends."""
     return f"α = {label_smoothing:g}" if label_smoothing else "hard targets"

@@ -115,8 +115,21 @@ def remove_leftovers(out: pathlib.Path) -> None:
         folders[:] = [name for name in folders if not os.path.lexists(os.path.join(folder, name, locks.NAME))]
         for name in names:
             left = LEFTOVER.search(name)
-            if left and int(left[1]) != os.getppid():  # demos.reproduce writes there how long the demo runs
+            # demos.reproduce writes there how long the demo runs, and a sweep measures networks meanwhile.
+            if left and int(left[1]) != os.getppid() and not _is_alive(int(left[1])):
                 pathlib.Path(folder, name).unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 ends a process
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user
+        pass
+    return True
 
 
 def to_json(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 import keras_ls
-from demos.kit import measures
+from demos.kit import measures, pictures
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import Run, open_run
@@ -102,5 +102,5 @@ def reliability(results: dict[str, Any], scaled: str = "scaled") -> Any:
             curves[f"{name}, {scaled}"] = measures.curve_from_json(row["curve_scaled"])
     axes = keras_ls.reliability_diagram(curves)
     pooled = ", predictions pooled" if len({trial["seed"] for trial in results["trials"]}) > 1 else ""
-    axes.set_title(results["title"].removesuffix(SPREAD) + pooled)
+    axes.set_title(pictures.plain(results["title"].removesuffix(SPREAD) + pooled))
     return axes.figure

@@ -6,7 +6,7 @@ import pathlib
 
 def place(path: str | None) -> str | None:
     """The absolute path that a user's path stands for, if there is one."""
-    return path and str(pathlib.Path(path).expanduser().resolve())
+    return path and str(pathlib.Path(os.path.expanduser(path)).resolve())
 
 
 def read_text(path: pathlib.Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_ls
-from demos.kit import devices
+from demos.kit import devices, pictures
 from demos.kit.measures import calibration, curve_from_json
 from demos.sequence.evaluation import Split, next_tokens
 from demos.sequence.search import Searcher
@@ -111,7 +111,7 @@ def attention_picture(
     if not in_time:
         ax.set_xticks(np.arange(count) + 0.5, [_shown(name) for name in inputs], fontsize=7, rotation=90)
     figure.colorbar(image, label="Attention weight", aspect=40)
-    ax.set_title(title.replace("$", r"\$"), fontsize=9)
+    ax.set_title(pictures.plain(title), fontsize=9)
     return figure
 
 

@@ -102,6 +102,7 @@ class Searcher:
         def search(inputs, temperature):
             memory, max_lengths = model.memory(inputs), ops.minimum(model.max_tokens(inputs), room)
             size = ops.shape(max_lengths)[0]
+            # Log p is that among all tokens but the start token.
             not_start = ops.where(ops.arange(model.vocabulary_size) != START, 0.0, -math.inf)
 
             def step(tokens, state):

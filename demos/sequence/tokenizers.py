@@ -17,6 +17,7 @@ FIELDS = ({"kind": str, "characters": str}, {"kind": str, "model": str})
 START, END = 0, 1
 IGNORED = -1  # in labels, past the end token
 LONGEST_TEXT = 4192  # bytes, SentencePiece's default
+SENTENCEPIECES_OWN = "\u2585"  # its mark for unknown characters: it skips texts that have it
 
 
 class UnknownCharacter(ValueError):
@@ -89,7 +90,7 @@ class Subwords:
             raise ValueError(f"--vocabulary-size must be at least {least} for these texts. Received: {size}.")
         file, longest = io.BytesIO(), max((len(text.encode()) for text in texts), default=0)
         _sentencepiece().SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=(text.replace(SENTENCEPIECES_OWN, " ") for text in texts),
             model_writer=file,
             vocab_size=size,
             hard_vocab_limit=False,

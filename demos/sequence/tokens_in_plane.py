@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import keras_ls
-from demos.kit import cli, measures
+from demos.kit import cli, measures, seeds
 from demos.kit.pictures import network_name
 from demos.sequence.evaluation import Split
 from demos.sequence.tokenizers import END, IGNORED, Subwords
@@ -51,7 +51,8 @@ def measure(network: Any, split: Split, tokens: Subwords, classes: list[int]) ->
     vectors = keras.ops.convert_to_numpy(network.token_vectors).astype("float64")
     templates = np.concatenate([vectors, np.zeros((len(vectors), 1))], axis=1)
     plane = keras_ls.ClassPlane(templates[classes])
-    shown = np.concatenate([np.flatnonzero(ids == k)[:EXAMPLES] for k in classes])
+    # Not the first ones: batches begin with the shortest sentences.
+    shown = np.concatenate([seeds.of_data().permutation(np.flatnonzero(ids == k))[:EXAMPLES] for k in classes])
     frequent = np.union1d(np.flatnonzero(np.bincount(ids) >= FREQUENT), classes)
     of_frequent = np.isin(ids, frequent)
     statistics = keras_ls.cluster_statistics(rows[of_frequent], ids[of_frequent], templates[frequent])

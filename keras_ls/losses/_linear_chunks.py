@@ -104,7 +104,7 @@ def slopes_of_logits(logits, ids, start, weights, alpha, shift, total):
     rows = in_place("exp", in_place("subtract", shifted, ops.expand_dims(ops.log(total), -1)))
     if not isinstance(weights, float) or weights:
         rows = in_place("subtract", rows, weights)
-    return added_at(rows, local, ops.where(is_here, ops.cast(alpha - 1.0, rows.dtype), 0.0))
+    return added_at(rows, local, ops.where(is_here, ops.convert_to_tensor(alpha - 1.0, dtype=rows.dtype), 0.0))
 
 
 def local_ids(ids, start, width):

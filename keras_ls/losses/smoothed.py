@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_ls._arrays import to_numpy
-from keras_ls._backend import get_mask
+from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import (
     check_axis,
     check_count,
@@ -189,16 +189,21 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """Loss of a batch, in which labels where the predictions are masked are never looked at."""
-        mask = get_mask(y_pred)
-        if mask is not None:
-            y_true = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, self.axis)
-            mask = ops.cast(mask, "bool")
-            if len(mask.shape) == len(y_true.shape) + 1 and mask.shape[-1] == 1:
-                mask = ops.squeeze(mask, -1)
-            while len(mask.shape) < len(y_true.shape):
-                mask = ops.expand_dims(mask, -1)
-            y_true = ops.where(mask, y_true, ops.zeros_like(y_true))
-        return super().__call__(y_true, y_pred, sample_weight)
+        given = mask = get_mask(y_pred)
+        if mask is None:
+            return super().__call__(y_true, y_pred, sample_weight)
+        y_true = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, self.axis)
+        mask = ops.cast(mask, "bool")
+        if len(mask.shape) == len(y_true.shape) + 1 and mask.shape[-1] == 1:
+            mask = ops.squeeze(mask, -1)
+        while len(mask.shape) < len(y_true.shape):
+            mask = ops.expand_dims(mask, -1)
+        y_true = ops.where(mask, y_true, ops.zeros_like(y_true))
+        set_mask(y_pred, ops.broadcast_to(mask, ops.shape(y_true)))  # Keras combines it with that of ignored labels
+        try:
+            return super().__call__(y_true, y_pred, sample_weight)
+        finally:
+            set_mask(y_pred, given)
 
     def call(self, y_true, y_pred):
         """One loss per sample."""

@@ -11,6 +11,7 @@ from harness import compiled, numpy
 from keras import layers, ops
 
 from keras_ls import _rows
+from keras_ls._models.layers import LogProbabilities
 from keras_ls.calibration import (
     ReliabilityCurve,
     TemperatureScaling,
@@ -530,15 +531,16 @@ def temperature_of(model):
     return float(model.layers[-1].temperature)
 
 
-def assert_calibrates(model, x, labels, folder=None, rtol=1e-5):
+def assert_calibrates(model, x, labels, folder=None, rtol=1e-5, finds_logits=True):
     """Checks `calibrate` against temperature scaling of log p, and that it leaves `model` alone; returns its model.
 
-    With a folder, the model is saved there, and loaded.
+    With a folder, the model is saved there, and loaded. Unless it finds logits, the model takes log p itself.
     """
     outputs = model.predict(x, verbose=0)
     weights = [np.array(weight) for weight in model.get_weights()]
     flags = [layer.trainable for layer in model._flatten_layers()]
     calibrated = calibrate(model, x, labels)
+    assert any(isinstance(layer, LogProbabilities) for layer in calibrated._flatten_layers()) != finds_logits
     logits = outputs if outputs.min() < 0 or outputs.max() > 1 else np.log(outputs.astype("float64"))
     expected = float(TemperatureScaling().fit(logits, labels).temperature)
     assert expected not in (1.0, 100.0)
@@ -578,7 +580,8 @@ class TestCalibrate:
     @pytest.mark.parametrize("name", ENDINGS)
     def test_finds_the_logits(self, data, tmp_path, name):
         model = self.follow_the_labels(self.model(*ENDINGS[name]()))
-        calibrated = assert_calibrates(model, *data, tmp_path if name in SAVED else None)
+        folder = tmp_path if name in SAVED else None
+        calibrated = assert_calibrates(model, *data, folder, finds_logits=name != "einsum")
         np.testing.assert_array_equal(
             calibrated.predict(data[0], verbose=0).argmax(-1), model.predict(data[0], verbose=0).argmax(-1)
         )
@@ -587,7 +590,17 @@ class TestCalibrate:
     def test_finds_the_logits_of_every_time_step(self, data, tmp_path, name):
         model = sequential(layers.Dense(5), *SEQUENCE_ENDINGS[name](), shape=(6, 5))
         x, labels = data[0].reshape(20, 6, 5), data[1].reshape(20, 6)
-        assert_calibrates(self.follow_the_labels(model), x, labels, tmp_path if name in SAVED else None)
+        folder, finds_logits = tmp_path if name in SAVED else None, name != "convolution"
+        assert_calibrates(self.follow_the_labels(model), x, labels, folder, finds_logits=finds_logits)
+
+    @pytest.mark.parametrize("from_logits", [None, False])
+    def test_probabilities_that_underflow_are_scaled_by_their_logits(self, rng, from_logits):
+        logits = 120 * rng.normal(size=(200, 3)).astype("float32")
+        labels = (logits / 40 + rng.gumbel(size=logits.shape)).argmax(-1)
+        model = sequential(layers.Dense(3, "softmax", kernel_initializer="identity"), shape=(3,))
+        expected = float(TemperatureScaling().fit(logits, labels).temperature)
+        found = calibrate(model, logits, labels, from_logits=from_logits)
+        assert temperature_of(found) == pytest.approx(expected, rel=1e-3)
 
     @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
     @pytest.mark.parametrize("last", [None, "float32"])

@@ -80,6 +80,12 @@ def test_callback_equals_evaluate_in_half_precision(rng, dtype, units):
 
 
 class TestMasks:
+    def test_a_calibrated_model_keeps_the_mask(self, rng):
+        model, x, labels, _ = tagger(rng)
+        given = np.where(x == 0, -1, labels)  # an error if padding counts
+        again = calibrate(calibrate(model, x, given), x, given)
+        assert float(again.layers[-1].temperature) == pytest.approx(1.0, abs=1e-3)
+
     @pytest.mark.parametrize(("nested", "padding"), [(False, -1), (True, 0)])
     def test_callback_equals_evaluate(self, rng, nested, padding):
         model, x, labels, logits = tagger(rng, nested=nested)

@@ -171,3 +171,10 @@ def test_a_perfect_ranking_has_no_excess():
             y = np.repeat([0, 1], [count - errors, errors])
             p = np.linspace(0.99, 0.51, count)
             assert 0 <= keras_ls.risk_coverage_curve(y, np.stack([p, 1 - p], -1)).excess_aurc() < 1e-12
+
+
+def test_scores_of_what_does_not_count_are_left_out():
+    p = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]
+    for y, options in (([0, -1, 1], {"ignore_class": -1}), ([0, 0, 1], {"sample_weight": [1, 0, 1]})):
+        curve = keras_ls.risk_coverage_curve(y, p, scores=[1.0, 9.0, 2.0], **options)
+        np.testing.assert_allclose(curve.risk, [1, 0.5])

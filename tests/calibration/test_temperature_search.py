@@ -28,13 +28,28 @@ def case(rng, shape, dtype, scale=3.0):
     return logits, labels, rng.random(shape[0]) * (rng.random(shape[0]) < 0.9)
 
 
+def passes_of(monkeypatch, *given):
+    """The kinds of passes in their order, (rows, dtype), of a search that is checked."""
+    passes, slope_of = [], search._slope
+
+    def counted(rows, dtype, beta):
+        passes.append((len(rows.rows), dtype))
+        return slope_of(rows, dtype, beta)
+
+    monkeypatch.setattr(search, "_slope", counted)
+    check(*given)
+    return list(dict.fromkeys(passes))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_single_precision_comes_before_double(dtype, rng):
-    check(*case(rng, (2700, 100), dtype))
+def test_single_precision_comes_before_double(dtype, rng, monkeypatch):
+    first = [] if dtype == "float64" else [(2700, "float32")]
+    assert passes_of(monkeypatch, *case(rng, (2700, 100), dtype)) == [*first, (2700, "float64")]
 
 
-def test_a_sample_tells_where_to_begin(rng):
-    check(*case(rng, (2200, 1000), "float32"))
+def test_a_sample_tells_where_to_begin(rng, monkeypatch):
+    expected = [(1100, "float32"), (2200, "float32"), (2200, "float64")]
+    assert passes_of(monkeypatch, *case(rng, (2200, 1000), "float32")) == expected
 
 
 @pytest.mark.parametrize(

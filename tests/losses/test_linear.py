@@ -321,3 +321,50 @@ def test_second_derivatives_in_blocks_are_refused(rng):
     loss = linear_loss(features, kernel, None, labels, chunk_size=7).sum()
     with pytest.raises(NotImplementedError, match="`chunk_size` of all examples"):
         torch.autograd.grad(loss, features, create_graph=True)
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_no_more_than_a_block_of_logits_is_computed(case, blocks, monkeypatch, trains):
+    tensors, labels, upstream = case
+    shapes, logits = set(), linear.Layer.logits
+
+    def watched(layer, features):
+        found = logits(layer, features)
+        shapes.add(tuple(found.shape))
+        return found
+
+    monkeypatch.setattr(linear.Layer, "logits", watched)
+    loss = of_layer(labels, ignore_class=-1, chunk_size=7)
+    if trains:
+        values_and_gradients(loss, tensors, upstream)
+    else:
+        loss(*tensors)
+    assert shapes == ({(7, K), (2, K)} if blocks == "examples" else {(N, 7), (N, 2)})
+
+
+@pytest.mark.parametrize(
+    ("examples", "classes", "size"),
+    [
+        (100, 1000, None),
+        (8192, 1000, 4194),
+        (None, 1000, 4194),
+        (8192, 16_000, 512),
+        (8192, 50_000, 1024),
+        (None, 50_000, 2048),
+        (64, 50_000, None),
+        (64, 100_000, 65_536),
+    ],
+)
+def test_blocks_are_as_large_as_documented(examples, classes, size):
+    assert linear._size(examples, classes, None) == size
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras leaves JAX without 64-bit types")
+def test_float64_is_computed_in_float64(case, blocks):
+    tensors, labels, upstream = case
+    wide, upstream = [each.astype("float64") for each in tensors], upstream.astype("float64")
+    expected = values_and_gradients(of_logits(labels, ignore_class=-1), wide, upstream)
+    found = values_and_gradients(of_layer(labels, ignore_class=-1, chunk_size=7), wide, upstream)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == "float64"
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-13)

@@ -25,7 +25,7 @@ from harness import (
 from keras import ops
 
 import keras_ls
-from keras_ls._backend import set_mask
+from keras_ls._backend import get_mask, set_mask
 from keras_ls._labels import labels_to_tensor, numbers_to_tensor
 from keras_ls.losses import smooth_labels
 
@@ -1075,3 +1075,39 @@ def test_pytorchs_cross_entropy_agrees(rng, alpha, reduction, shape):
 def test_symbolic_tensors_are_called_that():
     with pytest.raises(ValueError, match="`y_pred` must hold numbers: take the loss of symbolic tensors in"):
         keras_ls.smoothed_sparse_categorical_crossentropy(np.array([0]), keras.Input((2,)))
+
+
+@pytest.mark.parametrize("positions", [(6,), (1, 5), (5, 5), (6, 5)])
+def test_a_mask_of_another_rank_counts_beside_ignored_labels(rng, positions):
+    logits, labels = make_case(rng, (*positions, 8), -1)
+    mask, kept = rng.random(positions) < 0.6, rng.random(positions) < 0.7
+    mask.flat[0] = kept.flat[0] = kept.flat[-1] = True
+    mask.flat[-1] = False
+    labels[~kept] = -1
+    expected = numpy(sparse(labels[mask & kept], logits[mask & kept], 0.1, from_logits=True)).mean()
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True, ignore_class=-1)
+    for shaped in (mask, mask[..., None]):
+        y_pred = ops.convert_to_tensor(logits)
+        set_mask(y_pred, ops.convert_to_tensor(shaped))
+        np.testing.assert_allclose(numpy(loss(labels, y_pred)), expected, rtol=1e-5)
+        assert get_mask(y_pred).shape == shaped.shape
+
+
+def test_both_classes_smooth_with_their_prior(rng):
+    logits, labels = make_case(rng, (6, 4), -1)
+    prior, normalised = make_prior("random", 4)
+    expected = reference.cross_entropy(reference.smoothed_targets(labels, 4, 0.3, normalised), logits).mean()
+    for make, y_true in (
+        (keras_ls.SmoothedCategoricalCrossentropy, one_hot(labels, 4, -1)),
+        (keras_ls.SmoothedSparseCategoricalCrossentropy, labels),
+    ):
+        np.testing.assert_allclose(numpy(make(0.3, prior, from_logits=True)(y_true, logits)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_dense_loss_in_half_precision_is_that_of_float32_rounded_once(rng, dtype):
+    logits, labels = make_case(rng, (256, 40), -1)
+    half = ops.cast(ops.convert_to_tensor(logits), dtype)
+    loss = call("dense", labels, 40, -1, label_smoothing=0.1, from_logits=True)
+    expected = ops.cast(loss(ops.cast(half, "float32")), dtype)
+    np.testing.assert_array_equal(numpy(loss(half)), numpy(expected))

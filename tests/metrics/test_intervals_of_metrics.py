@@ -137,3 +137,13 @@ def test_of_a_few_predictions_they_stay_in_range(confidences):
         estimate = keras_ls.diagnose_predictions(y, p, num_resamples=2).estimates[metric.name]
         for low, high in (metric.interval(), (estimate.low, estimate.high)):
             assert 0 <= low <= float(metric.result()) <= high <= largest or np.isnan([low, high]).all()
+
+
+def test_the_upper_limit_may_lie_below_a_plug_in_error_that_is_all_noise():
+    rng = np.random.default_rng(0)  # calibrated, ten examples per bin
+    confidence = rng.uniform(0.5, 1.0, 10_000)
+    y, p = rng.random(10_000) > confidence, np.stack([confidence, 1 - confidence], axis=-1)
+    metric = keras_ls.ExpectedCalibrationError(num_bins=2000)
+    metric.update_state(y.astype("int32"), p.astype("float32"))
+    low, high = metric.interval()
+    assert low == 0 < high < float(metric.result())

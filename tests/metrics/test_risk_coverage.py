@@ -110,3 +110,8 @@ def test_in_fit_saved_and_watched(tmp_path, rng):
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     again = loaded.evaluate(x, y, return_dict=True, verbose=0)["aurc"]
     assert again == pytest.approx(history["val_aurc"][-1], rel=1e-5)
+
+
+def test_the_result_has_the_dtype_of_the_metric():
+    metric = keras_ls.AreaUnderRiskCoverage(dtype="bfloat16")
+    assert keras.backend.standardize_dtype(metric.result().dtype) == "bfloat16"

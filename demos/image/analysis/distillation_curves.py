@@ -10,7 +10,7 @@ import keras_ls
 from demos.image.analysis.students import Network, Trainings
 from demos.image.data.common.images import ImageData
 from demos.image.recipes import Recipe, paper_recipe
-from demos.kit import cli
+from demos.kit import cli, pictures
 from demos.kit.epochs import in_epochs
 from demos.kit.measures import grouped, mean_and_sd
 from demos.kit.options import Chosen
@@ -114,7 +114,7 @@ def recipes_of(options: Chosen) -> tuple[Recipe, Recipe]:
         teacher = dataclasses.replace(paper_recipe("mlp", "digits"), shift=DIGITS_SHIFT if options.augment else 0)
         student = teacher
     steps = options.teacher_steps or options.steps
-    teacher = _with_given(teacher, steps=steps, hidden=options.hidden, depth=options.depth)
+    teacher = _with_given(teacher, steps=steps, hidden=options.hidden, depth=options.depth, clipnorm=options.clipnorm)
     return teacher, _with_given(student, steps=options.steps, hidden=options.student_hidden)
 
 
@@ -132,7 +132,7 @@ def network_name(recipe: Recipe) -> str:
 def figure(results: dict[str, Any]) -> Any:
     """Figure 5: accuracy against γ, a line for each curve over the range of its seeds."""
     axes = keras_ls.distillation_curves(curves(results["summary"]))
-    axes.set_title(results["title"])
+    axes.set_title(pictures.plain(results["title"]))
     return axes.figure
 
 

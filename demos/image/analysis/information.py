@@ -15,7 +15,7 @@ from demos.image.data.common.augment import Augment, crop_and_flip, noisy
 from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
-from demos.kit import cli, measures
+from demos.kit import cli, measures, pictures
 from demos.kit.epochs import check_batches, steps_per_execution
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
@@ -89,7 +89,7 @@ def choose_classes(options: Chosen, images: ImageData) -> tuple[int, int]:
 def measured_recipe(recipe: Recipe, options: Chosen) -> Recipe:
     """The recipe with an epoch from each measurement to the next; steps are rounded up to whole epochs."""
     multiple = steps_per_execution(options)
-    every = options.measure_every or max(1, recipe.steps // MEASUREMENTS)
+    every = min(options.measure_every or max(1, recipe.steps // MEASUREMENTS), recipe.steps)
     every = math.ceil(every / multiple) * multiple
     epochs = math.ceil(recipe.steps / every)
     if epochs * every != recipe.steps:
@@ -194,7 +194,7 @@ def figure(results: dict[str, Any]) -> Any:
         for line in results["series"]
     }
     axes = keras_ls.information_curves(curves, results["num_examples"])
-    axes.set_title(results["title"])
+    axes.set_title(pictures.plain(results["title"]))
     return axes.figure
 
 

@@ -15,7 +15,7 @@ from demos.image import data, recipes
 from demos.image.analysis import SCATTER, clusters, smoothing
 from demos.image.analysis.earlier import EarlierRun
 from demos.image.data.common.images import ImageData
-from demos.kit import checkpoints, measures
+from demos.kit import checkpoints, measures, pictures
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import open_run, publish
@@ -162,9 +162,14 @@ def project(plan: Plan, model: keras.Model, alpha: float) -> list[dict[str, Any]
     images = plan.data
     columns = []
     for part, (x, y) in clusters.parts(images).items():
-        panels = []
+        panels: list[dict[str, Any] | None] = []
         for ids in plan.triples:
-            projection = keras_ls.project_classes(model, x, y, ids, plan.options.examples_per_class)
+            try:
+                projection = keras_ls.project_classes(model, x, y, ids, plan.options.examples_per_class)
+            except ValueError as error:  # templates on a line, as of dead networks
+                print(f"Note: a panel of {part}, {network_name(alpha)}, is empty: {error}", flush=True)
+                panels.append(None)
+                continue
             named = dataclasses.replace(projection, class_names=tuple(images.class_names[k] for k in ids))
             panels.append(measures.projection_to_json(named))
         columns.append({"title": f"{part}, {network_name(alpha)}", "panels": panels})
@@ -179,9 +184,13 @@ def table(results: dict[str, Any]) -> str:
 def figure(results: dict[str, Any]) -> Any:
     """Figure 1 as a grid: a row for each triple, a column for each part of the data and label smoothing."""
     rows = [
-        {column["title"]: measures.projection_from_json(column["panels"][i]) for column in results["series"]}
+        {column["title"]: _panel(column["panels"][i]) for column in results["series"]}
         for i in range(len(results["classes"]))
     ]
     drawn = keras_ls.projection_grid(rows)
-    drawn.suptitle(results["caption"])
+    drawn.suptitle(pictures.plain(results["caption"]))
     return drawn
+
+
+def _panel(found: dict[str, Any] | None) -> keras_ls.Projection | None:
+    return None if found is None else measures.projection_from_json(found)

@@ -1,5 +1,6 @@
 """Folders of images: train/CLASS/* and test/CLASS/*."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -23,7 +24,9 @@ def load(data_dir: str | None, image_size: int) -> ImageData:
     x_test, y_test, grey_test = _read_folder(root / "test", classes, image_size)
     if grey_train and grey_test:
         x_train, x_test = x_train[..., :1], x_test[..., :1]
-    return ImageData(root.resolve().name, x_train, y_train, x_test, y_test, tuple(classes))
+    # Names that are not UTF-8 could not be written into results.
+    name, *names = (os.fsencode(each).decode("utf-8", "replace") for each in (root.resolve().name, *classes))
+    return ImageData(name, x_train, y_train, x_test, y_test, tuple(names))
 
 
 def _class_folders(folder: pathlib.Path) -> list[str]:
@@ -53,14 +56,14 @@ def _read_image(path: pathlib.Path, image_size: int) -> tuple[np.ndarray, bool]:
         with pil_image.open(path) as image:
             mode = image.mode.partition(";")[0]
             if mode in ("I", "F"):  # which PIL would clip to 8 bits
-                values = np.asarray(image)
+                values = np.asarray(transpose(image))
                 if mode == "F" or values.min() < 0 or values.max() >= 2**16:
                     raise ValueError("its numbers are not of 8 or of 16 bits.")
                 says_16 = mode != image.mode or image.format == "PPM"  # "I;16" and the like
                 bits = 8 if values.max() < 2**8 and not says_16 else 16
                 image = pil_image.fromarray((values >> (bits - 8)).astype("uint8"))
             if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:  # what shows through is white
-                image = image.convert("RGBA")
+                image = transpose(image).convert("RGBA")  # what is composed below has no EXIF
                 image = pil_image.alpha_composite(pil_image.new("RGBA", image.size, "white"), image)
             image = transpose(image).convert("RGB").resize((image_size, image_size), pil_image.Resampling.BILINEAR)
             return np.asarray(image), mode in GREY_MODES

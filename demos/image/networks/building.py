@@ -106,10 +106,10 @@ class HeadRateSGD(keras.optimizers.SGD):
         super().build(variables)
         self._factors = [self.head_rate if "logits" in v.path.split("/") else 1.0 for v in variables]
 
-    def apply(self, grads, trainable_variables=None):
-        """Updates the variables, which must be those of `build`."""
-        grads = [g if f == 1 else g * f for g, f in zip(grads, self._factors, strict=True)]
-        return super().apply(grads, trainable_variables)
+    def update_step(self, gradient, variable, learning_rate):
+        """As SGD's, after the bound on the gradient's norm, which is that of the gradient as it is."""
+        factor = self._factors[self._get_variable_index(variable)]
+        super().update_step(gradient if factor == 1 else gradient * factor, variable, learning_rate)
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -1,5 +1,7 @@
 """What is learned and measured on: the features of a corpus, and its transcripts as tokens."""
 
+import os
+
 import numpy as np
 
 from demos.kit.download import cache_directory
@@ -21,7 +23,7 @@ def load(options: Chosen, known: tokenizers.Tokens | None = None, fingerprint: s
     corpus = corpora.load(options)
     if fingerprint not in (None, corpus.fingerprint()):
         raise ValueError(f"The corpus ({corpus.name}) has changed since the models were trained.")
-    directory = options.cache_dir or cache_directory() / "features"
+    directory = os.path.expanduser(options.cache_dir) if options.cache_dir else cache_directory() / "features"
     how = (directory, options.normalisation, options.skip_bad, options.workers)
     found = {split: feature_cache.open_features(corpus, split, *how) for split in corpora.SPLITS}
     if known is None:

@@ -29,6 +29,7 @@ def read_options(out: pathlib.Path) -> Chosen:
     found = {**settings, **records.read_json(out / "features.json", FEATURES)}
     options = Chosen(GROUPS, {})
     vars(options).update({**settings, **{name: found.get(name) for name in PLACES}})
+    options.text = options.text and str(synthetic.place(options.text, moved=True))
     return options
 
 

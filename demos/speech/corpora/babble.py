@@ -19,6 +19,10 @@ def check(low: float, high: float) -> None:
         raise ValueError(f"--snr must be LOW HIGH in dB with -20 <= LOW <= HIGH <= 60. Received: {low:g} {high:g}.")
 
 
+def _recordings(utterance: Any) -> set[str]:
+    return {utterance.key, *getattr(utterance, "recordings", ())}
+
+
 class WithBabble(Corpus):
     """A corpus with the babble of its training recordings under every utterance, never an utterance's own."""
 
@@ -26,23 +30,26 @@ class WithBabble(Corpus):
         """Stores the corpus and the range of signal-to-noise ratios in dB, uniform from `low` to `high`."""
         check(low, high)
         settings = {**corpus.settings, "babble": (VOICES, POOL), "babble snr": (low, high)}
+        if any(hasattr(utterance, "recordings") for utterance in corpus.splits["train"][:1]):
+            settings["babble without"] = "recordings of the utterance"
         super().__init__(corpus.name, corpus.splits, settings, corpus.skipped, corpus.times)
         self._corpus, self._range = corpus, (low, high)
 
     @functools.cached_property
-    def _pool(self) -> dict[str, np.ndarray]:
-        """Keys to waveforms, without utterances that cannot be read: they are named when their own turn comes."""
+    def _pool(self) -> dict[Any, np.ndarray]:
+        """Utterances to waveforms, without utterances that cannot be read: they are named when their own turn comes."""
         train = self._corpus.splits["train"]
         found = {}
         for row in noise.generator("babble").permutation(len(train))[:POOL]:
             with contextlib.suppress(ValueError):
-                found[train[row].key] = self._corpus.waveform(train[row])
+                found[train[row]] = self._corpus.waveform(train[row])
         return found
 
     def waveform(self, utterance: Any) -> np.ndarray:
         """The samples with babble under them."""
         speech = self._corpus.waveform(utterance)
-        others = [waveform for key, waveform in self._pool.items() if key != utterance.key]
+        own = _recordings(utterance)
+        others = [waveform for other, waveform in self._pool.items() if own.isdisjoint(_recordings(other))]
         if not others:
             raise ValueError(f"--snr needs other training recordings than {utterance.key} that can be read.")
         rng = noise.generator("babble", utterance.key)

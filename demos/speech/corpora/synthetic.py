@@ -109,12 +109,14 @@ def _read(path: str) -> list[str]:
     return list(dict.fromkeys(filter(None, lines)))
 
 
-def place(path: str) -> pathlib.Path:
+def place(path: str, moved: bool = False) -> pathlib.Path:
     """A file where it is named, else in $KERAS_LS_DATA or in its folder of Multi30k, else where that is downloaded.
 
-    A file that has moved is found there by its name.
+    One that may have `moved` since a run noted its place is found there by its name, too: the run knows its content.
     """
-    folders = [pathlib.Path(folder).expanduser() for folder in [os.environ.get(DATA_VARIABLE)] if folder]
+    path = os.path.expanduser(path)
+    folders = [pathlib.Path(os.path.expanduser(folder)) for folder in [os.environ.get(DATA_VARIABLE)] if folder]
     folders = [*folders, *(folder / "multi30k" for folder in [*folders, cache_directory()])]
-    places = [pathlib.Path(path), *(folder / name for folder in folders for name in (path, pathlib.Path(path).name))]
+    names = (path, pathlib.Path(path).name) if moved else (path,)
+    places = [pathlib.Path(path), *(folder / name for folder in folders for name in names)]
     return next((each for each in places if each.is_file()), places[0])

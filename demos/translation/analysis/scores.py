@@ -21,8 +21,7 @@ def by_seed(
     """Several translations of one text for each seed, of which the first is what the others are compared with.
 
     `translations` has the facts of each translation, the same in number, and its sentences. The row of each has the
-    seed, the facts, and of all `METRICS` "score", "half_width" and "p", None for the first; up to 100, as sacrebleu has
-    them.
+    seed, the facts, and of all `METRICS` "score" up to 100, "half_width" and "p", None for the first.
     """
     sacrebleu()
     from sacrebleu.significance import PairedTest
@@ -34,9 +33,10 @@ def by_seed(
         for name, metric in metrics().items():
             test = PairedTest(named, {name: metric}, [list(references)], "ar", RESAMPLES, RESAMPLES)
             found: list[Any] = list(test()[1].values())[1]  # after the systems' names
-            for row, result in zip(measured, found, strict=True):
-                # A difference that is 0 in every exchange would have the least p that there is.
-                p = 1.0 if result.p_value is not None and result.score == found[0].score else result.p_value
+            for row, result, (_, texts) in zip(measured, found, of_seed, strict=True):
+                # sacrebleu leaves out exchanges that change nothing, such as those of none or all that differ.
+                same = result.score == found[0].score or 2.0 ** (1 - sum(map(str.__ne__, texts, of_seed[0][1])))
+                p = result.p_value if result.p_value is None else min(1.0, result.p_value + same)
                 row[name] = {"score": float(result.score), "half_width": float(result.ci), "p": p}
         rows += measured
     return rows

@@ -80,7 +80,7 @@ def shown(line: str, found: list[Hypothesis], options: Chosen) -> list[str]:
     """What is printed of a line: its translation; a line for each of several with its score; or one line of JSON."""
     if options.json:
         rows = [{"text": text, "score": round(score, 4)} for text, score in found]
-        return [json.dumps({"source": line, "translations": rows}, ensure_ascii=False)]
+        return [json.dumps({"source": line, "translations": rows}, ensure_ascii=sys.stdout.encoding.lower() != "utf-8")]
     if options.n_best == 1:
         return [found[0].text if found else ""]
     return [f"{score:.4f}\t{text}" for text, score in found] or [""]

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from demos.kit.download import find
 from demos.kit.options import DATA_VARIABLE, option
 from demos.kit.values import count
 from demos.translation.corpora import files, toy
@@ -29,7 +30,7 @@ class Options:
     )
     reverse: bool = option(False, "translate from the second language into the first", action="store_true")
     skip_bad: bool = option(False, "leave out lines that cannot be used, with a count", action="store_true")
-    max_tokens: int = option(100, "leave out training pairs with more tokens on a side", count)
+    max_tokens: int = option(100, "leave out training pairs with more tokens on a side, end token included", count)
 
 
 def load(options: Any) -> Corpus:
@@ -39,6 +40,7 @@ def load(options: Any) -> Corpus:
             raise ValueError("--data-dir is for --corpus multi30k or tsv. Received: --corpus toy.")
         corpus = toy.load(options.train_pairs)
     elif options.corpus == "multi30k":
+        options.data_dir = str(find("multi30k", options.data_dir, "train.de", files.ARCHIVES))
         corpus = files.multi30k(options.data_dir, options.skip_bad)
     else:
         corpus = files.tsv(options.data_dir, options.skip_bad)

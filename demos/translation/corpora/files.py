@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import pathlib
 
-from demos.kit.download import Archive, find
+from demos.kit.download import Archive
 from demos.kit.texts import read_text
 
 SPLITS = ("train", "dev", "test")
@@ -49,17 +49,15 @@ class Corpus:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def multi30k(data_dir: str | None, skip_bad: bool) -> Corpus:
-    """Captions of photographs in English and German (Elliott et al. 2016), downloaded where no directory is known."""
-    folder = find("multi30k", data_dir, "train.de", ARCHIVES)
-    splits = {}
+def multi30k(data_dir: str, skip_bad: bool) -> Corpus:
+    """Captions of photographs in English and German (Elliott et al. 2016)."""
+    folder, splits = pathlib.Path(data_dir), {}
     for split, names in MULTI30K.items():
         stem = next((name for name in names if (folder / f"{name}.en").is_file()), names[0])
         sides = [_lines(folder / f"{stem}.{language}") for language in ("en", "de")]
         if len(sides[0]) != len(sides[1]):
-            raise ValueError(
-                f"{folder / stem}.en and .de must have as many lines. Received: {len(sides[0])} and {len(sides[1])}."
-            )
+            numbers = f"{len(sides[0])} and {len(sides[1])}"
+            raise ValueError(f"{folder / stem}.en and .de must have as many lines. Received: {numbers}.")
         splits[split] = _pairs(folder / f"{stem}.en and .de", list(zip(*sides, strict=True)), skip_bad)
     return Corpus("multi30k", splits)
 

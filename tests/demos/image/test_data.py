@@ -1,5 +1,7 @@
 """The image demo's data: where it is looked for, how it is split and augmented, what is refused."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -88,6 +90,8 @@ class TestNamed:
         names = [f"class {k}" for k in range(10)]
         data = load("cifar10", str(cifar_like(tmp_path, class_names=np.array(names))))
         assert data.class_names == tuple(names)
+        with pytest.raises(ValueError, match="class names of cifar10 must differ"):
+            load("cifar10", str(cifar_like(tmp_path, class_names=np.array([*names[:9], "class 0"]))))
 
     def test_class_names_that_the_file_lacks(self, tmp_path):
         directory = str(cifar_like(tmp_path))
@@ -195,6 +199,25 @@ class TestFolder:
         empty, options = Image.new(mode, (9, 9)), {"transparency": 0} if mode == "P" else {}
         empty.save(folder / "a.png", **options)
         assert np.unique(load("folder", str(tmp_path)).x_train[3]).tolist() == [255]
+
+    @pytest.mark.parametrize(("mode", "name"), [("RGB", "a.png"), ("RGBA", "a.png"), ("I;16", "a.png")])
+    def test_photographs_are_turned_as_they_say(self, tmp_path, mode, name):
+        values = np.zeros((9, 9), "uint16")
+        values[:3] = 2**16 - 1  # bright above; turned by a quarter, on the right
+        image = (
+            Image.fromarray(values) if mode == "I;16" else Image.fromarray((values >> 8).astype("uint8")).convert(mode)
+        )
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.save(image_folders(tmp_path, "L") / "train" / "cat" / name, exif=exif)
+        found = load("folder", str(tmp_path)).x_train[3, ..., 0]
+        assert found[:, -3:].min() > 200 > 50 > found[:, :3].max()
+
+    def test_names_that_are_not_utf8_can_be_written(self, tmp_path):
+        folder = os.fsencode(image_folders(tmp_path)) + b"/%s/caf\xe9"
+        for part in (b"train", b"test"):
+            os.rename(os.fsencode(tmp_path) + b"/" + part + b"/cat", folder % part)
+        assert load("folder", str(tmp_path)).class_names == ("caf\ufffd", "dog")
 
     @pytest.mark.parametrize("values", [np.full((9, 9), 0.5, "float32"), np.full((9, 9), 2**16), np.full((9, 9), -1)])
     def test_numbers_of_no_known_range_are_refused(self, tmp_path, values):

@@ -154,6 +154,8 @@ class TestFigure:
     def test_the_title_names_networks_by_what_they_are(self, digits, copy, capsys):
         run(copy, *SMALL, *TWO, "--resume")
         assert "digits: mlp teacher, mlp student, 1 seed\n" in capsys.readouterr().out
+        unbounded = distillation.COMMAND.choose(["--experiment", "cifar10", "--clipnorm", "0"])
+        assert [recipe.clipnorm for recipe in distillation_curves.recipes_of(unbounded)] == [0, 0]
         teacher, student = distillation_curves.recipes_of(distillation.COMMAND.choose(["--student-hidden"]))
         assert distillation_curves.network_name(teacher) == "mlp"
         assert distillation_curves.network_name(student) == "linear"

@@ -286,11 +286,13 @@ class TestRefused:
         assert re.search(message, refused(capsys, *arguments, "--out", str(tmp_path / "out")))
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize(("steps", "every", "expected"), [(1009, 1009, 1009), (1006, 503, 1006), (10, 4, 12)])
+    @pytest.mark.parametrize(
+        ("steps", "every", "expected"), [(1009, 1009, 1009), (1006, 503, 1006), (10, 4, 12), (10, 50, 10)]
+    )
     def test_steps_are_rounded_to_measurements_alone(self, steps, every, expected):
         options = information.COMMAND.choose(["--steps", str(steps), "--measure-every", str(every)])
         recipe = analysis.measured_recipe(recipes.chosen(options, "information"), options)
-        assert (recipe.steps, recipe.steps_per_epoch) == (expected, every)
+        assert (recipe.steps, recipe.steps_per_epoch) == (expected, min(every, steps))
 
     def test_divergence(self, tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:

@@ -166,13 +166,13 @@ class TestRecipe:
         assert not recipes.paper_recipe("mlp", "mnist").augment
 
     def test_the_head_has_its_own_rate(self):
-        def moved(head_rate):
+        def moved(head_rate, **bound):
             layers = {name: keras.layers.Dense(1, name=name) for name in ("hidden", "logits")}
             for layer in layers.values():
                 layer.build((None, 1))
                 layer.kernel.assign([[1.0]])
             variables = [layer.kernel for layer in layers.values()]
-            optimizer = building.HeadRateSGD(0.5, momentum=0.9, head_rate=head_rate)
+            optimizer = building.HeadRateSGD(0.5, momentum=0.9, head_rate=head_rate, **bound)
             optimizer.build(variables)
             for _ in range(2):
                 optimizer.apply([ops.ones((1, 1)), ops.ones((1, 1))], variables)
@@ -181,6 +181,8 @@ class TestRecipe:
         plain = 0.5 * (1 + 1.9)  # two steps of SGD with momentum 0.9 on a gradient of 1
         np.testing.assert_allclose(moved(1.0), [plain, plain], rtol=1e-6)
         np.testing.assert_allclose(moved(0.1), [plain, 0.1 * plain], rtol=1e-5)
+        bounded = 0.5 * (1 + 1.9) / 2**0.5  # both gradients of 1 count in their norm
+        np.testing.assert_allclose(moved(0.1, global_clipnorm=1.0), [bounded, 0.1 * bounded], rtol=1e-5)
 
     @pytest.mark.parametrize(
         ("steps", "pass_length", "multiple", "expected"),

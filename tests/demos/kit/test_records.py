@@ -1,6 +1,8 @@
 """JSON files of a run: read back with checks, written as a whole or not at all."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -86,8 +88,11 @@ def test_files_are_on_the_disk_before_they_have_their_names(tmp_path, monkeypatc
 
 
 def test_what_was_left_unfinished_is_deleted(tmp_path):
-    left = ["result.json.17.part", "result.json.17.part.json", "a/b/model.keras.4194304.part.keras"]
-    kept = ["result.json", "video.part", "of/another/run/.lock", "of/another/run/result.json.17.part.json"]
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [f"result.json.{gone.pid}.part", f"result.json.{gone.pid}.part.json", "a/b/model.keras.4194304.part.keras"]
+    kept = ["result.json", "video.part", "of/another/run/.lock", f"of/another/run/result.json.{gone.pid}.part.json"]
+    kept += [f"curves.png.{os.getpid()}.part.png"]  # of one that is at work
     kept += [f"teacher_logits.npy.{'0123456789' * 3}01.part"]  # with which keras_ls goes on
     kept += [f"clock.json.{os.getppid()}.part.json"]  # of the process that started this one
     for name in (*left, *kept):

@@ -67,3 +67,9 @@ def test_too_small_a_subword_vocabulary():
     pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
     with pytest.raises(ValueError, match=r"--vocabulary-size must be at least .* Received: 5"):
         tokenizers.learn("subword", SENTENCES, 5)
+
+
+def test_texts_with_the_mark_of_sentencepiece_are_learned_from():
+    pytest.importorskip("sentencepiece", reason='subwords need pip install -e ".[speech]"')
+    learned = tokenizers.learn("subword", [*SENTENCES, "\u2585 ж"], 60)
+    assert 2 not in learned.encode("ж", strict=False)

@@ -87,7 +87,10 @@ def test_a_run_of_sentences_is_read_from_another_directory_and_after_the_file_ha
     (tmp_path / "data").mkdir()
     pathlib.Path("here/lines.en").rename("data/lines.en")
     monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path / "data"))
-    assert synthetic.place(text).read_text() == "a dog runs\n"
+    assert synthetic.place(earlier.read_options(out).text).read_text() == "a dog runs\n"
+    assert not synthetic.place(text).exists()  # a new run asks for that very file
+    monkeypatch.setenv("HOME", str(tmp_path / "data"))
+    assert synthetic.place("~/lines.en").read_text() == "a dog runs\n"
 
 
 def test_its_network_is_swept_over_and_transcribes(out, where, capsys):

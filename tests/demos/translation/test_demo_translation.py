@@ -163,6 +163,9 @@ def test_a_difference_that_is_there_is_sure_and_none_is_not(rng):
     words = [({"T": temperature}, [word] * 60) for temperature, word in ((1.0, "y"), (2.0, "z"))]
     of_other_words = scores.by_seed({7: words}, references)[1]["bleu"]
     assert (of_other_words["score"], of_other_words["p"]) == (0, 1)
+    for differing, least in ((1, 1.0), (3, 0.25)):  # exchanged or not: the difference is as large in that share
+        some = [({}, references), ({}, [*noisy[:differing], *references[differing:]])]
+        assert scores.by_seed({7: some}, references)[1]["bleu"]["p"] >= least
 
 
 def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeypatch):

@@ -62,12 +62,16 @@ def captions(tmp_path):
     return folder
 
 
-def test_multi30k_is_read_and_reversed(captions):
+def test_multi30k_is_read_and_reversed(captions, monkeypatch):
     where = ("--corpus", "multi30k", "--data-dir", str(captions))
     corpus = load(options(*where))
     assert corpus.splits["dev"].sources == ["A man.", "Two men."]
     assert corpus.splits["test"].targets == ["Ein Mann.", "Zwei Männer."]
     assert load(options(*where, "--reverse")).splits["test"].sources == ["Ein Mann.", "Zwei Männer."]
+    chosen = options(*where[:2])
+    monkeypatch.setenv("KERAS_LS_DATA", str(captions.parent))
+    assert load(chosen).fingerprint == corpus.fingerprint
+    assert chosen.data_dir == str(captions)  # where later commands look, whatever the variable says then
     (captions / "val.de").write_text("Ein Mann.\n\nKein Mann.")
     with pytest.raises(ValueError, match=r"val.en and .de must have as many lines. Received: 2 and 3."):
         load(options(*where))

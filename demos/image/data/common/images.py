@@ -35,6 +35,8 @@ class ImageData:
             )
         if self.num_classes < 2:
             raise ValueError(f"{self.name} must have at least 2 classes. Received: {self.num_classes}.")
+        if len(set(self.class_names)) < self.num_classes:
+            raise ValueError(f"The class names of {self.name} must differ. Received: {', '.join(self.class_names)}.")
         for part, x, y in (("training", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
             if len(x) == 0:
                 raise ValueError(f"The {part} part of {self.name} holds no images.")
