@@ -56,7 +56,7 @@ class Calibration(MeasuringCallback):
         freq: number of epochs from one measurement to the next, at least 1.
         temperature_scaling: whether to measure `temperature` and `ece_scaled` too.
         prefix: put before each name.
-        sample_weight: None, or weights ≥ 0, (N, ...) or its leading dimensions: a weight of 2 is the example twice
+        sample_weight: None, or weights ≥ 0, (N, ...) or its leading dimensions: a weight of 2 counts the example twice
             (in `aurc` it is twice the coverage).
             What the model masks (`Embedding(mask_zero=True)`) never counts, so that `ece` and `nll` are those of the
             metrics in `evaluate`.

@@ -10,6 +10,7 @@ from keras_ls._intervals import (
     folding_bias,
     normal_quantile,
     ratio_residuals,
+    student_quantile,
 )
 from keras_ls._rows import LabelledRows, TopLabel
 from keras_ls.calibration.reliability import quantile_bins, uniform_bins
@@ -52,14 +53,17 @@ def class_errors(
     if not with_limits:
         return (float(errors.mean()), np.nan, np.nan), errors, None
     gap, (signed, moved) = cells.gap.reshape(-1), np.empty((2, len(positions.weight)))
+    squares = np.zeros(classes)
     for part, cell, difference, _ in _class_blocks(rows, positions, num_bins):
-        signed[part] = (np.sign(gap)[cell] * difference).reshape(-1, classes).mean(axis=-1)
+        own = (np.sign(gap)[cell] * difference).reshape(-1, classes)
+        signed[part] = own.mean(axis=-1)
         if positions.example is not None:
             moved[part] = (2.0 * gap[cell] * (difference - gap[cell])).reshape(-1, classes).mean(axis=-1)
+            squares += _squares_of_examples(own - errors, positions.weight[part], positions.example[part])
     mean, residuals = ratio_residuals(positions.example_sums(signed), positions.example_weights())
     dependence: tuple[float, ...] = () if positions.example is None else _dependence(positions, moved)
     interval = calibration_error_interval(cells, _error(residuals), level, *dependence)
-    return (mean, *interval), errors, _lower_limits(cells, 1.0 - (1.0 - level) / classes)
+    return (mean, *interval), errors, _lower_limits(cells, positions, squares, 1.0 - (1.0 - level) / classes)
 
 
 def _class_blocks(rows: LabelledRows, positions: Positions, num_bins: int):
@@ -93,12 +97,22 @@ def _whole_examples(rows: LabelledRows, positions: Positions) -> Iterator[tuple[
             start, held = start + whole, [(probabilities[whole:], ids[whole:])]
 
 
-def _lower_limits(cells: BinMoments, level: float) -> np.ndarray:
-    """(K,) lower limits of the classes' errors."""
+def _squares_of_examples(residuals: np.ndarray, weight: np.ndarray, example: np.ndarray) -> np.ndarray:
+    """(K,) sums of the squares of what whole examples contribute, of (n, K) residuals of their positions."""
+    first = np.flatnonzero(np.diff(example, prepend=-1))
+    return np.square(np.add.reduceat(weight[:, None] * residuals, first)).sum(axis=0)
+
+
+def _lower_limits(cells: BinMoments, positions: Positions, squares: np.ndarray, level: float) -> np.ndarray:
+    """(K,) lower limits of the classes' errors; `squares` are those of examples with several positions."""
     share, deviation = cells.shares(), np.sqrt(cells.variances())
-    error = np.sqrt((share**2 * deviation**2).sum(axis=0))
+    error, quantile = np.sqrt((share**2 * deviation**2).sum(axis=0)), normal_quantile(level)
+    if positions.example is not None:  # what is right or wrong together moves all bins together
+        count = positions.num_examples
+        error = np.maximum(error, np.sqrt(squares * count / max(1, count - 1)) / positions.weight.sum())
+        quantile = student_quantile(level, count - 1)
     bias = (share * folding_bias(cells.gap, deviation)).sum(axis=0)
-    return np.maximum(0.0, cells.errors() - bias - normal_quantile(level) * error)
+    return np.maximum(0.0, cells.errors() - bias - np.minimum(quantile, 1e9) * error)
 
 
 def _dependence(positions: Positions, moved: np.ndarray) -> tuple[float, float]:

@@ -35,7 +35,7 @@ def diagnose(
 ) -> Diagnosis:
     """Says whether label smoothing, more or less of it, or a temperature would help a model, with error bars.
 
-    Held-out data are predicted once; what `diagnose_predictions` measures of predictions is measured of them. With
+    Held-out data are predicted once, and what `diagnose_predictions` measures is measured on these predictions. With
     training data, the activations before the last `Dense` are measured, too: whether the classes' clusters have
     collapsed, and how much the model could still teach a student.
 
@@ -45,7 +45,7 @@ def diagnose(
             (inputs, labels, weights) that can be read twice.
         y: class ids (N, ...) or (N, ..., 1), or one row per prediction (N, ..., K). None if `x` is a dataset.
         x_train: None, or training inputs in the same form, without augmentation. The model must then end in a `Dense`,
-            whatever activation follows it. Of a dataset's weights only those of 0 matter: what has them does not count.
+            whatever activation follows it. Of a dataset's weights only zeros matter: what has weight 0 does not count.
         y_train: the labels of `x_train`. None if `x_train` is a dataset or is not given.
         batch_size: examples per batch, if `x` is not a dataset.
         num_bins: number of bins of calibration errors, at least 1.
@@ -106,9 +106,9 @@ def diagnose_predictions(
     ignore_class: int | None = None,
     from_logits: bool = False,
 ) -> Diagnosis:
-    """The same as `diagnose`, of predictions that any framework has made.
+    """The same as `diagnose`, for predictions made by any framework.
 
-    Measured are accuracy, NLL, Brier score, calibration errors (top-label in bins of equal width and of equal mass, and
+    It measures accuracy, NLL, Brier score, calibration errors (top-label in bins of equal width and of equal mass, and
     class by class), the best temperature, what NLL and calibration error are once each half of the examples is scaled
     by the temperature of the other, and how well confidence ranks errors (AURC): by the largest probability, by
     the largest logit and by normalised logits. The unit is the example, the leading dimension: positions of a sequence
@@ -128,7 +128,7 @@ def diagnose_predictions(
 
     Returns:
         A `Diagnosis`. Limits that the data do not allow are NaN. The interval of a calibration error need not hold its
-        value, which few examples per bin make too large.
+        value, which is too high with few examples per bin.
 
     Raises:
         ValueError: If shapes do not match, labels are outside [0, K), no prediction counts, predictions are NaN or

@@ -143,7 +143,7 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
 class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
     """Cross-entropy against smoothed targets, for integer labels; see `smoothed_sparse_categorical_crossentropy`.
 
-    Labels outside [0, K) raise an error only where their values can be read, which `fit` seldom can. If the loss of
+    Labels outside [0, K) raise an error only where their values can be read, which is rare in `fit`. If the loss of
     `fit` is NaN, call the loss once, eagerly, on the labels of a batch or on all of them, as in the second example:
     predictions of 0 will do, and the error names the wrong labels.
 

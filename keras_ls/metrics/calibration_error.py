@@ -73,7 +73,7 @@ class ExpectedCalibrationError(ProbabilityMetric):
         return ops.cast(calibration_error_of_bins(self._sums(), self.norm), self.dtype)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """A confidence interval of the error; it need not hold `result()`, which few examples per bin make too large.
+        """A confidence interval of the error; it need not hold `result()`, which is too high with few examples per bin.
 
         Weights count as numbers of examples. Predictions are taken to be independent. Of the steps of sequences, which
         are not, it is too short: use `keras_ls.diagnose`.
@@ -158,7 +158,7 @@ class ClasswiseCalibrationError(ProbabilityMetric):
         return ops.convert_to_numpy(ops.cast(calibration_error_of_bins(self._sums()), self.dtype))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """A confidence interval of the error; it need not hold `result()`, which few examples per bin make too large.
+        """A confidence interval of the error; it need not hold `result()`, which is too high with few examples per bin.
 
         Weights count as numbers of examples. Predictions are taken to be independent. Of the steps of sequences, which
         are not, it is too short: use `keras_ls.diagnose`.

@@ -23,14 +23,14 @@ class NeuralCollapse:
             its mean.
         means_norm_cv: standard deviation over mean of ‖μ_k − μ‖: 0 if all classes are equally far from the centre.
         means_angle: mean over pairs of |cos(μ_a − μ, μ_b − μ) + 1/(K − 1)|: 0 if they are as far apart as they can be
-            (NC2). Always 0 for two classes, and not to be 0 if there are fewer than K − 1 features.
+            (NC2). Always 0 for two classes, and never 0 if there are fewer than K − 1 features.
         templates_norm_cv: as `means_norm_cv`, of the templates less their mean.
         templates_angle: as `means_angle`, of the templates less their mean.
         self_duality: ‖W/‖W‖_F − M/‖M‖_F‖²_F, W being these templates and M the rows μ_k − μ (NC3); in [0, 4].
         nearest_mean_agreement: share of examples whose nearest class mean is the class with the largest logit (NC4);
             1 is complete collapse.
 
-    What is about templates is NaN where none are given.
+    The fields about templates are NaN if none are given.
     """
 
     variability: float
@@ -56,7 +56,7 @@ def neural_collapse(activations: Any, labels: Any, templates: Any = None) -> Neu
 
     Returns:
         A `NeuralCollapse`; everything in it is NaN if activations are NaN or infinite, or only one class has examples;
-        what is about templates is NaN if those are.
+        the fields about templates are NaN if those are.
 
     Raises:
         ValueError: If shapes do not match, or a label is no row of `templates`.

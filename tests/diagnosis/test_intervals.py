@@ -60,6 +60,16 @@ def test_steps_that_fail_together_widen_the_calibration_error():
     assert above <= 20  # 27 as if bins were independent
 
 
+def test_steps_that_fail_together_name_no_class_of_calibrated_predictions():
+    rng, off, steps = np.random.default_rng(0), 0, np.linspace(0.52, 0.98, 15)
+    for _ in range(100):
+        wrong, flip = rng.random((40, 1)) >= steps, rng.random((40, 15)) < 0.5
+        p = np.where(flip, 1 - steps, steps)
+        found = diagnose_predictions((p < 0.5) != wrong, np.stack([p, 1 - p], -1), num_resamples=1)
+        off += next(each for each in found.findings if each.topic == "classes").verdict != "none shown to be off"
+    assert off <= 1  # 5 if bins were independent
+
+
 def test_a_skewed_mean_is_covered_where_the_normal_interval_fails():
     rng = np.random.default_rng(0)
     truth, hits, normal = math.exp(0.5 * 1.2**2), 0, 0
