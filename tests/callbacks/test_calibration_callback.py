@@ -11,6 +11,7 @@ import reference
 from harness import BACKEND, EAGER
 from keras import layers
 
+import keras_ls.plots
 from keras_ls.calibration import TemperatureScaling, risk_coverage_curve
 from keras_ls.callbacks import Calibration
 from keras_ls.metrics import AreaUnderRiskCoverage, ExpectedCalibrationError
@@ -371,6 +372,15 @@ def read_events(log_dir):
 
 
 class TestTensorBoard:
+    def test_the_picture_has_the_scaled_curve_too(self, data, tmp_path, monkeypatch):
+        drawn, draw = [], keras_ls.plots.reliability_diagram
+        monkeypatch.setattr(keras_ls.plots, "reliability_diagram", lambda curves: drawn.append(curves) or draw(curves))
+        history = fit(classifier(), data, Calibration(*data, num_bins=4, log_dir=tmp_path))
+        (curves,) = drawn
+        assert list(curves) == ["as trained", f"T = {history['val_temperature'][0]:.2f}"]
+        assert [curve.ece() for curve in curves.values()] == [history["val_ece"][0], history["val_ece_scaled"][0]]
+        assert {len(curve.count) for curve in curves.values()} == {4}
+
     def test_gets_scalars_and_pictures(self, data, tmp_path):
         from PIL import Image
 

@@ -13,7 +13,7 @@ from harness import EAGER
 from keras import layers, ops
 from PIL import Image
 
-from keras_ls.callbacks import EmbeddingProjector, embedding_projector
+from keras_ls.callbacks import EmbeddingProjector, _class_probabilities, embedding_projector
 from keras_ls.callbacks._projector import ProjectorFolder, tensor_bytes
 from keras_ls.callbacks._sprite import check_images, sprite_sheet, to_pixels
 
@@ -203,6 +203,12 @@ def is_number(text):
 
 
 class TestEmbeddings:
+    def test_of_many_outputs_are_told_block_by_block(self, data, tmp_path, monkeypatch):
+        monkeypatch.setattr(_class_probabilities, "BLOCK", 8)
+        model = classifier(layers.Dense(3, activation="softmax"))
+        fit(model, EmbeddingProjector(data[0], tmp_path, labels=data[1]))
+        assert_shows(Server(tmp_path), "epoch_0001", model, *data)
+
     def test_are_written_once_when_training_ends(self, data, tmp_path):
         x, y = data
         model = classifier(run_eagerly=False)

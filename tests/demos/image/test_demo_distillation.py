@@ -26,6 +26,7 @@ from demos.image.networks import building
 from demos.image.recipes import Recipe
 from demos.kit import checkpoints, epochs, trials
 from demos.kit.runs import Run
+from demos.kit.seeds import of_data
 
 for package in ("sklearn", "PIL"):
     pytest.importorskip(package, reason='the demos need pip install -e ".[demos]"')
@@ -37,6 +38,14 @@ MNIST = (
     *("--experiment", "mnist", "--steps", "4", "--selection-steps", "3", "--hidden", "8", "--student-hidden", "6"),
     *("--teacher-rates", "1", "--student-rates", "0.3", "--seeds", "0"),
 )
+
+
+def drawn_noise():
+    """The augmentation that the teachers of the digits are measured under."""
+    generator = of_data()
+    return lambda batch: augment.noisy(0.1)(batch, generator)
+
+
 TWO = ("--label-smoothing", "0", "0.3", "--temperature", "4")
 
 
@@ -129,6 +138,7 @@ class TestFigure:
         for (curve, alpha, temperature), point in points.items():
             teacher = keras.models.load_model(out / f"networks/teacher/alpha-{alpha:g}/seed-0/model.keras")
             if curve == "teacher":
+                assert teacher.loss.label_smoothing == alpha
                 accuracy = np.mean(teacher.predict(images.x_test, verbose=0).argmax(-1) == images.y_test)
                 assert point["accuracy"] == [pytest.approx(accuracy)]
             if temperature is None:
@@ -173,8 +183,9 @@ class TestFigure:
             scatter = keras_ls.cluster_statistics(activations, images.y_train, keras_ls.class_templates(teacher))
             assert row["scatter_ratio"] == pytest.approx(scatter.ratio, rel=1e-3)
             assert row["template_distance_cv"] == pytest.approx(scatter.template_distance_cv, rel=1e-3)
-            examples = np.isin(images.y_train, (4, 9)).sum()
-            assert 0 <= row["mutual_information"] <= np.log(examples)
+            of_pair = (images.x_train, images.y_train, (4, 9), drawn_noise())
+            information = keras_ls.logit_mutual_information(teacher, *of_pair)
+            assert row["mutual_information"] == pytest.approx(information, rel=1e-3)
 
     def test_students_learn_from_cached_logits(self, digits):
         out, _, trainings = digits
@@ -497,6 +508,12 @@ class TestRefused:
 
 
 class TestParts:
+    def test_teachers_are_measured_under_the_augmentation_of_their_training(self, rng):
+        x = rng.integers(1, 256, (8, 6, 6, 1)).astype("uint8")
+        assert students._augmentation(Recipe(augment=True)) is augment.crop_and_flip
+        shifted = students._augmentation(Recipe(shift=2))(x, np.random.default_rng(3))
+        np.testing.assert_array_equal(shifted, augment.shift(x, np.random.default_rng(3), 2))
+
     def data(self, rng):
         x, y = rng.integers(0, 256, (64, 6, 6, 1)).astype("uint8"), rng.integers(0, 3, 64).astype("int32")
         return ImageData("toy", x, y, x, y, tuple("abc"))

@@ -201,6 +201,12 @@ class TestResume:
 
 
 class TestParts:
+    def test_networks_are_trained_on_images_with_fresh_noise(self, tmp_path):
+        plan = analysis.plan(information.COMMAND.choose([*SMALL, "--out", str(tmp_path / "out")]))
+        known = {image.tobytes() for image in plan.data.x_train}
+        x, _ = analysis.trial(plan, 0.1, 0).batches(0)[0]
+        assert not any(image.tobytes() in known for image in x)
+
     def test_augmented_images_depend_on_seed_and_batch_alone(self, rng):
         images = rng.integers(0, 256, (20, 8, 8, 1)).astype("uint8")
         rows, others = np.array([3, 1, 7]), np.array([3, 1, 8])

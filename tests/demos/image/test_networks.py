@@ -9,6 +9,7 @@ from harness import numpy, slow
 from keras import ops
 
 from demos.image import recipes
+from demos.image.data.common.augment import crop_and_flip, shift
 from demos.image.data.common.images import ImageData
 from demos.image.networks import NAMES, bodies, building
 from demos.image.recipes import Recipe
@@ -91,13 +92,9 @@ def test_padded_shortcut(rng):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_in_bfloat16_gives_the_same_float32_logits(rng, name, tmp_path):
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = build(name, pixels(rng), 10, depth=8, hidden=(20,))
-    finally:
-        keras.config.set_dtype_policy(policy)
     x = pixels(rng)
+    model = building.build(x, 10, Recipe(name, depth=8, hidden=(20,)), "mixed_bfloat16")
+    assert "bfloat16" in {layer.compute_dtype for layer in model.layers}
     logits = model(x)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
     model.save(tmp_path / "model.keras")
@@ -289,3 +286,15 @@ def test_the_loss_is_scaled_and_clipping_is_of_the_whole_gradient(rng):
     assert model.evaluate(data.x_test, data.y_test, verbose=0)[0] == pytest.approx(expected, rel=1e-4)
     assert model.optimizer.global_clipnorm == 1.0
     assert model.optimizer.clipnorm is None
+
+
+def test_batches_are_augmented_as_the_recipe_says(rng):
+    x, y = rng.integers(1, 256, (16, 12, 12, 1)).astype("uint8"), np.arange(16, dtype="int32")
+
+    def images(**fields):
+        return building.batches_of(x, y, Recipe(batch_size=16, **fields), 5, 2)[0][0]
+
+    plain = images()
+    cropped = crop_and_flip(plain, np.random.default_rng([5, 2, 0]), 4)
+    np.testing.assert_array_equal(images(augment=True), cropped)
+    np.testing.assert_array_equal(images(shift=2), shift(plain, np.random.default_rng([5, 2, 0]), 2))

@@ -246,6 +246,11 @@ class TestTrainingBatches:
             pytest.importorskip("tensorflow_io", reason="tensorflow-io has no build for this Python")
         opened, ids = noises
         whole = take(batches.training_batches(opened, ids, 8, 5, augment=augment), 20)
+        plain = take(batches.training_batches(opened, ids, 8, 5, augment=False), 20)
+        for (x, _), (of_plain, _) in zip(whole, plain, strict=True):
+            masked = x["features"] != of_plain["features"]
+            assert masked.any() == augment
+            assert (x["features"][masked] == 0).all()
         for first in (1, 6, 13):
             resumed = take(batches.training_batches(opened, ids, 8, 5, first_step=first, augment=augment), 7)
             assert all(same(a, b) for a, b in zip(resumed, whole[first:], strict=False))

@@ -200,7 +200,8 @@ class TestSearcher:
             assert [h.text for h in alone] == [h.text for h in together[i]]
             np.testing.assert_allclose([h.score for h in alone], [h.score for h in together[i]], rtol=1e-4, atol=1e-4)
 
-    def test_no_more_tokens_than_encoder_outputs(self, inputs):
+    def test_no_more_tokens_than_encoder_outputs(self, inputs, monkeypatch):
+        monkeypatch.setattr("demos.sequence.search.LEAST_ROOM", 2)  # as if texts were beyond the least room
         model = make("lstm")
         model.logits.bias.assign(np.eye(TOKENS.size)[2] * 1e3)  # an "a" whatever comes
         texts = [best.text for (best,) in Searcher(model, TOKENS, 15).hypotheses(inputs)]

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import types
 
 import keras
 import numpy as np
@@ -122,14 +123,19 @@ class TestMakeObjective:
         objective = make_objective(build(recipe, 5), recipe, 0.0, np.array([2]))
         assert self.rate(objective, 0) == pytest.approx(recipe.learning_rate)
 
-    @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
-    def test_the_loss_is_the_weighted_sum_and_ignores_padding(self, split, ctc_weight):
-        recipe = dataclasses.replace(RECIPE, dropout=0.0, ctc_weight=ctc_weight)
+    @pytest.mark.parametrize(("ctc_weight", "kind"), [(0.0, "unigram"), (0.3, "uniform")])
+    def test_the_loss_is_the_weighted_sum_and_ignores_padding(self, split, ctc_weight, kind):
+        recipe = dataclasses.replace(RECIPE, dropout=0.0, ctc_weight=ctc_weight, smoothing_kind=kind)
         model = build(recipe, TOKENS.size)
         objective = make_objective(model, recipe, 0.1, np.array([2, 1]))
         x, y, _ = next(iter(split.batches()))
         value = float(objective.compute_loss(x, y, objective(x)))
         names = {metric.name: float(metric.result()) for metric in objective.metrics}
+        prior = {"uniform": np.full(5, 0.2), "unigram": np.array([0, 0.5, 0.5, 0, 0])}[kind]  # of the labels 2 and 1
+        log_probs = np.asarray(keras.ops.log_softmax(model(x)))
+        own = np.take_along_axis(log_probs, np.maximum(y.numpy(), 0)[..., None], -1)[..., 0]
+        losses = -(0.9 * own + 0.1 * log_probs @ prior)
+        assert names["token_loss"] == pytest.approx(losses[y.numpy() >= 0].mean(), rel=1e-4)
         assert value == pytest.approx(names["token_loss"] + ctc_weight * names.get("ctc_loss", 0.0), rel=1e-5)
         hits = np.asarray(model(x)).argmax(-1) == y.numpy()
         assert names["accuracy"] == pytest.approx(hits[y.numpy() >= 0].mean())
@@ -292,3 +298,11 @@ def test_attention_picture(rng):
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()][:2] == ["a", "␣"]
     assert figure.axes[0].get_xlabel() == "Time (seconds)"
     assert figure.axes[1].get_ylabel() == "Attention weight"
+
+
+def test_batches_are_made_as_the_recipe_says(monkeypatch):
+    monkeypatch.setattr(training, "training_batches", lambda *given: given)
+    features = types.SimpleNamespace(features="f", token_ids="t")
+    for augment in (False, True):
+        how = dataclasses.replace(RECIPE, augment=augment)
+        assert training.KIND.batches(features, how, 3, 5) == ("f", "t", 4, 3, 5, augment)

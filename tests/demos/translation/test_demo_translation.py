@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -11,12 +12,16 @@ from harness import BACKEND
 
 from demos import redraw
 from demos.kit import checkpoints
-from demos.sequence import lists
+from demos.kit.smoothing import directory
+from demos.sequence import sweep as sweeps
+from demos.sequence.earlier import Trained
 from demos.sequence.objective import WarmUpThenInverseSquareRoot
+from demos.sequence.search import Hypothesis
 from demos.sequence.tokenizers import Subwords
 from demos.translation import calibration, train, translate
-from demos.translation.analysis import scores
+from demos.translation.analysis import data, scores
 from demos.translation.analysis import translate as translate_lines
+from demos.translation.corpora.files import Pairs
 
 pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="a search without a compiler is slow")
 for package in ("sacrebleu", "sentencepiece"):
@@ -171,19 +176,19 @@ def test_a_difference_that_is_there_is_sure_and_none_is_not(rng):
 def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeypatch):
     sweep = ["--temperatures", "1", "2", "--beam-widths", "2", "--length-penalties", "1", "--beam-width", "2"]
     argv = ["--from", str(trained), *sweep, "--n-best", "2", "--out", str(tmp_path)]
-    measure, measured = lists.measure, []
+    whole, swept = sweeps.sweep, []
 
     def killed(*arguments):
-        if len(measured) == 1:
+        if swept:
             raise KeyboardInterrupt
-        measured.append(arguments)
-        return measure(*arguments)
+        swept.append(arguments)
+        return whole(*arguments)
 
-    monkeypatch.setattr(lists, "measure", killed)
+    monkeypatch.setattr(sweeps, "sweep", killed)
     with pytest.raises(SystemExit):
         calibration.main(argv)
     (first,) = (json.loads(path.read_text())["trial"] for path in tmp_path.glob("measured/*.json"))
-    monkeypatch.setattr(lists, "measure", measure)
+    monkeypatch.setattr(sweeps, "sweep", whole)
     assert calibration.main(argv) == 0
     assert "hard targets, seed 0: measured before" in capsys.readouterr().out
     assert not list(tmp_path.glob("measured/*"))
@@ -205,7 +210,7 @@ def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeyp
     assert "--tokens must be three tokens that occur" in capsys.readouterr().err
 
 
-def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
+def test_lines_are_translated_in_their_order(trained, capsys, tmp_path, monkeypatch):
     (tmp_path / "text").write_text("red cat\n\ndog 日", encoding="utf-8-sig")
     how = ["--from", str(trained), "--label-smoothing", "0.1", "--beam-width", "2"]
     assert translate.main([str(tmp_path / "text"), *how]) == 0
@@ -217,6 +222,7 @@ def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
     assert [row["source"] for row in rows] == ["red cat", "", "dog 日"]
     assert rows[0]["translations"][0]["text"] == lines[0]
     assert len(rows[2]["translations"]) == 2
+    monkeypatch.setattr(translate_lines, "translate", lambda _, some, __: [[Hypothesis(text, 0.0)] for _, text in some])
     (tmp_path / "text").write_bytes(b"red\n\xff\n")
     with pytest.raises(SystemExit):
         translate.main([str(tmp_path / "text"), *how])
@@ -234,7 +240,8 @@ def test_lines_are_translated_in_their_order(trained, capsys, tmp_path):
     assert written.out.count("\n") == 2  # all that was read before
 
 
-def test_standard_input_is_translated_and_long_sentences_are_cut(trained, capsys, tmp_path):
+def test_standard_input_is_translated_and_long_sentences_are_cut(trained, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(translate_lines, "LONGEST", 40)
     long = " ".join(["red", "cat"] * translate_lines.LONGEST)
     (tmp_path / "text").write_text(f"red cat\n{long}\n", encoding="utf-8")
     how = ["--from", str(trained), "--label-smoothing", "0.1", "--beam-width", "1"]
@@ -269,3 +276,30 @@ def test_the_rate_rises_then_falls_with_the_square_root():
     rates = [float(schedule(step)) for step in range(16)]
     assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
     assert rates[15] == pytest.approx(0.05)
+
+
+def test_measures_of_texts_are_those_of_sacrebleu():
+    import sacrebleu
+
+    pairs = Pairs(["x", "y"], ["the cat sat on the mat today", "a dog"], [], [])
+    split = data.Sentences(pairs, types.SimpleNamespace(encode=lambda text, strict: np.zeros(0, "int32")))
+    assert split.error_rates(split.references) == pytest.approx({"bleu": 1, "chrf": 1, "length_ratio": 1})
+    texts = ["the cat sat on the mat again", "a cat and a dog"]
+    found = split.error_rates(texts)
+    assert found["bleu"] == pytest.approx(sacrebleu.corpus_bleu(texts, [split.references]).score / 100)
+    assert found["chrf"] == pytest.approx(sacrebleu.corpus_chrf(texts, [split.references]).score / 100)
+    assert found["length_ratio"] == pytest.approx(12 / 9)
+    assert split.quality("a dog", 1) == pytest.approx(100)
+    assert split.quality("a dog", 0) < 90
+
+
+def test_of_several_networks_the_best_on_dev_translates(trained, tmp_path, monkeypatch):
+    out, loaded = shutil.copytree(trained, tmp_path / "run"), []
+    network = types.SimpleNamespace(sources={})
+    monkeypatch.setattr(Trained, "load", lambda self, *_: loaded.append(self.label_smoothing) or network)
+    for best in (0.0, 0.1):
+        for alpha in (0.0, 0.1):
+            path = out / directory(alpha, 0) / "result.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"dev_beam_bleu": 0.2 + 0.1 * (alpha == best)}))
+        translate_lines.plan(translate.COMMAND.choose(["--from", str(out)]))
+    assert loaded == [0.0, 0.1]

@@ -8,7 +8,8 @@ from harness import BACKEND, numpy
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END, START, Characters
 from demos.sequence.translator import Translator
-from demos.translation.objective import SIZES
+from demos.translation.objective import SIZES, make_objective
+from demos.translation.recipe import Recipe
 
 TOKENS = Characters("abcdefghi")
 LENGTHS = np.array([7, 3, 1, 5], "int32")
@@ -87,3 +88,18 @@ def test_saved_and_loaded_it_is_the_same(model, inputs, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(numpy(again(inputs)), numpy(model(inputs)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unigram"])
+def test_the_loss_is_smoothed_as_the_recipe_says(inputs, rng, kind):
+    model = Translator(TOKENS.size, 16, 1, 2, dropout=0.0)
+    labels = rng.integers(1, TOKENS.size, (4, 6)).astype("int32")
+    labels[1, 3:] = -1
+    objective = make_objective(model, Recipe(smoothing_kind=kind), 0.3, np.array([2, 2, 5, 1]))
+    loss = objective.compute_loss(inputs, keras.ops.convert_to_tensor(labels), objective(inputs))
+    counts = np.bincount([2, 2, 5, 1], minlength=TOKENS.size) / 4
+    prior = counts if kind == "unigram" else np.full(TOKENS.size, 1 / TOKENS.size)
+    log_probs = log_softmax(model(inputs))
+    own = np.take_along_axis(log_probs, np.maximum(labels, 0)[..., None], -1)[..., 0]
+    losses = -(0.7 * own + 0.3 * log_probs @ prior)
+    assert float(loss) == pytest.approx(losses[labels >= 0].mean(), rel=1e-4)
