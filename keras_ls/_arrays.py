@@ -80,15 +80,9 @@ def log_softmax(rows: np.ndarray) -> np.ndarray:
 
 
 def widened(x: Any) -> Any:
-    """A tensor in float32 if it is in half precision, else as it is."""
-    dtype = widened_dtype(x)
+    """A tensor in float32, or in float64 if it is in that."""
+    dtype = wide_dtype(x.dtype)
     return x if dtype == keras.backend.standardize_dtype(x.dtype) else ops.cast(x, dtype)
-
-
-def widened_dtype(x: Any) -> str:
-    """The dtype of `widened(x)`."""
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 def wide_dtype(dtype: Any) -> str:

@@ -242,13 +242,10 @@ def added_at(rows, ids, values):
         import tensorflow as tf
 
         # TensorScatterAdd always copies the rows on a CPU; the other op reuses their memory, but XLA does not have it.
-        # The index is 0 on a CPU, and 1 on other devices and where XLA compiles.
-        return tf.switch_case(
-            tf.raw_ops.DeviceIndex(device_names=["CPU"]),
-            [
-                lambda: tf.raw_ops.ScatterNdNonAliasingAdd(input=rows, indices=positions, updates=values),
-                lambda: tf.tensor_scatter_nd_add(rows, positions, values),
-            ],
+        return on_cpu_kernels(
+            rows,
+            lambda: tf.raw_ops.ScatterNdNonAliasingAdd(input=rows, indices=positions, updates=values),
+            lambda: tf.tensor_scatter_nd_add(rows, positions, values),
         )
     return ops.scatter_update(rows, positions, ops.take_along_axis(rows, positions[:, 1:], axis=1)[:, 0] + values)
 

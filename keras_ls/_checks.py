@@ -134,17 +134,6 @@ def check_level(level: Any) -> float:
     return check_positive("level", check_fraction("level", level))
 
 
-def check_prior(prior: np.ndarray) -> np.ndarray:
-    """Returns an array of numbers, which must be a prior, as a float64 vector that sums to 1."""
-    vector = prior.astype("float64")
-    if vector.ndim != 1 or vector.size == 0:
-        raise ValueError(f"`prior` must be a vector, one number per class. Received shape: {vector.shape}.")
-    total = vector.sum()
-    if not (np.all(vector >= 0) and 0 < total < np.inf):
-        raise ValueError(f"`prior` must be finite, non-negative and not all zero. Received: prior={shown(prior)}.")
-    return vector / total
-
-
 def check_prior_length(prior: np.ndarray | None, num_classes: int | None) -> None:
     """Raises `ValueError` if the length of a prior is not the number of classes."""
     if prior is not None and num_classes is not None and len(prior) != num_classes:

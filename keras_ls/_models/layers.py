@@ -56,47 +56,43 @@ class LinearHead(layers.Layer):
         return cls(keras.saving.deserialize_keras_object(config.pop("dense")), **config)
 
 
-@keras.saving.register_keras_serializable(package="keras_ls")
-class LogProbabilities(layers.Layer):
-    """Logarithm of probabilities, in float32 or wider; 0 counts as the smallest positive number of their dtype.
-
-    The result is NaN below 0 and above 1.01, where inputs are not probabilities.
-    """
+class _Logarithm(layers.Layer):
+    """A layer that takes probabilities in the dtype that they have, and keeps their shape."""
 
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the probabilities."""
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_ls")
+class LogProbabilities(_Logarithm):
+    """Logarithm of probabilities, in float32 or wider; 0 counts as the smallest positive number of their dtype.
+
+    The result is NaN below 0 and above 1.01, where inputs are not probabilities.
+    """
 
     def call(self, inputs):
         """Returns log p."""
         probabilities, smallest = _probabilities(inputs)
         return ops.log(ops.maximum(probabilities, smallest))
 
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the probabilities."""
-        return input_shape
-
 
 @keras.saving.register_keras_serializable(package="keras_ls")
-class LogOdds(layers.Layer):
+class LogOdds(_Logarithm):
     """log(p/(1 − p)) of probabilities, in float32 or wider; 0 counts as the smallest positive number of their dtype.
 
     1 − p is computed in the wider dtype: a float32 probability of 1 has log-odds of 87. The result is NaN below 0 and
     above 1.01, where inputs are not probabilities.
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        self.supports_masking = True
-
     def call(self, inputs):
         """Returns log(p/(1 − p))."""
         probabilities, smallest = _probabilities(inputs)
         return ops.log(ops.maximum(probabilities, smallest)) - ops.log(ops.maximum(1.0 - probabilities, smallest))
-
-    def compute_output_shape(self, input_shape):
-        """Returns the shape of the probabilities."""
-        return input_shape
 
 
 def _probabilities(inputs: Any) -> tuple[Any, float]:

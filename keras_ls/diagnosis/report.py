@@ -5,7 +5,7 @@ import json
 import math
 import os
 import pathlib
-import tempfile
+import secrets
 import textwrap
 from typing import Any
 
@@ -126,16 +126,12 @@ def write_text(path: Any, text: str) -> None:
         target.write_text(text, encoding="utf-8")
         return
     target = target.resolve()  # the file that a link stands for, not the link
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, target)
     except BaseException:
-        os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ls._arrays import widened, widened_dtype
+from keras_ls._arrays import wide_dtype, widened
 from keras_ls._backend import is_concrete, row_maximum
 from keras_ls._gradients import exponential_sum, less_at, softmax_of, sum_of_differences, with_slopes
 from keras_ls._labels import gather_labels
@@ -115,7 +115,7 @@ def _smoothing(alpha, prior, rows):
     """`_Smoothing` of checked arguments, for (N, K) rows."""
     if alpha == 0.0:
         return _Smoothing(1.0, None, None)
-    dtype = widened_dtype(rows)
+    dtype = wide_dtype(rows.dtype)
     if prior is None:
         return _Smoothing(1.0 - alpha, alpha / ops.cast(ops.shape(rows)[-1], dtype), None)
     weights = (alpha * prior).astype(dtype)

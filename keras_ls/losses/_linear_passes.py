@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_ls._arrays import widened
+from keras_ls._arrays import wide_dtype, widened
 from keras_ls._backend import in_place
 from keras_ls.losses._linear_chunks import (
     STATISTICS,
@@ -133,7 +133,7 @@ class ByClasses:
         weights = self.smoothing.weights
         if isinstance(weights, float):
             return weights
-        return ops.convert_to_tensor(weights, dtype=keras.backend.result_type(examples.features.dtype, "float32"))
+        return ops.convert_to_tensor(weights, dtype=wide_dtype(examples.features.dtype))
 
     def _flat(self, rows):
         return tuple(each for each in rows if each is not None)
@@ -201,7 +201,7 @@ class ByExamples:
         else:
             size = min(self.size, number)
             count = number // size
-        dtype = keras.backend.result_type(examples.features.dtype, "float32")
+        dtype = wide_dtype(examples.features.dtype)
         return Pieces((number, columns), size, count, 0, dtype)
 
     def _tail(self, found, examples, block):

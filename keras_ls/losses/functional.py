@@ -19,9 +19,9 @@ from keras_ls._checks import (
     check_flag,
     check_fraction,
     check_ignore_class,
-    check_prior,
     check_prior_length,
     compatible_shapes,
+    shown,
 )
 from keras_ls._labels import class_ids, labels_to_tensor, match_label_shape, numbers_to_tensor
 from keras_ls.losses._closed_form import (
@@ -224,9 +224,14 @@ def checked_prior(prior, num_classes=None):
         return None
     if ops.is_tensor(prior) and not is_concrete(prior):
         raise ValueError("`prior` must be numbers that are known now. Received: a tensor of a compiled graph.")
-    prior = check_prior(to_numpy("prior", prior))
-    check_prior_length(prior, num_classes)
-    return prior
+    vector = to_numpy("prior", prior).astype("float64")
+    if vector.ndim != 1 or vector.size == 0:
+        raise ValueError(f"`prior` must be a vector, one number per class. Received shape: {vector.shape}.")
+    total = vector.sum()
+    if not (np.all(vector >= 0) and 0 < total < np.inf):
+        raise ValueError(f"`prior` must be finite, non-negative and not all zero. Received: prior={shown(prior)}.")
+    check_prior_length(vector, num_classes)
+    return vector / total
 
 
 def _check_same_shape(y_true, y_pred):

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_count, check_fraction, check_ignore_class, compatible_shapes
-from keras_ls._labels import class_ids, labels_to_tensor, numbers_to_tensor
+from keras_ls._labels import class_ids, labels_to_tensor, numbers_to_tensor, spread_over
 from keras_ls.losses._linear_chunks import STATISTICS, Smoothing, no_rows_seen, results, with_classes
 from keras_ls.losses._linear_passes import ByClasses, ByExamples, Examples, Layer
 from keras_ls.losses.functional import checked_prior, smoothed_sparse_categorical_crossentropy
@@ -134,9 +134,7 @@ def linear_loss_and_statistics(
     smoothing = Smoothing(alpha, checked_prior(prior, layer.kernel.shape[1]), layer.kernel.shape[1])
 
     if mask is not None:
-        mask = ops.cast(mask, "bool")
-        if len(mask.shape) == len(labels.shape) + 1 and mask.shape[-1] == 1:
-            mask = ops.squeeze(mask, -1)
+        mask = ops.cast(spread_over("mask", mask, labels), "bool")
         labels = ops.where(mask, labels, ops.zeros_like(labels))
     shape = ops.shape(features)[:-1]
     ids, kept, valid = class_ids(ops.reshape(labels, (-1,)), smoothing.num_classes, ignore_class, name="labels")

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ls._arrays import to_numpy
+from keras_ls._arrays import to_numpy, wide_dtype
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import (
     check_axis,
@@ -17,7 +17,7 @@ from keras_ls._checks import (
     check_string,
     shown,
 )
-from keras_ls._labels import labels_to_tensor, match_label_shape, numbers_to_tensor
+from keras_ls._labels import labels_to_tensor, match_label_shape, numbers_to_tensor, spread_over
 from keras_ls.losses.functional import (
     checked_prior,
     smoothed_categorical_crossentropy,
@@ -78,13 +78,12 @@ class _SmoothedLoss(keras.losses.Loss):
 
     @property
     def dtype(self):
-        """Dtype that inputs are cast to: the loss's own, or float32 where that is a half precision.
+        """Dtype that inputs are cast to: float32, or float64 where that is the loss's own.
 
         Keras casts labels with the predictions: half precision would round class ids above 256, and lose the small
         differences that a loss is made of.
         """
-        dtype = self._dtype_policy.compute_dtype
-        return "float32" if dtype in ("float16", "bfloat16") else dtype
+        return wide_dtype(self._dtype_policy.compute_dtype)
 
     def get_config(self):
         """Every constructor argument, as plain JSON values."""
@@ -193,13 +192,9 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
         if mask is None:
             return super().__call__(y_true, y_pred, sample_weight)
         y_true = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, self.axis)
-        mask = ops.cast(mask, "bool")
-        if len(mask.shape) == len(y_true.shape) + 1 and mask.shape[-1] == 1:
-            mask = ops.squeeze(mask, -1)
-        while len(mask.shape) < len(y_true.shape):
-            mask = ops.expand_dims(mask, -1)
+        mask = ops.cast(spread_over("mask", mask, y_true), "bool")
         y_true = ops.where(mask, y_true, ops.zeros_like(y_true))
-        set_mask(y_pred, ops.broadcast_to(mask, ops.shape(y_true)))  # Keras combines it with that of ignored labels
+        set_mask(y_pred, mask)  # Keras combines it with that of ignored labels
         try:
             return super().__call__(y_true, y_pred, sample_weight)
         finally:

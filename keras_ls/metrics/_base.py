@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ls._arrays import wide_dtype
 from keras_ls._checks import check_dtype, check_flag, check_ignore_class, check_string
 from keras_ls.metrics._rows import hard_labelled
 
@@ -33,21 +34,19 @@ class ProbabilityMetric(keras.metrics.Metric):
             ValueError: If shapes cannot match and, where values can be read (eagerly), if a label is neither in [0, K)
                 nor `ignore_class`, or a one-hot row holds several ones.
         """
-        examples = hard_labelled(y_true, y_pred, sample_weight, self.ignore_class, self._wide_dtype, self.from_logits)
+        examples = hard_labelled(
+            y_true, y_pred, sample_weight, self.ignore_class, wide_dtype(self.dtype), self.from_logits
+        )
         self._add(self._batch_statistics(examples))
 
     def get_config(self):
         """Every constructor argument, as plain JSON values."""
         return {**super().get_config(), "from_logits": self.from_logits, "ignore_class": self.ignore_class}
 
-    @property
-    def _wide_dtype(self):
-        return keras.backend.result_type(self.dtype, "float32")
-
     def _start(self, shape):
         """Makes the sums, and what rounding took from them, which is added to them in the end."""
         self.statistics, self._rounding = (
-            self.add_variable(shape=shape, initializer="zeros", dtype=self._wide_dtype, name=name)
+            self.add_variable(shape=shape, initializer="zeros", dtype=wide_dtype(self.dtype), name=name)
             for name in ("statistics", "rounding")
         )
 

@@ -17,8 +17,44 @@ from keras_ls.metrics._top_label import top_label
 NORMS = ("l1", "l2", "max")
 
 
+class _BinnedMetric(ProbabilityMetric):
+    """A calibration error from sums over bins of confidence."""
+
+    norm = "l1"
+
+    def __init__(self, num_bins, from_logits, ignore_class, name, dtype):
+        super().__init__(from_logits, ignore_class, name, dtype)
+        self.num_bins = check_count("num_bins", num_bins)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """A confidence interval of the error; it need not hold `result()`, which is too high with few examples per bin.
+
+        Weights count as numbers of examples. Predictions are taken to be independent. For the steps of sequences,
+        which are not, the interval is too short: use `keras_ls.diagnose`.
+
+        Args:
+            level: In (0, 1).
+
+        Returns:
+            Lower and upper limit; NaN if there are none.
+
+        Raises:
+            ValueError: If the norm is "max", for which there is none, or `level` is not in (0, 1).
+        """
+        if self.norm == "max":
+            raise ValueError("`interval` needs the norm 'l1' or 'l2'. Received: norm='max'.")
+        level = check_level(level)
+        if self.statistics is None:
+            return np.nan, np.nan
+        return interval_of_bins(ops.convert_to_numpy(self._sums()), level, self.norm)
+
+    def get_config(self):
+        """Every constructor argument, as plain JSON values."""
+        return {**super().get_config(), "num_bins": self.num_bins}
+
+
 @keras.saving.register_keras_serializable(package="keras_ls")
-class ExpectedCalibrationError(ProbabilityMetric):
+class ExpectedCalibrationError(_BinnedMetric):
     """Top-label calibration error: do predictions of confidence c come true a fraction c of the time?
 
     The confidence is the largest probability, and the prediction its class (the first, in a tie). `keras_ls.metrics`
@@ -63,8 +99,7 @@ class ExpectedCalibrationError(ProbabilityMetric):
         name: str = "ece",
         dtype: Any = None,
     ):
-        super().__init__(from_logits, ignore_class, name, dtype)
-        self.num_bins = check_count("num_bins", num_bins)
+        super().__init__(num_bins, from_logits, ignore_class, name, dtype)
         self.norm = check_choice("norm", norm, NORMS)
         self._start((self.num_bins, 4))
 
@@ -72,28 +107,9 @@ class ExpectedCalibrationError(ProbabilityMetric):
         """The error of all batches since the last reset, in [0, 1]."""
         return ops.cast(calibration_error_of_bins(self._sums(), self.norm), self.dtype)
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """A confidence interval of the error; it need not hold `result()`, which is too high with few examples per bin.
-
-        Weights count as numbers of examples. Predictions are taken to be independent. Of the steps of sequences, which
-        are not, it is too short: use `keras_ls.diagnose`.
-
-        Args:
-            level: In (0, 1).
-
-        Returns:
-            Lower and upper limit; NaN if there are none.
-
-        Raises:
-            ValueError: If the norm is "max", for which there is none, or `level` is not in (0, 1).
-        """
-        if self.norm == "max":
-            raise ValueError("`interval` needs the norm 'l1' or 'l2'. Received: norm='max'.")
-        return interval_of_bins(ops.convert_to_numpy(self._sums()), check_level(level), self.norm)
-
     def get_config(self):
         """Every constructor argument, as plain JSON values."""
-        return {**super().get_config(), "num_bins": self.num_bins, "norm": self.norm}
+        return {**super().get_config(), "norm": self.norm}
 
     def _batch_statistics(self, examples):
         confidence, correct = top_label(examples.rows, examples.ids, examples.from_logits)
@@ -102,7 +118,7 @@ class ExpectedCalibrationError(ProbabilityMetric):
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
-class ClasswiseCalibrationError(ProbabilityMetric):
+class ClasswiseCalibrationError(_BinnedMetric):
     """Mean over classes of the l1 calibration error of each class's probability.
 
     For class k the confidence is p_k and a hit is y = k; `keras_ls.metrics` has the formula. With many classes most
@@ -142,8 +158,7 @@ class ClasswiseCalibrationError(ProbabilityMetric):
         name: str = "classwise_ece",
         dtype: Any = None,
     ):
-        super().__init__(from_logits, ignore_class, name, dtype)
-        self.num_bins = check_count("num_bins", num_bins)
+        super().__init__(num_bins, from_logits, ignore_class, name, dtype)
 
     def result(self):
         """The error of all batches since the last reset, in [0, 1]."""
@@ -156,27 +171,6 @@ class ClasswiseCalibrationError(ProbabilityMetric):
         if self.statistics is None:
             return np.zeros(0, self.dtype)
         return ops.convert_to_numpy(ops.cast(calibration_error_of_bins(self._sums()), self.dtype))
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """A confidence interval of the error; it need not hold `result()`, which is too high with few examples per bin.
-
-        Weights count as numbers of examples. Predictions are taken to be independent. Of the steps of sequences, which
-        are not, it is too short: use `keras_ls.diagnose`.
-
-        Args:
-            level: In (0, 1).
-
-        Returns:
-            Lower and upper limit; NaN if there are none.
-        """
-        level = check_level(level)
-        if self.statistics is None:
-            return np.nan, np.nan
-        return interval_of_bins(ops.convert_to_numpy(self._sums()), level)
-
-    def get_config(self):
-        """Every constructor argument, as plain JSON values."""
-        return {**super().get_config(), "num_bins": self.num_bins}
 
     def _batch_statistics(self, examples):
         self._require_classes(examples.rows.shape[-1])

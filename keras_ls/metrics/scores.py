@@ -30,8 +30,8 @@ class _MeanMetric(ProbabilityMetric):
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """A confidence interval of `result()`, corrected for skewness; weights count as numbers of examples.
 
-        Predictions are taken to be independent. Of the steps of sequences, which are not, it is too short: use
-        `keras_ls.diagnose`.
+        Predictions are taken to be independent. For the steps of sequences, which are not, the interval is too
+        short: use `keras_ls.diagnose`.
 
         Args:
             level: In (0, 1).

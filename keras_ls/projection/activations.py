@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ls._arrays import widened
 from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._checks import shown
 from keras_ls._models.head import Probe, check_built, dense_of, find_head
@@ -87,11 +88,6 @@ def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256, o
 def templates_of(dense: Any) -> np.ndarray:
     """The columns of the kernel, each with its bias appended, (K, D + 1), float32 or wider."""
     with ONE_AT_A_TIME:
-        kernel = _at_least_float32(dense.kernel)
-        bias = np.zeros(kernel.shape[1], kernel.dtype) if dense.bias is None else _at_least_float32(dense.bias)
-    return np.concatenate([kernel.T, bias[:, None]], axis=1)
-
-
-def _at_least_float32(weight: Any) -> np.ndarray:
-    array = keras.ops.convert_to_numpy(weight)
-    return array if array.dtype == "float64" else array.astype("float32")
+        kernel = keras.ops.convert_to_numpy(widened(dense.kernel))
+        bias = np.zeros(kernel.shape[1]) if dense.bias is None else keras.ops.convert_to_numpy(widened(dense.bias))
+    return np.concatenate([kernel.T, bias[:, None].astype(kernel.dtype)], axis=1)

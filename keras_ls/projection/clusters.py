@@ -114,8 +114,3 @@ def _mean_and_deviation_of_distances(points: np.ndarray) -> tuple[float, float]:
     mean = mean_over_pairs(len(points), distances)
     variance = mean_over_pairs(len(points), lambda first, later: np.square(distances(first, later) - mean))
     return mean, float(np.sqrt(variance))
-
-
-def with_one(rows: np.ndarray) -> np.ndarray:
-    """Appends the 1 that multiplies the bias: (N, D) to (N, D + 1)."""
-    return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)

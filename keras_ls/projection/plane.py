@@ -15,7 +15,7 @@ from keras_ls._models.head import Forward, Probe
 from keras_ls._models.inputs import input_arrays, number_of_examples
 from keras_ls._models.outputs import of_output, output_names
 from keras_ls.projection.activations import templates_of
-from keras_ls.projection.clusters import RANK_TOLERANCE, with_one
+from keras_ls.projection.clusters import RANK_TOLERANCE
 
 EXAMPLES_PER_CLASS = 100
 
@@ -80,7 +80,9 @@ class ClassPlane:
             raise ValueError(
                 f"`activations` must be of shape (N, {width - 1}) or (N, {width}). Received shape: {rows.shape}."
             )
-        return self._coordinates(rows if rows.shape[1] == width else with_one(rows))
+        if rows.shape[1] < width:  # a 1 multiplies the bias
+            rows = np.pad(rows, ((0, 0), (0, 1)), constant_values=1.0)
+        return self._coordinates(rows)
 
     def __repr__(self) -> str:
         return f"ClassPlane(3 templates of width {len(self.origin)})"
