@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_ls" / "_version.py").read_text(), re.M)
 assert VERSION is not None
 
-# Lower bounds are the oldest versions that the tests have run with; `nox -s oldest` installs exactly these.
+# Lower bounds are the oldest versions that the tests have run with; `nox -s oldest` installs those that they need on
+# TensorFlow.
 BACKENDS = {"tensorflow": ["tensorflow>=2.16.1"], "jax": ["jax>=0.4.38"], "torch": ["torch>=2.3"]}
 DEMOS = [*BACKENDS["tensorflow"], "pillow>=10", "scikit-learn>=1.3"]
 SPEECH = [

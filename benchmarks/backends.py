@@ -15,6 +15,8 @@ def start(backend: str, device: str) -> None:
         ImportError: If `device` is "gpu" and the backend sees none.
     """
     os.environ.update(KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3")
+    # Else the first of several processes on a GPU takes all of its memory.
+    os.environ.update(TF_FORCE_GPU_ALLOW_GROWTH="true", XLA_PYTHON_CLIENT_PREALLOCATE="false")
     if device == "cpu":
         os.environ.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
     elif not _accelerators(backend):

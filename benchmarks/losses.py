@@ -48,7 +48,7 @@ def losses(name):
 
 
 def prepare(case, rows, classes):
-    """The mean loss and its gradient by the logits, in one compiled call."""
+    """The mean loss and its gradient by the logits, in one compiled call (on PyTorch operation by operation)."""
     from keras import ops
 
     rng = np.random.default_rng(0)
@@ -76,7 +76,8 @@ def cases():
 
 SUBJECT = Subject(
     title="Sparse smoothed loss",
-    about="Mean loss of integer labels, label smoothing 0.1, and its gradient by the logits, in one compiled call.",
+    about="Mean loss of integer labels, label smoothing 0.1, and its gradient by the logits, in one compiled call (on "
+    "PyTorch operation by operation).",
     prepare=prepare,
     size={"rows": 2048, "classes": 32_000},
     quick={"rows": 64, "classes": 500},

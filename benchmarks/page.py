@@ -10,6 +10,7 @@ import statistics
 from typing import Any
 
 from benchmarks import harness
+from demos.reproduce.running import code
 
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "optax", "torchmetrics", "netcal", "probmetrics")
 PACKAGES += ("keras-hub",)
@@ -31,7 +32,7 @@ def machine(device: str) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     found = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-    return {**found, "device": device, "versions": versions}
+    return {**found, "device": device, "versions": versions, "code": code()}
 
 
 def subject(name: str) -> harness.Subject:
@@ -54,6 +55,7 @@ def section(name: str, results: dict[str, Any]) -> str:
     size = ", ".join(f"{key} {_count(value)}" for key, value in results["size"].items())
     where = results["machine"]
     versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
+    commit = f"; commit {where['code']}" if where.get("code") else ""
     lines = [
         f"## {about.title}",
         "",
@@ -62,7 +64,7 @@ def section(name: str, results: dict[str, Any]) -> str:
         f"    {results['command']}",
         "",
     ]
-    lines += [f"{where['processor']}, {where['cores']} cores, Python {where['python']}; {versions}.", ""]
+    lines += [f"{where['processor']}, {where['cores']} cores, Python {where['python']}; {versions}{commit}.", ""]
     lines += [*_cases(results, about.unit), ""]
     for table in (_bounds(results["bounds"]), _growth(results["growth"], about.unit)):
         lines += [*table, ""] if table else []

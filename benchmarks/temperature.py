@@ -96,7 +96,8 @@ def with_lbfgs(logits, labels):
 
 SUBJECT = Subject(
     title="Temperature scaling",
-    about="The temperature that minimises the negative log-likelihood of logits, which is 2 or close to it.",
+    about="The temperature that minimises the negative log-likelihood of logits, which is 2 or close to it. PyTorch's "
+    "L-BFGS is as it is copied most often, at a rate of 0.01, and stops before the minimum.",
     prepare=prepare,
     size={"examples": 200_000, "classes": 100},
     quick={"examples": 1_000, "classes": 10},

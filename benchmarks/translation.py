@@ -83,7 +83,7 @@ def prepare(case, batch_size, length, vocabulary_size, network):
 SUBJECT = Subject(
     title="Translation",
     about="A training step of the small translator with label smoothing 0.1, and of the same network made of "
-    "`keras.layers` with Keras's sparse cross-entropy of hard targets; without XLA, which is slower there.",
+    "`keras.layers` with Keras's sparse cross-entropy of hard targets; without XLA.",
     prepare=prepare,
     size={"batch_size": 150, "length": 20, "vocabulary_size": 8_000, "network": "small"},
     quick={"batch_size": 4, "length": 6, "vocabulary_size": 50, "network": "tiny"},

@@ -252,9 +252,8 @@ def facts(found: Found) -> list[Block]:
         "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
         "Networks of other trials": networks_of_others(found),
     }
-    return [
-        Table([("run", ""), *((name, "; ".join(dict.fromkeys(texts))) for name, texts in said.items() if any(texts))])
-    ]
+    known = {name: "; ".join(dict.fromkeys(texts)) for name, texts in said.items() if any(texts)}
+    return [Table([("run", ""), *known.items()])]
 
 
 def networks_of_others(found: Found) -> list[str]:
