@@ -432,11 +432,22 @@ def in_a_function(layer):
     return lambda batch: layer(batch, training=True)
 
 
+class Held:
+    """An augmentation that has a layer."""
+
+    def __init__(self, layer):
+        self.layers = [layer]
+
+    def __call__(self, batch):
+        return self.layers[0](batch, training=True)
+
+
 SOURCES = {
     "layer": lambda: layers.GaussianNoise(1.0),
     "seeded layer": lambda: layers.GaussianNoise(1.0, seed=3),
     "layers": lambda: keras.Sequential([layers.GaussianNoise(0.7), layers.GaussianNoise(0.7)]),
     "layer in a function": lambda: in_a_function(layers.GaussianNoise(1.0)),
+    "layer in an object": lambda: Held(layers.GaussianNoise(1.0)),
     "layer in a partial": lambda: functools.partial(layers.GaussianNoise(1.0), training=True),
     "numpy": lambda: blur,
     "python": lambda: python_noise,
@@ -446,7 +457,10 @@ SOURCES = {
 
 
 # The one of unseeded layers shows most of what these do.
-SOME = [slow(name) if name in ("seeded layer", "layers", "layer in a partial") else name for name in SOURCES]
+SOME = [
+    slow(name) if name in ("seeded layer", "layers", "layer in a partial", "layer in an object") else name
+    for name in SOURCES
+]
 
 
 class TestRandomness:

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from keras_ls._backend import global_seed
 
@@ -61,11 +61,15 @@ def seeded(seed: int, owners: list[Any]) -> Iterator[None]:
 
 
 def _layers(owner: Any) -> list[keras.layers.Layer]:
-    """A layer, or those that a function uses: what it is bound to, its arguments in a partial, what it encloses."""
+    """A layer, or those that a function or callable object refers to, also in a list or dict."""
     if isinstance(owner, functools.partial):
         return [layer for part in (owner.func, *owner.args, *owner.keywords.values()) for layer in _layers(part)]
-    parts = [owner, getattr(owner, "__self__", None)]
+    held = [owner, getattr(owner, "__self__", None)]
+    if not isinstance(owner, keras.layers.Layer):
+        held += [part for each in held for part in getattr(each, "__dict__", {}).values()]
     with contextlib.suppress(TypeError, ValueError):  # not a Python function, or with cells not yet filled
         used = inspect.getclosurevars(owner)
-        parts += [*used.nonlocals.values(), *used.globals.values()]
-    return [part for part in tree.flatten(parts) if isinstance(part, keras.layers.Layer)]
+        held += [*used.nonlocals.values(), *used.globals.values()]
+    held += [part for each in held if isinstance(each, (list, tuple)) for part in each]
+    held += [part for each in held if isinstance(each, dict) for part in each.values()]
+    return [each for each in held if isinstance(each, keras.layers.Layer)]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_ls._intervals import BinMoments, calibration_error_interval, skewed_limits, squared_error_interval
+from keras_ls._intervals import BinMoments, calibration_error_interval, skewed_limits, squared_error_interval, within
 
 _UNKNOWN = (math.nan, math.nan)
 _ROUNDING = 1e-5
@@ -36,8 +36,8 @@ def interval_of_bins(sums: np.ndarray, level: float, norm: str = "l1") -> tuple[
     return calibration_error_interval(cells, deviation, level)
 
 
-def interval_of_mean(sums: np.ndarray, level: float) -> tuple[float, float]:
-    """An interval of a mean from the sums of weights and of weighted values, squares and cubes."""
+def interval_of_mean(sums: np.ndarray, level: float, largest: float) -> tuple[float, float]:
+    """An interval of a mean from the sums of weights and of weighted values from 0 to `largest`, squares and cubes."""
     weight, first, second, third = np.asarray(sums, "float64")
     if not (np.isfinite(sums).all() and weight > 1):
         return _UNKNOWN
@@ -48,4 +48,4 @@ def interval_of_mean(sums: np.ndarray, level: float) -> tuple[float, float]:
     if squares <= _ROUNDING * second / weight:
         return _UNKNOWN  # values that hardly differ: what is left is the rounding of float32 sums, or nothing
     cubes = third / weight - 3.0 * mean * second / weight + 2.0 * mean**3
-    return skewed_limits(mean, squares / weight, cubes / weight**2, weight, level)
+    return within(skewed_limits(mean, squares / weight, cubes / weight**2, weight, level), mean, largest)

@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from keras_ls._checks import check_level
-from keras_ls._intervals import within
 from keras_ls._labels import gather_labels
 from keras_ls.metrics._base import ProbabilityMetric
 from keras_ls.metrics._interval import interval_of_mean
@@ -40,8 +39,7 @@ class _MeanMetric(ProbabilityMetric):
             Lower and upper limit; NaN if there are none, or if the values of all examples are the same to a third of a
             percent.
         """
-        limits = interval_of_mean(ops.convert_to_numpy(self._sums()), check_level(level))
-        return within(limits, float(self.result()), self.largest)
+        return interval_of_mean(ops.convert_to_numpy(self._sums()), check_level(level), self.largest)
 
     def _batch_statistics(self, examples):
         values = examples.masked(self._values(examples))
