@@ -40,7 +40,7 @@ def numbers_to_tensor(values, name: str):
     """
     if isinstance(values, keras.KerasTensor):
         raise ValueError(
-            f"`{name}` must hold numbers: take the loss of symbolic tensors in the `call` of a layer. "
+            f"`{name}` must hold numbers: use symbolic tensors in the `call` of a layer. "
             f"Received: {name}={shown(values)}."
         )
     if not _holds_tensors(values):

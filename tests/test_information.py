@@ -490,6 +490,7 @@ class TestRandomness:
 
         augment, model = SOURCES[source](), linear(layers.Dropout(0.5), layers.Softmax())
         held = [cell.cell_contents for cell in getattr(augment, "__closure__", None) or ()]
+        held += [*getattr(augment, "layers", ()), getattr(augment, "func", None)]
         owners = [owner for owner in (model, augment, *held) if isinstance(owner, layers.Layer)]
         before = [numpy(v).copy() for owner in owners for v in owner.variables]
         seed()

@@ -40,7 +40,8 @@ class Number:
     # Where it stands in a row of the results: names, places in lists, "max" and "min" of lists, "mean5" for the list of
     # the means of 5 entries in a row; "a@b" is the entry of list a where list b beside it is least, "a@-b" greatest
     path: str
-    # Which rows, by their values or by those of their run's settings; a text that ends in / is how one begins
+    # Which rows, by their values or by those of their run's settings; a text that ends in / is how one begins, a tuple
+    # holds several such
     where: Mapping[str, Any]
     paper: str = ""  # what the paper has
     unit: str = ""  # "%" for shares, "error %" for one minus them

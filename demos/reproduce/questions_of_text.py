@@ -84,7 +84,6 @@ def translation(alpha: float, measure: str = "bleu", more: tuple[float, ...] = (
     """All that there is to translation; BLEU is 0 where sentences have fewer than four words, and chrF is not."""
     demo = "demos.translation.train"
     return {
-        "regime": questions.regime(demo),
         "table3": questions.table3("translation", alpha, demo, more),
         "fig3": questions.reliability("translation", alpha, demo),
         "fig4": against_temperature(alpha, measure),

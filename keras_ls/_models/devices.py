@@ -51,6 +51,8 @@ class BatchRunner:
                 with self._values_kept():
                     return self.network.predict(x, verbose=0)
             except (UnboundLocalError, StopIteration) as error:  # as Keras ends without a batch
+                if isinstance(error, UnboundLocalError) and "batch_outputs" not in str(error):
+                    raise
                 raise ValueError(_WITHOUT_BATCHES) from error
         batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in one_pass(x))
         outputs = [self.batch(inputs) for inputs in batches]

@@ -121,7 +121,7 @@ def calibration_error(
             confidences, so that each holds as many (the adaptive calibration error). Equal confidences stay together.
         from_logits: whether `y_pred` holds logits.
         sample_weight: as for `reliability_curve`. Quantiles are those of the repeated rows if all weights are whole
-            numbers, else those of the weighted distribution.
+            numbers or multiples of the smallest, else those of the weighted distribution.
         ignore_class: as for `reliability_curve`.
         debiased: whether to take off the bias of few predictions per bin; "l2" only.
 
@@ -216,8 +216,10 @@ def _weighted_quantiles(values: np.ndarray, weight: np.ndarray, shares: np.ndarr
     """Quantiles of `values` (M,): of whole weights, `np.quantile` of repeated values, else those of inverted_cdf."""
     order = np.argsort(values)
     if (weight != np.floor(weight)).any():  # multiples of the smallest weight count as whole numbers
-        multiples = weight / weight.min()
-        weight = multiples if (multiples == np.floor(multiples)).all() else weight
+        with np.errstate(over="ignore"):
+            multiples = weight / weight.min()
+        whole = np.round(multiples)
+        weight = whole if np.isfinite(whole).all() and np.allclose(multiples, whole, rtol=1e-6, atol=0) else weight
     values, ends = values[order], np.cumsum(weight[order])
     if (weight == np.floor(weight)).all() and ends[-1] < 2**53:
         # NumPy's own linear interpolation, between the places that repeating would give the values.

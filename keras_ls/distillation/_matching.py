@@ -84,11 +84,11 @@ class MatchingLoss(keras.losses.Loss):
         return self.scale * losses
 
 
-def only_output(outputs: Any) -> Any:
+def only_output(outputs: Any, role: str) -> Any:
     """The only tensor that a model has returned, which may be in a dict; `ValueError` if there are several."""
     leaves = tree.flatten(outputs)
     if len(leaves) != 1:
-        raise ValueError(f"Teacher and student must have one output each. Received: {len(leaves)} outputs.")
+        raise ValueError(f"`{role}` must have one output. Received: {len(leaves)} outputs.")
     return leaves[0]
 
 

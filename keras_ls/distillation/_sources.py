@@ -78,7 +78,7 @@ class LogitSource:
         with no_gradients():
             network = self.model if self.network is None else self.network
             logits = network(inputs, training=False)
-            logits = only_output(logits)
+            logits = only_output(logits, "teacher")
             if self.logarithm is not None:
                 logits = self.logarithm(logits)
             network._clear_losses()  # activity penalties matter only when the teacher itself is trained
@@ -101,7 +101,7 @@ class LogitSource:
         check_fits("x", inputs, self.model)
         with ONE_AT_A_TIME:
             logits = self._runner.batch(backend_arrays(inputs))
-        logits = only_output(logits)
+        logits = only_output(logits, "teacher")
         if self.logarithm is not None:
             logits = ops.convert_to_numpy(self.logarithm(ops.convert_to_tensor(logits)))
         _check_rows(logits.shape, num_rows(inputs))

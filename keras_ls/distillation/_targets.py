@@ -25,8 +25,10 @@ def split_targets(y: Any, outputs: Any = None) -> tuple[Any, Any]:
     return y.get("labels"), y.get("teacher_logits")
 
 
-def split_weights(sample_weight: Any) -> tuple[Any, Any]:
+def split_weights(sample_weight: Any, outputs: Any = None) -> tuple[Any, Any]:
     """Splits sample weights into those of labels and logits; Keras copies an array of them for each target."""
+    if isinstance(sample_weight, dict) and isinstance(outputs, dict) and set(sample_weight) == set(outputs):
+        (sample_weight,) = sample_weight.values()  # by the name of the only output
     if not isinstance(sample_weight, dict):
         return sample_weight, sample_weight
     return sample_weight.get("labels"), sample_weight.get("teacher_logits")

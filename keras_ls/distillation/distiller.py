@@ -163,8 +163,8 @@ class Distiller(AroundModel):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Returns the loss that training minimises or, in evaluation, the student's own."""
         labels, cached = split_targets(y, y_pred)
-        label_weight, logit_weight = split_weights(sample_weight)
-        output = only_output(y_pred)
+        label_weight, logit_weight = split_weights(sample_weight, y_pred)
+        output = only_output(y_pred, "student")
         label_weight = by_example(label_weight, output)
         if labels is None and self.beta < 1.0:
             raise ValueError(f"Targets must hold labels where `beta` is below 1. Received: beta={self.beta}.")
@@ -185,7 +185,7 @@ class Distiller(AroundModel):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Returns metrics of the student's output against the labels."""
         labels, _ = split_targets(y, y_pred)
-        return super().compute_metrics(x, labels, y_pred, split_weights(sample_weight)[0])
+        return super().compute_metrics(x, labels, y_pred, split_weights(sample_weight, y_pred)[0])
 
     def make_train_function(self, force=False):
         """Compiles the step; layers may have become trainable since the distiller was made."""

@@ -147,9 +147,9 @@ def smoothed_sparse_categorical_crossentropy(
             with a trailing 1.
         y_pred: Probabilities, or logits with ``from_logits=True``. Logits are exact; probabilities are normalised
             and clipped to Keras's epsilon (1e-7), but on TensorFlow those of a softmax in the same dtype are traced
-            back to their logits, as in Keras's own losses. (For others, Keras's sparse loss clips before it normalises
-            on TensorFlow, and is larger by up to about 1e-7·K nats.) A logit of −inf gives an infinite loss unless its
-            smoothed target is 0. K is at least 2; one sigmoid unit takes
+            back to their logits, as in Keras's own losses. (Of others, Keras's sparse loss clips before it normalises
+            on TensorFlow: it is larger by up to about 1e-7·K nats, and another where rows do not sum to 1.) A logit of
+            −inf gives an infinite loss unless its smoothed target is 0. K is at least 2; one sigmoid unit takes
             ``keras.losses.BinaryCrossentropy(label_smoothing=α)``.
         label_smoothing: α, in [0, 1).
         prior: u, K non-negative numbers, normalised here; None is the uniform 1/K.

@@ -41,8 +41,6 @@ def interval_of_mean(sums: np.ndarray, level: float, largest: float) -> tuple[fl
     weight, first, second, third = np.asarray(sums, "float64")
     if not (np.isfinite(sums).all() and weight > 1):
         return _UNKNOWN
-    if first == second == 0:
-        return 0.0, 0.0
     mean = first / weight
     squares = second / weight - mean**2
     if squares <= _ROUNDING * second / weight:

@@ -67,8 +67,8 @@ def cluster_statistics(activations: Any, labels: Any, templates: Any = None) -> 
     if groups.shape != (len(rows),):
         raise ValueError(f"`labels` must be of shape ({len(rows)},). Received shape: {groups.shape}.")
     # Equal rows are 0, where rounding would make clusters of them; infinite activations are NaN from here on.
-    with np.errstate(invalid="ignore"):
-        rows = np.where(np.isfinite(rows), rows - rows[0], np.nan)
+    rows = np.where(np.isfinite(rows), rows, np.nan)
+    rows = rows - rows[0]
     distance = deviation = np.nan
     if templates is not None:
         directions = template_directions(templates, rows.shape[1])

@@ -362,6 +362,12 @@ def test_too_much_data_leave_out_the_class_wise_interval_and_say_so(monkeypatch,
     assert found.estimates["ece"] == expected.estimates["ece"]
 
 
+def test_limits_of_the_likelihood_are_not_below_0():
+    y, z = np.repeat([0, 1], [995, 5]), np.tile([10.0, 0.0], (1000, 1))
+    found = keras_ls.diagnose_predictions(y, z, level=0.999, num_resamples=2, from_logits=True).estimates
+    assert found["nll"].low == 0
+
+
 def test_without_errors_the_intervals_of_rankings_begin_at_0():
     found = keras_ls.diagnose_predictions([0, 1] * 50, [[0.9, 0.1], [0.2, 0.8]] * 50, seed=2**40).estimates
     for name in ("aurc", "excess_aurc", "aurc_largest_logit"):

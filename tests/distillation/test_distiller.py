@@ -1096,7 +1096,7 @@ def test_what_only_the_first_batch_shows(rng):
     two(x)
     distiller = Distiller(two, network(), teacher_from_logits=True)
     distiller.compile("sgd")
-    with pytest.raises(ValueError, match="must have one output each"):
+    with pytest.raises(ValueError, match="`teacher` must have one output"):
         distiller.fit(x, verbose=0)
     cached = Distiller(None, network(), beta=0.5)
     cached.compile("sgd", hard_loss())
@@ -1250,7 +1250,7 @@ def test_gamma_of_one_unit_is_that_of_two_classes(temperature, rng):
 def test_a_student_whose_only_output_is_in_a_dict(softmax, beta, rng):
     x, y = data(rng)
     kernel, other = rng.normal(size=(2, D, K)).astype("float32")
-    inputs, found = keras.Input((D,)), []
+    inputs, found, weight = keras.Input((D,)), [], np.arange(N, dtype="float32")
     for in_dict in (False, True):
         outputs = layers.Dense(K, "softmax" if softmax else None, use_bias=False, name="kind")(inputs)
         student = keras.Model(inputs, {"kind": outputs} if in_dict else outputs)
@@ -1258,8 +1258,9 @@ def test_a_student_whose_only_output_is_in_a_dict(softmax, beta, rng):
         distiller = Distiller(linear(kernel), student, temperature=2.0, beta=beta)
         distiller.compile(keras.optimizers.SGD(0.1), hard_loss(softmax), metrics=["accuracy"], run_eagerly=EAGER)
         for labels in (y, {"kind": y}) if in_dict else (y, y):
-            distiller.fit(x, labels, batch_size=N, verbose=0)
-        found.append([*student.get_weights(), distiller.evaluate(x, y, verbose=0), teacher_logits(student, x)])
+            distiller.fit(x, labels, batch_size=N, sample_weight=weight, verbose=0)
+        measured = distiller.evaluate(x, labels, sample_weight=weight, verbose=0)
+        found.append([*student.get_weights(), measured, teacher_logits(student, x)])
         assert isinstance(distiller.predict(x, verbose=0), dict) == in_dict
     for one, another in zip(*found, strict=True):
         np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-6)

@@ -1073,7 +1073,7 @@ def test_pytorchs_cross_entropy_agrees(rng, alpha, reduction, shape):
 
 
 def test_symbolic_tensors_are_called_that():
-    with pytest.raises(ValueError, match="`y_pred` must hold numbers: take the loss of symbolic tensors in"):
+    with pytest.raises(ValueError, match="`y_pred` must hold numbers: use symbolic tensors in"):
         keras_ls.smoothed_sparse_categorical_crossentropy(np.array([0]), keras.Input((2,)))
 
 

@@ -21,6 +21,7 @@ def tokens(out: pathlib.Path) -> Subwords:
 def read_data(out: pathlib.Path, tokens: Subwords, data_dir: str | None) -> Data:
     """The data of a run, which may have moved to `data_dir`; a ValueError if they have changed."""
     settings = records.read_json(out / "settings.json", SETTINGS)
-    place = records.read_json(out / "data.json", {"data_dir": (str, None)})["data_dir"]
+    noted = records.read_json(out / "data.json", {"data_dir": (str, None)})["data_dir"]
+    place = noted if settings["corpus"] == "tsv" or pathlib.Path(noted or ".").is_dir() else None  # as in training
     options = Chosen((Group("", corpora.Options),), {**settings, "data_dir": data_dir or place})
     return data.load(options, tokens, settings["data"])

@@ -23,9 +23,8 @@ WIDTHS = 16  # of which those of batches are multiples
 
 def plan(options: Chosen) -> tuple[Searcher, Chosen]:
     """Loads the network that was asked for; of several, that of the highest BLEU, then the lowest NLL, on dev."""
-    for name in options.files:
-        if name != "-" and not os.path.exists(name):
-            raise ValueError(f"FILE must exist. Received: {name}.")
+    if absent := [name for name in options.files if name != "-" and not os.path.exists(name)]:
+        raise ValueError(f"FILE must exist. Received: {absent[0]}.")
     fields = {"dev_beam_bleu": float, "dev_nll": float}
     chosen = choose(options, fields, lambda result: (-result["dev_beam_bleu"], result["dev_nll"]))
     tokens = earlier.tokens(pathlib.Path(options.run))
@@ -52,7 +51,6 @@ def lines(options: Chosen, errors: list[str]) -> Iterator[tuple[str, str]]:
         try:
             with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
                 for number, line in enumerate(file, start=1):
-                    # A byte order mark may begin a file.
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                     yield f"{source} line {number}", " ".join(text.split())
         except (OSError, UnicodeDecodeError) as error:
@@ -80,7 +78,8 @@ def shown(line: str, found: list[Hypothesis], options: Chosen) -> list[str]:
     """What is printed of a line: its translation; a line for each of several with its score; or one line of JSON."""
     if options.json:
         rows = [{"text": text, "score": round(score, 4)} for text, score in found]
-        return [json.dumps({"source": line, "translations": rows}, ensure_ascii=sys.stdout.encoding.lower() != "utf-8")]
+        escapes = (sys.stdout.encoding or "utf")[:3].lower() != "utf"
+        return [json.dumps({"source": line, "translations": rows}, ensure_ascii=escapes)]
     if options.n_best == 1:
         return [found[0].text if found else ""]
     return [f"{score:.4f}\t{text}" for text, score in found] or [""]

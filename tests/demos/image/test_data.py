@@ -216,7 +216,10 @@ class TestFolder:
     def test_names_that_are_not_utf8_can_be_written(self, tmp_path):
         folder = os.fsencode(image_folders(tmp_path)) + b"/%s/caf\xe9"
         for part in (b"train", b"test"):
-            os.rename(os.fsencode(tmp_path) + b"/" + part + b"/cat", folder % part)
+            try:
+                os.rename(os.fsencode(tmp_path) + b"/" + part + b"/cat", folder % part)
+            except OSError:
+                pytest.skip("the file system takes UTF-8 alone")
         assert load("folder", str(tmp_path)).class_names == ("caf\ufffd", "dog")
 
     @pytest.mark.parametrize("values", [np.full((9, 9), 0.5, "float32"), np.full((9, 9), 2**16), np.full((9, 9), -1)])
