@@ -19,6 +19,12 @@ SCALES = {
         shown="docs/speech.md: An open vocabulary: where smoothing helps",
     ),
 }
+WHY = {
+    "cpu": {
+        "speech": "Wide beams do not harm hard targets with sums of log p either (docs/speech.md). The attention is "
+        "also trained by a CTC loss, which may be why."
+    }
+}
 PARTS = {"speech": questions_of_text.words(0.1, more=(0.02, 0.05))} | questions.advice(
     {"captions spoken": {}}, demo="demos.speech.train"
 )
