@@ -178,7 +178,7 @@ def _portable(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype("float64")
     if array.dtype == "uint64" and keras.backend.backend() == "torch":
-        return array.astype("int64" if array.size == 0 or array.max() <= np.iinfo("int64").max else "float64")
+        return array.astype("int64" if array.size == 0 or int(array.max()) <= np.iinfo("int64").max else "float64")
     return array
 
 

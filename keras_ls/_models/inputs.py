@@ -101,7 +101,7 @@ def signed(name: str, array: np.ndarray) -> np.ndarray:
     """
     if array.dtype.kind != "u" or array.dtype.itemsize == 1:
         return array
-    if array.size and array.max() > np.iinfo("int64").max:
+    if array.size and int(array.max()) > np.iinfo("int64").max:
         raise ValueError(f"`{name}` must hold integers below 2^63. Received: {array.max()}.")
     return array.astype("int32" if array.dtype.itemsize == 2 else "int64")
 
