@@ -80,7 +80,11 @@ def labels_to_tensor(labels, name: str):
     if not _holds_tensors(labels):
         labels = to_numpy(name, labels)
         limits = np.iinfo(_widest_integer())
-        if labels.dtype.kind in "iu" and labels.size and not limits.min <= labels.min() <= labels.max() <= limits.max:
+        if (
+            labels.dtype.kind in "iu"
+            and labels.size
+            and not limits.min <= int(labels.min()) <= int(labels.max()) <= limits.max
+        ):
             labels = labels.astype("float64")
     labels = numbers_to_tensor(labels, name)
     dtype = keras.backend.standardize_dtype(labels.dtype)
