@@ -6,7 +6,7 @@ from demos.reproduce.experiment import Setting
 FIRST = "python -m demos.image.distillation"
 PAPER = "Figure 5, of other data: the better the teacher by smoothing, the worse its students"
 SCALES = {
-    "smoke": Setting(f"{FIRST} --label-smoothing 0 0.3 0.6 --temperature 1 2 4 8", 2),
+    "smoke": Setting(f"{FIRST} --label-smoothing 0 0.3 0.6 --temperature 1 2 4 8 --steps-per-execution 20", 3),
     "cpu": Setting(
         f"{FIRST}\n{FIRST} --resume --smoothed-temperature 1 2 4 8",
         5,
