@@ -76,7 +76,7 @@ def table3(data: str, alpha: float, demo: str = "demos.image.calibration", more:
     ece = pair("ECE", demo, "ece", alpha, (hard, smoothed))
     of_scaled = Number("ECE, hard targets scaled", demo, "ece_scaled", {"label_smoothing": 0.0}, scaled)
     as_good = (
-        f"Smoothing calibrates as a temperature does: its ECE exceeds that of scaled hard targets by less than "
+        "Smoothing calibrates as a temperature does: its ECE exceeds that of scaled hard targets by less than "
         f"{WIDEST_GAP:g}, the paper's widest gap."
     )
     claims = (

@@ -116,9 +116,7 @@ def _is_of(number: Number, row: Mapping[str, Any]) -> bool:
 
 
 def _fits(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, tuple):
-        return isinstance(value, str) and value.startswith(wanted)
-    if isinstance(wanted, str) and wanted.endswith("/"):
+    if isinstance(wanted, tuple) or (isinstance(wanted, str) and wanted.endswith("/")):
         return isinstance(value, str) and value.startswith(wanted)
     return value == wanted
 

@@ -112,6 +112,7 @@ def _lower_limits(cells: BinMoments, positions: Positions, squares: np.ndarray, 
         error = np.maximum(error, np.sqrt(squares * count / max(1, count - 1)) / positions.weight.sum())
         quantile = student_quantile(level, count - 1)
     bias = (share * folding_bias(cells.gap, deviation)).sum(axis=0)
+    # Of a single example the quantile is infinite, and an error of 0 must stay one.
     return np.maximum(0.0, cells.errors() - bias - np.minimum(quantile, 1e9) * error)
 
 

@@ -67,7 +67,7 @@ def test_steps_that_fail_together_name_no_class_of_calibrated_predictions():
         p = np.where(flip, 1 - steps, steps)
         found = diagnose_predictions((p < 0.5) != wrong, np.stack([p, 1 - p], -1), num_resamples=1)
         off += next(each for each in found.findings if each.topic == "classes").verdict != "none shown to be off"
-    assert off <= 1  # 5 if bins were independent
+    assert off <= 1  # 2 if bins were independent
 
 
 def test_a_skewed_mean_is_covered_where_the_normal_interval_fails():
