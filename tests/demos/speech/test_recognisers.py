@@ -137,53 +137,58 @@ def test_dropout_is_for_training_alone(model, inputs):
 
 
 class TestSearcher:
-    def greedy(self, model, inputs, i, temperature=1.0):
-        """The most probable token after token, by teacher forcing: ids and log p."""
-        frames = int(FRAMES[i])
-        ids, log_prob, limit = [START], 0.0, int(encoded_lengths(frames))
-        while True:
-            x = {
-                "features": inputs["features"][i : i + 1, :frames],
-                "num_frames": np.array([frames], "int32"),
-                "tokens": np.array([ids], "int32"),
-            }
-            logits = numpy(model(x))[0, -1].astype("float64") / temperature
-            logits[START] = -np.inf
-            log_probs = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
-            if len(ids) > limit:
-                return ids[1:], log_prob
-            best = int(log_probs.argmax())
-            log_prob += log_probs[best]
-            if best == END:
-                return ids[1:], log_prob
-            ids.append(best)
+    def greedy(self, model, inputs, temperature):
+        """The most probable token after token, by teacher forcing: ids and log p of each utterance."""
+        import tensorflow as tf
+
+        predict, limits = tf.function(model), encoded_lengths(FRAMES)
+        tokens = np.full((len(FRAMES), limits.max() + 1), START, "int32")  # what comes later is not seen
+        texts, log_probs = [[] for _ in FRAMES], np.zeros(len(FRAMES))
+        going_on = set(range(len(FRAMES)))
+        for place in range(limits.max()):
+            logits = numpy(predict({**inputs, "tokens": tokens}))[:, place].astype("float64") / temperature
+            logits[:, START] = -np.inf
+            steps = logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True))
+            steps -= logits.max(-1, keepdims=True)
+            for i in sorted(going_on):
+                best = int(steps[i].argmax())
+                log_probs[i] += steps[i, best]
+                if best == END:
+                    going_on.remove(i)
+                    continue
+                texts[i].append(best)
+                tokens[i, place + 1] = best
+                if len(texts[i]) == limits[i]:
+                    going_on.remove(i)
+        return texts, log_probs
 
     @pytest.mark.parametrize("temperature", [slow(1.0), 2.5])
     def test_width_1_is_greedy(self, model, inputs, temperature):
         found = Searcher(model, TOKENS, 15).hypotheses(inputs, temperature=temperature)
-        lengths = set()
-        for i, (best,) in enumerate(found):
-            ids, log_prob = self.greedy(model, inputs, i, temperature)
-            assert best.text == TOKENS.decode(ids)
-            assert best.score == pytest.approx(log_prob, rel=1e-4, abs=1e-4)
-            lengths.add(len(ids))
-        assert len(lengths) > 1
+        texts, log_probs = self.greedy(model, inputs, temperature)
+        assert [best.text for (best,) in found] == [TOKENS.decode(ids) for ids in texts]
+        np.testing.assert_allclose([best.score for (best,) in found], log_probs, rtol=1e-4, atol=1e-4)
+        assert len({len(ids) for ids in texts}) > 1
 
     def test_scores_are_those_of_teacher_forcing(self, model, inputs):
-        found = Searcher(model, TOKENS, 15).hypotheses(inputs, beam_width=5, num_results=5)
-        for i, hypotheses in enumerate(found):
-            scores = [hypothesis.score for hypothesis in hypotheses]
-            assert len(scores) == 5
-            assert scores == sorted(scores, reverse=True)
-            for text, score in hypotheses:
-                ids = TOKENS.encode(text)
-                x = {name: value[i : i + 1] for name, value in inputs.items()}
-                x["tokens"] = np.array([[START, *ids]], "int32")
-                log_probs = numpy(keras.ops.log_softmax(model(x)[0, :, 1:]))  # the start token never comes
-                total = log_probs[np.arange(len(ids)), ids - 1].sum()
-                if len(ids) < encoded_lengths(FRAMES[i]):  # else it was cut
-                    total += log_probs[-1, END - 1]
-                assert score == pytest.approx(total, rel=1e-4, abs=1e-3)
+        width = 5
+        found = Searcher(model, TOKENS, 15).hypotheses(inputs, beam_width=width, num_results=width)
+        texts = [TOKENS.encode(hypothesis.text) for hypotheses in found for hypothesis in hypotheses]
+        tokens = np.full((len(texts), 1 + max(map(len, texts))), START, "int32")  # what comes later is not seen
+        for row, ids in zip(tokens, texts, strict=True):
+            row[1 : len(ids) + 1] = ids
+        repeated = {name: np.repeat(value, width, axis=0) for name, value in inputs.items()}
+        logits = model({**repeated, "tokens": tokens})
+        log_probs = numpy(keras.ops.log_softmax(logits[..., 1:]))  # the start token never comes
+        expected = []
+        for row, ids, limit in zip(log_probs, texts, np.repeat(encoded_lengths(FRAMES), width), strict=True):
+            expected.append(row[np.arange(len(ids)), np.array(ids, int) - 1].sum())
+            if len(ids) < limit:  # else it was cut
+                expected[-1] += row[len(ids), END - 1]
+        scores = [[hypothesis.score for hypothesis in hypotheses] for hypotheses in found]
+        assert scores == [sorted(row, reverse=True) for row in scores]
+        assert np.shape(scores) == (len(FRAMES), width)
+        np.testing.assert_allclose(np.ravel(scores), expected, rtol=1e-4, atol=1e-3)
 
     @pytest.mark.parametrize("width", [slow(1), 4])
     def test_utterances_do_not_see_their_batch(self, model, inputs, width):

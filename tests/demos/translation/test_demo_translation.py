@@ -18,7 +18,7 @@ from demos.sequence.earlier import Trained
 from demos.sequence.objective import WarmUpThenInverseSquareRoot
 from demos.sequence.search import Hypothesis
 from demos.sequence.tokenizers import Subwords
-from demos.translation import calibration, train, translate
+from demos.translation import calibration, objective, train, translate
 from demos.translation.analysis import data, scores
 from demos.translation.analysis import translate as translate_lines
 from demos.translation.corpora.files import Pairs
@@ -31,10 +31,11 @@ WORDS = {"cat": "Katze", "dog": "Hund", "tree": "Baum", "house": "Haus", "red": 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_resamples():
-    """As many as show that a difference is there."""
+def little_work():
+    """As many resamples as show that a difference is there, and one layer, which compiles in half of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scores, "RESAMPLES", 200)
+        patch.setitem(objective.SIZES, "tiny", (32, 1, 2))
         yield
 
 
