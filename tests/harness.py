@@ -54,6 +54,8 @@ def value_and_gradient(fn, x, dtype="float32", jit=False):
 
 # Whether models that take a few steps run them eagerly: TensorFlow takes longer to trace a step than for many of them.
 EAGER = BACKEND == "tensorflow"
+# The same for the networks of the demos, from their command lines.
+WITHOUT_XLA = ["--jit-compile", "no"] if BACKEND == "tensorflow" else []
 
 
 def compiled(fn, jit=False):

@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND
+from harness import BACKEND, WITHOUT_XLA
 from image_files import cifar_like, image_folders
 
 import keras_ls
@@ -23,7 +23,7 @@ for package in ("sklearn", "PIL"):
     pytest.importorskip(package, reason='the demos need pip install -e ".[demos]"')
 
 ROOT = pathlib.Path(__file__).parents[3]
-SMALL = ["--hidden", "16", "--steps", "12", "--batch-size", "300"]
+SMALL = [*WITHOUT_XLA, "--hidden", "16", "--steps", "12", "--batch-size", "300"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, slow
+from harness import BACKEND, WITHOUT_XLA, slow
 from image_files import cifar_like, image_folders
 from kept_results import assert_tells_whether_networks_are_like_the_papers
 
@@ -25,7 +25,7 @@ for package in ("sklearn", "PIL"):
     pytest.importorskip(package, reason='the demos need pip install -e ".[demos]"')
 
 ROOT = pathlib.Path(__file__).parents[3]
-SMALL = ["--hidden", "16", "--steps", "12", "--batch-size", "300", "--measure-every", "4"]
+SMALL = [*WITHOUT_XLA, "--hidden", "16", "--steps", "12", "--batch-size", "300", "--measure-every", "4"]
 
 
 def run(out, *arguments):

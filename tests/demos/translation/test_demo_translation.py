@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 import pytest
-from harness import BACKEND
+from harness import BACKEND, WITHOUT_XLA
 
 from demos import redraw
 from demos.kit import checkpoints
@@ -51,6 +51,7 @@ def corpus(tmp_path_factory):
 
 
 SMALL = ["--size", "tiny", "--steps", "4", "--batch-tokens", "60", "--vocabulary-size", "40", "--beam-width", "2"]
+SMALL += WITHOUT_XLA
 
 
 def arguments(corpus, out, *more):
