@@ -131,7 +131,7 @@ class TestSequences:
 
 def test_saved_and_loaded_model(tmp_path, rng):
     x, y = make_case(rng)
-    model = make_model(metrics=all_metrics(from_logits=True, ignore_class=3))
+    model = make_model(metrics=all_metrics(from_logits=True, ignore_class=3), jit_compile=JIT[0])
     model.fit(x, y, verbose=0)
     before = model.evaluate(x, y, verbose=0, return_dict=True)
     model.save(tmp_path / "model.keras")
@@ -144,7 +144,7 @@ def test_saved_and_loaded_model(tmp_path, rng):
 
 def test_lower_is_better_for_callbacks(tmp_path, rng):
     x, y = make_case(rng)
-    model = make_model(metrics=all_metrics(from_logits=True))
+    model = make_model(metrics=all_metrics(from_logits=True), jit_compile=JIT[0])
     stops = [keras.callbacks.EarlyStopping(f"val_{name}", mode="auto", patience=10) for name in REFERENCES]
     keeps = [
         keras.callbacks.ModelCheckpoint(
