@@ -84,7 +84,7 @@ def test_the_decisions_follow_from_what_is_diagnosed(capsys):
 
 def test_the_losses_page_shows_how_to_find_labels_that_are_no_class():
     with pytest.raises(ValueError, match=re.escape("in [0, 3). Received: [-1, 3].")):
-        run_guide("losses.md", np=np, keras_ls=keras_ls, counts=[1, 2])
+        run_guide("losses.md")
 
 
 @pytest.mark.slow

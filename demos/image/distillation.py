@@ -56,7 +56,7 @@ class Data:
 
     experiment: str = option("digits", "see below", choices=EXPERIMENTS)
     data_dir: str | None = by_experiment("where NAME.npz lies", shown=f"${DATA_VARIABLE}", cifar10=None, mnist=None)
-    # At the calibration demo's 0.4 noise bounds all networks alike, and teachers teach what they learnt by heart.
+    # At the calibration demo's 0.4 noise bounds all networks alike, and teachers teach what they memorised.
     noise: float | None = by_experiment("s.d. as a fraction of full scale", not_negative, digits=0.2)
     train_images: int | None = by_experiment(
         "how many of the training images are drawn", count, shown="all", digits=None, cifar10=None

@@ -12,14 +12,14 @@ SCALES = {
         f"{FIRST} --train-images 10000 --no-augment --model resnet --depth 8 --steps 3000",
         30,
         trials=tuple(f"--seeds {seed}" for seed in range(3)),
-        shown="docs/calibration.md: CIFAR-10, learned by heart",
+        shown="docs/calibration.md: CIFAR-10, memorised",
     ),
     "paper": Setting(f"{FIRST} --model alexnet --steps 390000 --steps-per-execution 20", None, updates=6 * 390_000),
 }
 WHY = {
     "cpu": {
         "table2": "In every seed smoothing loses accuracy, by 1 to 3 points, which three seeds cannot tell from 1. "
-        "These networks learn 10,000 images by heart; the paper's see 40,000, cropped and flipped.",
+        "These networks memorise 10,000 images; the paper's see 40,000, cropped and flipped.",
     }
 }
 PARTS = questions.calibration("cifar10", 0.1)

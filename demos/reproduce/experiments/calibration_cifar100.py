@@ -1,4 +1,4 @@
-"""Calibration on CIFAR-100 of the paper's ResNet-56, or of a ResNet-20 that learns 10,000 images by heart."""
+"""Calibration on CIFAR-100 of the paper's ResNet-56, or of a ResNet-20 that memorises 10,000 images."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting
@@ -17,7 +17,7 @@ SCALES = {
         31,
         "2 cores of an Intel Xeon",
         ("--seeds 0", *ONE_NETWORK),
-        shown="docs/calibration.md: CIFAR-100, learned by heart",
+        shown="docs/calibration.md: CIFAR-100, memorised",
     ),
     "paper": Setting(RESNET, None, updates=9 * 64_000, shown="docs/calibration.md: The paper's CIFAR-100 ResNet-56"),
 }
@@ -28,7 +28,7 @@ UNMET = (
 WHY = {
     "cpu": {
         "table2": "In every seed smoothing loses accuracy, by 1 to 3 points, which three seeds cannot tell from 1. "
-        "These networks learn 10,000 images by heart; the paper's see 40,000, cropped and flipped.",
+        "These networks memorise 10,000 images; the paper's see 40,000, cropped and flipped.",
         "table3": UNMET,
         "fig2": UNMET,
     }

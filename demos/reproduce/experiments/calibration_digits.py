@@ -1,4 +1,4 @@
-"""Calibration of noisy digits, which a small network learns by heart."""
+"""Calibration of noisy digits, which a small network memorises."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting

@@ -18,7 +18,7 @@ SCALES = {
 SCALES["cpu"] = dataclasses.replace(SCALES["cpu"], minutes=5, trials=tuple(f"--seeds {seed}" for seed in range(3)))
 WHY = {
     "cpu": {
-        "fig1": "The steps are enough to know the images by heart and too few to meet smoothed targets, whose loss is "
+        "fig1": "The steps are enough to memorise the images and too few to meet smoothed targets, whose loss is "
         "far above its least value in the end. Where more passes over fewer images meet them, clusters do tighten "
         "(projection_cifar100_few). Held-out clusters tighten on MNIST (projection_mnist) and on noisy digits, of "
         "which networks get a quarter wrong; these get three quarters wrong. Whether that is the reason has not been "

@@ -5,7 +5,7 @@ import numpy as np
 from demos.image.data.common.images import DataSet, ImageData, split
 from demos.kit.cli import optional
 
-# Networks that learn the training half by heart, in seconds.
+# Networks that memorise the training half in seconds.
 RECIPE = {"steps": 1_000, "batch_size": 50, "hidden": (200, 200)}
 
 
