@@ -23,7 +23,7 @@ def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
         Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0),
     )
     return Part(
-        "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)",
+        "WSJ, BiLSTM with attention and other kinds of smoothing (Chorowski and Jaitly 2017)",
         (*beam, *questions.shown("beam WER %", train, "beam_wer", more, "%"), tuned, best, widest, *greedy),
         claims,
         (sweep, "beam_width.png"),

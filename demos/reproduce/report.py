@@ -20,7 +20,7 @@ NOT_RUN = "not run yet"
 KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure", NOT_RUN: "unsure"}
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
 LIKE, UNLIKE = "of networks as over-confident as the paper's", "of networks that are not"
-UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments that do not measure it"
+UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments without a training accuracy"
 IN_SHORT = {LIKE: "as the paper's", UNLIKE: "not as over-confident", UNKNOWN: "cannot tell", UNASKED: "not measured"}
 NOT_INCLUDED = "Of the paper's data ImageNet, WSJ and WMT are not included at any scale."
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
@@ -139,7 +139,8 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
             findings = judged(each, part)
             for claim, finding in zip(part.claims, findings, strict=True):
                 networks = likeness(each, next(number for number in part.numbers if number.label == claim.number))
-                overview.append((finding.claim, where, IN_SHORT[networks], finding.word))
+                known = IN_SHORT[networks] if finding.word != NOT_RUN else ""
+                overview.append((finding.claim, where, known, finding.word))
                 words[networks] += [finding.word] * (name not in NO_CLAIM)
             sections += section(each, name, findings)
     done, missing = sum(len(each.kept) for each in found), sum(len(each.missing) for each in found)
@@ -154,12 +155,12 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         Paragraph(verdict.RULE),
         Table([("the paper's claims", *COUNTED.values()), *counts]),
         Paragraph(
-            f"Networks are as over-confident as the paper's if all claims under *{TITLES['regime']}* agree. Where one "
-            "does not, smoothing has less to mend, or nothing."
+            f"Networks are as over-confident as the paper's ResNet-56 on CIFAR-100, about, if all claims under "
+            f"*{TITLES['regime']}* agree. Where one does not, smoothing has less to mend, or nothing."
         ),
         Table(overview),
         *sections,
-        *[Paragraph(f"Not at this scale: {'; '.join(absent)}.")] * bool(absent),
+        *[Paragraph(f"Not at this scale: {'; '.join(title.removesuffix('?') for title in absent)}.")] * bool(absent),
     ]
 
 
@@ -229,7 +230,7 @@ def commands(found: Found) -> str:
     lines = [f"python -m demos.reproduce --scale {found.scale} --only {found.experiment.name}"]
     lines.append("# which runs, in folders of their own, for each trial:")
     for kept in found.kept:
-        lines += [f"# {kept['trial']}", *kept["commands"]]
+        lines += [f"# {line}" for line in (kept["trial"], *kept["commands"])]
     return "\n".join(lines)
 
 

@@ -23,14 +23,14 @@ SCALES = {
 }
 UNMET = (
     "Smoothed targets are far from met. With fewer images (projection_cifar100_few) they nearly are, and smoothing "
-    "calibrates as a temperature does; but on the noisiest digits (advice_digits) they are met, and it does not."
+    "calibrates as a temperature does{}; but on the noisiest digits (advice_digits) they are met, and it does not."
 )
 WHY = {
     "cpu": {
         "table2": "In every seed smoothing loses accuracy, by 1 to 3 points, which three seeds cannot tell from 1. "
         "These networks memorise 10,000 images; the paper's see 40,000, cropped and flipped.",
-        "table3": UNMET,
-        "fig2": UNMET,
+        "table3": UNMET.format(""),
+        "fig2": UNMET.format(" by its ECE, though its own temperature stays at 1.3"),
     }
 }
 PARTS = questions.calibration("cifar100", 0.05, more=(0.1,))
