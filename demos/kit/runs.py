@@ -85,6 +85,11 @@ def _take(out: pathlib.Path, resume: bool) -> None:
     elif not out.name:
         raise ValueError(f"--out must not be a directory that has no name, with an earlier run in it. Received: {out}.")
     else:
+        others = [path for path in out.rglob(".*lock") if path != out / locks.NAME]
+        for path in others:  # of who reads the run, or works in a directory inside it
+            lock(path.parent, path.name)
+        for _ in others:
+            os.close(_locked.pop())
         aside = next(p for i in range(1, sys.maxsize) if not (p := out.with_name(f"{out.name}.{i}")).exists())
         if locks.fcntl is None:  # Windows moves no directory that has an open file in it
             os.close(_locked.pop())

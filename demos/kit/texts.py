@@ -6,7 +6,7 @@ import pathlib
 
 def place(path: str | None) -> str | None:
     """The absolute path that a user's path stands for, if there is one."""
-    return path and str(pathlib.Path(os.path.expanduser(path)).resolve())
+    return path and os.path.abspath(os.path.expanduser(path))  # a link has a name and a place of its own
 
 
 def read_text(path: pathlib.Path) -> str:

@@ -166,4 +166,4 @@ def read(path: pathlib.Path, kind: str | None = None) -> Any:
 
 
 def _sentencepiece():
-    return cli.optional("sentencepiece", "A vocabulary of subwords", extra="speech")
+    return cli.optional("sentencepiece", "A vocabulary of subwords", extra="translation")

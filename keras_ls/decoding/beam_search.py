@@ -203,7 +203,10 @@ def _checked_limits(max_lengths: Any, batch_size: Any, shortest: int, longest: i
         if ((values < shortest) | (values > longest)).any():
             raise ValueError(f"`max_lengths` must be in [{shortest}, {longest}]. Received: {shown(values)}.")
         limits = values.astype("int32")
-    return ops.cast(ops.clip(numbers_to_tensor(limits, "max_lengths"), shortest, longest), "int32")
+    limits = numbers_to_tensor(limits, "max_lengths")
+    if str(limits.dtype).endswith(("int8", "int16")):  # which may not hold `longest`
+        limits = ops.cast(limits, "int32")
+    return ops.cast(ops.clip(limits, shortest, longest), "int32")
 
 
 def _check_sizes(settings: Settings) -> None:

@@ -10,6 +10,8 @@ from keras_ls._rows import LabelledRows, TopLabel
 from keras_ls.calibration.selective import centred_logits
 
 NORM_ORDERS = range(1, 10)
+# How far from 1 the sum of rounded probabilities may be.
+_SUM_TOLERANCE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +58,8 @@ def read_positions(rows: LabelledRows, epsilon: float) -> Positions:
     """Reads predictions once; probabilities are clipped to [epsilon, 1 − epsilon] for the likelihood, logits are exact.
 
     Raises:
-        ValueError: If a prediction is NaN or infinite, −inf among logits apart, or no probability.
+        ValueError: If a prediction is NaN or infinite, −inf among logits apart, or no probability, or if the
+            probabilities of one do not sum to 1.
     """
     counts = rows.weight > 0
     size, classes = int(counts.sum()), rows.num_classes
@@ -67,7 +70,7 @@ def read_positions(rows: LabelledRows, epsilon: float) -> Positions:
     top = TopLabel(np.empty(size), np.empty(size, bool), rows.weight[counts], rows.bin_dtype())
     score, nll, brier, largest_logit = (np.empty(size) for _ in range(4))
     norms = np.empty((size, len(NORM_ORDERS)), "float32") if classes > 2 else None
-    start = 0
+    start, furthest = 0, 1.0
     for logits, probabilities, log_probabilities, ids in _blocks(rows):
         part, places = slice(start, start + len(ids)), np.arange(len(ids))
         top.confidence[part] = probabilities.max(axis=-1)
@@ -75,6 +78,9 @@ def read_positions(rows: LabelledRows, epsilon: float) -> Positions:
         if log_probabilities is not None:
             score[part], nll[part] = top_log_odds(logits), -log_probabilities[places, ids]
         else:
+            sums = probabilities.sum(axis=-1)
+            sums = sums[np.isfinite(sums)]
+            furthest = max(furthest, sums.min(initial=1.0), sums.max(initial=1.0), key=_off_one)
             score[part] = top.confidence[part]
             nll[part] = -np.log(np.clip(probabilities[places, ids], epsilon, 1.0 - epsilon))
         probabilities[places, ids] -= 1.0
@@ -86,7 +92,16 @@ def read_positions(rows: LabelledRows, epsilon: float) -> Positions:
     bad = int(np.isnan(top.confidence).sum())
     if bad:
         raise ValueError(f"`y_pred` must be finite. Received: NaN or infinities in {bad} of {size} predictions.")
+    if _off_one(furthest) > _SUM_TOLERANCE:
+        raise ValueError(
+            "`y_pred` must hold probabilities that sum to 1 for each prediction, or logits with from_logits=True. "
+            f"Received: a sum of {furthest:.3g}."
+        )
     return Positions(top.weight, example, num_examples, top, score, nll, brier, largest_logit, norms)
+
+
+def _off_one(total: float) -> float:
+    return abs(total - 1.0)
 
 
 def _blocks(rows: LabelledRows) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]]:

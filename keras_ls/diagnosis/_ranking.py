@@ -55,7 +55,9 @@ def rank(positions: Positions, in_half: np.ndarray, num_resamples: int, level: f
     limits = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
     are_few = fewest(positions) < FEWEST or size < FEWEST_EXAMPLES
     if are_few:
-        limits[:] = np.array(_widest_limits(float(orders[0].curve.risk[-1]), size, level)).T[:, None, :]
+        weights = positions.example_weights()
+        trials = weights.sum() ** 2 / np.square(weights).sum()
+        limits[:] = np.array(_widest_limits(float(orders[0].curve.risk[-1]), trials, level)).T[:, None, :]
     plain, excess = (_estimate(values[0, place], limits[:, 0, place]) for place in (0, 1))
     by_logit, curves = _estimate(values[1, 0], limits[:, 1, 0]), [order.curve for order in orders]
     if normed is None:
@@ -116,9 +118,9 @@ def _estimate(value: float, limits: np.ndarray) -> tuple[float, float, float]:
     return float(value), float(limits[0]), float(limits[1])
 
 
-def _widest_limits(error: float, size: int, level: float) -> tuple[tuple[float, float], tuple[float, float]]:
+def _widest_limits(error: float, trials: float, level: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Limits of AURC and of its excess, the error rate being in Wilson's interval and the ranking perfect to worst."""
-    limits = wilson_interval(error, size, normal_quantile(level))
+    limits = wilson_interval(error, trials, normal_quantile(level))
     rates = np.clip(limits, 1e-12, 1.0 - 1e-12)
     best, worst = rates + (1.0 - rates) * np.log1p(-rates), rates * (1.0 - np.log(rates))
     between = np.linspace(rates[0], rates[1], 100)

@@ -20,6 +20,7 @@ class Scaled:
         low: its lower limit.
         high: its upper limit.
         problem: a sentence if there is no optimum within the limits, else None.
+        halves_are_bad: whether a half has no such optimum, so that what it says of the other is arbitrary.
         confidence: (M,) scaled confidences.
         nll: (M,) scaled −log p_y.
     """
@@ -28,6 +29,7 @@ class Scaled:
     low: float
     high: float
     problem: str | None
+    halves_are_bad: bool
     confidence: np.ndarray
     nll: np.ndarray
 
@@ -40,14 +42,15 @@ def scale(rows: LabelledRows, positions: Positions, in_half: np.ndarray, level: 
     """
     temperature, problem = optimal_temperature(rows)
     counts, half = np.flatnonzero(rows.weight > 0), positions.of_examples(in_half)
-    of_other = np.empty(len(half))
+    of_other, halves_are_bad = np.empty(len(half)), False
     for own in (True, False):
         weight = np.zeros_like(rows.weight)
         weight[counts[half != own]] = rows.weight[counts[half != own]]
-        has_any = weight.any()
-        of_other[half == own] = (
-            optimal_temperature(dataclasses.replace(rows, weight=weight))[0] if has_any else temperature
-        )
+        fitted = temperature, problem
+        if weight.any():
+            fitted = optimal_temperature(dataclasses.replace(rows, weight=weight))
+        of_other[half == own] = fitted[0]
+        halves_are_bad |= fitted[1] is not None
     low, high = _limits(rows, positions, temperature, problem, level)
     confidence, nll, start = np.empty(len(half)), np.empty(len(half)), 0
     for logits, ids, _ in rows.logits():
@@ -59,7 +62,7 @@ def scale(rows: LabelledRows, positions: Positions, in_half: np.ndarray, level: 
         start += len(ids)
     if not rows.from_logits:
         nll = -np.log(np.clip(np.exp(-nll), epsilon, 1.0 - epsilon))
-    return Scaled(temperature, low, high, problem, confidence, nll)
+    return Scaled(temperature, low, high, problem, halves_are_bad, confidence, nll)
 
 
 def _limits(

@@ -16,6 +16,7 @@ from keras_ls.diagnosis.report import Diagnosis
 
 # What reading an archive raises that is damaged, encrypted, or compressed in an unknown way.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError)
+_ARRAYS = ("x", "y", "x_train", "y_train", "logits", "probabilities", "labels", "sample_weight")
 _DESCRIPTION = """Says whether label smoothing, more or less of it, or a temperature would help a classifier.
 
   keras-ls diagnose MODEL.keras DATA.npz     DATA holds x and y of held-out data and, optionally, sample_weight, x_train
@@ -87,22 +88,34 @@ def _diagnosis(args: argparse.Namespace) -> Diagnosis:
     for flag, given in (("--output", args.output), ("--from-logits", args.from_logits)):
         if given:
             raise ValueError(f"{flag} needs a model.")
-    from_logits = "logits" in arrays
-    _require(arrays, file, "logits" if from_logits else "probabilities", "labels")
-    predictions = arrays["logits" if from_logits else "probabilities"]
+    kind = next((name for name in ("logits", "probabilities") if name in arrays), "logits or probabilities")
+    from_logits = kind == "logits"
+    _require(arrays, file, kind, "labels")
+    predictions = arrays[kind]
     return diagnose_predictions(arrays["labels"], predictions, from_logits=from_logits, **asked)
 
 
-def _arrays(file: str) -> dict[str, np.ndarray]:
+def _arrays(file: str) -> dict[str, np.ndarray | None]:
+    """The arrays of a file that a diagnosis may need, and None for all others that it holds."""
     if not zipfile.is_zipfile(file):
         if not pathlib.Path(file).is_file():
             raise ValueError(f"There is no file {file}.")
         raise ValueError(f"{file} must be an .npz file of arrays, as numpy.savez writes it.")
     try:
         with np.load(file, allow_pickle=False) as read:
-            return {name: read[name] for name in read.files}
+            return {name: _array(file, name, read) if name in _ARRAYS else None for name in read.files}
     except _UNREADABLE as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
+
+
+def _array(file: str, name: str, read: Mapping[str, np.ndarray]) -> np.ndarray:
+    try:
+        array = read[name]
+    except ValueError as error:  # of objects, such as None or what pandas has for texts
+        raise ValueError(f"The array {name} of {file} cannot be read: {error}") from error
+    if array.dtype.kind == "V":
+        raise ValueError(f"The array {name} of {file} is of a dtype that .npz files lose, such as bfloat16: cast it.")
+    return array
 
 
 def _model(file: str) -> keras.Model:

@@ -58,7 +58,8 @@ def _is_near_one(temperature: Estimate) -> bool:
 
 
 def _costs_little(estimates: Mapping[str, Estimate]) -> bool:
-    return estimates["calibration_loss"].high < SMALLEST_GAIN
+    loss = estimates["calibration_loss"]  # far below 0 the halves' temperatures were bad, and say nothing
+    return loss.high < SMALLEST_GAIN and loss.value > -SMALLEST_GAIN
 
 
 def _confidence(estimates: Mapping[str, Estimate]) -> Finding:
@@ -192,7 +193,9 @@ def _ranking(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         text = f"{measured} No norm of the logits ranked better on either half: rank by the largest probability."
         return Finding("ranking", "no better ranking found", text)
     if math.isnan(change.low):
-        return Finding("ranking", CANNOT_TELL, f"{measured} {changed}: too few are right, or wrong, to tell.")
+        return Finding(
+            "ranking", CANNOT_TELL, f"{measured} {changed}: too few examples, or too few that are right, or wrong."
+        )
     return Finding("ranking", CANNOT_TELL, f"{measured} {changed}, which may be chance.")
 
 

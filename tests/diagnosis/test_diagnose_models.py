@@ -244,10 +244,20 @@ def test_the_command_line(data, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "a.json").stat().st_size > 1000
     assert page.read_text(encoding="utf-8").count("<svg") == 3
     np.savez(arrays, x=x)
+    strange = [str(tmp_path / f"{name}.npz") for name in ("unused", "objects", "bfloat16", "other")]
+    np.savez(strange[0], logits=x, labels=y, files=np.array(["a", None]))
+    assert main(["diagnose", strange[0], "--num-resamples", "10"]) == 0
+    assert capsys.readouterr().out == first
+    np.savez(strange[1], logits=x, labels=y, sample_weight=np.array(None))
+    np.savez(strange[2], logits=np.zeros(4, "V2"), labels=y)
+    np.savez(strange[3], outputs=x, labels=y)
     for arguments, message in (
         ([model, arrays], "must hold the arrays x and y. Received: x."),
         ([str(tmp_path / "absent.npz")], "There is no file"),
         ([model], "must hold the arrays"),
+        (strange[1:2], f"The array sample_weight of {strange[1]} cannot be read: Object arrays"),
+        (strange[2:3], f"The array logits of {strange[2]} is of a dtype that .npz files lose, such as bfloat16"),
+        (strange[3:], "must hold the arrays logits or probabilities and labels. Received: labels, outputs."),
         ([predictions, "--html", str(tmp_path / "no" / "p.html")], "no folder"),
         ([predictions, "--html", str(tmp_path)], "is a folder"),
         ([predictions, "--level", "2"], "`level`"),

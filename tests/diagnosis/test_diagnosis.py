@@ -372,3 +372,38 @@ def test_without_errors_the_intervals_of_rankings_begin_at_0():
     found = keras_ls.diagnose_predictions([0, 1] * 50, [[0.9, 0.1], [0.2, 0.8]] * 50, seed=2**40).estimates
     for name in ("aurc", "excess_aurc", "aurc_largest_logit"):
         assert (found[name].value, found[name].low) == (0.0, 0.0)
+
+
+def test_a_half_without_errors_hides_no_over_confidence():
+    half = np.random.default_rng([0, 0]).permutation(200)[:100]  # what the seed 0 draws
+    labels = np.zeros(200, int)
+    labels[half[:6]] = 1
+    found = keras_ls.diagnose_predictions(labels, np.tile([8.0, 0.0], (200, 1)), from_logits=True)
+    assert np.isnan([found.estimates[name].low for name in ("nll_scaled", "ece_scaled", "calibration_loss")]).all()
+    assert any("A half of the data has no best temperature" in note for note in found.notes)
+    verdicts = {finding.topic: finding.verdict for finding in found.findings}
+    assert verdicts["temperature"] == "cannot tell"
+    assert verdicts["confidence"] == "over-confident"
+    assert "too little to matter" not in found.findings[0].text
+
+
+def test_few_errors_of_unequal_weight_leave_rankings_as_unsure_as_accuracy():
+    labels, weight = np.repeat([1, 0], [4, 96]), np.ones(100)
+    weight[-1] = 1000.0
+    found = keras_ls.diagnose_predictions(labels, np.tile([0.9, 0.1], (100, 1)), sample_weight=weight).estimates
+    error = 1 - found["accuracy"].low
+    assert found["aurc"].high > error + (1 - error) * np.log1p(-error)  # of the best ranking of that many errors
+
+
+def test_a_handful_of_examples_are_called_that(rng):
+    found = keras_ls.diagnose_predictions(rng.integers(0, 3, (8, 100)), rng.normal(size=(8, 100, 3)), from_logits=True)
+    (ranking,) = (finding for finding in found.findings if finding.topic == "ranking")
+    assert ranking.text.endswith("too few examples, or too few that are right, or wrong.")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_rounded_probabilities_sum_to_one(rng, dtype):
+    logits = rng.normal(size=(50, 3000))
+    probabilities = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).astype(dtype)
+    found = keras_ls.diagnose_predictions(rng.integers(0, 3000, 50), probabilities, num_resamples=2)
+    assert found.estimates["nll"].value == pytest.approx(np.log(3000) + 0.5, abs=1)

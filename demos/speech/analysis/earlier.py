@@ -38,7 +38,7 @@ def write_features(out: pathlib.Path, train: FeatureSet, options: Chosen) -> Non
     statistics = None if train.corpus_statistics is None else train.corpus_statistics.tolist()
     places = {
         "data_dir": texts.place(options.data_dir),
-        "text": options.text and str(synthetic.place(options.text).resolve()),
+        "text": options.text and str(synthetic.place(options.text).absolute()),
     }
     described = {"statistics": statistics, "max_frames": int(train.num_frames.max())}
     records.write_json(out / "features.json", {**described, **places})

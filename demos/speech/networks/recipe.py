@@ -27,7 +27,7 @@ KINDS = (
     "transcript"
 )
 STEPS = f"{SHORTEST_TRAINING}, or {PASSES} passes if those are more"
-XLA = "XLA, which compiles each of the batches' few shapes once and keeps the LSTMs from cuDNN"
+XLA = "XLA, which compiles each of the batches' few shapes once and keeps the LSTMs from cuDNN; always with JAX"
 CTC = "factor on the CTC loss of the encoder, which makes the attention find its way sooner; 0 has none"
 
 

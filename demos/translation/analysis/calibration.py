@@ -33,7 +33,8 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
     def measure(searcher: Searcher, trial: dict[str, Any]) -> dict[str, Any]:
         options, split = planned.options, planned.split
         names = ("bleu", "chrf", "temperature")  # BLEU is 0 for all where sentences are short
-        best = max(zip(*(trial["temperature"][name] for name in names), strict=True))[-1]
+        tried = zip(*map(trial["temperature"].get, names), strict=True)
+        best = max(tried, key=lambda row: (*row[:2], -abs(np.log(row[2]))))[-1]  # of equals the one nearest to 1
         temperatures = dict.fromkeys((best, 1.0))
         return {
             TEXTS: {t: split.search(searcher, options.beam_width, t, options.length_penalty) for t in temperatures},
@@ -57,8 +58,7 @@ of_trials = sweep.of_trials
 
 def table(results: dict[str, Any]) -> str:
     """The means over the seeds: tables against temperature, width and penalty; the lists; the tokens' clusters."""
-    trials = results["trials"]
-    compared = scores.table(results["significance"])
+    trials, compared = results["trials"], scores.table(results["significance"])
     return "\n\n".join([*sweep.tables(trials), compared, lists.table(trials), tokens_in_plane.table(trials)])
 
 

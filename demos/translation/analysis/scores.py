@@ -3,6 +3,9 @@
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest import mock
+
+import numpy as np
 
 from demos.kit import cli
 
@@ -23,21 +26,18 @@ def by_seed(
     `translations` has the facts of each translation, the same in number, and its sentences. The row of each has the
     seed, the facts, and of all `METRICS` "score" up to 100, "half_width" and "p", None for the first.
     """
-    sacrebleu()
-    from sacrebleu.significance import PairedTest
-
-    rows = []
+    significance, rows = sacrebleu(".significance"), []
     for seed, of_seed in translations.items():
         named: list[Any] = [(str(i), texts) for i, (_, texts) in enumerate(of_seed)]
         measured: list[dict[str, Any]] = [{"seed": seed, **facts} for facts, _ in of_seed]
         for name, metric in metrics().items():
-            test = PairedTest(named, {name: metric}, [list(references)], "ar", RESAMPLES, RESAMPLES)
-            found: list[Any] = list(test()[1].values())[1]  # after the systems' names
-            for row, result, (_, texts) in zip(measured, found, of_seed, strict=True):
-                # sacrebleu leaves out exchanges that change nothing, such as those of none or all that differ.
-                same = result.score == found[0].score or 2.0 ** (1 - sum(map(str.__ne__, texts, of_seed[0][1])))
-                p = result.p_value if result.p_value is None else min(1.0, result.p_value + same)
-                row[name] = {"score": float(result.score), "half_width": float(result.ci), "p": p}
+            test = significance.PairedTest(named, {name: metric}, [list(references)], "ar", RESAMPLES, RESAMPLES)
+            # sacrebleu's own leaves out the exchanges that change nothing.
+            at_least: Any = lambda those, this: float(np.append(those >= this - 1e-9, True).mean())  # noqa: E731
+            with mock.patch.object(significance, "_compute_p_value", at_least):
+                found: list[Any] = list(test()[1].values())[1]  # after the systems' names
+            for row, result in zip(measured, found, strict=True):
+                row[name] = {"score": float(result.score), "half_width": float(result.ci), "p": result.p_value}
         rows += measured
     return rows
 
@@ -48,8 +48,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [[*(name.replace("_", " ") for name in facts), *HEADINGS]]
     for row in rows:
         cells = [f"{row[name]:g}" for name in facts]
-        for name in METRICS:
-            of = row[name]
+        for of in (row[name] for name in METRICS):
             cells += [f"{of['score']:.2f} ± {of['half_width']:.2f}", "" if of["p"] is None else f"{of['p']:.3f}"]
         lines.append(cells)
     return f"{cli.aligned(lines)}\n\n{RULE}"
@@ -67,6 +66,6 @@ def signatures() -> dict[str, str]:
     return {name: str(metric.get_signature()) for name, metric in metrics().items()}
 
 
-def sacrebleu() -> Any:
-    """The package that measures translations."""
-    return cli.optional("sacrebleu", "Measuring translations", extra="translation")
+def sacrebleu(module: str = "") -> Any:
+    """The package that measures translations, or a module of it."""
+    return cli.optional(f"sacrebleu{module}", "Measuring translations", extra="translation")

@@ -28,5 +28,9 @@ def test_a_second_sweep_is_refused_until_the_first_ends_and_training_is_not(tmp_
     ):
         plan()
     runs.open_run(planned.out, {}, False)
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"Another run is at work in {planned.out}"):
+        runs.open_run(tmp_path, {}, False)  # which would move aside what the sweep reads
+    assert planned.out.is_dir()
     runs.unlock()
     assert plan().out == planned.out

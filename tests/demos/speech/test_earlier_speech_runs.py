@@ -93,6 +93,15 @@ def test_a_run_of_sentences_is_read_from_another_directory_and_after_the_file_ha
     assert synthetic.place("~/lines.en").read_text() == "a dog runs\n"
 
 
+def test_a_run_of_sentences_behind_a_link_keeps_their_name(out, tmp_path):
+    (tmp_path / "ab12").write_text("a dog runs\n")
+    (tmp_path / "lines.en").symlink_to("ab12")
+    options = argparse.Namespace(data_dir=str(tmp_path / "lines.en"), text=str(tmp_path / "lines.en"))
+    earlier.write_features(out, types.SimpleNamespace(corpus_statistics=None, num_frames=np.array([3])), options)
+    found = earlier.read_options(out)
+    assert [found.data_dir, found.text] == [str(tmp_path / "lines.en")] * 2
+
+
 def test_its_network_is_swept_over_and_transcribes(out, where, capsys):
     sweep = ["--temperatures", "1", "--beam-widths", "1", "--beam-width", "2"]
     assert beam_search.main(["--from", str(out), *where, *sweep]) == 0

@@ -170,7 +170,13 @@ def test_a_difference_that_is_there_is_sure_and_none_is_not(rng):
     words = [({"T": temperature}, [word] * 60) for temperature, word in ((1.0, "y"), (2.0, "z"))]
     of_other_words = scores.by_seed({7: words}, references)[1]["bleu"]
     assert (of_other_words["score"], of_other_words["p"]) == (0, 1)
-    for differing, least in ((1, 1.0), (3, 0.25)):  # exchanged or not: the difference is as large in that share
+    alike = [
+        [" ".join([*"abc", "x" if bad else "d", *"efgh"]) for bad in each]
+        for each in ([1] * 14 + [0] * 6, [0] * 14 + [1] * 6)
+    ]
+    twenty = scores.by_seed({7: [({}, alike[0]), ({}, alike[1])]}, ["a b c d e f g h"] * 20)[1]
+    assert twenty["bleu"]["p"] == pytest.approx(0.115, abs=0.06)  # P(|S| >= 8) of 20 exchanges, many of which tie
+    for differing, least in ((1, 1.0), (3, 0.15)):  # in 1 and 1/4 of the exchanges the difference is as large
         some = [({}, references), ({}, [*noisy[:differing], *references[differing:]])]
         assert scores.by_seed({7: some}, references)[1]["bleu"]["p"] >= least
 
