@@ -208,6 +208,24 @@ def test_what_is_masked_may_be_anything(sentences):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_what_is_not_finite_or_no_class_shows_in_every_metric(rng, chunk_size):
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(K)])
+    fused = keras_ls.FusedOutput(model, chunk_size=chunk_size)
+    fused.compile("sgd")
+    x, y = rng.normal(size=(8, 6)).astype("float32"), np.zeros(8, int)
+    broken = [(np.where(np.arange(8)[:, None] == 3, np.nan, x), y)]
+    if BACKEND != "torch":  # where such a label raises an error
+        broken.append((x, np.where(np.arange(8) == 3, K, y)))
+    for inputs, labels in broken:
+        found = fused.evaluate(inputs, labels, verbose=0, return_dict=True)
+        assert np.isnan([found[name] for name in ("loss", "accuracy", "nll", "ece")]).all()
+        weight = (np.arange(8) != 3).astype("float32")
+        if inputs is not x:
+            found = fused.evaluate(inputs, labels, sample_weight=weight, verbose=0, return_dict=True)
+            assert np.isfinite([found[name] for name in ("accuracy", "nll", "ece")]).all()
+
+
 def test_a_mask_with_a_trailing_dimension(sentences):
     x, y = sentences
 

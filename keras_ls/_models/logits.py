@@ -10,7 +10,7 @@ from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._checks import shown
 from keras_ls._models.devices import on_devices_of
 from keras_ls._models.layers import SIGMOID, SOFTMAX, AfterLogits, LinearHead, LogOdds, LogProbabilities
-from keras_ls._models.outputs import check_output, of_output, output_model, single, symbolic_inputs
+from keras_ls._models.outputs import check_output, has_own_call, of_output, output_model, single, symbolic_inputs
 
 # Layers that apply an `activation` last, and nothing after it.
 _AFFINE = (layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
@@ -95,8 +95,9 @@ def _logits(tensor: Any) -> Any:
         source = arguments.keras_tensors[0]
         logits = _logits(source)
         return tensor if logits is source else logits
-    # A second tensor is a mask, which changes the result of the softmax.
-    if found.where == "input" and len(arguments.keras_tensors) == 1:
+    given = {name: value for name, value in arguments.kwargs.items() if name != "training"}
+    # A second argument is a mask, which changes the result of the softmax.
+    if found.where == "input" and sum(value is not None for value in tree.flatten((arguments.args, given))) == 1:
         return arguments.keras_tensors[0]
     if found.layer is not None:
         return found.layer(*arguments.args, **arguments.kwargs)
@@ -147,6 +148,8 @@ def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -
         return _Source("layer", keras.Model(symbolic_inputs(layer), logits, name=f"{layer.name}_logits"))
     if isinstance(layer, AfterLogits):
         return _Source("nowhere")
+    if isinstance(layer, (layers.Identity, layers.Softmax, layers.Activation)) and has_own_call(layer):
+        raise _Unreadable(_unreadable(layer, "has a `call` of its own"))
     if isinstance(layer, layers.Identity):
         return _Source("before")
     # keras.ops.softmax of a symbolic tensor is an operation of that name.
@@ -205,9 +208,7 @@ def _check_sigmoid(layer: Any, shape: tuple[int | None, ...]) -> None:
 
 def _is_readable(model: keras.Model) -> bool:
     """Returns whether a model's symbolic outputs are what it computes, which its own `call` may change."""
-    # Code run by `exec` may have no module.
-    own_call = not (type(model).call.__module__ or "").startswith(("keras.", "keras_ls."))
-    return bool(getattr(model, "outputs", None)) and not own_call
+    return bool(getattr(model, "outputs", None)) and not has_own_call(model)
 
 
 def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Model:
@@ -217,7 +218,8 @@ def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Mo
     def called(rank_alone: bool) -> keras.Model:
         def symbol(leaf):
             shape = [None if rank_alone else size for size in leaf.shape[1:]]
-            return keras.Input(shape, dtype=keras.backend.standardize_dtype(leaf.dtype))
+            is_text = leaf.dtype == object
+            return keras.Input(shape, dtype="string" if is_text else keras.backend.standardize_dtype(leaf.dtype))
 
         symbols = tree.map_structure(symbol, inputs)
         return keras.Model(symbols, single(of_output(model(symbols), output, names)), name=model.name)

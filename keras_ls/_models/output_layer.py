@@ -11,7 +11,7 @@ from keras import layers, tree
 
 from keras_ls._backend import ONE_AT_A_TIME, output_spec
 from keras_ls._models.layers import SOFTMAX
-from keras_ls._models.outputs import single
+from keras_ls._models.outputs import has_own_call, single
 from keras_ls._models.tracing import TRACED_SIZES, having, symbol
 
 _LOCK = threading.Lock()
@@ -193,11 +193,12 @@ def check_dense(model: keras.Model, layer: Any, dense: Any) -> None:
 def _is_identity(layer: Any) -> bool:
     """Whether a layer gives what it is given, at most in another dtype, as models end in under mixed precision."""
     is_linear = isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear
-    return layer.activity_regularizer is None and (is_linear or isinstance(layer, layers.Identity))
+    is_linear = (is_linear or isinstance(layer, layers.Identity)) and not has_own_call(layer)
+    return layer.activity_regularizer is None and is_linear
 
 
 def _is_softmax(layer: Any) -> bool:
-    if layer.activity_regularizer is not None:
+    if layer.activity_regularizer is not None or has_own_call(layer):
         return False
     if isinstance(layer, layers.Softmax):
         return layer.axis == -1

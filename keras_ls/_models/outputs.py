@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from keras_ls._backend import get_mask
 from keras_ls._checks import check_string, shown
 
 
@@ -19,6 +20,14 @@ def output_names(model: keras.Model) -> list[str] | None:
     return list(getattr(model, "output_names", None) or [model.layers[-1].name])  # a Sequential has no names
 
 
+def has_own_call(layer: Any) -> bool:
+    """Whether the `call` of a layer, or of the model that it trains, is a user's, who may compute something else."""
+    while hasattr(layer, "_inner"):
+        layer = layer._inner
+    # Code run by `exec` may have no module.
+    return not (type(layer).call.__module__ or "").startswith(("keras.", "keras_ls."))
+
+
 def output_model(model: keras.Model, output: str | None) -> keras.Model:
     """Returns `model` if it has one output, else a functional model on the same layers with the output `output`.
 
@@ -27,7 +36,7 @@ def output_model(model: keras.Model, output: str | None) -> keras.Model:
         output: the name of the output, or None if there is only one.
 
     Raises:
-        ValueError: If there is no such output, or several and none is named.
+        ValueError: If there is no such output, or several and none is named, or several and a `call` of its own.
     """
     names = output_names(model)
     if names is None:
@@ -40,7 +49,20 @@ def output_model(model: keras.Model, output: str | None) -> keras.Model:
     place = _place(names, output)
     if len(names) == 1:
         return model
+    if has_own_call(model):
+        raise ValueError(
+            "`model` with several outputs must not have a `call` of its own, which may change them. "
+            f"Received: {model.name!r} ({type(model).__name__})."
+        )
     return keras.Model(symbolic_inputs(model), model.outputs[place], name=f"{model.name}_{names[place]}")
+
+
+def mask_of_positions(outputs: Any) -> Any:
+    """Returns the mask that outputs (N, …, K) carry, or None; Keras hands on that of a `Softmax`, too, of classes."""
+    mask = get_mask(outputs)
+    if mask is None or not len(mask.shape) < len(outputs.shape) or mask.shape[0] not in (None, outputs.shape[0]):
+        return None
+    return mask
 
 
 def symbolic_inputs(model: keras.Model) -> Any:

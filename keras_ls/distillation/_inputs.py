@@ -118,12 +118,14 @@ class Fingerprint:
         self.prefixes: list[bytes] = []
         self.structure: list[str] = []
         self._leaves: list[Any] = []
+        self._holds_text: list[bool] = []
 
     def update(self, rows: int, batch: Any) -> None:
         """Adds a batch, a nest of arrays."""
         arrays = tree.flatten(batch)
         if not self.prefixes:
             self._leaves = [hashlib.blake2b(f"{array.dtype} {array.shape[1:]}".encode()) for array in arrays]
+            self._holds_text = [array.dtype.hasobject for array in arrays]
             self.structure = [repr(path) for path, _ in tree.flatten_with_path(batch) if path]
         if len(arrays) != len(self._leaves):
             raise ValueError(
@@ -131,14 +133,21 @@ class Fingerprint:
             )
         prefix = hashlib.blake2b(digest_size=16)
         for digest, array in zip(self._leaves, arrays, strict=True):
-            update_digest(digest, array)
+            if array.dtype.hasobject:  # of all batches together the list that `update_digest` would see
+                digest.update(f"{', ' if self.prefixes else '['}{repr(array.tolist())[1:-1]}".encode())
+            else:
+                update_digest(digest, array)
             prefix.update(f"{array.dtype} {array.shape} {digest.hexdigest()}".encode())
         self.rows += rows
         self.prefixes.append(prefix.digest())
 
     def digest(self) -> str:
         """Returns the digest as text."""
-        return " ".join([str(self.rows), *(leaf.hexdigest() for leaf in self._leaves)])
+        leaves = [leaf.copy() for leaf in self._leaves]
+        for leaf, holds_text in zip(leaves, self._holds_text, strict=True):
+            if holds_text:
+                leaf.update(b"]")
+        return " ".join([str(self.rows), *(leaf.hexdigest() for leaf in leaves)])
 
 
 def num_rows(batch: Any) -> int:

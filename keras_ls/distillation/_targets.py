@@ -26,11 +26,20 @@ def split_targets(y: Any, outputs: Any = None) -> tuple[Any, Any]:
 
 
 def split_weights(sample_weight: Any, outputs: Any = None) -> tuple[Any, Any]:
-    """Splits sample weights into those of labels and logits; Keras copies an array of them for each target."""
+    """Splits sample weights into those of labels and logits; Keras copies an array of them for each target.
+
+    Raises:
+        ValueError: If they are a dict with other names.
+    """
     if isinstance(sample_weight, dict) and isinstance(outputs, dict) and set(sample_weight) == set(outputs):
         (sample_weight,) = sample_weight.values()  # by the name of the only output
     if not isinstance(sample_weight, dict):
         return sample_weight, sample_weight
+    if not set(sample_weight) <= {"labels", "teacher_logits"}:
+        raise ValueError(
+            "Sample weights in a dict must be named 'labels' and 'teacher_logits'. "
+            f"Received: {shown(sorted(sample_weight, key=str))}."
+        )
     return sample_weight.get("labels"), sample_weight.get("teacher_logits")
 
 

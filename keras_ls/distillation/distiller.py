@@ -183,9 +183,20 @@ class Distiller(AroundModel):
         return sum(ops.cast(term, self._matching_loss.dtype) for term in terms + penalties)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Returns metrics of the student's output against the labels."""
+        """Returns metrics of the student's output against the labels; without any, those that need none."""
         labels, _ = split_targets(y, y_pred)
+        if labels is None:
+            return self._own_results()
         return super().compute_metrics(x, labels, y_pred, split_weights(sample_weight, y_pred)[0])
+
+    def get_metrics_result(self):
+        """The value of each metric; compiled ones that have never seen labels have none."""
+        if self._compile_metrics is None or self._compile_metrics.built:
+            return super().get_metrics_result()
+        return self._own_results()
+
+    def _own_results(self):
+        return {metric.name: metric.result() for metric in self.metrics if metric is not self._compile_metrics}
 
     def make_train_function(self, force=False):
         """Compiles the step; layers may have become trainable since the distiller was made."""
@@ -212,7 +223,15 @@ class Distiller(AroundModel):
         return self._with_class_weight(super().train_on_batch, args, kwargs)
 
     def get_config(self):
-        """Returns every constructor argument, with the models in full."""
+        """Returns every constructor argument, with the models in full.
+
+        Raises:
+            ValueError: If the models have layers in common, which would be loaded as two layers, one without weights.
+        """
+        if self.teacher is not None and {*map(id, self.teacher.variables)} & {*map(id, self.student.variables)}:
+            raise ValueError(
+                "A distiller whose `teacher` and `student` have layers in common cannot be saved: save `student` alone."
+            )
         teacher = None if self.teacher is None else keras.saving.serialize_keras_object(self.teacher)
         return {
             **super().get_config(),

@@ -271,7 +271,8 @@ class FusedOutput(AroundModel):
             weight = ops.cast(sample_weight, weight.dtype)
         if get_mask(losses) is not None:
             weight = ops.where(get_mask(losses), weight, 0.0)
-        self._accuracy.update_state(statistics["hit"], weight)
-        self._nll.update_state(ops.where(weight != 0, statistics["nll"], 0.0), weight)
-        self._ece.update_state(statistics["confidence"], statistics["hit"], weight)
+        counting = {name: ops.where(weight != 0, values, 0.0) for name, values in statistics.items()}
+        self._accuracy.update_state(counting["hit"], weight)
+        self._nll.update_state(counting["nll"], weight)
+        self._ece.update_state(counting["confidence"], counting["hit"], weight)
         return self._reduced(losses, losses, sample_weight)

@@ -91,8 +91,8 @@ def results(rows, ids, alpha, kept):
     losses = log_total - (1.0 - alpha) * own - rows.mixed
     if rows.top_id is None:
         return losses if kept is None else ops.where(kept, losses, 0.0)
-    hit = ops.cast(ops.equal(rows.top_id, ids), losses.dtype)
-    columns = ops.stack([losses, log_total - own, 1.0 / rows.total, hit], axis=-1)
+    nll, hit = log_total - own, ops.cast(ops.equal(rows.top_id, ids), losses.dtype)
+    columns = ops.stack([losses, nll, 1.0 / rows.total, ops.where(ops.isnan(nll), nll, hit)], axis=-1)
     return columns if kept is None else ops.where(ops.expand_dims(kept, -1), columns, 0.0)
 
 

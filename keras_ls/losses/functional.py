@@ -75,9 +75,9 @@ def smoothed_categorical_crossentropy(
     """Cross-entropy ``−Σ_k t_k log p_k`` against smoothed one-hot (or soft) targets t.
 
     With ``prior=None`` this is ``keras.losses.CategoricalCrossentropy(label_smoothing=α)``, and targets that do not
-    sum to 1 are treated as that loss treats them on the same backend. There are two differences. K is the size of
+    sum to 1 are treated as that loss treats them on the same backend. There are three differences. K is the size of
     `axis` here, while Keras takes that of the last axis whatever `axis` is. A logit of −inf whose smoothed target is 0
-    costs nothing here, while Keras's loss is NaN.
+    costs nothing here, while Keras's loss is NaN. Half precision is computed in float32 here.
 
     Args:
         y_true: Targets (…, K, …) of `y_pred`'s shape.

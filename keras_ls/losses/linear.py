@@ -151,13 +151,13 @@ def linear_loss_and_statistics(
     else:
         by = ByClasses if smoothing.num_classes > _MANY_CLASSES else ByExamples
         columns = _in_blocks(examples, layer, by(smoothing, size, with_statistics))
-    columns = [ops.reshape(column, shape) for column in columns]
-    losses = columns[0]
     if valid is not None:
-        losses = losses * ops.where(ops.reshape(valid, shape), ops.cast(1.0, losses.dtype), float("nan"))
+        factor = ops.where(valid, ops.cast(1.0, columns[0].dtype), float("nan"))
+        columns = [column * factor for column in columns]
+    losses, *statistics = (ops.reshape(column, shape) for column in columns)
     if kept is not None:
         set_mask(losses, ops.reshape(kept, shape))
-    return losses, dict(zip(STATISTICS[1:], map(ops.stop_gradient, columns[1:]), strict=False))
+    return losses, dict(zip(STATISTICS[1:], map(ops.stop_gradient, statistics), strict=False))
 
 
 def _size(num_examples, num_classes, chunk_size):

@@ -5,8 +5,10 @@ import numpy as np
 from keras import ops
 
 from keras_ls._backend import segment_sums
+from keras_ls._checks import check_choice
 from keras_ls._labels import gather_labels
 
+NORMS = ("l1", "l2", "max")
 # float32 sums of many like numbers drift when added one by one (5e-6 of the sum after 50,000 terms, 1e-3 after a
 # million), so a batch is added up as interleaved partial sums, as many as make this number of segments.
 _SEGMENTS = 4096
@@ -83,6 +85,9 @@ def calibration_error_of_bins(statistics, norm: str = "l1"):
     Returns:
         (…,) errors in [0, 1]; 0 where the weights are 0. Empty bins add nothing.
 
+    Raises:
+        ValueError: For another norm.
+
     Example:
     >>> import numpy as np
     >>> from keras_ls.metrics import calibration_error_of_bins
@@ -90,6 +95,7 @@ def calibration_error_of_bins(statistics, norm: str = "l1"):
     >>> float(calibration_error_of_bins(sums)), float(calibration_error_of_bins(sums, "max"))
     (0.375, 0.5)
     """
+    check_choice("norm", norm, NORMS)
     statistics = ops.convert_to_tensor(statistics)
     weight, total = statistics[..., 0], ops.sum(statistics[..., 0], axis=0)
     gap = ops.abs(statistics[..., 2] - statistics[..., 1])  # w_b·|acc_b − conf_b|

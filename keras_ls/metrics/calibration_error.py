@@ -9,12 +9,10 @@ from keras import ops
 from keras_ls._backend import on_cpu_kernels
 from keras_ls._checks import check_choice, check_count, check_level
 from keras_ls.metrics._base import ProbabilityMetric
-from keras_ls.metrics._bins import calibration_error_of_bins, classwise_bin_statistics, top_label_bin_statistics
+from keras_ls.metrics._bins import NORMS, calibration_error_of_bins, classwise_bin_statistics, top_label_bin_statistics
 from keras_ls.metrics._classwise import statistics_by_kernels
 from keras_ls.metrics._interval import interval_of_bins
 from keras_ls.metrics._top_label import top_label
-
-NORMS = ("l1", "l2", "max")
 
 
 class _BinnedMetric(ProbabilityMetric):

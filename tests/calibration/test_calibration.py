@@ -660,6 +660,28 @@ class TestCalibrate:
         assert temperature_of(calibrated) == pytest.approx(float(expected.temperature), rel=1e-3)
         assert calibrated.predict([x, allowed], verbose=0)[~allowed].max() < 1e-6
 
+    def test_a_softmax_of_some_classes_only(self, data):
+        inputs, allowed = keras.Input((5,)), np.array([True, True, True, False])
+        model = keras.Model(inputs, layers.Softmax()(layers.Dense(4)(inputs), mask=allowed))
+        self.follow_the_labels(model)
+        x, labels = data
+        calibrated = calibrate(model, x, np.minimum(labels, 2))
+        expected = TemperatureScaling().fit(np.where(allowed, x[:, :4], -np.inf), np.minimum(labels, 2))
+        assert temperature_of(calibrated) == pytest.approx(float(expected.temperature), rel=1e-3)
+        assert calibrated.predict(x, verbose=0)[:, 3].max() < 1e-6
+
+    def test_a_softmax_with_a_call_of_its_own_is_not_passed_over(self, data):
+        class Halved(layers.Softmax):
+            def call(self, inputs, mask=None):
+                return super().call(inputs / 2.0, mask)
+
+        model = self.follow_the_labels(keras.Sequential([keras.Input((5,)), layers.Dense(4), Halved()]))
+        with pytest.raises(ValueError, match="has a `call` of its own"):
+            calibrate(model, *data)
+        expected = TemperatureScaling().fit(np.log(model.predict(data[0], verbose=0)), data[1])
+        calibrated = calibrate(model, *data, from_logits=False)
+        assert temperature_of(calibrated) == pytest.approx(float(expected.temperature), rel=1e-3)
+
     def test_a_quantized_model(self, data):
         model = self.follow_the_labels(self.model(layers.Dense(4, activation="softmax")))
         model.quantize("int8")

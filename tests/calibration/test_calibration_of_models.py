@@ -542,6 +542,8 @@ class TestFromLogits:
         model = Doubling(inputs, layers.Dense(3)(inputs))
         with pytest.raises(ValueError, match="`call` of its own"):
             calibrate(model, x, labels)
+        with pytest.raises(ValueError, match="`call` of its own"):
+            calibrate(keras_ls.Distiller(None, model, student_from_logits=True), x, labels)
         calibrated = calibrate(model, x, labels, from_logits=True)
         temperature = float(calibrated.layers[-1].temperature)
         wanted = reference.softmax(model.predict(x, verbose=0).astype("float64") / temperature)

@@ -595,6 +595,11 @@ def test_beta_1_reads_no_labels(labels, rng):
         found = distiller.evaluate(x, y, verbose=0, return_dict=True)
         assert np.isnan(found["loss"])
         assert found["accuracy"] == pytest.approx(((x @ kernel).argmax(-1) == y).mean())
+        distiller = Distiller(linear(teacher_kernel), linear(kernel))
+        distiller.compile("sgd", hard_loss(), metrics=["accuracy"])
+        validated = distiller.fit(x, validation_data=(x, y), batch_size=N, epochs=2, verbose=0).history
+        assert validated.keys() == {"loss", "val_loss", "val_accuracy"}
+        assert validated["loss"][0] == pytest.approx(loss, rel=1e-5)
     else:
         distiller.compile("sgd", hard_loss())
         history = distiller.fit(x, np.full(N, np.nan), batch_size=N, verbose=0).history
@@ -1037,6 +1042,8 @@ def test_models_that_do_not_fit_are_refused_at_once():
         distiller = Distiller(*pair)
         distiller.compile("sgd")
         distiller.fit(np.ones((2, D)), verbose=0)
+        with pytest.raises(ValueError, match="cannot be saved: save `student` alone"):
+            distiller.get_config()
         shared.trainable = True
         distiller.compile("sgd")
         with pytest.raises(ValueError, match="must not share variables"):

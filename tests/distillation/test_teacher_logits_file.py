@@ -79,6 +79,17 @@ def test_another_batch_size_goes_on_too(x, tmp_path, monkeypatch):
     assert seen[:3] == [10, 10, 10]  # rows 20 to 50, the first 24 of which were there
 
 
+def test_texts_are_the_same_in_batches_of_any_size():
+    texts, digests = np.array([["a, b"], ["c"], ["日"]], object), set()
+    for size in (1, 2, 3):
+        fingerprint = Fingerprint()
+        for start in range(0, 3, size):
+            batch = texts[start : start + size]
+            fingerprint.update(len(batch), batch)
+        digests.add(fingerprint.digest())
+    assert len(digests) == 1
+
+
 def test_a_teacher_that_is_frozen_meanwhile_is_the_same(x, tmp_path, monkeypatch):
     path, teacher = tmp_path / "zt.npy", network()
     teacher_logits(teacher, x, path=path)

@@ -229,6 +229,15 @@ class TestOneOfSeveralOutputs:
             for projection in projections:
                 np.testing.assert_allclose(projection.points, expected, rtol=1e-4, atol=1e-5)
 
+    def test_of_a_model_with_a_call_of_its_own_are_not_those_of_its_graph(self):
+        class Halved(keras.Model):
+            def call(self, inputs, training=None, mask=None):
+                return super().call(inputs / 2.0, training, mask)
+
+        plain, x = two_heads("dict"), np.zeros((3, 5), "float32")
+        with pytest.raises(ValueError, match="several outputs must not have a `call` of its own"):
+            penultimate(Halved(plain.input, plain.output), x, output="plant")
+
     def test_must_be_known(self, rng):
         model, x, y = two_heads("dict"), np.zeros((3, 5), "float32"), np.arange(3)
         for output in ("fungus", 3, ["animal"]):
