@@ -55,7 +55,12 @@ def finding(topic, num_classes=10, class_limits=(0.0,) * 10, **changes):
         ("temperature", {"calibration_loss": (-0.5, -0.9, -0.1)}, "cannot tell", "needs more data"),
         ("temperature", {"calibration_loss": (0.1, 0.05, 0.15)}, "helps", "what is left may be chance"),
         ("temperature", {"calibration_loss": (0.1, np.nan, np.nan)}, "cannot tell", "takes 0.1000 (no interval) nats"),
-        ("ranking", {"aurc_logit_norm_change": (0.1, np.nan, np.nan)}, "cannot tell", "too few are right, or wrong"),
+        (
+            "ranking",
+            {"aurc_logit_norm_change": (0.1, np.nan, np.nan)},
+            "cannot tell",
+            "too few that are right, or wrong",
+        ),
         (
             "temperature",
             {"calibration_loss": (0.1, 0.05, 0.15), "ece_scaled": (0.05, 0.01, 0.09)},

@@ -575,7 +575,7 @@ def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):
     assert command.main(["--out", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     head = "```sh\npython -m demos.reproduce --scale smoke --only a\n# which runs, in folders of their own, for each "
-    assert f"{head}trial:\n# seeds-0\npython -m {DEMO} --noise 1 --seeds 0\n" in text
+    assert f"{head}trial:\n# seeds-0\n# python -m {DEMO} --noise 1 --seeds 0\n" in text
     assert "| Data and networks | digits, mlp |\n" in text
     capsys.readouterr()
     assert command.main(["--out", str(tmp_path), "--list"]) == 0
