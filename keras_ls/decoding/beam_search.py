@@ -204,7 +204,7 @@ def _checked_limits(max_lengths: Any, batch_size: Any, shortest: int, longest: i
             raise ValueError(f"`max_lengths` must be in [{shortest}, {longest}]. Received: {shown(values)}.")
         limits = values.astype("int32")
     limits = numbers_to_tensor(limits, "max_lengths")
-    if str(limits.dtype).endswith(("int8", "int16")):  # which may not hold `longest`
+    if keras.backend.standardize_dtype(limits.dtype).endswith(("int8", "int16")):  # which may not hold `longest`
         limits = ops.cast(limits, "int32")
     return ops.cast(ops.clip(limits, shortest, longest), "int32")
 

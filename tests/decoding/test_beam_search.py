@@ -839,3 +839,14 @@ def test_states_may_come_back_in_another_precision_and_hold_none(rng):
     state = {"codes": model.state, "half": np.zeros((2, 1), "float32"), "nothing": None}
     result = arrays(beam_search(step, state, 2, START, 0, max_length=4, beam_width=3))
     np.testing.assert_array_equal(result.tokens, expected.tokens)
+
+
+def test_limits_of_a_narrow_dtype_in_a_graph():
+    def step(tokens, state):
+        return ops.convert_to_tensor(np.tile([[0.0, 9.0, 0.0]], (2, 1)).astype("float32")), state  # never the end
+
+    def search(limits):
+        return beam_search(step, (), 2, 1, 0, max_length=200, beam_width=1, max_lengths=limits).tokens
+
+    tokens = numpy(compiled(search)(ops.convert_to_tensor(np.array([2, 100], "int8"))))
+    assert (tokens[:, 0] == 1).sum(axis=-1).tolist() == [2, 100]

@@ -8,6 +8,7 @@ from harness import BACKEND, compiled, needs_graph, numpy
 from keras import ops
 from metric_references import METRICS, each_metric
 
+import keras_ls
 from keras_ls.metrics import (
     ExpectedCalibrationError,
     NegativeLogLikelihood,
@@ -177,6 +178,11 @@ class TestRefuses:
         for labels in (np.array([0, 1], ">i8"), np.array([0, 1], "uint16"), np.array([0, 1], "uint64"), [0.0, 1.0]):
             weights = np.array([1, 1], ">f4")
             assert measure(METRICS[name][0](), labels, self.PROBS.astype(">f8"), weights) == pytest.approx(wanted)
+
+
+def test_bins_have_no_error_of_another_norm():
+    with pytest.raises(ValueError, match="`norm` must be"):
+        keras_ls.metrics.calibration_error_of_bins(np.ones((2, 3), "float32"), "L1")
 
 
 class TestSums:
