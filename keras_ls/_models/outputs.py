@@ -22,10 +22,10 @@ def output_names(model: keras.Model) -> list[str] | None:
 
 def has_own_call(layer: Any) -> bool:
     """Whether the `call` of a layer, or of the model that it trains, is a user's, who may compute something else."""
-    while hasattr(layer, "_inner"):
-        layer = layer._inner
-    # Code run by `exec` may have no module.
-    return not (type(layer).call.__module__ or "").startswith(("keras.", "keras_ls."))
+    module = type(layer).call.__module__ or ""  # code run by `exec` may have none
+    if module.startswith("keras_ls.") and hasattr(layer, "_inner"):
+        return has_own_call(layer._inner)
+    return not module.startswith(("keras.", "keras_ls."))
 
 
 def output_model(model: keras.Model, output: str | None) -> keras.Model:

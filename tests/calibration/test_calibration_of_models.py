@@ -544,6 +544,10 @@ class TestFromLogits:
             calibrate(model, x, labels)
         with pytest.raises(ValueError, match="`call` of its own"):
             calibrate(keras_ls.Distiller(None, model, student_from_logits=True), x, labels)
+        model._inner = keras.Model(inputs, model.output)  # which is no business of ours
+        with pytest.raises(ValueError, match="`call` of its own"):
+            calibrate(model, x, labels)
+        del model._inner
         calibrated = calibrate(model, x, labels, from_logits=True)
         temperature = float(calibrated.layers[-1].temperature)
         wanted = reference.softmax(model.predict(x, verbose=0).astype("float64") / temperature)
