@@ -70,7 +70,7 @@ def share_interval(hits: np.ndarray, weight: np.ndarray, level: float) -> tuple[
         Share, lower and upper limit.
     """
     share, residuals = ratio_residuals(hits, weight)
-    examples = float(weight.sum() ** 2 / np.square(weight).sum())
+    examples = effective_number(weight)
     variance = float(np.square(residuals).sum())
     spread = share * (1.0 - share)
     z = normal_quantile(level)
@@ -104,7 +104,7 @@ def mean_interval(values: np.ndarray, weight: np.ndarray, level: float) -> tuple
     squares = float(np.square(residuals).sum())
     if count < 2 or not math.isfinite(squares):
         return mean, math.nan, math.nan
-    examples = max(2.0, float(weight.sum() ** 2 / np.square(weight).sum()))  # as many of equal weight
+    examples = max(2.0, effective_number(weight))
     return mean, *skewed_limits(mean, squares, float((residuals**3).sum()), examples, level)
 
 
@@ -112,6 +112,11 @@ def within(limits: tuple[float, float], mean: float, largest: float = math.inf) 
     """Limits of a mean of numbers from 0 to `largest`; NaN stays."""
     low, high = limits
     return float(max(low, min(0.0, mean))), float(min(high, max(largest, mean)))
+
+
+def effective_number(weight: np.ndarray) -> float:
+    """How many examples of equal weight are as informative as examples of these weights."""
+    return float(weight.sum() ** 2 / np.square(weight).sum())
 
 
 def skewed_limits(mean: float, squares: float, cubes: float, count: float, level: float) -> tuple[float, float]:

@@ -155,7 +155,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         Paragraph(verdict.RULE),
         Table([("the paper's claims", *COUNTED.values()), *counts]),
         Paragraph(
-            f"Networks are as over-confident as the paper's ResNet-56 on CIFAR-100, about, if all claims under "
+            "Networks are about as over-confident as the paper's ResNet-56 on CIFAR-100 if all claims under "
             f"*{TITLES['regime']}* agree. Where one does not, smoothing has less to mend, or nothing."
         ),
         Table(overview),

@@ -171,7 +171,7 @@ def machine() -> str:
 
 
 def code() -> str | None:
-    """The commit of the checkout, with "-dirty" behind it if files have changed since, or None outside a checkout."""
+    """The commit of the checkout, followed by "-dirty" if files have changed since; None outside a checkout."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(describe, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=True)

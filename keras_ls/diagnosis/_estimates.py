@@ -114,13 +114,12 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
     found["ece_scaled"] = (np.nan, np.nan, np.nan)
     reliability = {"as given": curve_of_top(top, asked.num_bins)}
     if size > 1:
-        if scaled.halves_are_bad:
-            notes.append("A half of the data has no best temperature: what one leaves on the other has no interval.")
-            mean = _means(positions, asked.level, _without_limits)
         found["nll_scaled"], found["calibration_loss"] = _within(mean(scaled.nll)), mean(positions.nll - scaled.nll)
         found["ece_scaled"] = top_label_error(positions, scaled_top, asked.num_bins, asked.level)
         if scaled.halves_are_bad:
-            found["ece_scaled"] = (found["ece_scaled"][0], np.nan, np.nan)
+            notes.append("A half of the data has no best temperature: what one leaves on the other has no interval.")
+            for name in ("nll_scaled", "calibration_loss", "ece_scaled"):
+                found[name] = (found[name][0], np.nan, np.nan)
         reliability["scaled"] = curve_of_top(scaled_top, asked.num_bins)
     found["aurc"], found["excess_aurc"] = ranking.aurc, ranking.excess
     found["aurc_largest_logit"] = ranking.by_logit

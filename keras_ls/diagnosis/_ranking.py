@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from keras_ls._intervals import normal_quantile, wilson_interval
+from keras_ls._intervals import effective_number, normal_quantile, wilson_interval
 from keras_ls.calibration.selective import RiskCoverageCurve, curve_of_ranking
 from keras_ls.diagnosis._positions import Positions
 
@@ -55,8 +55,7 @@ def rank(positions: Positions, in_half: np.ndarray, num_resamples: int, level: f
     limits = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
     are_few = fewest(positions) < FEWEST or size < FEWEST_EXAMPLES
     if are_few:
-        weights = positions.example_weights()
-        trials = weights.sum() ** 2 / np.square(weights).sum()
+        trials = effective_number(positions.example_weights())
         limits[:] = np.array(_widest_limits(float(orders[0].curve.risk[-1]), trials, level)).T[:, None, :]
     plain, excess = (_estimate(values[0, place], limits[:, 0, place]) for place in (0, 1))
     by_logit, curves = _estimate(values[1, 0], limits[:, 1, 0]), [order.curve for order in orders]

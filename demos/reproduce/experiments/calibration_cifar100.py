@@ -30,7 +30,7 @@ WHY = {
         "table2": "In every seed smoothing loses accuracy, by 1 to 3 points, which three seeds cannot tell from 1. "
         "These networks memorise 10,000 images; the paper's see 40,000, cropped and flipped.",
         "table3": UNMET.format(""),
-        "fig2": UNMET.format(" by its ECE, though its own temperature stays at 1.3"),
+        "fig2": UNMET.format(" by its ECE, though not by its own temperature"),
     }
 }
 PARTS = questions.calibration("cifar100", 0.05, more=(0.1,))

@@ -26,4 +26,4 @@ WHY = {
     }
 }
 PARTS = questions.calibration("cifar100", 0.1) | {"fig1": questions.clusters(0.1, similar=1)}
-del PARTS["table2"]  # a point of accuracy is no small loss where 7.5 % is all there is
+del PARTS["table2"]  # a point of accuracy is no small loss where so little is right

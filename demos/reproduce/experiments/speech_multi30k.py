@@ -23,8 +23,8 @@ WHY = {
     "cpu": {
         "speech": "Wide beams do not harm hard targets with sums of log p either (docs/speech.md). The attention is "
         "also trained by a CTC loss, which may be why.",
-        "advice": "Hard targets are right about 95 in 100 next characters, and a little too sure. These α take away "
-        "more confidence than they have to spare.",
+        "advice": "Hard targets are only a little too sure of the next character. These α take away more confidence "
+        "than they have to spare.",
     }
 }
 PARTS = {"speech": questions_of_text.words(0.1, more=(0.02, 0.05))} | questions.advice(
