@@ -2,7 +2,7 @@
 
 from demos.reproduce import verdict
 from demos.reproduce.experiment import experiments
-from demos.reproduce.report import Found
+from demos.reproduce.kept import Found
 
 
 def assert_tells_whether_networks_are_like_the_papers(name, results):

@@ -16,6 +16,7 @@ from demos.kit.runs import open_run
 from demos.kit.values import count
 from demos.reproduce import estimate, report, running
 from demos.reproduce.experiment import SCALES, TITLES, Trial, names, trials
+from demos.reproduce.kept import kept_of, path_of
 
 EPILOG = f"""
 scales:
@@ -91,7 +92,7 @@ def plan(given: argparse.Namespace) -> Plan:
     idle = [name for name in ("list", "trials", "jobs", "resume") if name in options.given()]
     if options.report_only and idle:
         raise ValueError(f"--{idle[0]} does nothing with --report-only: leave it out.")
-    if options.report_only and not any(report.path_of(trial, results).exists() for trial in found):
+    if options.report_only and not any(path_of(trial, results).exists() for trial in found):
         raise ValueError(f"--report-only needs results of --scale {scale} in {results}, where there are none.")
     if not options.list and not options.report_only:
         if options.results:
@@ -118,7 +119,7 @@ def run(plan: Plan) -> int:
         if plan.options.list:
             list_trials(plan.trials, todo, plan.results)
             return 0
-        todo, kept = todo[: plan.options.trials], functools.partial(report.path_of, results=plan.results)
+        todo, kept = todo[: plan.options.trials], functools.partial(path_of, results=plan.results)
         announce(todo, plan)
         failed = running.run_all(todo, plan.out / "work", kept, plan.options.jobs)
     for path in report.write(plan.results, plan.options.scale, plan.only, plan.out):
@@ -131,7 +132,7 @@ def run(plan: Plan) -> int:
 def is_to_do(trial: Trial, plan: Plan) -> bool:
     """Whether nothing was kept of a trial, or nothing that can be used, which is said."""
     try:
-        return report.kept_of(trial, plan.results) is None
+        return kept_of(trial, plan.results) is None
     except DamagedFile as error:
         print(f"{trial.label} is to do again: {error}", file=sys.stderr, flush=True)
         return True
@@ -142,7 +143,7 @@ def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Pat
     rows = [["trial", "minutes", "on", "state"]]
     for trial in all_trials:
         minutes, machine = trial.setting.minutes, trial.setting.machine
-        kept = None if trial in todo else report.kept_of(trial, results)
+        kept = None if trial in todo else kept_of(trial, results)
         if kept is not None:
             minutes, machine = kept["seconds"] / 60, kept["machine"]
         took = ["", ""] if minutes is None else [f"{minutes:.0f}", machine]

@@ -93,6 +93,7 @@ class Experiment:
     parts: Mapping[str, Part]
     # What does not agree, explained, by scale and by part
     why: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    hard_targets: str = ""  # the experiment whose networks of hard targets it is compared with, having none of its own
 
     def chosen(self, only: Collection[str]) -> list[str]:
         """Those of its parts that are named, or all if the experiment is."""
@@ -154,7 +155,8 @@ def experiments() -> dict[str, Experiment]:
 
 def _read(name: str, file: Any) -> Experiment:
     about = (file.__doc__ or "").strip()
-    return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS, getattr(file, "WHY", {}))
+    others = getattr(file, "HARD_TARGETS", "")
+    return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS, getattr(file, "WHY", {}), others)
 
 
 def trials(scale: str, only: Collection[str]) -> list[Trial]:

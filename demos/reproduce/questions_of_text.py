@@ -1,33 +1,43 @@
 """What the paper asks of speech recognisers and translators."""
 
+import dataclasses
+
 from demos.reproduce import questions
 from demos.reproduce.experiment import Claim, Number, Part
 
 MEASURES = {"bleu": "BLEU", "chrf": "chrF"}
+SPEECH, SWEEP = "demos.speech.train", "demos.speech.beam_search"
+HARD = {"label_smoothing": 0.0}
 
 
 def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
     """Word error rates of speech; those of `more` label smoothing are only shown."""
-    train, sweep = "demos.speech.train", "demos.speech.beam_search"
-    beam = questions.pair("beam WER %", train, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
-    greedy = questions.pair("greedy WER %", train, "greedy_wer", alpha, unit="%")
-    hard = {"label_smoothing": 0.0}
+    beside = words_beside_other_networks(alpha)
+    *beam, tuned, greedy, greedy_smoothed = beside.numbers
+    widest = Number("WER % of the widest beam, hard targets", SWEEP, "beam_width.wer.-1", HARD, unit="%")
+    best = Number("temperature of the fewest wrong words, hard targets", SWEEP, "temperature.temperature@wer", HARD)
+    others = questions.shown("beam WER %", SPEECH, "beam_wer", more, "%")
+    claims = (
+        *beside.claims,
+        Claim("With hard targets wide beams err more than greedy search.", widest.label, "above", greedy.label),
+        Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0),
+    )
+    numbers = (*beam, *others, tuned, best, widest, greedy, greedy_smoothed)
+    return dataclasses.replace(beside, numbers=numbers, claims=claims)
+
+
+def words_beside_other_networks(alpha: float) -> Part:
+    """What `words` says of smoothing, without what it says of hard targets alone."""
+    beam = questions.pair("beam WER %", SPEECH, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
+    greedy = questions.pair("greedy WER %", SPEECH, "greedy_wer", alpha, unit="%")
     at_best = "beam WER % at its best temperature, hard targets"
-    tuned = Number(at_best, sweep, "temperature.wer.min", hard, unit="%")
-    widest = Number("WER % of the widest beam, hard targets", sweep, "beam_width.wer.-1", hard, unit="%")
-    best = Number("temperature of the fewest wrong words, hard targets", sweep, "temperature.temperature@wer", hard)
+    tuned = Number(at_best, SWEEP, "temperature.wer.min", HARD, unit="%")
     claims = (
         questions.compare("Beam search errs less with smoothing.", beam, "below"),
         Claim("No temperature does as much for hard targets.", beam[1].label, "below", tuned.label),
-        Claim("With hard targets wide beams err more than greedy search.", widest.label, "above", greedy[0].label),
-        Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0),
     )
-    return Part(
-        "WSJ, BiLSTM with attention and other kinds of smoothing (Chorowski and Jaitly 2017)",
-        (*beam, *questions.shown("beam WER %", train, "beam_wer", more, "%"), tuned, best, widest, *greedy),
-        claims,
-        (sweep, "beam_width.png"),
-    )
+    source = "WSJ, BiLSTM with attention and other kinds of smoothing (Chorowski and Jaitly 2017)"
+    return Part(source, (*beam, tuned, *greedy), claims, (SWEEP, "beam_width.png"))
 
 
 def found_texts(alpha: float, measure: str, more: tuple[float, ...]) -> Part:
@@ -50,14 +60,14 @@ def against_temperature(alpha: float, measure: str) -> Part:
     """Figure 4."""
     demo, name = "demos.translation.calibration", MEASURES[measure]
     tuned = questions.pair(f"{name} at its best temperature", demo, f"temperature.{measure}.max", alpha, unit="%")
-    smoothed, hard = {"label_smoothing": alpha}, {"label_smoothing": 0.0}
+    smoothed = {"label_smoothing": alpha}
     plain = Number(f"{name} at T = 1, α = {alpha:g}", "demos.translation.train", f"beam_{measure}", smoothed, unit="%")
     says = f"No temperature gives hard targets the {name} that smoothing has at T = 1."
     by_ece, by_nll = (
-        Number(f"{name} where {by.upper()} is least", demo, f"temperature.{measure}@{by}", hard, unit="%")
+        Number(f"{name} where {by.upper()} is least", demo, f"temperature.{measure}@{by}", HARD, unit="%")
         for by in ("ece", "nll")
     )
-    best = Number(f"temperature of the best {name}, hard targets", demo, f"temperature.temperature@-{measure}", hard)
+    best = Number(f"temperature of the best {name}, hard targets", demo, f"temperature.temperature@-{measure}", HARD)
     claims = (
         Claim(says, plain.label, "above", tuned[0].label),
         Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0),

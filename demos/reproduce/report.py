@@ -1,16 +1,15 @@
 """The report: for each table and figure the paper's numbers and ours, and whether ours agree, from what trials kept."""
 
-import dataclasses
 import pathlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from demos.kit import drawing, pictures, records
-from demos.kit.errors import DamagedFile
-from demos.reproduce import document, questions, running, verdict
+from demos.reproduce import document, questions, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
-from demos.reproduce.experiment import SCALES, TITLES, Experiment, Number, Part, Trial, trials
+from demos.reproduce.experiment import SCALES, TITLES, Number, Part
+from demos.reproduce.kept import Found, read
 
 # What says which networks of a run a number is of; the rest of its `where` says which run
 OF_NETWORKS = ("label_smoothing", "name", "curve", "temperature")
@@ -24,86 +23,6 @@ UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments w
 IN_SHORT = {LIKE: "as the paper's", UNLIKE: "not as over-confident", UNKNOWN: "cannot tell", UNASKED: "not measured"}
 NOT_INCLUDED = "Of the paper's data ImageNet, WSJ and WMT are not included at any scale."
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
-
-
-@dataclasses.dataclass
-class Found:
-    """What there is of an experiment at a scale."""
-
-    experiment: Experiment
-    scale: str
-    kept: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of the trials that ended
-    missing: list[Trial] = dataclasses.field(default_factory=list)  # that did not
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """What results say of each network, and of each seed, with the demo that says it and the run's settings."""
-        of_demos: dict[str, list[dict[str, Any]]] = {}
-        for results in (each for kept in self.kept for each in kept["results"]):
-            demo = results["experiment"]
-            yield from (results["settings"] | row | {"demo": demo} for row in results["trials"])
-            if "margins" in results:
-                of_demos.setdefault(demo, []).append(results)
-        for demo, found in of_demos.items():
-            seeds = [seed for results in found for seed in results["seeds"]]
-            # Together, since the γ of all seeds say which points count.
-            for curve, margin in drawing.of_networks(found, self.experiment.name)["margins"].items():
-                for seed, value in zip(seeds, margin["each"], strict=True):
-                    yield {"curve": curve, "seed": seed, "margin": value, "demo": demo}
-                for point in margin["at"]:
-                    of_point = {"curve": curve, "demo": demo, "temperature": point["temperature"]}
-                    for seed, value in zip(seeds, point["each"], strict=True):
-                        yield of_point | {"seed": seed, "margin_there": value}
-
-    def of_demo(self, demo: str) -> list[dict[str, Any]]:
-        """The results of a demo, one for each trial."""
-        return [results for kept in self.kept for results in kept["results"] if results["experiment"] == demo]
-
-
-def path_of(trial: Trial, results: pathlib.Path) -> pathlib.Path:
-    """Where the results of a trial are kept."""
-    return results / trial.scale / trial.experiment.name / f"{trial.name}.json"
-
-
-def kept_of(trial: Trial, results: pathlib.Path) -> dict[str, Any] | None:
-    """What was kept of a trial; None if nothing was, or only what other commands gave than it has now."""
-    path = path_of(trial, results)
-    if not path.exists():
-        return None
-    kept = records.read_json(path, running.KEPT)
-    if kept["commands"] != trial.said():
-        return None
-    if {each["experiment"] for each in kept["results"]} != {module for module, _ in trial.commands()}:
-        raise DamagedFile(f"{path} is damaged: its results are not those of the experiment's demos.")
-    return kept
-
-
-def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found]:
-    """What was kept of all experiments at a scale, in the order of their names."""
-    found: dict[str, Found] = {}
-    first: dict[str, tuple[pathlib.Path, dict[str, Any]]] = {}
-    for trial in trials(scale, only):
-        there, kept = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), kept_of(trial, results)
-        if kept is None:
-            there.missing.append(trial)
-            continue
-        there.kept.append({**kept, "trial": trial.name})
-        if trial.is_of_other_networks_alone():
-            path = path_of(trial, results)
-            check_alike(*first.setdefault(trial.experiment.name, (path, kept)), path, kept)
-    return [found[name] for name in sorted(found)]
-
-
-def check_alike(path: pathlib.Path, kept: dict[str, Any], other_path: pathlib.Path, other: dict[str, Any]) -> None:
-    """It is a DamagedFile if the settings of two kept trials, which ought to be alike, are not."""
-    for one, another in zip(kept["results"], other["results"], strict=True):
-        # Settings of some results lack the backend.
-        there, here = ({**each["settings"], "backend": each["provenance"].get("backend")} for each in (one, another))
-        for name in there.keys() & here.keys():
-            if there[name] != here[name]:
-                raise DamagedFile(
-                    f"{other_path} is of other networks than {path}: its {name} is {here[name]}, not {there[name]}. "
-                    "Delete one of them, and run it again."
-                )
 
 
 def write(results: pathlib.Path, scale: str, only: Collection[str], out: pathlib.Path) -> list[pathlib.Path]:
@@ -181,11 +100,11 @@ def likeness(found: Found, number: Number) -> str:
 
 def judged(found: Found, part: Part) -> list[Finding]:
     """What became of the claims of a part."""
-    rows, findings = list(found.rows()), []
+    rows, own, findings = list(found.rows()), list(found.own_rows()), []
     numbers = {number.label: verdict.values(number, rows) for number in part.numbers}
     for claim in part.claims:
         said, of_claim = verdict.judge(claim, numbers), (claim.number, claim.than)
-        is_run = any(verdict.seeds(number, rows) for number in part.numbers if number.label in of_claim)
+        is_run = any(verdict.seeds(number, own) for number in part.numbers if number.label in of_claim)
         word = NOT_RUN if found.missing and not is_run else said.word
         findings.append(Finding(KINDS[word], claim.says, word, said.why))
     return findings
@@ -252,6 +171,7 @@ def facts(found: Found) -> list[Block]:
         "Commit": [kept.get("code") or "not recorded" for kept in found.kept],
         "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
         "Networks of other trials": networks_of_others(found),
+        "Hard targets": [f"those of {found.experiment.hard_targets}"] * bool(found.experiment.hard_targets),
     }
     known = {name: "; ".join(dict.fromkeys(texts)) for name, texts in said.items() if any(texts)}
     return [Table([("run", ""), *known.items()])]

@@ -21,6 +21,7 @@ from demos.kit.errors import DamagedFile
 from demos.reproduce import __main__ as command
 from demos.reproduce import document, estimate, experiment, questions, report, running, verdict
 from demos.reproduce.experiment import TITLES, Claim, Experiment, Setting, Trial
+from demos.reproduce.kept import Found, read
 
 DEMO = "demos.image.calibration"
 PLACES = ("/work", "/tmp", "/root", "/home")
@@ -92,7 +93,11 @@ def fake(monkeypatch):
         ran.append(words)
         seeds = [int(words[words.index("--seeds") + 1])] if "--seeds" in words else [0, 1]
         folder = pathlib.Path(words[words.index("--out") + 1])
-        records.write_json(folder / "results.json", results_of(seeds))
+        results = results_of(seeds)
+        if "--label-smoothing" in words:
+            results["trials"] = [each for each in results["trials"] if each["label_smoothing"] == 0.1]
+            results["settings"]["smoothing_kind"] = "unigram"
+        records.write_json(folder / "results.json", results)
         records.write_json(clock, {"seconds": 60.0})
         return 0
 
@@ -186,7 +191,7 @@ def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch,
 
 def test_what_no_trial_has_measured_is_not_run_yet(fake, tmp_path):
     assert command.main(["--out", str(tmp_path), "--trials", "2", "--only", "table2"]) == 0
-    (found,) = [each for each in report.read(tmp_path / "results", "smoke", ["table2"]) if each.kept and each.missing]
+    (found,) = [each for each in read(tmp_path / "results", "smoke", ["table2"]) if each.kept and each.missing]
     part = found.experiment.parts["table2"]
     other = dataclasses.replace(part.numbers[0], label="other", where={"dataset": "none"})
     claims = (*part.claims[:1], Claim("Other networks do, too.", "other", "above", 0.0))
@@ -446,7 +451,7 @@ def test_a_killed_reproduction_goes_on(tmp_path, kill, jobs):
 
 @pytest.mark.parametrize("scale", sorted(path.name for path in STORED.glob("results/*")))
 def test_what_does_not_agree_is_explained(scale):
-    for found in report.read(STORED / "results", scale, list(TITLES)):
+    for found in read(STORED / "results", scale, list(TITLES)):
         for name, part in found.experiment.parts.items():
             disagree = [each.claim for each in report.judged(found, part) if each.word == verdict.DISAGREES]
             assert not disagree or found.experiment.why[scale][name], (found.experiment.name, name, disagree)
@@ -454,7 +459,7 @@ def test_what_does_not_agree_is_explained(scale):
 
 @pytest.mark.parametrize("scale", sorted(path.name for path in STORED.glob("results/*")))
 def test_the_stored_report_is_that_of_the_stored_results(tmp_path, scale):
-    blocks = report.make(report.read(STORED / "results", scale, list(TITLES)), scale, list(TITLES))
+    blocks = report.make(read(STORED / "results", scale, list(TITLES)), scale, list(TITLES))
     if scale == "smoke":  # which has every kind of picture
         report.write(STORED / "results", scale, list(TITLES), tmp_path)
         assert (tmp_path / "report.md").read_text("utf-8") == document.to_markdown(blocks)
@@ -475,7 +480,7 @@ def test_a_damaged_result_is_run_again(fake, tmp_path, capsys):
     assert command.main(["--out", str(tmp_path), "--resume"]) == 0
     assert "a --seeds 0 is to do again" in capsys.readouterr().err
     assert len(fake) == 4
-    assert report.read(tmp_path / "results", "smoke", ["a"])[0].missing == []
+    assert read(tmp_path / "results", "smoke", ["a"])[0].missing == []
 
 
 def test_trials_of_other_settings_are_refused(fake, tmp_path, capsys):
@@ -495,13 +500,38 @@ def test_trials_of_other_settings_are_refused(fake, tmp_path, capsys):
     assert "its backend is jax, not tensorflow" in capsys.readouterr().err
 
 
+def test_smoothing_is_compared_with_the_hard_targets_of_another_experiment(fake, tmp_path, capsys):
+    smoothing = f"python -m {DEMO} --smoothing-kind unigram --label-smoothing 0.1"
+    setting, part = Setting(smoothing, 3, trials=("--seeds 0", "--seeds 2")), questions.table3("cifar100", 0.1)
+    experiment.experiments()["c"] = Experiment("c", "", "", {"smoke": setting}, {"speech": part}, hard_targets="a")
+    calibrates = "| Smoothing calibrates: its ECE is below that of hard targets. | Table 1, c | "
+
+    def report_of(*arguments):
+        assert command.main(["--out", str(tmp_path), "--only", *arguments]) == 0
+        return (tmp_path / "report.md").read_text(encoding="utf-8")
+
+    assert calibrates not in report_of("table2", "--resume")
+    assert f"{calibrates} | not run yet |" in report_of("speech", "table2", "--report-only")
+    said = report_of("speech", "--resume")
+    assert f"{calibrates}as the paper's | agrees |" in said
+    assert "| ECE, hard targets | 0.150 | 0.1510 ± 0.0025 | 3 |" in said
+    assert "| ECE, α = 0.1 |  | 0.021 ± 0.013 | 2 |" in said
+    assert "| Hard targets | those of a |" in said
+
+    path = tmp_path / "results" / "smoke" / "a" / "seeds-1.json"
+    path.write_text(path.read_text("utf-8").replace('"steps": 1000', '"steps": 999'))
+    with pytest.raises(SystemExit):
+        report_of("speech", "--report-only")
+    assert re.search(r"seeds-1.json is of other networks than .*its steps is 999, not 1000", capsys.readouterr().err)
+
+
 def test_seeds_that_diverged_are_counted(fake, tmp_path):
     assert command.main(["--out", str(tmp_path)]) == 0
     path = tmp_path / "results" / "smoke" / "a" / "seeds-1.json"
     kept = json.loads(path.read_text("utf-8"))
     kept["results"][0]["trials"][0]["ece"] = None
     path.write_text(json.dumps(kept))
-    blocks = report.make(report.read(tmp_path / "results", "smoke", ["a"]), "smoke", ["a"])
+    blocks = report.make(read(tmp_path / "results", "smoke", ["a"]), "smoke", ["a"])
     rows = [row for block in blocks if isinstance(block, document.Table) for row in block.rows]
     assert {row[3] for row in rows if row[0] == "ECE, hard targets"} == {"2 of 3"}
     assert any(isinstance(block, document.Paragraph) and "diverged" in block.text for block in blocks)
@@ -521,7 +551,7 @@ def test_points_of_figure_5_count_for_all_seeds_or_for_none():
         results = {"experiment": "demos.image.distillation", "title": "digits, 1 seed", "seeds": [seed], "settings": {}}
         kept.append({"results": [results | {"trials": trials} | distillation_curves.of_trials(trials)]})
     experiment = Experiment("a", "", "", {}, {})
-    rows = list(report.Found(experiment, "cpu", kept).rows())
+    rows = list(Found(experiment, "cpu", kept).rows())
     _, _, of_hard, at_1, *_, at_8, _ = questions.students(0.6).numbers
     assert verdict.values(of_hard, rows) == pytest.approx({0: 1.0, 1: 1.0})  # T = 8 has γ = 0.65 in all
     assert verdict.values(at_1, rows) == pytest.approx({0: 1.0, 1: 1.0})
@@ -540,7 +570,7 @@ def test_networks_are_like_the_papers_if_they_know_their_images_and_are_too_sure
         results["trials"][0]["ece"] = ece + 0.001 * seed
         results["trials"][0]["history"][-1]["accuracy"] += 0.001 * seed
         kept.append({"results": [results]})
-    found, number = report.Found(Experiment("a", "", "", {}, parts), "smoke", kept), parts["table3"].numbers[0]
+    found, number = Found(Experiment("a", "", "", {}, parts), "smoke", kept), parts["table3"].numbers[0]
     assert report.likeness(found, number) == expected
 
 
@@ -553,7 +583,7 @@ def test_each_case_of_an_experiment_is_judged_by_its_own_networks():
             trial["ece"] = ece + 0.001 * trial["seed"]
         kept.append({"results": [results | {"settings": {"noise": noise}}]})
     for order in (kept, kept[::-1]):
-        found = report.Found(experiment, "smoke", order)
+        found = Found(experiment, "smoke", order)
         assert [report.likeness(found, number) for number in numbers] == 3 * [report.UNLIKE] + 3 * [report.LIKE]
     with pytest.raises(DamagedFile, match=r"Several networks of .* with seed 0 have: ECE"):
         verdict.values(questions.regime().numbers[1], found.rows())
@@ -566,9 +596,9 @@ def test_networks_that_other_trials_trained_are_counted_beside():
         for trial in results["trials"]:
             trial["seconds"] = trained / 2
         kept.append({"seconds": seconds, "results": [results]})
-    found = report.Found(Experiment("a", "", "", {}, {}), "smoke", kept)
+    found = Found(Experiment("a", "", "", {}, {}), "smoke", kept)
     assert report.networks_of_others(found) == ["trained in 1.5 minutes"]
-    assert report.networks_of_others(report.Found(found.experiment, "smoke", kept[:1])) == []
+    assert report.networks_of_others(Found(found.experiment, "smoke", kept[:1])) == []
 
 
 def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):
