@@ -2,17 +2,21 @@
 
     python -m benchmarks.coverage                       # 1,000 draws of 500 and 5,000 examples; the latter: 6 minutes
     python -m benchmarks.coverage --draws 100 --sizes 500
+    python -m benchmarks.coverage --json FILE           # writes the numbers, too
 
 Logits are normal, labels are drawn from their softmax, and predictions are the logits times T, so that T is the
 temperature that fits best. The truth of everything else is measured on a million examples.
 """
 
 import argparse
-from collections.abc import Callable
+import pathlib
+from typing import Any
 
 import numpy as np
 
 import keras_ls
+from benchmarks import page
+from demos.kit import records
 
 NAMES = ("accuracy", "nll", "brier", "temperature", "aurc", "ece", "ece_equal_mass", "classwise_ece", "excess_aurc")
 TEMPERATURES = (1.0, 1.5, 3.0)
@@ -64,7 +68,19 @@ def _values(diagnosis: keras_ls.Diagnosis) -> dict[str, float]:
     return {name: estimate.value for name, estimate in diagnosis.estimates.items()}
 
 
-def main(show: Callable[[str], None] = print) -> None:
+def heading() -> str:
+    """The head of the table."""
+    return f"| examples | T | {' | '.join(NAMES)} | plug-in ECE above the truth |\n|" + " --- |" * (len(NAMES) + 3)
+
+
+def line(found: dict[str, Any]) -> str:
+    """One size and temperature as a line of the table, in %."""
+    steps = f" × {found['steps']}" if found["steps"] > 1 else ""
+    cells = " | ".join(f"{100 * share:.1f}" for share in found["coverage"].values())
+    return f"| {found['examples']:,}{steps} | {found['temperature']:g} | {cells} |"
+
+
+def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.coverage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -74,14 +90,18 @@ def main(show: Callable[[str], None] = print) -> None:
     parser.add_argument("--classes", type=int, default=10, help="number of classes (default: 10)")
     parser.add_argument("--spread", type=float, default=2.5, help="standard deviation of logits (default: 2.5)")
     parser.add_argument("--steps", type=int, default=1, help="predictions per example, a sequence (default: 1)")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there, too")
     args = parser.parse_args()
-    show(f"| examples | T | {' | '.join(NAMES)} | plug-in ECE above the truth |")
-    show("|" + " --- |" * (len(NAMES) + 3))
+    print(heading())
+    rows = []
     for size in args.sizes:
         for temperature in TEMPERATURES:
             found = coverage(args.draws, size, temperature, args.classes, args.spread, steps=args.steps)
-            cells = " | ".join(f"{100 * share:.1f}" for share in found.values())
-            show(f"| {size:,} | {temperature:g} | {cells} |")
+            rows.append({"examples": size, "steps": args.steps, "temperature": temperature, "coverage": found})
+            print(line(rows[-1]), flush=True)
+    if args.json:
+        facts = {"draws": args.draws, "classes": args.classes, "spread": args.spread, "machine": page.machine("cpu")}
+        records.write_json(args.json, {**facts, "rows": rows})
 
 
 if __name__ == "__main__":

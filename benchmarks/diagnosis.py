@@ -10,12 +10,14 @@ takes back when it needs them.
 
 import argparse
 import pathlib
+import statistics
 import time
 
 import numpy as np
 
 import keras_ls
-from benchmarks import harness
+from benchmarks import harness, page
+from demos.kit import records
 
 BLOCK = 10_000
 
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1000, help="for intervals of rankings (default: 1000)")
     parser.add_argument("--rounds", type=int, default=1, help="number of diagnoses (default: 1)")
     parser.add_argument("--memory-map", type=pathlib.Path, metavar="FILE", help="keep the logits there, not in memory")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write time and memory there, too")
     args = parser.parse_args()
     shape, labels = (args.examples, args.classes), np.empty(args.examples, "int64")
     if args.memory_map is None:
@@ -49,16 +52,22 @@ def main() -> None:
         draw(labels, logits)
         logits.flush()
         logits = np.load(args.memory_map, mmap_mode="r")
-    found = []
+    found: list[keras_ls.Diagnosis] = []
+    seconds, megabytes = [], []
 
     def diagnose() -> None:
         found.append(keras_ls.diagnose_predictions(labels, logits, num_resamples=args.resamples, from_logits=True))
 
     for _ in range(args.rounds):
         start = time.perf_counter()
-        memory = harness.peak_memory(diagnose)
-        print(f"{time.perf_counter() - start:.2f} s, {memory / 1e6:.0f} MB", flush=True)
+        megabytes.append(harness.peak_memory(diagnose) / 1e6)
+        seconds.append(time.perf_counter() - start)
+        print(f"{seconds[-1]:.2f} s, {megabytes[-1]:.0f} MB", flush=True)
     print(found[0])
+    if args.json:
+        measured = {"seconds": seconds, "median_seconds": statistics.median(seconds), "megabytes": megabytes}
+        size = {"examples": args.examples, "classes": args.classes, "resamples": args.resamples}
+        records.write_json(args.json, {**size, **measured, "machine": page.machine("cpu")})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ TRIES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A .tar.gz file."""
+    """A .tar.gz file, or a single file as .gz."""
 
     url: str  # where it is
     sha256: str | None = None  # its checksum; if it is None, the checksums inside the file have to do
@@ -42,8 +42,7 @@ def find(name: str, data_dir: str | None, marker: str, archives: tuple[Archive, 
     `archives` are downloaded; if that fails, a ValueError of one line says how to get the data.
     """
     directory = data_dir or os.environ.get(DATA_VARIABLE)
-    urls = " and ".join(archive.url for archive in archives)
-    remedy = f"unpack {urls} and name the directory by --data-dir or ${DATA_VARIABLE}"
+    remedy = f"unpack {urls(archives)} and name the directory by --data-dir or ${DATA_VARIABLE}"
     if directory:
         root = pathlib.Path(os.path.expanduser(directory))
         for candidate in (root, root / name, root / folder):
@@ -59,6 +58,14 @@ def find(name: str, data_dir: str | None, marker: str, archives: tuple[Archive, 
     if found is None:
         raise ValueError(f"{unpacked} holds no {marker} of {name}: remove it, so that it is downloaded again.")
     return found.parent
+
+
+def urls(archives: tuple[Archive, ...]) -> str:
+    """Where they are; of several in one place that place is said once."""
+    folders, names = zip(*(archive.url.rsplit("/", 1) for archive in archives), strict=True)
+    if len(names) > 1 and len(set(folders)) == 1:
+        return f"{', '.join(names[:-1])} and {names[-1]} from {folders[0]}/"
+    return " and ".join(archive.url for archive in archives)
 
 
 def fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
@@ -87,8 +94,7 @@ def _fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
     for path in paths:
         print(f"Unpacking {path}.", flush=True)
         try:
-            with tarfile.open(path) as archive:
-                archive.extractall(unpacking, filter="data")
+            _unpack(path, unpacking)
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             path.unlink()
             raise ValueError(f"{path} could not be unpacked and is removed: {error}") from error
@@ -98,6 +104,16 @@ def _fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
     for path in paths:
         path.unlink()
     return folder
+
+
+def _unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
+    if path.name.endswith(".tar.gz"):
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+        return
+    folder.mkdir(exist_ok=True)
+    with gzip.open(path) as packed, open(folder / path.stem, "wb") as file:
+        shutil.copyfileobj(packed, file)
 
 
 def _download(archive: Archive, path: pathlib.Path) -> pathlib.Path:

@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from demos.kit import multi30k
 from demos.kit.cli import optional
 from demos.kit.download import cache_directory
 from demos.kit.options import DATA_VARIABLE
@@ -100,8 +101,11 @@ def _spoken(key: str, sentence: str, pairs: list[tuple[int, int]]) -> SpokenSent
 
 
 def _read(path: str) -> list[str]:
-    """The different sentences of a text file, in its order."""
-    lines = [normalise(line) for line in read_text(place(path)).splitlines()]
+    """The different sentences of a text file, in its order; one of Multi30k that is nowhere is downloaded."""
+    found = place(path)
+    if path in multi30k.SHA256 and not found.is_file():
+        found = multi30k.directory(None) / path
+    lines = [normalise(line) for line in read_text(found).splitlines()]
     for number, line in enumerate(lines, start=1):
         if len(line.split()) > MAX_WORDS:
             words = len(line.split())
@@ -116,7 +120,7 @@ def place(path: str, moved: bool = False) -> pathlib.Path:
     """
     path = os.path.expanduser(path)
     folders = [pathlib.Path(os.path.expanduser(folder)) for folder in [os.environ.get(DATA_VARIABLE)] if folder]
-    folders = [*folders, *(folder / "multi30k" for folder in [*folders, cache_directory()])]
+    folders = [*folders, *(folder / multi30k.NAME for folder in [*folders, cache_directory()])]
     names = (path, pathlib.Path(path).name) if moved else (path,)
     places = [pathlib.Path(path), *(folder / name for folder in folders for name in names)]
     return next((each for each in places if each.is_file()), places[0])

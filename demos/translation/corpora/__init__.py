@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from demos.kit.download import find
+from demos.kit import multi30k
 from demos.kit.options import DATA_VARIABLE, option
 from demos.kit.values import count
 from demos.translation.corpora import files, toy
@@ -40,7 +40,7 @@ def load(options: Any) -> Corpus:
             raise ValueError("--data-dir is for --corpus multi30k or tsv. Received: --corpus toy.")
         corpus = toy.load(options.train_pairs)
     elif options.corpus == "multi30k":
-        options.data_dir = str(find("multi30k", options.data_dir, "train.de", files.ARCHIVES))
+        options.data_dir = str(multi30k.directory(options.data_dir))
         corpus = files.multi30k(options.data_dir, options.skip_bad)
     else:
         corpus = files.tsv(options.data_dir, options.skip_bad)

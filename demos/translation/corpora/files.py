@@ -6,16 +6,9 @@ import hashlib
 import itertools
 import pathlib
 
-from demos.kit.download import Archive
 from demos.kit.texts import read_text
 
 SPLITS = ("train", "dev", "test")
-SITE = "http://www.quest.dcs.shef.ac.uk/wmt16_files_mmt"
-ARCHIVES = (
-    Archive(f"{SITE}/training.tar.gz", "20140d013d05dd9a72dfde46478663ba05737ce983f478f960c1123c6671be5e"),
-    Archive(f"{SITE}/validation.tar.gz", "a7aa20e9ebd5ba5adce7909498b94410996040857154dab029851af3a866da8c"),
-    Archive(f"{SITE}/mmt16_task1_test.tar.gz"),
-)
 # The names of a split's files, of which the first that is there counts.
 MULTI30K = {"train": ("train",), "dev": ("val",), "test": ("test_2016_flickr", "test2016", "test")}
 
@@ -50,7 +43,7 @@ class Corpus:
 
 
 def multi30k(data_dir: str, skip_bad: bool) -> Corpus:
-    """Captions of photographs in English and German (Elliott et al. 2016)."""
+    """The captions of Multi30k, also under names that its files had elsewhere."""
     folder, splits = pathlib.Path(data_dir), {}
     for split, names in MULTI30K.items():
         stem = next((name for name in names if (folder / f"{name}.en").is_file()), names[0])

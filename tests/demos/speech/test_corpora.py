@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import doctest
 import errno
+import gzip
 import hashlib
 import http.server
 import io
@@ -23,7 +24,7 @@ import numpy as np
 import pytest
 from speech_files import Noises, digit_recordings, dominant_frequency, tone, write_wav
 
-from demos.kit import cli, download
+from demos.kit import cli, download, multi30k
 from demos.kit.errors import MissingExtra
 from demos.kit.options import Group
 from demos.speech import corpora
@@ -576,7 +577,7 @@ class TestWhereDataLies:
             raise OSError("no network")
 
         monkeypatch.setattr(download.urllib.request, "urlopen", offline)
-        with pytest.raises(ValueError, match=rf"{name} is not here: unpack https://.* --data-dir or \$KERAS_LS_DATA"):
+        with pytest.raises(ValueError, match=rf"{name} is not here: unpack .*https://.* --data-dir or \$KERAS_LS_DATA"):
             load("--corpus", name)
 
     def test_wrong_directory(self, tmp_path):
@@ -592,12 +593,12 @@ class TestWhereDataLies:
 class Server(http.server.BaseHTTPRequestHandler):
     """Serves one file, with ranges unless `ranges` is false; breaks off after `cut` bytes of an answer `cuts` times."""
 
-    content, ranges, cut, cuts, asked = b"", True, 0, 0, []
+    content, ranges, cut, cuts, asked, paths = b"", True, 0, 0, [], ("/data.tar.gz",)
 
     def do_GET(self):
         cls, wanted = type(self), self.headers.get("Range")
         cls.asked.append(wanted)
-        if self.path != "/data.tar.gz":
+        if self.path not in self.paths:
             return self.send_error(404)
         first = int(wanted[6:-1]) if wanted and self.ranges else 0
         if first and first >= len(self.content):
@@ -737,8 +738,35 @@ class TestDownload:
         assert len(corpus.waveform(corpus.splits["test"][0])) > 3200
         assert (tmp_path / "cache" / "fsdd").is_dir()
 
+    def test_captions_are_downloaded_file_by_file_for_both_demos_that_read_them(self, server, tmp_path, monkeypatch):
+        text = "".join(f"Sentence number {i}.\n" for i in range(20)).encode()
+        server.content, server.paths = gzip.compress(text), [f"/{name}.gz" for name in multi30k.SHA256]
+        archives = tuple(self.archive(server, name=path[1:]) for path in server.paths)
+        monkeypatch.setattr(multi30k, "ARCHIVES", archives)
+        assert load("--text", "train.en", "--dev-sentences", 4, "--test-sentences", 6).name == "train"
+        folder = multi30k.directory(None)
+        assert folder == tmp_path / "cache" / "multi30k"
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == dict.fromkeys(multi30k.SHA256, text)
+        assert self.left(folder.parent) == ["multi30k"]
+        assert len(server.asked) == len(archives)
+
+    @pytest.mark.parametrize("broken", [b"<html>no such file</html>", gzip.compress(b"x" * 9999)[:-9]])
+    def test_a_single_file_that_is_broken_is_removed(self, server, tmp_path, broken):
+        server.content, server.paths = broken, ["/a.gz"]
+        with pytest.raises(ValueError, match="could not be unpacked and is removed"):
+            download.fetch((download.Archive(f"{server.address}/a.gz"),), tmp_path / "set")
+        assert not (tmp_path / "set").exists()
+        assert not (tmp_path / "a.gz").exists()
+
+
+def test_where_archives_are_is_said_once():
+    assert download.urls((download.Archive("https://a/b.gz"),)) == "https://a/b.gz"
+    three = tuple(download.Archive(f"https://a/{name}.gz") for name in "bcd")
+    assert download.urls(three) == "b.gz, c.gz and d.gz from https://a/"
+    assert download.urls((*three[:1], download.Archive("https://e/c.gz"))) == "https://a/b.gz and https://e/c.gz"
+
 
 def test_archives_are_pinned():
-    archives = [*librispeech.ARCHIVES, speech_commands.ARCHIVE]
+    archives = [*librispeech.ARCHIVES, speech_commands.ARCHIVE, *multi30k.ARCHIVES]
     assert all(re.fullmatch("[0-9a-f]{64}", archive.sha256) for archive in archives)
     assert manifest.COLUMNS == ("audio", "transcript", "split")
