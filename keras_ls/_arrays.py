@@ -20,7 +20,7 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
     """
     try:
         array = as_array(values)
-    except ValueError:  # ragged lists
+    except ValueError:  # ragged lists and tensors
         array = np.asarray(None)
     except (TypeError, NotImplementedError, RuntimeError) as error:  # of another framework's tensor, or a symbolic one
         raise ValueError(f"`{name}` must be an array of real numbers. Received: {shown(values)} ({error}).") from error
@@ -31,6 +31,8 @@ def to_numpy(name: str, values: Any) -> np.ndarray:
 
 def as_array(values: Any) -> np.ndarray:
     """A tensor, array or list as a NumPy array in native byte order; an error if NumPy cannot make one."""
+    if hasattr(values, "ragged_rank"):  # which Keras fills up with zeros
+        raise ValueError("a ragged tensor")
     if ops.is_tensor(values):
         array = ops.convert_to_numpy(values)
     else:

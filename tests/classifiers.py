@@ -80,6 +80,27 @@ def subclassed():
     return model, lambda x: numpy(model.body(x)), images
 
 
+class Token(keras.Model):
+    """With weights of its own beside its layers', as those of a class token."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = self.add_weight(shape=(36,), name="token")
+        self.head = layers.Dense(4, name="head")
+
+    def body(self, x):
+        return layers.Flatten()(x) + self.token
+
+    def call(self, x):
+        return self.head(self.body(x))
+
+
+def weights_of_its_own():
+    model = Token()
+    model(np.zeros((1, 6, 6, 1), "float32"))
+    return model, lambda x: numpy(model.body(x)), images
+
+
 def many_inputs():
     a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
     model = keras.Model({"a": a, "b": b}, layers.Dense(4, name="head")(layers.Concatenate()([a, b])))
@@ -97,10 +118,13 @@ def mixed():
     return model, cut(model, head), images
 
 
-def recurrent(head):
+def recurrent(head, *after):
     inputs = keras.Input((None,), dtype="int32")
     states = layers.LSTM(6, return_sequences=True)(layers.Embedding(9, 5, mask_zero=True)(inputs))
-    model = keras.Model(inputs, head(states))
+    outputs = head(states)
+    for layer in after:
+        outputs = layer(outputs)
+    model = keras.Model(inputs, outputs)
     return model, lambda x: numpy(keras.Model(model.inputs, states)(x)), tokens
 
 
@@ -134,6 +158,10 @@ MODELS = {
     "mixed precision": mixed,
     "recurrent": lambda: recurrent(layers.Dense(4)),
     "time-distributed": lambda: recurrent(layers.TimeDistributed(layers.Dense(4))),
+    "time-distributed activation": lambda: recurrent(
+        layers.Dense(4), layers.TimeDistributed(layers.Activation("softmax"))
+    ),
+    "weights of its own": weights_of_its_own,
     "calibrated": calibrated,
     "shared": shared,
     "spectral normalisation": lambda: _spectral(layers.Dense(4)),

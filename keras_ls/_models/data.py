@@ -286,8 +286,7 @@ class _WithMask(keras.Model):
     def __init__(self, model: keras.Model, output: str | None, names: list[str] | None):
         super().__init__(name=f"{model.name}_predictor", dtype=model.dtype_policy, autocast=False)
         self.model, self._output, self._names = model, output, names
-        if model.compiled:
-            self.run_eagerly, self.jit_compile = model.run_eagerly, model.jit_compile
+        self.run_eagerly, self.jit_compile = model.run_eagerly, model.jit_compile
         count_tracings_apart(self)
 
     def call(self, inputs):

@@ -33,7 +33,7 @@ class BatchRunner:
     def batch(self, inputs: Any) -> Any:
         """Returns the outputs for one batch, NumPy arrays."""
         if _is_alone(self.network):
-            return self.network.predict_on_batch(inputs)
+            return self._of_batch(inputs)
         arrays = tree.map_structure(lambda leaf: ops.convert_to_numpy(leaf) if ops.is_tensor(leaf) else leaf, inputs)
         return self.in_equal_batches(arrays, number_of_examples(arrays))
 
@@ -77,11 +77,11 @@ class BatchRunner:
         """Returns the outputs for the first `count` of the `given` examples in `x`."""
         strategy = _strategy(self.network)
         if strategy is not None and strategy.num_replicas_in_sync > 1:
-            found = _joined([self.network.predict_on_batch(batch) for batch in _dealt_out(x, given, size, strategy)])
+            found = _joined([self._of_batch(batch) for batch in _dealt_out(x, given, size, strategy)])
         elif keras.backend.backend() == "torch":
             # Each process has the whole network, and what it predicts stays with it: so each predicts everything.
             batches = (taken(x, slice(start, start + size)) for start in range(0, given, size))
-            found = _joined([self.network.predict_on_batch(batch) for batch in batches])
+            found = _joined([self._of_batch(batch) for batch in batches])
         elif number_of_processes() > 1:
             found = self._gathered(x, given, size)
         else:
@@ -92,6 +92,11 @@ class BatchRunner:
             raise ValueError(f"`model` must give one row per example. Received: {lengths} rows for {given} examples.")
         # There may be several rows per example, where the model folds time into the batch.
         return tree.map_structure(lambda rows: rows[: len(rows) // given * count], found)
+
+    def _of_batch(self, inputs: Any) -> Any:
+        if keras.backend.backend() == "torch":
+            self.network.eval()  # as `predict` does, for layers that read PyTorch's `training`
+        return self.network.predict_on_batch(inputs)
 
     def _values_kept(self) -> contextlib.AbstractContextManager[None]:
         return values_kept_on_error(lambda: self.network.variables, self.network)

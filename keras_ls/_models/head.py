@@ -157,16 +157,21 @@ class _WatchingModel(keras.Model):
         mask = get_mask(activations)
         if mask is not None and len(activations.shape) == 3:
             found["mask"] = mask
-        self.record.inputs = None  # a symbol of the compiled function, of no use outside it
+        self.record.forget()  # symbols of the compiled function, of no use outside it
         return found
 
 
 class _Record:
-    """The layer with weights that ran last, and its inputs."""
+    """The layer with weights that ran last, its inputs and its result."""
 
     def __init__(self):
         self.layer: Any = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops the tensors."""
         self.inputs: Any = None
+        self.result: Any = None
 
     def head(self) -> layers.Dense:
         """Returns that layer, which must be a `Dense`."""
@@ -188,14 +193,17 @@ def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
     def noting(layer, call):
         def wrapper(*args, **kwargs):
             result = call(*args, **kwargs)
-            if threading.get_ident() == thread:
-                record.layer = layer
+            # A block with weights of its own may end in another layer, whose result it hands on.
+            if threading.get_ident() == thread and (record.result is None or result is not record.result):
+                record.layer, record.result = layer, result
                 record.inputs = args[0] if args else next(iter(kwargs.values()))
             return result
 
         return wrapper
 
     with contextlib.ExitStack() as stack:
+        for layer in _all_layers(model):  # JAX would compute what is recorded in a trace of its own
+            stack.enter_context(having(layer, "_remat_mode", None))
         for layer in filter(_counts, _all_layers(model)):
             method = "call" if layer.quantization_mode is None else "quantized_call"
             stack.enter_context(having(layer, method, noting(layer, getattr(layer, method))))
@@ -204,8 +212,10 @@ def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
 
 def _counts(layer: Any) -> bool:
     """Says whether `layer` itself, not a layer inside it, computes with weights."""
-    if isinstance(layer, (LinearHead, layers.TimeDistributed)):
+    if isinstance(layer, LinearHead):
         return True
+    if isinstance(layer, layers.TimeDistributed):
+        return any(map(_counts, layer.layer._flatten_layers()))
     # The weights of other wrappers (a norm, say) act on the layer inside.
     if isinstance(layer, (layers.Wrapper, AfterLogits)):
         return False

@@ -54,7 +54,10 @@ def logits_model(
         else:
             logits = _logits_of_probabilities(tensor)
     with on_devices_of(given):
-        return keras.Model(symbolic_inputs(model), logits, name=f"{model.name}_logits")
+        network = keras.Model(symbolic_inputs(model), logits, name=f"{model.name}_logits")
+    if given.compiled:
+        network.run_eagerly, network.jit_compile = given.run_eagerly, given.jit_compile
+    return network
 
 
 def gives_logits(model: keras.Model, output: str | None = None) -> bool | None:
@@ -148,7 +151,7 @@ def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -
         return _Source("layer", keras.Model(symbolic_inputs(layer), logits, name=f"{layer.name}_logits"))
     if isinstance(layer, AfterLogits):
         return _Source("nowhere")
-    if isinstance(layer, (layers.Identity, layers.Softmax, layers.Activation)) and has_own_call(layer):
+    if isinstance(layer, (layers.Identity, layers.Softmax, layers.Activation, *_AFFINE)) and has_own_call(layer):
         raise _Unreadable(_unreadable(layer, "has a `call` of its own"))
     if isinstance(layer, layers.Identity):
         return _Source("before")

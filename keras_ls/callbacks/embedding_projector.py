@@ -240,4 +240,4 @@ def _text(label: Any) -> str:
         raise ValueError(
             f"`labels` must be numbers, or strings without tabs and line breaks. Received: {shown(label)}."
         )
-    return text
+    return text.encode(errors="replace").decode()  # what UTF-8 cannot hold, as of names of files, becomes "?"

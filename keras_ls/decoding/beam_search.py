@@ -185,7 +185,7 @@ def _checked_temperature(temperature: Any) -> Any:
     tensor = numbers_to_tensor(temperature, "temperature")
     if len(tensor.shape) != 0:
         raise ValueError(f"`temperature` must be a number or a scalar tensor. Received: shape {tuple(tensor.shape)}.")
-    tensor = ops.cast(tensor, "float32")
+    tensor = ops.stop_gradient(ops.cast(tensor, "float32"))
     return ops.where(tensor > 0, ops.clip(tensor, _LOWEST, _HIGHEST), math.nan)
 
 

@@ -254,6 +254,8 @@ def _traced_back(y_pred, from_logits):
             "`from_logits=True` was given, but `y_pred` comes from a softmax, whose logits are used instead.",
             stacklevel=3,
         )
+    if logits_of_softmax(logits) is not None:  # of two softmaxes Keras would trace back the other, too
+        logits = ops.copy(logits)
     return logits, True
 
 

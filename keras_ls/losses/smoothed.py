@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ls._arrays import to_numpy, wide_dtype
@@ -40,6 +41,13 @@ def _check_weights(given, wanted):
         )
 
 
+def _spread(weights, wanted):
+    """Weights that broadcast to losses of a shape, in that shape: Keras multiplies them by a mask in place."""
+    if np.broadcast_shapes(tuple(weights.shape), wanted) != wanted:
+        return weights  # Keras adds a 1 at the end, or takes it off
+    return ops.copy(ops.broadcast_to(weights, wanted))
+
+
 class _SmoothedLoss(keras.losses.Loss):
     """What both loss classes share: checked options, a complete config, and float32 under half precision."""
 
@@ -69,8 +77,14 @@ class _SmoothedLoss(keras.losses.Loss):
         if sample_weight is not None:
             # A copy: on PyTorch, Keras multiplies weights by the mask in place, before weighted metrics see them.
             sample_weight = ops.copy(numbers_to_tensor(sample_weight, "sample_weight"))
-            _check_weights(sample_weight.shape, self._shape_of_losses(y_pred.shape))
+            shape = self._shape_of_losses(y_pred.shape)
+            _check_weights(sample_weight.shape, shape)
+            if keras.backend.backend() == "torch" and self._is_masked(y_pred):
+                sample_weight = _spread(sample_weight, tuple(shape))
         return ops.cast(super().__call__(y_true, y_pred, sample_weight), self._dtype_policy.compute_dtype)
+
+    def _is_masked(self, y_pred):
+        return get_mask(y_pred) is not None
 
     def _shape_of_losses(self, shape):
         axis = check_axis(self.axis, shape, "y_pred")
@@ -199,6 +213,9 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
             return super().__call__(y_true, y_pred, sample_weight)
         finally:
             set_mask(y_pred, given)
+
+    def _is_masked(self, y_pred):
+        return self.ignore_class is not None or super()._is_masked(y_pred)
 
     def call(self, y_true, y_pred):
         """One loss per sample."""

@@ -112,7 +112,8 @@ def projection_grid(projections: Any) -> Any:
 def _draw(projection: Projection, ax: Any, point_size: float = 14.0) -> None:
     labels = np.asarray(projection.labels)
     for place, (class_id, name) in enumerate(zip(projection.classes, projection.class_names, strict=True)):
-        points, label = np.asarray(projection.points)[labels == class_id], legend_name(name)
+        points = np.asarray(projection.points)[labels == class_id]
+        label = legend_name(name).replace("$", r"\$")  # which matplotlib would read as mathematics
         ax.scatter(*points.T, point_size, color=f"C{place}", alpha=0.7, linewidths=0, label=label, zorder=3)
     corners = np.asarray(projection.templates_2d)
     ax.plot(*corners[[0, 1, 2, 0]].T, color="0.4", linewidth=0.8, zorder=2)

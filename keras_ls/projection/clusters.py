@@ -98,8 +98,8 @@ def template_directions(templates: Any, width: int) -> np.ndarray:
 
 
 def in_the_span(rows: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Coordinates of (N, D) rows in the span of what `template_directions` gives; NaN if that is NaN."""
-    if np.isnan(directions).any():
+    """Coordinates of (N, D) rows in the span of what `template_directions` gives; NaN if one of these is not finite."""
+    if np.isnan(directions).any() or not np.isfinite(rows).all():
         return np.full_like(rows, np.nan)
     _, sizes, axes = np.linalg.svd(directions, full_matrices=False)
     return rows @ axes[sizes > RANK_TOLERANCE * sizes[0], : rows.shape[1]].T

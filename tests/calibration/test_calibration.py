@@ -10,6 +10,7 @@ import reference
 from harness import compiled, numpy
 from keras import layers, ops
 
+import keras_ls
 from keras_ls import _rows
 from keras_ls._models.layers import LogProbabilities
 from keras_ls.calibration import (
@@ -670,17 +671,39 @@ class TestCalibrate:
         assert temperature_of(calibrated) == pytest.approx(float(expected.temperature), rel=1e-3)
         assert calibrated.predict(x, verbose=0)[:, 3].max() < 1e-6
 
-    def test_a_softmax_with_a_call_of_its_own_is_not_passed_over(self, data):
+    @pytest.mark.parametrize("kind", ["softmax", "dense"])
+    def test_a_last_layer_with_a_call_of_its_own_is_not_passed_over(self, data, kind):
         class Halved(layers.Softmax):
             def call(self, inputs, mask=None):
                 return super().call(inputs / 2.0, mask)
 
-        model = self.follow_the_labels(keras.Sequential([keras.Input((5,)), layers.Dense(4), Halved()]))
+        class OwnDense(layers.Dense):
+            def call(self, inputs, training=None):
+                return ops.softmax(super().call(inputs))
+
+        last = [layers.Dense(4), Halved()] if kind == "softmax" else [OwnDense(4)]
+        model = self.follow_the_labels(keras.Sequential([keras.Input((5,)), *last]))
         with pytest.raises(ValueError, match="has a `call` of its own"):
             calibrate(model, *data)
         expected = TemperatureScaling().fit(np.log(model.predict(data[0], verbose=0)), data[1])
         calibrated = calibrate(model, *data, from_logits=False)
         assert temperature_of(calibrated) == pytest.approx(float(expected.temperature), rel=1e-3)
+
+    def test_a_model_that_has_to_run_eagerly(self, data):
+        class Reading(layers.Layer):
+            def call(self, inputs):
+                return inputs * float(ops.convert_to_numpy(inputs).max() > -1e9)
+
+            def compute_output_shape(self, input_shape):
+                return input_shape
+
+        model = self.follow_the_labels(keras.Sequential([keras.Input((5,)), Reading(), layers.Dense(4)]))
+        model.compile("sgd", "mse", run_eagerly=True)
+        expected = TemperatureScaling().fit(model.predict(data[0], verbose=0), data[1])
+        assert temperature_of(calibrate(model, *data)) == pytest.approx(float(expected.temperature), rel=1e-4)
+        classes = tuple(np.unique(data[1])[:2].tolist())
+        found = keras_ls.logit_mutual_information(model, *data, classes, augment=lambda x: x + np.random.random())
+        assert np.isfinite(found)
 
     def test_a_quantized_model(self, data):
         model = self.follow_the_labels(self.model(layers.Dense(4, activation="softmax")))

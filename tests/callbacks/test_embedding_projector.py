@@ -308,6 +308,10 @@ class TestEmbeddings:
         assert set(columns["correct"]) == {"unknown"}
         assert set(columns["prediction"]) <= {"0", "1", "2"}
 
+    def test_show_a_question_mark_for_what_utf_8_cannot_hold(self, data, tmp_path):
+        fit(classifier(), EmbeddingProjector(data[0], tmp_path, labels=["caf\udce9"] * len(data[0])))
+        assert set(Server(tmp_path).columns("epoch_0001")["label"]) == {"caf?"}
+
     def test_need_no_labels(self, data, tmp_path):
         fit(classifier(), EmbeddingProjector(data[0], tmp_path))
         columns = Server(tmp_path).columns("epoch_0001")

@@ -648,6 +648,9 @@ def test_no_gradient_passes_through():
     weights = ops.convert_to_tensor(np.ones((3, 3), "float32")).requires_grad_(True)
     result = beam_search(lambda tokens, state: (weights[tokens], state), None, 1, 0, 0, max_length=4)
     assert not result.scores.requires_grad
+    for temperature in (ops.convert_to_tensor(2.0).requires_grad_(True), keras.Variable(2.0)):
+        found = beam_search(lambda tokens, state: (weights[tokens], state), None, 1, 0, 0, 4, temperature=temperature)
+        assert not found.scores.requires_grad
 
 
 GOOD = {"batch_size": 2, "start_token": 0, "end_token": 0, "max_length": 3}

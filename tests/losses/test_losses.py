@@ -966,6 +966,69 @@ def test_weights_of_a_shape_that_keras_takes_count_as_there(rng, shape):
     assert float(ours(*one)) == pytest.approx(float(theirs(*one)), rel=1e-5)
 
 
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1), (4, 5)])
+def test_weights_that_broadcast_count_as_there_under_a_mask(rng, shape, reduction):
+    y_true, y_pred = rng.integers(0, 3, (4, 5)), rng.normal(size=(4, 5, 3)).astype("float32")
+    weights = rng.uniform(0.5, 2, shape).astype("float32")
+    spread, counts = np.broadcast_to(weights, (4, 5)), rng.random((4, 5)) > 0.4
+    losses = numpy(sparse(y_true, y_pred, 0.1, from_logits=True)) * spread * counts
+    divisors = {"sum": 1, "sum_over_batch_size": counts.sum(), "mean_with_sample_weight": (spread * counts).sum()}
+    expected = pytest.approx(losses.sum() / divisors[reduction], rel=1e-5)
+    options = {"label_smoothing": 0.1, "from_logits": True, "reduction": reduction}
+    ignoring = keras_ls.SmoothedSparseCategoricalCrossentropy(ignore_class=-1, **options)
+    assert float(ignoring(np.where(counts, y_true, -1), y_pred, weights)) == expected
+    for loss, targets in (
+        (keras_ls.SmoothedSparseCategoricalCrossentropy(**options), y_true),
+        (keras_ls.SmoothedCategoricalCrossentropy(**options), np.eye(3, dtype="float32")[y_true]),
+    ):
+        masked = ops.convert_to_tensor(y_pred)
+        set_mask(masked, ops.convert_to_tensor(counts))
+        assert float(loss(targets, masked, weights)) == expected
+
+
+def test_weights_of_examples_with_one_position_count_under_a_mask(rng):
+    y_true, y_pred = np.array([[0], [2], [-1], [1]]), rng.normal(size=(4, 1, 3)).astype("float32")
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True, ignore_class=-1)
+    for weights in (np.array([1.0, 2.0, 3.0, 4.0]), np.array([[1.0], [2.0], [3.0], [4.0]])):
+        assert float(loss(y_true, y_pred, weights)) == pytest.approx(
+            float(loss(y_true[:, 0], y_pred[:, 0], weights)), rel=1e-5
+        )
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_of_two_softmaxes_one_is_traced_back_as_in_keras(graph):
+    if BACKEND != "tensorflow":
+        pytest.skip("only TensorFlow's tensors show their softmax")
+    import tensorflow as tf
+
+    logits, targets = ops.convert_to_tensor([[5.0, 0.0, 0.0], [1.0, -2.0, 0.0]]), np.eye(3, dtype="float32")[[0, 2]]
+    for alpha in (0.0, 0.1):
+        theirs = keras.losses.CategoricalCrossentropy(label_smoothing=alpha)
+        ours = keras_ls.SmoothedCategoricalCrossentropy(alpha)
+
+        def both(z, ours=ours, theirs=theirs):
+            return [loss(targets, ops.softmax(ops.softmax(z))) for loss in (ours, theirs)]
+
+        found, expected = (tf.function(both) if graph else both)(logits)
+        assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_ragged_labels_are_refused():
+    if BACKEND != "tensorflow":
+        pytest.skip("ragged tensors are TensorFlow's")
+    import tensorflow as tf
+
+    labels = tf.ragged.constant([[1, 2], [1]])
+    for attempt in (
+        lambda: keras_ls.label_frequencies(labels, 3),
+        lambda: sparse(labels, np.zeros((2, 2, 3), "float32")),
+        lambda: keras_ls.calibration_error(labels, np.full((2, 2, 3), 1 / 3)),
+    ):
+        with pytest.raises(ValueError, match="must be an array of real numbers"):
+            attempt()
+
+
 @pytest.mark.parametrize("name", [None, "mine"])
 def test_a_loss_without_a_name_gets_one_from_keras(name):
     assert keras_ls.SmoothedCategoricalCrossentropy(name=name).name == (name or "smoothed_categorical_crossentropy")

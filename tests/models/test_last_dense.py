@@ -499,6 +499,33 @@ class TestPasses:
                 penultimate(model, images(rng), batch_size=size)
 
 
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow cannot predict with such a model in a graph")
+def test_a_head_made_to_be_computed_anew(rng):
+    with keras.RematScope(mode="full"):
+        model = sequential(layers.Dense(4))
+    x = images(rng)
+    np.testing.assert_allclose(penultimate(model, x), cut(model, model.layers[-1])(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="layers that read `training` of PyTorch's modules")
+def test_layers_of_pytorch_predict_in_inference_mode(rng):
+    import torch
+
+    class Dropping(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = layers.Dense(20), layers.Dense(3)
+
+        def call(self, x):
+            return self.head(torch.nn.functional.dropout(self.body(x), 0.5, self.training))
+
+    x = rng.normal(size=(6, 4)).astype("float32")
+    model = Dropping()
+    model(x)
+    assert model.training
+    np.testing.assert_allclose(penultimate(model, x), numpy(model.body(x)), rtol=1e-5)
+
+
 def test_within_fit_the_model_trains_on(rng):
     """Weights are read where the backend keeps them elsewhere during training."""
     seen = []

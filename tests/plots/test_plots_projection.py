@@ -107,6 +107,14 @@ def test_one_projection_has_labelled_axes_and_a_legend_that_covers_nothing(proje
     assert class_projection(projection, Figure().add_subplot()).get_xlabel() == "First axis of the plane"
 
 
+def test_names_of_classes_are_no_mathematics(projection):
+    names = ("$5 (10%) to $10", "$$", "price in $")
+    ax = class_projection(dataclasses.replace(projection, class_names=names))
+    ax.figure.savefig(io.BytesIO())
+    shown = [text.get_text().replace(r"\$", "$") for text in ax.get_legend().get_texts()]
+    assert shown[:3] == list(names)
+
+
 def test_a_grid_of_lists_has_no_titles_and_may_have_gaps(projection):
     figure = projection_grid([[projection, None], (None, projection), [None, None]])
     assert len(figure.axes) == 6

@@ -94,6 +94,11 @@ class TestClusterStatistics:
         found = cluster_statistics(np.eye(3), [0, 1, 1], np.where(np.eye(3, 4) > 0, broken, 1.0))
         assert np.isnan([found.within, found.template_distance, found.template_distance_cv]).all()
 
+    @pytest.mark.filterwarnings("error")
+    def test_broken_numbers_give_nan_where_all_templates_coincide(self):
+        found = cluster_statistics([[np.nan, 0.0], [1.0, 0.0]], [0, 1], np.zeros((2, 3)))
+        assert np.isnan([found.within, found.between, found.ratio]).all()
+
     def test_refuses_shapes_that_do_not_match(self, rng):
         rows = rng.standard_normal((5, 4))
         for bad in ((rows[0], [0] * 4), (rows[:0], []), (rows, [0] * 4), (rows, np.zeros((5, 2)))):
