@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -71,12 +72,21 @@ def endless(plan: Callable[[int], list[Bucket]], first_step: int) -> Iterator[tu
         yield step, plan(epoch)[place]
 
 
-def sorted_batches(groups: list[Bucket], batch_size: int) -> list[Bucket]:
-    """All examples once, the shortest first; the last batch may be smaller."""
+def sorted_batches(groups: list[Bucket], batch_size: int, most: float = math.inf) -> list[Bucket]:
+    """All examples once, the shortest first; the last batch may be smaller.
+
+    Where examples are long there are fewer in a batch, so that it has at most that many inputs or tokens; at least one.
+    """
     order = np.concatenate([bucket.rows for bucket in groups])
     shapes = np.concatenate([np.tile([[b.inputs, b.tokens]], (len(b.rows), 1)) for b in groups])
-    ends = [min(first + batch_size, len(order)) for first in range(0, len(order), batch_size)]
-    return [Bucket(order[i * batch_size : last], *shapes[last - 1].tolist()) for i, last in enumerate(ends)]
+    planned, first = [], 0
+    while first < len(order):
+        last = min(first + batch_size, len(order))
+        while last - first > 1 and (last - first) * shapes[last - 1].max() > most:
+            last -= 1
+        planned.append(Bucket(order[first:last], *shapes[last - 1].tolist()))
+        first = last
+    return planned
 
 
 def teacher_forcing(token_ids: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras_ls
-from demos.kit import cli, records
+from demos.kit import cli, records, smoothing
 from demos.kit.measures import by_smoothing, calibration
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
@@ -22,6 +22,7 @@ from demos.sequence.tokenizers import Tokens
 from demos.sequence.training import Data
 
 CALIBRATION = ("ece", "nll")
+NEXT_TOKENS = "next_tokens"  # their reliability; sweeps of earlier versions lack it
 # Measures that are not written in capitals.
 HEADINGS = {"chrf": "chrF", "length_ratio": "length"}
 AGAINST = ("temperature", "beam_width", "length_penalty")
@@ -112,9 +113,10 @@ def models(number: int) -> str:
 def publish_results(
     planned: Sweep, demo: str, parts: dict[str, Any], table: Any, figure: Any, pictures: Sequence[str] = ()
 ) -> None:
-    """Writes the results of a demo, its table and its pictures, of which `pictures` follow those of the sweep.
+    """Writes the results of a demo, its table and its pictures.
 
-    The pictures are shown in TensorBoard, too.
+    Of the pictures those of the sweep are first, then come `pictures`, and what `reliabilities` gives is last. They are
+    shown in TensorBoard, too.
     """
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
     series = of_trials(trials)["series"]
@@ -125,7 +127,7 @@ def publish_results(
         **parts,
         "summary": [],
         "series": series,
-        "pictures": [*(f"{against}.png" for against in series), *pictures],
+        "pictures": [f"{name}.png" for name in (*series, *pictures, *[NEXT_TOKENS] * _has_curves(trials))],
     }
     run = Run(planned.out, {**options.settings(), "data": planned.data.fingerprint})
     networks = [trained.result for trained, _ in planned.networks]
@@ -191,6 +193,29 @@ def figures(series: dict[str, Any], percent: Sequence[str]) -> list[Any]:
     return [
         keras_ls.beam_temperature_curves(lines, against=against, percent=percent) for against, lines in series.items()
     ]
+
+
+def reliability(planned: Sweep, searcher: Searcher, trial: dict[str, Any]) -> dict[str, Any]:
+    """The curves of a network's next tokens, as they are and at the temperature that was fitted after training."""
+    network = (trial["label_smoothing"], trial["seed"])
+    (temperature,) = (
+        each.result["temperature"] for each, _ in planned.networks if (each.label_smoothing, each.seed) == network
+    )
+    logits, labels = next_tokens(searcher, planned.split)
+    at = zip(smoothing.CURVES, (1.0, temperature), strict=True)
+    return {NEXT_TOKENS: {name: calibration(logits / t, labels)["curve"] for name, t in at}}
+
+
+def reliabilities(results: dict[str, Any]) -> list[Any]:
+    """Figure 3, or nothing where `reliability` was not measured."""
+    if not _has_curves(results["trials"]):
+        return []
+    curves = smoothing.pooled_curves([trial | trial[NEXT_TOKENS] for trial in results["trials"]])
+    return [smoothing.reliability({**results, "series": curves})]
+
+
+def _has_curves(trials: list[dict[str, Any]]) -> bool:
+    return all(NEXT_TOKENS in trial for trial in trials)
 
 
 def table(sweeps: list[dict[str, Any]], against: str) -> str:

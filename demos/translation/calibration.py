@@ -1,8 +1,8 @@
 """Sweeps temperature, beam width and length penalty over trained translators, and looks at their lists and tokens.
 
-Figures 4 and 7 of the paper for translation: BLEU, ECE and NLL against temperature, and the penultimate activations of
-three tokens; training has drawn Figure 3, the reliability of next tokens. Beyond the paper: whether the list of
-translations that a beam holds is calibrated, too.
+Figures 3, 4 and 7 of the paper for translation: the reliability of next tokens; BLEU, ECE and NLL against temperature;
+and the penultimate activations of three tokens. Beyond the paper: whether the list of translations that a beam holds is
+calibrated, too.
 """
 
 import dataclasses
@@ -15,8 +15,9 @@ from demos.translation.analysis import RULE
 
 LISTS = (
     "The probabilities of a list are the softmax of log p / T over the translations that a beam holds. They are "
-    "compared with which of these has the highest chrF; of equals each gets its share. The temperature of the best "
-    "BLEU, which other translations are compared with, is chosen on the split that is measured."
+    "compared with which of these has the highest chrF; of equals each gets its share. A text in two segmentations "
+    "counts as two translations. The temperature of the best BLEU, which other translations are compared with, is "
+    "chosen on the split that is measured."
 )
 EPILOG = f"\n{cli.paragraph(RULE)}\n\n{cli.paragraph(LISTS)}\n"
 

@@ -38,6 +38,7 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
         temperatures = dict.fromkeys((best, 1.0))
         return {
             TEXTS: {t: split.search(searcher, options.beam_width, t, options.length_penalty) for t in temperatures},
+            **sweep.reliability(planned, searcher, trial),
             "lists": lists.measure(searcher, split, options.n_best, options.temperatures),
             "tokens": tokens_in_plane.measure(searcher.model, split, planned.data.tokens, classes),
         }
@@ -50,7 +51,7 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
             translations[trial["seed"]].append((how, texts))
     compared = scores.by_seed(translations, planned.split.references)
     parts = {"trials": trials, "significance": compared, "signatures": scores.signatures()}
-    sweep.publish_results(planned, "demos.translation.calibration", parts, table, figure, ("lists.png", "tokens.png"))
+    sweep.publish_results(planned, "demos.translation.calibration", parts, table, figure, ("lists", "tokens"))
 
 
 of_trials = sweep.of_trials
@@ -63,6 +64,6 @@ def table(results: dict[str, Any]) -> str:
 
 
 def figure(results: dict[str, Any]) -> list[Any]:
-    """Figure 4 against temperature, width and penalty; the reliability of lists; Figure 7."""
-    trials = results["trials"]
-    return [*sweep.figures(results["series"], PERCENT), lists.figure(trials), tokens_in_plane.figure(trials)]
+    """Figure 4 against temperature, width and penalty; the reliability of lists; Figures 7 and 3."""
+    trials, drawn = results["trials"], sweep.figures(results["series"], PERCENT)
+    return [*drawn, lists.figure(trials), tokens_in_plane.figure(trials), *sweep.reliabilities(results)]

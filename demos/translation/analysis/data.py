@@ -20,7 +20,7 @@ from demos.translation.corpora.files import Pairs
 
 NUM_BUCKETS = 8
 ROOM = 32  # tokens that a translation may have more than any reference
-BATCH_SIZE = 50  # sentences that are searched for at a time
+BATCH_SIZE, MOST_TOKENS = 50, 6_400  # sentences that are searched for at a time, and tokens on a side
 
 
 class Sentences(Split):
@@ -33,7 +33,7 @@ class Sentences(Split):
 
     def batches(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
         """One pass of (x, y, indices), the shortest sentences first."""
-        for bucket in buckets.sorted_batches(self.buckets(), BATCH_SIZE):
+        for bucket in buckets.sorted_batches(self.buckets(), BATCH_SIZE, MOST_TOKENS):
             yield (*self.batch(bucket), bucket.rows)
 
     def buckets(self) -> list[Bucket]:

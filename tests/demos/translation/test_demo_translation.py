@@ -11,7 +11,7 @@ import pytest
 from harness import BACKEND, WITHOUT_XLA
 
 from demos import redraw
-from demos.kit import checkpoints
+from demos.kit import checkpoints, measures
 from demos.kit.smoothing import directory
 from demos.sequence import sweep as sweeps
 from demos.sequence.earlier import Trained
@@ -210,6 +210,12 @@ def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeyp
     assert best["bleu"]["score"] == pytest.approx(100 * max(trial["temperature"]["bleu"]))
     assert 0 < trial["lists"]["first_is_best"] <= 1
     assert set(trial["tokens"]["panel"]["labels"]) == set(trial["tokens"]["panel"]["classes"])
+    assert results["pictures"][-1] == "next_tokens.png"
+    network = json.loads((trained / "results.json").read_text())["trials"][0]
+    for name in ("curve", "curve_scaled"):  # as training measured them
+        curves = [measures.curve_from_json(each[name]) for each in (trial["next_tokens"], network)]
+        np.testing.assert_allclose(*(curve.ece() for curve in curves), rtol=1e-4)
+        np.testing.assert_array_equal(*(curve.count.sum() for curve in curves))
     assert all((tmp_path / name).stat().st_size for name in results["pictures"])
     assert len(list((tmp_path / "calibration").glob("events.out.tfevents.*"))) == 1
     assert "length penalty" in (tmp_path / "calibration.txt").read_text()
