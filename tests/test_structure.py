@@ -113,4 +113,7 @@ def test_public_names_are_those_of_their_modules():
     for module in ORDER:
         if not module.startswith("_") and module != "plots":
             public = getattr(keras_ls, module).__all__
-            assert all(getattr(getattr(keras_ls, module), name).__module__.startswith("keras_ls.") for name in public)
+            for name in public:
+                value = getattr(getattr(keras_ls, module), name)
+                assert value.__module__.startswith(f"keras_ls.{module}"), name
+                assert getattr(keras_ls, name, value) is value, name

@@ -19,7 +19,7 @@ class Options(Finding):
     )
     run: str = run("demos.translation.train")
     beam_width: int = beam_width("width of the beam; 1 is greedy", default=4)
-    batch_size: int = option(32, "sentences that are translated at a time", values.count)
+    batch_size: int = option(32, "sentences that are translated at a time; 1 answers each at once", values.count)
     json: bool = option(False, "one line of JSON per sentence, with all translations and scores", action="store_true")
 
 

@@ -1,7 +1,9 @@
 """Risk-coverage curves against the definition, example by example, and scores against float64 formulas."""
 
+import dataclasses
 import itertools
 
+import keras
 import numpy as np
 import pytest
 
@@ -28,6 +30,38 @@ def test_ties_are_in_random_order(seed):
     np.testing.assert_allclose(curve.risk, expected_risk(y == 0, p), rtol=1e-12)
     np.testing.assert_array_equal(curve.coverage, np.arange(1, 7) / 6)
     assert curve.aurc() == pytest.approx(curve.risk.mean())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_weight_is_the_prediction_so_many_times_among_ties_too(seed):
+    rng = np.random.default_rng(seed)
+    p, y, w = rng.choice([0.6, 0.7, 0.8], 12), rng.integers(0, 2, 12), rng.integers(1, 4, 12)
+    rows = np.stack([p, 1 - p], -1)
+    found = keras_ls.risk_coverage_curve(y, rows, sample_weight=w)
+    often = keras_ls.risk_coverage_curve(y.repeat(w), rows.repeat(w, axis=0))  # its ties: `expected_risk`
+    places = np.round(found.coverage * w.sum()).astype(int) - 1
+    np.testing.assert_allclose(found.coverage, (places + 1) / w.sum(), rtol=1e-12)
+    np.testing.assert_allclose(found.risk, often.risk[places], rtol=1e-12)
+
+
+def test_analysis_takes_tensors_of_the_backend(rng):
+    z, y = rng.normal(size=(60, 4)).astype("float32"), rng.integers(0, 4, 60)
+    w, s = rng.normal(size=(4, 5)).astype("float32"), rng.random(60).astype("float32")
+
+    def diagnosed(z, y, s):
+        found = keras_ls.diagnose_predictions(y, z, num_resamples=2, sample_weight=s, from_logits=True)
+        return dataclasses.astuple(found.estimates["nll"])
+
+    for of in (
+        lambda z, y, w, s: keras_ls.risk_coverage_curve(y, z, True, s, s).risk,
+        lambda z, y, w, s: keras_ls.logit_norm_scores(z),
+        lambda z, y, w, s: keras_ls.calibration_error(y, z, from_logits=True, sample_weight=s),
+        lambda z, y, w, s: dataclasses.astuple(keras_ls.cluster_statistics(z, y, w)),
+        lambda z, y, w, s: dataclasses.astuple(keras_ls.neural_collapse(z, y, w)),
+        lambda z, y, w, s: keras_ls.ClassPlane(w[:3]).project(z),
+        lambda z, y, w, s: diagnosed(z, y, s),
+    ):
+        np.testing.assert_array_equal(of(*map(keras.ops.convert_to_tensor, (z, y, w, s))), of(z, y, w, s))
 
 
 def test_the_risk_between_two_coverages_is_that_at_the_larger():

@@ -43,6 +43,19 @@ def fit(model, data, *callbacks, epochs=1, **options):
 
 @pytest.mark.filterwarnings("ignore:Class .* examples, fewer")
 class TestCallback:
+    def test_of_one_of_several_outputs(self, data):
+        x, y = data
+        inputs = keras.Input((2,))
+        own, other = layers.Dense(3, name="own")(inputs), layers.Dense(2, name="other")(inputs)
+        model, labels = keras.Model(inputs, {"own": own, "other": other}), {"own": y, "other": y % 2}
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.0), {"own": loss, "other": loss}, run_eagerly=EAGER)
+        expected = logit_mutual_information(keras.Model(inputs, own), x, y, (0, 2), blur)
+        for given in (labels, y):
+            callback = MutualInformation(x, given, (0, 2), blur, output="own")
+            history = model.fit(x, labels, verbose=0, callbacks=[callback]).history
+            assert history["mutual_information"][0] == pytest.approx(expected, rel=1e-6)
+
     def test_logs_the_estimate_each_epoch(self, data):
         expected = []
 

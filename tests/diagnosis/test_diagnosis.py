@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference
 from harness import slow
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 import keras_ls
 from benchmarks.coverage import coverage
@@ -334,6 +334,58 @@ def test_json_is_strict_and_complete(tmp_path):
     assert read["estimates"]["accuracy"]["value"] == diagnosis.estimates["accuracy"].value
     assert [finding["text"] for finding in read["findings"]] == [finding.text for finding in diagnosis.findings]
     assert [path.name for path in tmp_path.iterdir()] == ["d.json"]
+
+
+def test_the_order_of_the_norm_is_chosen_on_the_other_half():
+    chosen = set()
+    for seed in range(6):
+        y, z = drawn(400, 5, 1.0, spread=1.0, seed=seed)
+        z = z * np.random.default_rng(seed).uniform(0.3, 3.0, (400, 1))
+        centred = z - z.mean(-1, keepdims=True)
+        scores = [z.max(-1) - special.logsumexp(np.sort(z, -1)[:, :-1], axis=-1)]  # the largest probability's log-odds
+        # With p = 1 those are equal whose largest logit alone is above the mean, but for rounding.
+        norms = [np.linalg.norm(centred, ord=p, axis=-1) for p in range(1, 10)]
+        scores += [(centred.max(-1) / norm).astype("float32") for norm in norms]
+        half = np.zeros(400, bool)
+        half[np.random.default_rng([seed, 0]).permutation(400)[:200]] = True
+
+        def area(score, where=slice(None), y=y, z=z):
+            return keras_ls.risk_coverage_curve(y[where], z[where], from_logits=True, scores=score[where]).aurc()
+
+        best = {own: int(np.argmin([area(each, half != own) for each in scores])) for own in (True, False)}
+        chosen |= set(best.values())
+        ranked = scores[best[True]]
+        if best[True] != best[False]:  # by the place in their half
+            ranked = np.empty(400)
+            for own in (True, False):
+                ranked[half == own] = stats.rankdata(scores[best[own]][half == own])
+        found = keras_ls.diagnose_predictions(y, z, num_resamples=1, seed=seed, from_logits=True).estimates
+        assert found["aurc_logit_norm"].value == pytest.approx(area(ranked), rel=1e-6)
+    assert len(chosen) > 2
+
+
+def test_one_floor_of_probability_is_under_both_likelihoods():
+    y, z = drawn(2000, 4, 1.5)
+    z[0], y[0] = [100.0, 0.0, 0.0, 0.0], 1
+    order, scaled = np.random.default_rng([3, 0]).permutation(2000), z.copy()
+    halves = order[:1000], order[1000:]
+    for own, other in (halves, halves[::-1]):
+        scaled[own] /= float(keras_ls.TemperatureScaling().fit(z[other], y[other]).temperature)
+    found = keras_ls.diagnose_predictions(y, special.softmax(z, -1), num_resamples=1, seed=3).estimates
+    for name, logits in (("nll", z), ("nll_scaled", scaled)):
+        own = special.softmax(logits, -1)[np.arange(2000), y]
+        assert found[name].value == pytest.approx(-np.log(np.clip(own, 1e-7, 1 - 1e-7)).mean(), rel=1e-4), name
+
+
+def test_intervals_are_as_wide_as_estimates_vary():
+    names, values, widths = ("accuracy", "nll", "brier", "temperature", "aurc"), [], []
+    for number in range(100):
+        y, z = drawn(500, 3, 1.5, seed=[7, number])
+        found = keras_ls.diagnose_predictions(y, z, num_resamples=100, from_logits=True).estimates
+        values.append([found[name].value for name in names])
+        widths.append([found[name].high - found[name].low for name in names])
+    ratio = np.mean(widths, 0) / (2 * 1.96 * np.std(values, 0, ddof=1))
+    assert ((ratio > 0.8) & (ratio < 1.3)).all(), dict(zip(names, ratio, strict=True))
 
 
 @pytest.mark.parametrize("temperature", [slow(1.0), 1.5])

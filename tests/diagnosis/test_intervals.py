@@ -43,6 +43,16 @@ def test_positions_of_an_example_count_once(rng):
     )
 
 
+def test_a_large_sample_has_the_normal_interval(rng):
+    values, weight = rng.exponential(size=40_000), rng.integers(1, 4, 40_000).astype(float)
+    mean = np.average(values, weights=weight)
+    error = np.sqrt(np.square(weight * (values - mean)).sum()) / weight.sum()
+    for level in (0.5, 0.95, 0.99):
+        _, low, high = mean_interval(weight * values, weight, level)
+        z = stats.norm.ppf((1 + level) / 2)
+        np.testing.assert_allclose([(low - mean) / error, (high - mean) / error], [-z, z], atol=0.05)
+
+
 def test_heavy_examples_that_are_all_right_do_not_make_a_share_surer():
     weight = np.repeat([50.0, 1.0], [10, 90])
     hits = weight * np.repeat([1.0, 0.0], [55, 45])

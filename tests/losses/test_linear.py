@@ -323,6 +323,21 @@ def test_second_derivatives_in_blocks_are_refused(rng):
         torch.autograd.grad(loss, features, create_graph=True)
 
 
+def test_without_a_gradient_only_the_forward_pass_is_computed(case, blocks, monkeypatch):
+    tensors, labels, _ = case
+    seen, logits = [], linear.Layer.logits
+
+    def never(*_):
+        raise AssertionError("the gradient was computed")
+
+    for kind in (linear.ByClasses, linear.ByExamples):
+        monkeypatch.setattr(kind, "backward", never)
+    monkeypatch.setattr(linear.Layer, "logits", lambda layer, x: seen.append(1) or logits(layer, x))
+    found = numpy(linear_loss(*tensors, labels, ignore_class=-1, chunk_size=7))
+    assert 0 < len(seen) <= -(-(N if blocks == "examples" else K) // 7)
+    np.testing.assert_allclose(found, numpy(of_logits(labels, ignore_class=-1)(*tensors)), rtol=2e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize("trains", [False, True])
 def test_no_more_than_a_block_of_logits_is_computed(case, blocks, monkeypatch, trains):
     tensors, labels, upstream = case

@@ -439,6 +439,25 @@ def test_a_label_that_is_no_class_is_nan_in_a_graph(from_logits, jit):
         assert np.isnan(slope[1:]).any(axis=-1).all()
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="looks at TensorFlow's graph")
+def test_no_one_hot_of_probabilities_either(rng):
+    import tensorflow as tf
+
+    logits, labels = make_case(rng, (256, 500), -1)
+
+    @tf.function
+    def step(p):
+        with tf.GradientTape() as tape:
+            tape.watch(p)
+            value = ops.mean(sparse(labels, p, 0.1))
+        return tape.gradient(value, p)
+
+    graph = step.get_concrete_function(tf.constant(reference.softmax(logits).astype("float32"))).graph
+    library = graph.as_graph_def().library.function
+    branches = [[node.op for node in function.node_def] for function in library]
+    assert "OneHot" not in {op.type for op in graph.get_operations()}.union(*branches)
+
+
 @needs_graph
 def test_no_one_hot_and_one_softmax_in_the_compiled_step(rng):
     logits, labels = make_case(rng, (256, 500), -1)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_ls
+from keras_ls._backend import set_mask
 from keras_ls._rows import labelled_rows
 from keras_ls.metrics.risk_coverage import area_of_rows
 
@@ -67,6 +68,31 @@ def test_saturated_logits_are_ranked(margins):
     assert found == pytest.approx(1 / 9, rel=1e-5)
     rows = labelled_rows(np.array([0, 0, 1]), z, from_logits=True)
     assert area_of_rows(rows) == pytest.approx(1 / 9, rel=1e-5)
+
+
+def test_what_is_nan_or_refused():
+    y, good = np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], "float32")
+    assert math.isnan(measured(y, good, np.array([1.0, -1.0], "float32"))[0])
+    for row in ([1.02, 0.0, 0.0], [0.5, 0.7, -0.2], [np.inf, 0.0, 0.0]):
+        bad = np.stack([good[0], np.array(row, "float32")])
+        assert math.isnan(measured(y, bad)[0])
+        assert math.isfinite(measured(y, bad, np.array([1.0, 0.0], "float32"))[0])
+    with pytest.raises(ValueError, match="multi-label"):
+        measured(np.array([[1, 0, 0], [1, 1, 0]]), good)
+
+
+def test_one_logit_is_two_columns_and_the_mask_counts(rng):
+    z, y = (3 * rng.normal(size=(300, 1))).astype("float32"), rng.integers(0, 2, 300)
+    columns, mask = np.concatenate([0 * z, z], -1), rng.random(300) < 0.6
+    expected = measured(y, columns, from_logits=True)[0]
+    assert measured(y, z, from_logits=True)[0] == pytest.approx(expected, rel=1e-5)
+    masked = keras.ops.convert_to_tensor(columns)
+    set_mask(masked, keras.ops.convert_to_tensor(mask))
+    metric = keras_ls.AreaUnderRiskCoverage(from_logits=True)
+    metric.update_state(y, masked)
+    wrong = (columns.argmax(-1) != y)[mask][np.argsort(-np.abs(z[mask, 0]), kind="stable")]
+    exact = np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1))
+    assert abs(float(metric.result()) - exact) <= bound(metric) + 1e-6
 
 
 @pytest.mark.slow

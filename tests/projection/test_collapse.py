@@ -1,12 +1,14 @@
 """Neural collapse against a float64 reference written from the definitions."""
 
 import dataclasses
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 
 import keras_ls
+from keras_ls.projection import collapse
 
 NAMES = [field.name for field in dataclasses.fields(keras_ls.NeuralCollapse)]
 
@@ -69,6 +71,20 @@ def test_a_simplex_has_collapsed(tmp_path):
     found = keras_ls.neural_collapse(np.load(tmp_path / "x.npy", mmap_mode="r"), y, 7.0 * corners)
     np.testing.assert_allclose([getattr(found, n) for n in NAMES[:-1]], 0.0, atol=1e-12)
     assert found.nearest_mean_agreement == 1.0
+
+
+def test_a_memory_map_is_read_in_two_passes_by_blocks(tmp_path, monkeypatch, rng):
+    y, passes, blocks = np.arange(20_000) % 4, [], collapse._blocks
+    np.save(tmp_path / "x.npy", (rng.normal(size=(20_000, 100)) + y[:, None]).astype("float32"))  # 8 MB
+    monkeypatch.setattr(collapse, "_blocks", lambda *given: passes.append(1) or blocks(*given))
+    monkeypatch.setattr(collapse, "BLOCK_SIZE", 2**14)
+    x, templates = np.load(tmp_path / "x.npy", mmap_mode="r"), rng.normal(size=(4, 101))
+    tracemalloc.start()
+    keras_ls.neural_collapse(x, y, templates)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(passes) == 2
+    assert peak < 4e6
 
 
 def test_what_cannot_be_compared_is_nan():

@@ -402,7 +402,7 @@ class TestTranscribe:
         assert "model.keras cannot be used" in line
 
 
-def test_saved_model_gives_the_numbers(trained):
+def test_a_saved_model_has_as_many_parameters_as_it_says(trained):
     one = trained_networks(trained, {})[0]
     model = one.load(Recogniser, tokenizers.read(trained / "tokens.json"))
     assert model.count_params() == one.result["parameters"]
