@@ -25,7 +25,8 @@ scales:
 Each experiment is a file of demos/reproduce/experiments. It is cut into trials, and what a trial measured is kept as a
 small JSON file when it ends. The report is made of these files, so that they can come from different days and machines.
 --resume goes on with the trials in --out that have no result yet; without it they are moved aside with what is there,
-results that lie in --out included, and all is run anew.
+results that lie in --out included, and all is trained anew. Trials with results in another directory, which --results
+names, are not run again.
 """
 
 

@@ -22,7 +22,7 @@ from demos.kit.options import Output
 from demos.reproduce.experiment import Trial
 
 SECONDS_BETWEEN_NOTES = 30.0
-CLOCK = "clock.json"
+CLOCK, CLOCK_FIELDS = "clock.json", {"seconds": float}
 SMOOTHING = re.compile(r" ?--label-smoothing( [\d.]+)+")
 # What a results.json and a kept result must hold, as `records.read_json` takes it.
 RESULTS = {
@@ -126,16 +126,24 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, log: pathlib.Path 
         found[step.folder] = step.module
     results = [small(records.read_json(_results_file(*each), RESULTS)) for each in found.items()]
     clocks = {step.clock for step in planned}
-    seconds = sum(records.read_json(clock, {"seconds": float})["seconds"] for clock in clocks)
+    times = [records.read_json(clock, CLOCK_FIELDS) for clock in sorted(clocks)]
+    seconds = sum(told["seconds"] for told in times)
     facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": trial.said()}
-    spent = {"seconds": round(seconds, 1), "machine": machine(), "code": code()}
+    commits = dict.fromkeys(commit for told in times for commit in told.get("code", []))
+    spent = {"seconds": round(seconds, 1), "machine": machine(), "code": ", ".join(commits) or None}
     records.write_json(kept, {**facts, **spent, "results": results})
     return 0
 
 
 def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | None = None) -> int:
-    """Runs a command, which ends with this process; `clock` is told how long it runs, sessions before included."""
-    before = records.read_json(clock, {"seconds": float})["seconds"] if clock.exists() else 0.0
+    """Runs a command, which ends with this process.
+
+    `clock` is told how long it runs, and the commit of the code, sessions before included.
+    """
+    told: dict[str, Any] = records.read_json(clock, CLOCK_FIELDS) if clock.exists() else {"seconds": 0.0}
+    before, commits = told["seconds"], [*told.get("code", [])]
+    if (commit := code()) not in (None, *commits):
+        commits.append(commit)
     start, status = time.monotonic(), None
     with contextlib.ExitStack() as stack:
         output: dict[str, Any] = {}
@@ -155,7 +163,7 @@ def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | Non
                 except subprocess.TimeoutExpired:
                     pass
                 finally:
-                    records.write_json(clock, {"seconds": before + time.monotonic() - start})
+                    records.write_json(clock, {"seconds": before + time.monotonic() - start, "code": commits})
         except BaseException:
             process.terminate()
             raise

@@ -40,7 +40,9 @@ def plan(options: Chosen) -> Plan:
         "data": images.fingerprint,
         "backend": keras.backend.backend(),
     }
-    run = open_run(pathlib.Path(options.out or f"runs/distillation/{name}"), settings, options.resume)
+    run = open_run(
+        pathlib.Path(options.out or f"runs/distillation/{name}"), settings, options.resume, experiment.defaults
+    )
     return Plan(options, experiment, run)
 
 

@@ -37,6 +37,7 @@ class Figure5:
             for recipe in recipes_of(options)
         )
         roles = {"teacher": self.teacher, "student": self.student}
+        self.defaults: dict[str, Any] = {}
         self.settings = {role: [recipe.model, recipe.changes()] for role, recipe in roles.items()}
         names = (f"{network_name(recipe)} {role}" for role, recipe in roles.items())
         self.title = f"{images.name}: {', '.join(names)}, {seeds_in_words(options.seeds)}"

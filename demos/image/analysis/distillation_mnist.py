@@ -11,7 +11,7 @@ from demos.image.analysis.students import Network, Trainings
 from demos.image.data.common.images import ImageData
 from demos.image.recipes import Recipe
 from demos.kit import cli
-from demos.kit.epochs import in_epochs
+from demos.kit.epochs import epoch_length, in_epochs
 from demos.kit.errors import Diverged
 from demos.kit.measures import mean_and_sd
 from demos.kit.options import Chosen
@@ -56,8 +56,12 @@ class MnistExperiment:
         self.title = f"{images.name}, {seeds_in_words(options.seeds)}"
         # What a run cannot go on without: the candidates may change.
         fixed = {name: getattr(options, name) for name in ("steps", "hidden", "student_hidden", "selection_steps")}
-        self.settings = {**fixed, "label_smoothing": self.label_smoothing, "beta": BETA}
         in_epochs(Recipe(batch_size=BATCH_SIZE), len(held_out_part(images).x_train), "images")  # refuses too few
+        parts = (options.selection_steps, held_out_part(images)), (options.steps, images)
+        passes = [(steps, len(part.x_train) // BATCH_SIZE) for steps, part in parts]
+        lengths = [epoch_length(*each, options.steps_per_execution)[0] for each in passes]
+        self.defaults = {"steps_per_epoch": lengths}  # runs of earlier versions do not name theirs
+        self.settings = {**fixed, "label_smoothing": self.label_smoothing, "beta": BETA, **self.defaults}
 
     def candidates(self, kind: Kind) -> list[tuple[float, float]]:
         """Pairs of learning rate and dropout."""

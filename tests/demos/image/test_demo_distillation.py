@@ -426,6 +426,18 @@ class TestMnist:
         line = refused(capsys, *MNIST, "--student-rates", "1e12", "--resume", "--out", str(out), status=1)
         assert "give lower rates" in line
 
+    def test_checkpoints_at_other_steps_are_refused(self, mnist, capsys):
+        line = refused(capsys, *MNIST, "--steps-per-execution", "4", "--resume", "--out", str(mnist[0]))
+        assert "steps_per_epoch was [3, 4], now [4, 4]" in line
+
+    def test_a_run_that_does_not_say_where_its_checkpoints_were_goes_on(self, mnist, tmp_path, trainings):
+        out = shutil.copytree(mnist[0], tmp_path / "copy")
+        settings = json.loads((out / "settings.json").read_text())
+        del settings["steps_per_epoch"]
+        (out / "settings.json").write_text(json.dumps(settings))
+        assert run(out, *MNIST, "--resume")["trials"] == mnist[1]["trials"]
+        assert not trainings
+
     def test_the_table_has_the_papers_figures(self, mnist):
         rows = distillation_mnist.summarize(mnist[1]["selection"], mnist[1]["trials"])
         rows.append({**rows[0], "mean": None, "errors": [None, 0.674], "sd": 0.1})

@@ -510,6 +510,10 @@ def test_smoothing_is_compared_with_the_hard_targets_of_another_experiment(fake,
         assert command.main(["--out", str(tmp_path), "--only", *arguments]) == 0
         return (tmp_path / "report.md").read_text(encoding="utf-8")
 
+    alone = report_of("speech", "--resume")
+    assert "Its hard targets are those of a, which has not been run." in alone
+    assert "| Hard targets |" not in alone
+    shutil.rmtree(tmp_path)
     assert calibrates not in report_of("table2", "--resume")
     assert f"{calibrates} | not run yet |" in report_of("speech", "table2", "--report-only")
     said = report_of("speech", "--resume")
@@ -517,6 +521,7 @@ def test_smoothing_is_compared_with_the_hard_targets_of_another_experiment(fake,
     assert "| ECE, hard targets | 0.150 | 0.1510 ± 0.0025 | 3 |" in said
     assert "| ECE, α = 0.1 |  | 0.021 ± 0.013 | 2 |" in said
     assert "| Hard targets | those of a |" in said
+    assert "which has not been run" not in said
 
     path = tmp_path / "results" / "smoke" / "a" / "seeds-1.json"
     path.write_text(path.read_text("utf-8").replace('"steps": 1000', '"steps": 999'))
@@ -614,11 +619,29 @@ def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):
     assert running.machine() in line
 
 
-def test_the_clock_counts_the_sessions_before(tmp_path):
-    clock = tmp_path / "clock.json"
+def test_the_clock_counts_the_sessions_before_and_knows_their_commits(tmp_path, monkeypatch):
+    clock, failing = tmp_path / "clock.json", [sys.executable, "-c", "raise SystemExit(3)"]
     records.write_json(clock, {"seconds": 5000.0})
-    assert running.run_command([sys.executable, "-c", "raise SystemExit(3)"], clock) == 3
-    assert 5000 < records.read_json(clock, {"seconds": float})["seconds"] < 5100
+    for commit in ("first", "first", None, "second"):
+        monkeypatch.setattr(running, "code", lambda commit=commit: commit)
+        assert running.run_command(failing, clock) == 3
+    told = records.read_json(clock, {"seconds": float, "code": [str]})
+    assert 5000 < told["seconds"] < 5100
+    assert told["code"] == ["first", "second"]
+
+
+def test_the_commit_is_that_which_the_commands_ran_with(tmp_path, monkeypatch):
+    def run(words, clock, log=None):
+        records.write_json(clock, {"seconds": 1.0, "code": ["then", "later"]})
+        folder = pathlib.Path(words[words.index("--out") + 1])
+        records.write_json(folder / "results.json", results_of([0]))
+        return 0
+
+    monkeypatch.setattr(running, "run_command", run)
+    monkeypatch.setattr(running, "code", lambda: "now")
+    one = Trial(Experiment("a", "", "", {"smoke": Setting(f"python -m {DEMO}", 1)}, {}), "smoke", "")
+    assert running.run(one, tmp_path / "work", tmp_path / "kept.json") == 0
+    assert records.read_json(tmp_path / "kept.json")["code"] == "then, later"
 
 
 def test_steps_lost_in_noise_are_bounded_by_the_longer_run(monkeypatch):

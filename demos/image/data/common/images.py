@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from demos.kit import locks
+from demos.kit.download import cache_directory
 from demos.kit.options import DATA_VARIABLE
 from demos.kit.seeds import of_data
 
@@ -109,6 +111,8 @@ def _read(name: str, data_dir: str | None) -> tuple[Part, Part, tuple[str, ...]]
             return _read_npz(path)
     import keras
 
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    lock = locks.take(cache_directory() / ".lock", wait=True)  # Keras unpacks anew each time, in one place
     try:
         (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
     except Exception as error:  # the download may fail in many ways: no network, no proxy, no room, a bad file
@@ -119,6 +123,8 @@ def _read(name: str, data_dir: str | None) -> tuple[Part, Part, tuple[str, ...]]
             f"y_train, x_test, y_test) in a directory named by --data-dir or ${DATA_VARIABLE}, or run once "
             f"with a network so that keras.datasets.{name} can fetch it. [{reason[:200]}]"
         ) from error
+    finally:
+        os.close(lock)
     return _images_and_labels(name, x_train, y_train), _images_and_labels(name, x_test, y_test), ()
 
 
