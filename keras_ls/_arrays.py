@@ -165,7 +165,8 @@ def spread_weights(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
     if given is None:
         return np.ones(math.prod(shape))
     weight = to_numpy(name, given).astype("float64")
-    if weight.shape == (*shape, 1):
+    fits = weight.shape == shape[: weight.ndim]
+    if not fits and weight.shape[-1] == 1 and weight.shape[:-1] == shape[: weight.ndim - 1]:
         weight = weight[..., 0]
     if weight.shape != shape[: weight.ndim]:
         raise ValueError(

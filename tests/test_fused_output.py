@@ -226,6 +226,21 @@ def test_what_is_not_finite_or_no_class_shows_in_every_metric(rng, chunk_size):
             assert np.isfinite([found[name] for name in ("accuracy", "nll", "ece")]).all()
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
+def test_integers_may_reach_the_output_layer(rng, dtype):
+    x, y = rng.integers(0, 2, (20, 4)).astype(dtype), rng.integers(0, K, 20)
+    plain = keras.Sequential([keras.Input((4,), dtype=dtype), layers.Dense(K)])
+    plain.compile("sgd", keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True))
+    fused = keras_ls.FusedOutput(keras.models.clone_model(plain))
+    fused.model.set_weights(plain.get_weights())
+    fused.compile("sgd", run_eagerly=EAGER)
+    for _ in range(2):
+        found = fused.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+        assert found == pytest.approx(plain.evaluate(x, y, verbose=0), rel=1e-5)
+        for model in (plain, fused):
+            model.fit(x, y, verbose=0, batch_size=20)
+
+
 def test_a_mask_with_a_trailing_dimension(sentences):
     x, y = sentences
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from keras_ls._backend import get_mask
 from keras_ls._checks import check_string, shown
@@ -58,8 +58,13 @@ def output_model(model: keras.Model, output: str | None) -> keras.Model:
 
 
 def mask_of_positions(outputs: Any) -> Any:
-    """Returns the mask that outputs (N, …, K) carry, or None; Keras hands on that of a `Softmax`, too, of classes."""
+    """Returns the mask (N, …) or (N, …, 1) that outputs (N, …, K) carry, without the 1; None if there is none.
+
+    Keras hands on that of a `Softmax`, too, which is of classes.
+    """
     mask = get_mask(outputs)
+    if mask is not None and len(mask.shape) == len(outputs.shape) and mask.shape[-1] == 1:
+        mask = ops.squeeze(mask, axis=-1)
     if mask is None or not len(mask.shape) < len(outputs.shape) or mask.shape[0] not in (None, outputs.shape[0]):
         return None
     return mask

@@ -67,7 +67,8 @@ class MatchingLoss(keras.losses.Loss):
         check_logits(y_true, y_pred)
         teacher, student, mask = y_true, y_pred, get_mask(y_pred)
         if mask is not None:  # 0 times the NaN that padding may hold is NaN
-            counts = ops.expand_dims(ops.cast(mask, "bool"), -1)
+            mask = ops.cast(spread_over("mask", mask, y_pred[..., 0]), "bool")
+            counts = ops.expand_dims(mask, -1)
             teacher, student = (ops.where(counts, ops.cast(z, self.dtype), 0.0) for z in (teacher, student))
             set_mask(student, mask)
         if sample_weight is not None:

@@ -1,8 +1,9 @@
 """Where the logits of a teacher or student come from, and how one pass gives both them and its output."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -75,8 +76,8 @@ class LogitSource:
 
     def frozen_logits(self, inputs):
         """Returns logits in inference mode, without a gradient, and leaves no losses in the model."""
-        with no_gradients():
-            network = self.model if self.network is None else self.network
+        network = self.model if self.network is None else self.network
+        with no_gradients(), _in_inference_mode(network):
             logits = network(inputs, training=False)
             logits = only_output(logits, "teacher")
             if self.logarithm is not None:
@@ -204,6 +205,19 @@ def _check_rows(shape: tuple[int, ...], expected: int) -> None:
             f"`teacher` must give one row of logits per input, (N, …, K). Received: shape {shape} for {expected} "
             "inputs."
         )
+
+
+@contextlib.contextmanager
+def _in_inference_mode(network: keras.Model) -> Iterator[None]:
+    """On PyTorch, says so to layers that read `training` of their module, too, while the context lasts."""
+    training = [module for module in network.modules() if module.training] if hasattr(network, "modules") else []
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _copy_mask(source: Any, target: Any) -> None:

@@ -289,6 +289,7 @@ class Distiller(AroundModel):
             class_weight = call.arguments.pop("class_weight", None)
             if class_weight is not None and call.arguments.get("sample_weight") is not None:
                 raise ValueError("`class_weight` and `sample_weight` cannot be given at the same time.")
+        class_weight = None if class_weight is None else dict(class_weight)  # which its owner may change
         if class_weight != self._frozen.class_weight:
             self._frozen.class_weight, self.train_function = class_weight, None  # the weights are compiled in
         return method(*call.args[1:], **call.kwargs)

@@ -262,9 +262,12 @@ class FusedOutput(AroundModel):
 
     def _fused_loss(self, y: Any, features: Any, sample_weight: Any, dense: keras.layers.Dense) -> Any:
         """The reduced loss; updates the metrics, too."""
+        mask = get_mask(features)
+        if "float" not in keras.backend.standardize_dtype(features.dtype):
+            features = ops.cast(features, dense.compute_dtype)
         kernel, bias = (each if each is None else ops.cast(each, features.dtype) for each in (dense.kernel, dense.bias))
         how = self.label_smoothing, self._prior, self.ignore_class, self.chunk_size
-        losses, statistics = linear_loss_and_statistics(features, kernel, bias, y, *how, mask=get_mask(features))
+        losses, statistics = linear_loss_and_statistics(features, kernel, bias, y, *how, mask=mask)
         weight = ops.ones_like(statistics["nll"])
         if sample_weight is not None:
             sample_weight = ops.copy(spread_over("sample_weight", sample_weight, weight))

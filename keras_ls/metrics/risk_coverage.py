@@ -26,7 +26,8 @@ class AreaUnderRiskCoverage(ProbabilityMetric):
     exact, where probabilities saturate at 1. Predictions of one bin are taken to be in random order, so that the result
     differs from that of `risk_coverage_curve` by at most (m/4)(1 + ln(4/m)), m being the largest share of the
     predictions in one bin. Accuracy has a part in it, most of which `excess_aurc` of the curve takes off.
-    The state is a (num_bins, 3) sum and its rounding.
+    The state is a (num_bins, 3) sum and its rounding. Weights whose squares float32 does not hold, about 1e-19 and less
+    or 1e19 and more, give NaN.
 
     Args:
         num_bins: Number of bins, at least 1.
@@ -110,13 +111,15 @@ def _area(sums):
     weight, errors, squares = (ops.flip(column) for column in ops.unstack(sums, 3, axis=-1))
     total = ops.sum(weight)
     # What one prediction weighs: rankings have as many places as there are predictions, whatever their weights.
-    unit = ops.divide_no_nan(ops.sum(squares), total)
+    of_squares = ops.sum(squares)
+    unit = ops.divide_no_nan(of_squares, total)
     before, errors_before = (ops.cumsum(column) - column for column in (weight, errors))
     # Σ_{i=1…n} (e₀ + i·e/n)/(n₀ + i) = e + (e₀ − n₀·e/n)(H(n₀ + n) − H(n₀)), H being harmonic numbers.
     excess = errors_before - before * ops.divide_no_nan(errors, weight)
     places, places_before = (ops.divide_no_nan(each, unit) for each in (weight, before))
     area = ops.sum(errors + excess * _harmonic_difference(places_before, places)) / ops.where(total > 0, total, 1.0)
-    return ops.where(ops.isnan(total), total, area)
+    is_held = ops.logical_or(total == 0, ops.logical_and(of_squares > 0, of_squares < math.inf))
+    return ops.where(is_held, area, math.nan)
 
 
 def _bins(log_odds, num_bins):

@@ -705,6 +705,22 @@ class TestCalibrate:
         found = keras_ls.logit_mutual_information(model, *data, classes, augment=lambda x: x + np.random.random())
         assert np.isfinite(found)
 
+    def test_a_mask_of_positions_with_a_trailing_dimension(self, rng):
+        class Column(layers.Embedding):
+            def compute_mask(self, inputs, mask=None):
+                return ops.expand_dims(ops.not_equal(inputs, 0), -1)
+
+        tokens, found = rng.integers(0, 5, (30, 6)), []
+        labels = np.where(tokens == 0, -1, rng.integers(0, 4, (30, 6)))
+        weight = rng.uniform(0.5, 2.0, (30, 1))
+        for make in (layers.Embedding, Column):
+            keras.utils.set_random_seed(0)
+            last = layers.Dense(4, kernel_initializer=keras.initializers.RandomNormal(stddev=9.0))
+            model = keras.Sequential([keras.Input((6,), dtype="int32"), make(5, 3, mask_zero=True), last])
+            for given in (weight, np.broadcast_to(weight, (30, 6))):
+                found.append(temperature_of(calibrate(model, tokens, labels, sample_weight=given)))
+        np.testing.assert_allclose(found, found[0], rtol=1e-5)
+
     def test_a_quantized_model(self, data):
         model = self.follow_the_labels(self.model(layers.Dense(4, activation="softmax")))
         model.quantize("int8")

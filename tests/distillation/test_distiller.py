@@ -775,6 +775,65 @@ def test_the_second_term_is_in_float32_under_half_precision(dtype, rng):
     assert loss == pytest.approx(0.5 * K * 0.01**2, rel=0.02)
 
 
+def test_class_weights_that_change_in_place_count_as_they_are(rng):
+    x, y = data(rng)
+    kernel, zt = rng.standard_normal((D, K)).astype("float32"), rng.standard_normal((N, K)).astype("float32")
+    distiller = Distiller(None, linear(kernel), 2.0, 0.6)
+    distiller.compile(keras.optimizers.SGD(0.0), hard_loss(), run_eagerly=EAGER)
+    class_weight, losses = {0: 1.0, 1: 1.0}, []
+    for weight in (1.0, 10.0):
+        class_weight[1] = weight
+        targets = {"labels": y, "teacher_logits": zt}
+        losses += distiller.fit(x, targets, batch_size=N, class_weight=class_weight, verbose=0).history["loss"]
+    weights = np.where(y == 1, 10.0, 1.0)
+    assert losses[1] == pytest.approx(
+        expected(x, kernel, zt, y, 0.6, 2.0, 2.0, "cross_entropy", 1.0, weights)[0], rel=1e-5
+    )
+    assert losses[1] != pytest.approx(losses[0], rel=1e-2)
+
+
+@pytest.mark.parametrize("steps", [3, 5])
+def test_a_mask_with_a_trailing_dimension(rng, steps):
+    class Column(layers.Embedding):
+        def compute_mask(self, inputs, mask=None):
+            return ops.expand_dims(ops.not_equal(inputs, 0), -1)
+
+    tokens = rng.integers(0, 4, (5, steps))  # as many sequences as steps, too, where shapes can be mixed up
+    zt, losses = rng.standard_normal((5, steps, K)).astype("float32"), []
+    for make in (layers.Embedding, Column):
+        keras.utils.set_random_seed(0)
+        student = keras.Sequential([keras.Input((steps,), dtype="int32"), make(4, 6, mask_zero=True), layers.Dense(K)])
+        distiller = Distiller(None, student, 2.0)
+        distiller.compile(keras.optimizers.SGD(0.0), run_eagerly=EAGER)
+        losses += distiller.fit(tokens, {"teacher_logits": zt}, batch_size=5, verbose=0).history["loss"]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="layers that read `training` of PyTorch's modules")
+def test_a_teacher_of_pytorch_runs_in_inference_mode(rng):
+    import torch
+
+    class Dropping(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = layers.Dense(20), layers.Dense(K)
+
+        def call(self, x):
+            return self.head(torch.nn.functional.dropout(self.body(x), 0.5, self.training))
+
+    x, _ = data(rng)
+    teacher, kernel = Dropping(), rng.standard_normal((D, K)).astype("float32")
+    zt = numpy(teacher.head(teacher.body(x)))
+    teacher(x)
+    assert teacher.training
+    distiller = Distiller(teacher, linear(kernel), 2.0, teacher_from_logits=True)
+    distiller.compile(keras.optimizers.SGD(0.0))
+    loss = distiller.fit(x, batch_size=N, verbose=0).history["loss"][0]
+    assert teacher.training
+    y = np.zeros(N, int)
+    assert loss == pytest.approx(expected(x, kernel, zt, y, 1.0, 2.0, 1.0, "cross_entropy", 1.0)[0], rel=1e-5)
+
+
 def test_class_weights_weigh_both_terms_live_and_from_the_cache(rng):
     x, y = data(rng)
     kernel, teacher_kernel = rng.standard_normal((2, D, K)).astype("float32")

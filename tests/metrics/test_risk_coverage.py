@@ -61,6 +61,13 @@ def test_weights_of_any_scale(rng):
     assert measured(y, z, weight, from_logits=True)[0] == pytest.approx(exact, abs=5e-3)
 
 
+def test_weights_whose_squares_are_lost_give_nan(rng):
+    z, y = rng.normal(size=(40, 4)).astype("float32"), rng.integers(0, 4, 40)
+    for scale in (1e-30, 1e25):
+        assert math.isnan(measured(y, z, np.full(40, scale, "float32"), from_logits=True)[0])
+    assert measured(y, z, np.zeros(40, "float32"), from_logits=True)[0] == 0
+
+
 @pytest.mark.parametrize("margins", [[60.0, 80.0, 50.0], [200.0, 300.0, 150.0], [800.0, 900.0, 750.0]])
 def test_saturated_logits_are_ranked(margins):
     z = np.array([[margin, 0.0] for margin in margins], "float32")
