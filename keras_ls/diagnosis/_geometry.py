@@ -51,7 +51,7 @@ def measure_training_data(
     there are classes) a random part is measured; of arrays no more examples are even predicted.
 
     Raises:
-        ValueError: If labels do not fit, or the model does not end in a `Dense`.
+        ValueError: If labels do not fit, activations are not finite, or the model does not end in a `Dense`.
     """
     rng = np.random.default_rng([seed, 2])
     if from_logits is None:
@@ -63,6 +63,8 @@ def measure_training_data(
         chosen = np.sort(rng.permutation(len(y))[:most])
         x, y = taken(x, chosen), y[chosen]
     found, total, templates = _collected(model, x, y, batch_size, ignore_class, from_logits, output, most, rng)
+    if not np.isfinite(found.activations).all():
+        raise ValueError("`x_train` must give finite activations. Received: NaN or infinities.")
     num_examples = len(np.unique(found.examples))
     are_alone = num_examples == len(found.examples)
     if len(found.labels) < total:

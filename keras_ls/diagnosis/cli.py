@@ -30,12 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         diagnosis = _diagnosis(args)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(str(diagnosis).encode(encoding, "replace").decode(encoding), flush=True)  # a pipe on Windows has no α
         if args.json:
             diagnosis.to_json(args.json)
         if args.html:
             diagnosis.to_html(args.html)
-        encoding = sys.stdout.encoding or "utf-8"
-        print(str(diagnosis).encode(encoding, "replace").decode(encoding), flush=True)  # a pipe on Windows has no α
     except Exception as error:  # a model raises what its layers and the backend do
         kind = "" if isinstance(error, ValueError | OSError | ImportError | TypeError) else f"{type(error).__name__}: "
         print(f"keras-ls diagnose: {kind}{' '.join(str(error).split())}", file=sys.stderr)
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     diagnose_parser = commands.add_parser(
         "diagnose",
+        usage="keras-ls diagnose [options] [MODEL.keras] DATA.npz",
         description=_DESCRIPTION,
         help="whether label smoothing or a temperature would help",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -113,24 +113,34 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         text = f"{fits}. For the sake of calibration there is nothing to smooth; accuracy may be another reason."
         return Finding("smoothing", "not needed", text)
     if verdict == "over-confident":
-        ece, largest = estimates["ece"], _largest_smoothing(accuracy, estimates["ece"], num_classes)
+        ece = estimates["ece"]
+        largest, least, most = (
+            _largest_smoothing(accuracy, error, num_classes) for error in (ece.value, ece.low, ece.high)
+        )
         if accuracy.low <= 1.0 / num_classes:
             text = f"An accuracy of {accuracy} may be no better than chance: look at the labels and their order first."
             return Finding("smoothing", CANNOT_TELL, text)
         if _costs_little(estimates):
             text = f"{fits}, above 1, but a temperature would gain so little that smoothing may cost more."
             return Finding("smoothing", "not needed", text)
-        if largest < SMALLEST_SMOOTHING:
+        if most < SMALLEST_SMOOTHING:
             text = f"{fits}, above 1, but for this accuracy ({accuracy}) the calibration error ({ece}) is too small."
             return Finding("smoothing", "not needed", f"{text} Even an α of {SMALLEST_SMOOTHING} may raise it: scale.")
+        if largest < SMALLEST_SMOOTHING:
+            text = f"{fits}, above 1, but the calibration error ({ece}) may be too small for smoothing to lower it."
+            return Finding("smoothing", CANNOT_TELL, f"{text} Scale, or measure on more data.")
         text = (
             f"{fits}, above 1, as smoothing would lower it. Try an α of at most {largest:.3f} beside scaling alone: a "
             f"model of this accuracy ({accuracy}) and calibration error ({ece}) may end up under-confident with more."
         )
+        text += f" By the interval of that error the limit is {least:.3f} to {most:.3f}."
         if ece.low <= 0:
-            text += " That error may be chance, and so may the limit."
+            text += " The error may be chance, and so may the limit."
         return Finding("smoothing", "worth trying", text)
     if verdict == "under-confident":
+        if _costs_little(estimates):
+            text = f"{fits}, below 1, but by too little to matter. More smoothing would make the model still less sure."
+            return Finding("smoothing", "not needed", text)
         text = (
             f"{fits}, below 1: the model already behaves as if its labels had been smoothed more than they need be. "
             "More smoothing would make it still less sure."
@@ -139,7 +149,7 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
     return Finding("smoothing", CANNOT_TELL, f"{fits}, which does not say on which side of 1 it lies.")
 
 
-def _largest_smoothing(accuracy: Estimate, ece: Estimate, num_classes: int) -> float:
+def _largest_smoothing(accuracy: Estimate, ece: float, num_classes: int) -> float:
     """The label smoothing beyond which an over-confident model may end up under-confident.
 
     Smoothed targets keep confidence below 1 − α + α/K, which must not be less than the accuracy. Within that, what
@@ -147,7 +157,7 @@ def _largest_smoothing(accuracy: Estimate, ece: Estimate, num_classes: int) -> f
     """
     largest = (1.0 - accuracy.low) * num_classes / (num_classes - 1)
     above_chance = max(0.0, accuracy.value - 1.0 / num_classes)
-    return min(1.0, largest, ece.value / (2.0 * above_chance) if above_chance else 1.0)
+    return min(1.0, largest, ece / (2.0 * above_chance) if above_chance else 1.0)
 
 
 def _classes(estimates: Mapping[str, Estimate], class_errors: np.ndarray, class_limits: np.ndarray | None) -> Finding:
@@ -178,10 +188,15 @@ def _classes(estimates: Mapping[str, Estimate], class_errors: np.ndarray, class_
 
 def _ranking(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
     excess, change = estimates["excess_aurc"], estimates["aurc_logit_norm_change"]
-    measured = f"Ranking by the largest probability has an AURC {excess} above that of a perfect ranking."
+    right = estimates["accuracy"].value
+    at_random = right * abs(math.log(right)) if right > 0 else 0.0  # above a perfect ranking, for many examples
+    measured = (
+        f"Ranking by the largest probability has an AURC {excess} above that of a perfect ranking; a random one would "
+        f"be {at_random:.4f} above."
+    )
     if num_classes < 3:
         text = f"{measured} Of two classes, normalised logits rank all predictions alike."
-        return Finding("ranking", CANNOT_TELL, text)
+        return Finding("ranking", "no better ranking found", text)
     changed = f"Normalised logits change the AURC by {change}"
     if change.high < 0:
         advice = "they rank errors better. To reject predictions by confidence, rank by `logit_norm_scores`."

@@ -4,7 +4,15 @@ import math
 
 import numpy as np
 
-from keras_ls._intervals import BinMoments, calibration_error_interval, skewed_limits, squared_error_interval, within
+from keras_ls._intervals import (
+    BinMoments,
+    calibration_error_interval,
+    normal_quantile,
+    skewed_limits,
+    squared_error_interval,
+    wilson_interval,
+    within,
+)
 
 _UNKNOWN = (math.nan, math.nan)
 _ROUNDING = 1e-5
@@ -34,6 +42,14 @@ def interval_of_bins(sums: np.ndarray, level: float, norm: str = "l1") -> tuple[
     most = squares if classes == 1 else 4.0 * squares
     deviation = math.sqrt(max(0.0, most - (classes * error) ** 2) / (total - 1.0)) / classes
     return calibration_error_interval(cells, deviation, level)
+
+
+def interval_of_accuracy(sums: np.ndarray, level: float) -> tuple[float, float]:
+    """An interval of the share of hits of (B, 4) sums, whose columns are those of `interval_of_bins`."""
+    weight, _, hits, _ = np.asarray(sums, "float64").sum(axis=0)
+    if not (np.isfinite(sums).all() and weight > 0):
+        return _UNKNOWN
+    return wilson_interval(min(1.0, hits / weight), weight, normal_quantile(level))
 
 
 def interval_of_mean(sums: np.ndarray, level: float, largest: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from keras_ls._checks import check_choice, check_count, check_level
 from keras_ls.metrics._base import ProbabilityMetric
 from keras_ls.metrics._bins import NORMS, calibration_error_of_bins, classwise_bin_statistics, top_label_bin_statistics
 from keras_ls.metrics._classwise import statistics_by_kernels
-from keras_ls.metrics._interval import interval_of_bins
+from keras_ls.metrics._interval import interval_of_accuracy, interval_of_bins
 from keras_ls.metrics._top_label import top_label
 
 
@@ -104,6 +104,30 @@ class ExpectedCalibrationError(_BinnedMetric):
     def result(self):
         """The error of all batches since the last reset, in [0, 1]."""
         return ops.cast(calibration_error_of_bins(self._sums(), self.norm), self.dtype)
+
+    def accuracy_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Wilson's interval of the accuracy, which the bins count as well; weights count as numbers of examples.
+
+        Args:
+            level: In (0, 1).
+
+        Returns:
+            Lower and upper limit; NaN if there are none.
+
+        Raises:
+            ValueError: If `level` is not in (0, 1).
+
+        Reference:
+            Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+
+        Example:
+        >>> import numpy as np, keras_ls
+        >>> metric = keras_ls.ExpectedCalibrationError()
+        >>> metric.update_state(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]], "float32"))
+        >>> [round(limit, 3) for limit in metric.accuracy_interval()]  # one of two is right
+        [0.095, 0.905]
+        """
+        return interval_of_accuracy(ops.convert_to_numpy(self._sums()), check_level(level))
 
     def get_config(self):
         """Every constructor argument, as plain JSON values."""

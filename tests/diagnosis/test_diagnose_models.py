@@ -229,6 +229,15 @@ def test_bad_arguments(data):
         keras_ls.diagnose(classifier(), x, y, x_train=iter([(x, y)]), **FAST)
 
 
+def test_training_data_that_are_not_finite_are_named(data):
+    x, y = data
+    for broken in (np.nan, np.inf):
+        bad = x.copy()
+        bad[3] = broken
+        with pytest.raises(ValueError, match="`x_train` must give finite activations"):
+            keras_ls.diagnose(classifier(), x, y, x_train=bad, y_train=y, **FAST)
+
+
 def test_the_command_line(data, tmp_path, capsys, monkeypatch):
     x, y = data
     model, arrays, predictions = (str(tmp_path / name) for name in ("m.keras", "d.npz", "p.npz"))
@@ -267,6 +276,15 @@ def test_the_command_line(data, tmp_path, capsys, monkeypatch):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:  # the diagnosis is not lost
+        patch.setattr("keras_ls.diagnosis.report.Diagnosis.to_html", full)
+        assert main(["diagnose", predictions, "--num-resamples", "10", "--html", str(page)]) == 2
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err) == (first, "keras-ls diagnose: No space left on device\n")
 
     def out_of_memory(*args, **kwargs):
         raise MemoryError("8 GB\nare too many")

@@ -72,14 +72,19 @@ def finding(topic, num_classes=10, class_limits=(0.0,) * 10, **changes):
         ("smoothing", OVER, "worth trying", "an α of at most 0.007 beside"),  # 0.01 / (2 · (0.8 - 0.1))
         ("smoothing", OVER | {"ece": (0.4, 0.3, 0.5)}, "worth trying", "at most 0.244 beside"),  # (1 - 0.78) · 10 / 9
         ("smoothing", OVER | {"ece": (0.01, 0.0, 0.02)}, "worth trying", "may be chance"),
+        ("smoothing", OVER | {"ece": (0.02, 0.01, 0.03)}, "worth trying", "limit is 0.007 to 0.021"),  # / 1.4
         ("smoothing", OVER | {"ece": (0.001, 0.0005, 0.002)}, "not needed", "may raise it: scale"),
+        ("smoothing", OVER | {"ece": (0.006, 0.0, 0.02)}, "cannot tell", "may be too small"),
         ("smoothing", OVER | {"accuracy": (0.15, 0.08, 0.2)}, "cannot tell", "no better than chance"),
         ("smoothing", OVER | SMALL_LOSS, "not needed", "smoothing may cost more"),
         ("confidence", OVER | SMALL_LOSS, "over-confident", "too little to matter"),
         ("smoothing", UNDER, "as if smoothed", "still less sure"),
+        ("smoothing", UNDER | SMALL_LOSS, "not needed", "too little to matter"),
         ("confidence", UNDER | SMALL_LOSS, "under-confident", "too little to matter"),
         ("smoothing", {"temperature": (1.0, 0.8, 1.2)}, "cannot tell", "which side of 1"),
         ("ranking", {}, "cannot tell", "may be chance"),
+        ("ranking", {}, "cannot tell", "a random one would be 0.1785 above"),  # −0.8 · log 0.8
+        ("ranking", {"accuracy": (1.0, 0.9, 1.0)}, "cannot tell", "a random one would be 0.0000 above"),
         ("ranking", {"aurc_logit_norm_change": (-0.02, -0.03, -0.01)}, "normalised logits rank better", "rank errors"),
         ("ranking", {"aurc_logit_norm_change": (0.02, 0.01, 0.03)}, "probability ranks better", "largest probability"),
         ("ranking", {"aurc_logit_norm_change": (0.0, 0.0, 0.0)}, "no better ranking found", "No norm"),
@@ -114,5 +119,5 @@ def test_classes_are_named_where_their_limits_are_above_zero():
 
 def test_two_classes_have_one_ranking_by_normalised_logits():
     found = finding("ranking", num_classes=2, class_limits=(0.0, 0.0))
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "no better ranking found"
     assert "Of two classes" in found.text

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from harness import slow
+from scipy import stats
 
 import keras_ls
 
@@ -49,6 +50,27 @@ def test_they_are_near_those_of_a_diagnosis_and_additive(make):
     twice = filled(make, y, z, weight=np.full(3000, 2.0, "float32"))
     often = filled(make, np.concatenate([y, y]), np.concatenate([z, z]))
     np.testing.assert_allclose(twice.interval(), often.interval(), rtol=1e-3, atol=1e-6)
+
+
+def test_the_interval_of_the_accuracy_is_wilsons():
+    y, z = drawn(300, 0)
+    weight = np.random.default_rng(0).integers(0, 3, 300)
+    metric = filled(keras_ls.ExpectedCalibrationError, y, z, weight=weight.astype("float32"))
+    right, trials = int(weight[z.argmax(-1) == y].sum()), int(weight.sum())
+    for level in (0.5, 0.95):
+        expected = stats.binomtest(right, trials).proportion_ci(level, method="wilson")
+        np.testing.assert_allclose(metric.accuracy_interval(level), expected, rtol=1e-5)
+    for sure in (z.argmax(-1), (z.argmax(-1) + 1) % z.shape[-1]):
+        metric = filled(keras_ls.ExpectedCalibrationError, sure, z)
+        right = int((sure == z.argmax(-1)).sum())
+        expected = stats.binomtest(right, 300).proportion_ci(0.95, method="wilson")
+        np.testing.assert_allclose(metric.accuracy_interval(), expected, rtol=1e-5, atol=1e-12)
+    empty = keras_ls.ExpectedCalibrationError(from_logits=True)
+    assert np.isnan(empty.accuracy_interval()).all()
+    empty.update_state(np.array([0, 1]), np.array([[math.nan, 1.0], [1.0, 2.0]], "float32"))
+    assert np.isnan(empty.accuracy_interval()).all()
+    with pytest.raises(ValueError, match="level"):
+        empty.accuracy_interval(1)
 
 
 @pytest.mark.parametrize("make", METRICS)

@@ -227,3 +227,25 @@ def test_the_guide_counts_the_rankings_of_the_kept_diagnoses():
     text = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")
     sentence = re.search(r"In the diagnoses of \d+ networks kept.*?label smoothing\.", text, re.DOTALL)[0]
     assert list(map(int, re.findall(r"\d+", sentence))) == counted
+
+
+@pytest.mark.parametrize(
+    ("experiment", "number", "said"),
+    [
+        ("advice_cifar", 18, "its AURC is {:.3f} to {:.3f} higher (`advice_cifar`)"),
+        ("speech_multi30k", 12, "it is {:.4f} to {:.4f} higher (`speech_multi30k`)"),
+        ("advice_spoken_digits", 9, "up to {1:.5f} (`advice_spoken_digits`)"),
+    ],
+)
+def test_the_guide_says_how_the_largest_logit_ranks(experiment, number, said):
+    changes = [
+        network["diagnosis"]["estimates"]["aurc_largest_logit"]["value"]
+        - network["diagnosis"]["estimates"]["aurc"]["value"]
+        for path in (ROOT / "docs" / "reproduction" / "results" / "cpu" / experiment).glob("*.json")
+        for results in json.loads(path.read_text("utf-8"))["results"]
+        for network in results["trials"]
+        if "aurc_largest_logit" in network.get("diagnosis", {}).get("estimates", {})
+    ]
+    assert len(changes) == number
+    text = " ".join((ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8").split())
+    assert said.format(min(changes), max(changes)) in text
