@@ -1,5 +1,6 @@
 """JSON files of a run: written as a whole or not at all, checked when they are read back."""
 
+import contextlib
 import json
 import math
 import os
@@ -69,12 +70,18 @@ def _problem(value: Any, fields: Any, place: str) -> str | None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a file as a whole or not at all; null stands for numbers that JSON does not have."""
-    write_text(path, json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    value, text = to_json(value), ""
+    for escapes in (False, True):  # names of files that are not UTF-8 can only be escaped
+        text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=escapes) + "\n"
+        with contextlib.suppress(UnicodeEncodeError):
+            text.encode("utf-8")
+            break
+    write_text(path, text)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file as a whole or not at all, in UTF-8."""
-    write(path, lambda file: file.write(text.encode("utf-8")))
+    write(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 def write(path: pathlib.Path, save: Callable[[BinaryIO], Any]) -> None:

@@ -64,8 +64,9 @@ def plan(options: Chosen) -> Transcriber:
     chosen = choose(options, fields, lambda result: (result["dev_beam_wer"], result["dev_nll"]))
     tokens = tokenizers.read(out / "tokens.json")
     statistics, max_frames = earlier.read_features(out)
-    max_seconds = min(max(SHORTEST_LIMIT, max_frames / 100), LONGEST_LIMIT)
-    longest = encoded_lengths(features.num_frames(int(max_seconds * audio.SAMPLE_RATE)))
+    samples = max_frames * features.HOP + features.WINDOW - 1  # the most that have so many frames
+    max_seconds = min(max(SHORTEST_LIMIT, samples / audio.SAMPLE_RATE), LONGEST_LIMIT)
+    longest = encoded_lengths(features.num_frames(round(max_seconds * audio.SAMPLE_RATE)))
     return Transcriber(
         Searcher(chosen.load(earlier.RECOGNISERS, tokens), tokens, longest), statistics, max_seconds, options
     )

@@ -93,7 +93,7 @@ def file_corpus(
     times: list[int] = []
     for split, place, path, text in entries:
         transcript, key = normalise(text), pathlib.Path(os.path.relpath(path, root)).as_posix()
-        if not path.is_file():
+        if not os.path.isfile(path):  # False, too, of names that no file can have
             fault = f"{place}: the audio file {path} does not exist."
         elif not transcript:
             fault = f"{place}: the transcript of {path} is empty. Received: {text!r}."
@@ -122,7 +122,17 @@ def normalise(text: str) -> str:
         >>> normalise("co\u00adoperate")  # marks that are not seen join what they stand in
         'cooperate'
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower().replace("’", "'"))
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf" or c == ZERO_WIDTH_SPACE)
-    kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
+    text = text.replace("´", "'").replace("’", "'")
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    kept = ""
+    for c in filter(_is_seen, text):
+        kind = unicodedata.category(c)[0]
+        is_accent = kind == "M" and kept[-1:] not in ("", " ", "'")  # of a letter before it
+        kept += c if kind in "LN" or c == "'" or is_accent else " "
     return " ".join(word for word in (word.strip("'") for word in kept.split()) if word)
+
+
+def _is_seen(c: str) -> bool:
+    """Whether a character can be seen or parts words, unlike those that only change how others look."""
+    is_variation_selector = "\ufe00" <= c <= "\ufe0f" or "\U000e0100" <= c <= "\U000e01ef"
+    return c == ZERO_WIDTH_SPACE or not (is_variation_selector or unicodedata.category(c) in ("Cf", "Me"))

@@ -49,7 +49,7 @@ def segments(source: Source, max_seconds: float = 20.0, name: str | None = None)
     if not max_seconds >= 1:  # NaN fails, too
         raise ValueError(f"`max_seconds` must be at least 1. Received: {max_seconds}.")
     name = name or str(source)
-    limit, start, loudest = int(max_seconds * SAMPLE_RATE), 0, 0.0
+    limit, start, loudest = round(max_seconds * SAMPLE_RATE), 0, 0.0
     rest = np.empty(0, "float32")
     for block, last in _resampled(_audible(_blocks(source, name), name)):
         rest = np.concatenate([rest, block])

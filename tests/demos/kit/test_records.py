@@ -59,6 +59,16 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch):
         records.read_json(tmp_path / "absent.json")
 
 
+def test_names_of_files_that_are_not_utf_8_come_back_as_they_were(tmp_path):
+    value = {"path": "caf\udce9/Zoë.wav", "name": "Zoë"}
+    records.write_json(tmp_path / "a.json", value)
+    assert records.read_json(tmp_path / "a.json") == value
+    records.write_json(tmp_path / "b.json", {"name": "Zoë"})
+    assert "Zoë" in (tmp_path / "b.json").read_text(encoding="utf-8")
+    records.write_text(tmp_path / "c.txt", value["path"])
+    assert (tmp_path / "c.txt").read_text(encoding="utf-8") == "caf\\udce9/Zoë.wav"
+
+
 def test_files_appear_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a" / "b.json"
     records.write_json(path, {"a": [1, float("nan"), {"b": float("inf")}], "c": (1, 2)})
