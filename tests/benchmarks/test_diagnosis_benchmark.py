@@ -83,3 +83,6 @@ def test_the_guide_has_the_time_and_memory_that_were_kept():
     assert f"at most {max(small['megabytes']):.0f} MB on top of the predictions" in GUIDE
     assert f"take {mapped['median_seconds']:.0f} s with 100 resamples" in GUIDE
     assert f"rises by {mapped['megabytes'][0] / 1000:.1f} GB" in GUIDE
+    for found in (small, mapped):
+        assert (found["machine"]["processor"], found["machine"]["cores"]) == ("Intel(R) Xeon(R) Processor @ 2.50GHz", 2)
+    assert "Two cores of an Intel Xeon at 2.5 GHz, random logits" in GUIDE
