@@ -1,6 +1,5 @@
 """JSON files of a run: written as a whole or not at all, checked when they are read back."""
 
-import contextlib
 import json
 import math
 import os
@@ -70,13 +69,13 @@ def _problem(value: Any, fields: Any, place: str) -> str | None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a file as a whole or not at all; null stands for numbers that JSON does not have."""
-    value, text = to_json(value), ""
-    for escapes in (False, True):  # names of files that are not UTF-8 can only be escaped
-        text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=escapes) + "\n"
-        with contextlib.suppress(UnicodeEncodeError):
-            text.encode("utf-8")
-            break
-    write_text(path, text)
+    value = to_json(value)
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # names of files that are not UTF-8 can only be escaped
+        text = json.dumps(value, indent=1, allow_nan=False)
+    write_text(path, f"{text}\n")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
