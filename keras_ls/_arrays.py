@@ -165,7 +165,7 @@ def spread_weights(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
     if given is None:
         return np.ones(math.prod(shape))
     weight = to_numpy(name, given).astype("float64")
-    fits = weight.shape == shape[: weight.ndim]
+    fits = weight.ndim < 2 or weight.shape == shape[: weight.ndim]
     if not fits and weight.shape[-1] == 1 and weight.shape[:-1] == shape[: weight.ndim - 1]:
         weight = weight[..., 0]
     if weight.shape != shape[: weight.ndim]:

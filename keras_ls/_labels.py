@@ -50,8 +50,8 @@ def numbers_to_tensor(values, name: str):
             values = values.astype(keras.config.floatx())
     try:
         tensor = _tensor(values)
-        if hasattr(tensor, "ragged_rank"):
-            raise ValueError("Keras would fill it up with zeros")
+        if hasattr(tensor, "ragged_rank"):  # which Keras would fill up with zeros
+            raise ValueError
         if hasattr(tensor, "read_value"):  # a tf.Variable, which lacks what `keras.ops` asks of a tensor
             tensor = tensor.read_value()
         dtype = keras.backend.standardize_dtype(tensor.dtype)

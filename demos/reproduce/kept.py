@@ -109,7 +109,9 @@ def check_alike(
     but: Collection[str] = (),
 ) -> None:
     """It is a DamagedFile if the settings of two kept trials, which ought to be alike but for some, are not."""
-    for one, another in zip(kept["results"], other["results"], strict=True):
+    others = {each["experiment"]: each for each in other["results"]}
+    for one in kept["results"]:
+        another = others.get(one["experiment"], one)
         # Settings of some results lack the backend.
         there, here = ({**each["settings"], "backend": each["provenance"].get("backend")} for each in (one, another))
         for name in (there.keys() & here.keys()) - set(but):

@@ -24,11 +24,13 @@ FALL = 0.1
 EQUIDISTANT = 0.9
 # Temperatures between which `keras_ls.diagnose` calls a network calibrated
 ON_THE_DIAGONAL = (0.9, 1.1)
-# The demos that train image networks: where their training accuracy is, and which networks the paper's claims are of
+# The demos that train: where their training accuracy is, and which networks the paper's claims are of
 TRAINED: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "demos.image.calibration": ("history.-1.accuracy", {}),
     DISTILLATION: ("training_accuracy", {"name": ("teacher/", "hard-teacher/")}),
     "demos.image.information": ("training_accuracy.-1", {}),
+    "demos.speech.train": ("history.-1.accuracy", {}),
+    "demos.translation.train": ("history.-1.accuracy", {}),
 }
 
 

@@ -18,7 +18,7 @@ NO_CLAIM = ("regime", "advice")
 NOT_RUN = "not run yet"
 KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure", NOT_RUN: "unsure"}
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
-LIKE, UNLIKE = "of networks about as over-confident as the paper's, or more", "of networks that are not"
+LIKE, UNLIKE = "of networks at least about as over-confident as the paper's", "of networks that are not"
 UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments without a training accuracy"
 IN_SHORT = {LIKE: "as the paper's", UNLIKE: "not as over-confident", UNKNOWN: "cannot tell", UNASKED: "not measured"}
 NOT_INCLUDED = "Of the paper's data ImageNet, WSJ and WMT are not included at any scale."
@@ -74,7 +74,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
         Paragraph(verdict.RULE),
         Table([("the paper's claims", *COUNTED.values()), *counts]),
         Paragraph(
-            "Networks are about as over-confident as the paper's ResNet-56 on CIFAR-100, or more, if all claims under "
+            "Networks are at least about as over-confident as the paper's ResNet-56 on CIFAR-100 if all claims under "
             f"*{TITLES['regime']}* agree. Where one does not, smoothing has less to mend, or nothing."
         ),
         Table(overview),

@@ -94,9 +94,8 @@ class BatchRunner:
         return tree.map_structure(lambda rows: rows[: len(rows) // given * count], found)
 
     def _of_batch(self, inputs: Any) -> Any:
-        if keras.backend.backend() == "torch":
-            self.network.eval()  # as `predict` does, for layers that read PyTorch's `training`
-        return self.network.predict_on_batch(inputs)
+        with inference_mode(self.network):
+            return self.network.predict_on_batch(inputs)
 
     def _values_kept(self) -> contextlib.AbstractContextManager[None]:
         return values_kept_on_error(lambda: self.network.variables, self.network)
@@ -134,6 +133,21 @@ class _Gathering(keras.Model):
             return keras.distribution.distribute_tensor(rows, layout)
 
         return tree.map_structure(whole, self.network(inputs))
+
+
+@contextlib.contextmanager
+def inference_mode(network: keras.Model) -> Iterator[None]:
+    """On PyTorch, lets layers that read `training` of their module know, as `predict` does, while the context lasts."""
+    modules: list[Any] = []
+    if keras.backend.backend() == "torch":
+        modules = [each for layer in network._flatten_layers() for each in layer.modules() if each.training]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.training = True
 
 
 def _is_alone(network: keras.Model) -> bool:

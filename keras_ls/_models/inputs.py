@@ -137,7 +137,10 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _as_array(name: str, leaf: Any) -> Any:
-    array = as_array(leaf)
+    try:
+        array = as_array(leaf)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must hold arrays. Received: {shown(leaf)} ({error}).") from error
     if array.shape != tuple(leaf.shape):  # a sparse matrix, which NumPy treats as a single object
         return leaf
     if array.dtype.kind == "S" or (array.dtype.kind == "O" and array.size and isinstance(array.flat[0], bytes)):

@@ -30,12 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         diagnosis = _diagnosis(args)
-        encoding = sys.stdout.encoding or "utf-8"
-        print(str(diagnosis).encode(encoding, "replace").decode(encoding), flush=True)  # a pipe on Windows has no α
-        if args.json:
-            diagnosis.to_json(args.json)
-        if args.html:
-            diagnosis.to_html(args.html)
+        try:
+            encoding = sys.stdout.encoding or "utf-8"
+            print(str(diagnosis).encode(encoding, "replace").decode(encoding), flush=True)  # a pipe on Windows has no α
+        finally:
+            if args.json:
+                diagnosis.to_json(args.json)
+            if args.html:
+                diagnosis.to_html(args.html)
     except Exception as error:  # a model raises what its layers and the backend do
         kind = "" if isinstance(error, ValueError | OSError | ImportError | TypeError) else f"{type(error).__name__}: "
         print(f"keras-ls diagnose: {kind}{' '.join(str(error).split())}", file=sys.stderr)

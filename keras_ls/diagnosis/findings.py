@@ -117,6 +117,7 @@ def _smoothing(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         largest, least, most = (
             _largest_smoothing(accuracy, error, num_classes) for error in (ece.value, ece.low, ece.high)
         )
+        largest = min(largest, most)  # the interval need not hold the value
         if accuracy.low <= 1.0 / num_classes:
             text = f"An accuracy of {accuracy} may be no better than chance: look at the labels and their order first."
             return Finding("smoothing", CANNOT_TELL, text)

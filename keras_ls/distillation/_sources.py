@@ -1,9 +1,8 @@
 """Where the logits of a teacher or student come from, and how one pass gives both them and its output."""
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,7 +11,7 @@ from keras import ops, tree
 
 from keras_ls._backend import ONE_AT_A_TIME, attach, attached, get_mask, no_gradients, set_mask
 from keras_ls._checks import check_optional_flag, shown
-from keras_ls._models.devices import BatchRunner
+from keras_ls._models.devices import BatchRunner, inference_mode
 from keras_ls._models.inputs import check_fits
 from keras_ls._models.layers import LinearHead, LogOdds, LogProbabilities
 from keras_ls._models.logits import gives_logits, logits_model
@@ -77,7 +76,7 @@ class LogitSource:
     def frozen_logits(self, inputs):
         """Returns logits in inference mode, without a gradient, and leaves no losses in the model."""
         network = self.model if self.network is None else self.network
-        with no_gradients(), _in_inference_mode(network):
+        with no_gradients(), inference_mode(network):
             logits = network(inputs, training=False)
             logits = only_output(logits, "teacher")
             if self.logarithm is not None:
@@ -205,19 +204,6 @@ def _check_rows(shape: tuple[int, ...], expected: int) -> None:
             f"`teacher` must give one row of logits per input, (N, …, K). Received: shape {shape} for {expected} "
             "inputs."
         )
-
-
-@contextlib.contextmanager
-def _in_inference_mode(network: keras.Model) -> Iterator[None]:
-    """On PyTorch, says so to layers that read `training` of their module, too, while the context lasts."""
-    training = [module for module in network.modules() if module.training] if hasattr(network, "modules") else []
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _copy_mask(source: Any, target: Any) -> None:

@@ -43,8 +43,10 @@ def _check_weights(given, wanted):
 
 def _spread(weights, wanted):
     """Weights that broadcast to losses of a shape, in that shape: Keras multiplies them by a mask in place."""
+    if len(weights.shape) > len(wanted):
+        weights = ops.squeeze(weights, -1)
     if np.broadcast_shapes(tuple(weights.shape), wanted) != wanted:
-        return weights  # Keras adds a 1 at the end, or takes it off
+        return weights  # Keras adds a 1 at the end
     return ops.copy(ops.broadcast_to(weights, wanted))
 
 

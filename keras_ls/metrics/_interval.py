@@ -49,7 +49,7 @@ def interval_of_accuracy(sums: np.ndarray, level: float) -> tuple[float, float]:
     weight, _, hits, _ = np.asarray(sums, "float64").sum(axis=0)
     if not (np.isfinite(sums).all() and weight > 0):
         return _UNKNOWN
-    return wilson_interval(min(1.0, hits / weight), weight, normal_quantile(level))
+    return wilson_interval(min(1.0, float(hits / weight)), float(weight), normal_quantile(level))
 
 
 def interval_of_mean(sums: np.ndarray, level: float, largest: float) -> tuple[float, float]:

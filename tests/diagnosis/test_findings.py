@@ -73,6 +73,7 @@ def finding(topic, num_classes=10, class_limits=(0.0,) * 10, **changes):
         ("smoothing", OVER | {"ece": (0.4, 0.3, 0.5)}, "worth trying", "at most 0.244 beside"),  # (1 - 0.78) · 10 / 9
         ("smoothing", OVER | {"ece": (0.01, 0.0, 0.02)}, "worth trying", "may be chance"),
         ("smoothing", OVER | {"ece": (0.02, 0.01, 0.03)}, "worth trying", "limit is 0.007 to 0.021"),  # / 1.4
+        ("smoothing", OVER | {"ece": (0.05, 0.01, 0.03)}, "worth trying", "an α of at most 0.021 beside"),
         ("smoothing", OVER | {"ece": (0.001, 0.0005, 0.002)}, "not needed", "may raise it: scale"),
         ("smoothing", OVER | {"ece": (0.006, 0.0, 0.02)}, "cannot tell", "may be too small"),
         ("smoothing", OVER | {"accuracy": (0.15, 0.08, 0.2)}, "cannot tell", "no better than chance"),

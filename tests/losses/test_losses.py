@@ -986,11 +986,12 @@ def test_weights_of_a_shape_that_keras_takes_count_as_there(rng, shape):
 
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
-@pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1), (4, 5)])
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1), (4, 5), (4, 5, 1)])
 def test_weights_that_broadcast_count_as_there_under_a_mask(rng, shape, reduction):
     y_true, y_pred = rng.integers(0, 3, (4, 5)), rng.normal(size=(4, 5, 3)).astype("float32")
     weights = rng.uniform(0.5, 2, shape).astype("float32")
-    spread, counts = np.broadcast_to(weights, (4, 5)), rng.random((4, 5)) > 0.4
+    spread = weights[..., 0] if len(shape) > 2 else np.broadcast_to(weights, (4, 5))
+    counts = rng.random((4, 5)) > 0.4
     losses = numpy(sparse(y_true, y_pred, 0.1, from_logits=True)) * spread * counts
     divisors = {"sum": 1, "sum_over_batch_size": counts.sum(), "mean_with_sample_weight": (spread * counts).sum()}
     expected = pytest.approx(losses.sum() / divisors[reduction], rel=1e-5)

@@ -525,6 +525,17 @@ def test_layers_of_pytorch_predict_in_inference_mode(rng):
     model(x)
     assert model.training
     np.testing.assert_allclose(penultimate(model, x), numpy(model.body(x)), rtol=1e-5)
+    assert model.training
+
+    class Drop(layers.Layer):
+        def call(self, x):
+            return torch.nn.functional.dropout(x, 0.5, self.training)
+
+    drop, body = Drop(), layers.Dense(20)
+    listed = keras.Sequential([keras.Input((4,)), body, drop, layers.Dense(3)])
+    assert drop.training
+    np.testing.assert_allclose(penultimate(listed, x), numpy(body(x)), rtol=1e-5)
+    assert drop.training
 
 
 def test_within_fit_the_model_trains_on(rng):

@@ -1,5 +1,6 @@
 """A data set in memory, what a file of this package says of one, and data sets in Keras's form."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -111,8 +112,10 @@ def _read(name: str, data_dir: str | None) -> tuple[Part, Part, tuple[str, ...]]
             return _read_npz(path)
     import keras
 
-    cache_directory().mkdir(parents=True, exist_ok=True)
-    lock = locks.take(cache_directory() / ".lock", wait=True)  # Keras unpacks anew each time, in one place
+    lock = None
+    with contextlib.suppress(OSError):  # of a cache that cannot be written; Keras has a place of its own
+        cache_directory().mkdir(parents=True, exist_ok=True)
+        lock = locks.take(cache_directory() / ".lock", wait=True)  # Keras unpacks anew each time, in one folder
     try:
         (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
     except Exception as error:  # the download may fail in many ways: no network, no proxy, no room, a bad file
@@ -124,7 +127,8 @@ def _read(name: str, data_dir: str | None) -> tuple[Part, Part, tuple[str, ...]]
             f"with a network so that keras.datasets.{name} can fetch it. [{reason[:200]}]"
         ) from error
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
     return _images_and_labels(name, x_train, y_train), _images_and_labels(name, x_test, y_test), ()
 
 
