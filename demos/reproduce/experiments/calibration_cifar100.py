@@ -22,8 +22,8 @@ SCALES = {
     "paper": Setting(RESNET, None, updates=9 * 64_000, shown="docs/calibration.md: The paper's CIFAR-100 ResNet-56"),
 }
 TOO_LITTLE = (
-    "Hard targets are far more over-confident than the paper's, and the larger α lowers the calibration error more: both "
-    "take away too little confidence, as on the noisiest digits (advice_digits). Larger ones have not been tried."
+    "Hard targets are far more over-confident than the paper's, and the larger α lowers the calibration error more: "
+    "both take away too little confidence, as on the noisiest digits (advice_digits). Larger ones have not been tried."
 )
 WHY = {
     "cpu": {
