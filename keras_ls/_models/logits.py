@@ -241,7 +241,7 @@ def _unreadable(layer: Any, reason: str) -> str:
     return (
         "`model` must be a built functional or Sequential model that ends in logits (a linear Dense or convolution), "
         "in a softmax over the last axis or in one sigmoid unit. Received: a model whose last part, "
-        f"{layer.name!r} ({type(layer).__name__}), {reason}. If `from_logits` is an argument, say what it gives. Else "
-        "give keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()]) if these are logits, with "
-        "keras.layers.Lambda(keras.ops.log) before the Softmax if they are probabilities."
+        f"{layer.name!r} ({type(layer).__name__}), {reason}. If it gives logits, say so: from_logits=True if that is "
+        "an argument, else keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()]). For probabilities "
+        "that is from_logits=False, or keras.layers.Lambda(keras.ops.log) before that Softmax."
     )

@@ -685,7 +685,7 @@ class TestCalibrate:
         model = self.follow_the_labels(keras.Sequential([keras.Input((5,)), *last]))
         with pytest.raises(ValueError, match="has a `call` of its own"):
             calibrate(model, *data)
-        with pytest.raises(ValueError, match=r"with keras\.layers\.Lambda\(keras\.ops\.log\) before the Softmax"):
+        with pytest.raises(ValueError, match=r"or keras\.layers\.Lambda\(keras\.ops\.log\) before that Softmax"):
             keras_ls.logit_mutual_information(model, *data, (0, 1), augment=lambda x: x)
         expected = TemperatureScaling().fit(np.log(model.predict(data[0], verbose=0)), data[1])
         calibrated = calibrate(model, *data, from_logits=False)
