@@ -20,7 +20,7 @@ KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "u
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
 LIKE, UNLIKE = "of networks at least about as over-confident as the paper's", "of networks that are not"
 UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments without a training accuracy"
-IN_SHORT = {LIKE: "as the paper's", UNLIKE: "not as over-confident", UNKNOWN: "cannot tell", UNASKED: "not measured"}
+IN_SHORT = {LIKE: "as over-confident", UNLIKE: "not as over-confident", UNKNOWN: "cannot tell", UNASKED: "not measured"}
 NOT_INCLUDED = "Of the paper's data ImageNet, WSJ and WMT are not included at any scale."
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
 

@@ -517,7 +517,7 @@ def test_smoothing_is_compared_with_the_hard_targets_of_another_experiment(fake,
     assert calibrates not in report_of("table2", "--resume")
     assert f"{calibrates} | not run yet |" in report_of("speech", "table2", "--report-only")
     said = report_of("speech", "--resume")
-    assert f"{calibrates}as the paper's | agrees |" in said
+    assert f"{calibrates}as over-confident | agrees |" in said
     assert "| ECE, hard targets | 0.150 | 0.1510 ± 0.0025 | 3 |" in said
     assert "| ECE, α = 0.1 |  | 0.021 ± 0.013 | 2 |" in said
     assert "| Hard targets | those of a |" in said
