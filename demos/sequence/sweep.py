@@ -98,7 +98,7 @@ def run(
             trials.append(earlier["trial"])
             continue
         searcher = Searcher(network, found.tokens, found.max_tokens)
-        swept = sweep(searcher, planned.split, options, label)
+        swept = sweep(searcher, planned.split, options, label, trained.result["temperature"])
         facts = {"label_smoothing": trained.label_smoothing, "seed": trained.seed, **swept}
         trials.append(records.to_json({**facts, **more(searcher, facts)}))
         records.write_json(kept, {"depends": depends, "trial": trials[-1]})
@@ -142,8 +142,10 @@ def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:
     return {"series": {against: curves(sweeps, against) for against in AGAINST if against in sweeps[0]}}
 
 
-def sweep(searcher: Searcher, split: Split, options: Any, label: str) -> dict[str, dict[str, list[float]]]:
+def sweep(searcher: Searcher, split: Split, options: Any, label: str, fitted: float) -> dict[str, dict[str, Any]]:
     """Error rates and calibration of a model against temperature, and error rates against the rest.
+
+    Also the curves of its next tokens, as they are and at the `fitted` temperature.
 
     The `temperatures` and `length_penalties` of the options are tried with their `beam_width`, all but the temperatures
     at temperature 1; lines of progress begin with `label`.
@@ -169,7 +171,9 @@ def sweep(searcher: Searcher, split: Split, options: Any, label: str) -> dict[st
         swept["beam_width"].append({"beam_width": width, **rates(1.0, width, length_penalty)})
     for penalty in getattr(options, "length_penalties", ()):
         swept["length_penalty"].append({"length_penalty": penalty, **rates(1.0, beam_width, penalty)})
-    return {against: _as_lists(rows) for against, rows in swept.items() if rows}
+    at = zip(smoothing.CURVES, (1.0, fitted), strict=True)
+    of_tokens = {NEXT_TOKENS: {name: calibration(logits / t, labels)["curve"] for name, t in at}}
+    return {against: _as_lists(rows) for against, rows in swept.items() if rows} | of_tokens
 
 
 def curves(sweeps: list[dict[str, Any]], against: str) -> dict[str, dict[str, Any]]:
@@ -195,19 +199,8 @@ def figures(series: dict[str, Any], percent: Sequence[str]) -> list[Any]:
     ]
 
 
-def reliability(planned: Sweep, searcher: Searcher, trial: dict[str, Any]) -> dict[str, Any]:
-    """The curves of a network's next tokens, as they are and at the temperature that was fitted after training."""
-    network = (trial["label_smoothing"], trial["seed"])
-    (temperature,) = (
-        each.result["temperature"] for each, _ in planned.networks if (each.label_smoothing, each.seed) == network
-    )
-    logits, labels = next_tokens(searcher, planned.split)
-    at = zip(smoothing.CURVES, (1.0, temperature), strict=True)
-    return {NEXT_TOKENS: {name: calibration(logits / t, labels)["curve"] for name, t in at}}
-
-
 def reliabilities(results: dict[str, Any]) -> list[Any]:
-    """Figure 3, or nothing where `reliability` was not measured."""
+    """Figure 3, or nothing of sweeps of earlier versions."""
     if not _has_curves(results["trials"]):
         return []
     curves = smoothing.pooled_curves([trial | trial[NEXT_TOKENS] for trial in results["trials"]])

@@ -40,5 +40,5 @@ def table(results: dict[str, Any]) -> str:
 
 
 def figure(results: dict[str, Any]) -> list[Any]:
-    """Figure 4, once against temperature and once against the width of the beam."""
-    return sweep.figures(results["series"], percent=("wer", "cer"))
+    """Figure 4, once against temperature and once against the width of the beam; Figure 3."""
+    return [*sweep.figures(results["series"], percent=("wer", "cer")), *sweep.reliabilities(results)]

@@ -38,7 +38,6 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
         temperatures = dict.fromkeys((best, 1.0))
         return {
             TEXTS: {t: split.search(searcher, options.beam_width, t, options.length_penalty) for t in temperatures},
-            **sweep.reliability(planned, searcher, trial),
             "lists": lists.measure(searcher, split, options.n_best, options.temperatures),
             "tokens": tokens_in_plane.measure(searcher.model, split, planned.data.tokens, classes),
         }

@@ -113,7 +113,7 @@ def test_temperatures_and_widths_are_swept_over(trained, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(words, "search", lambda _, *how: asked.append(how) or Words.search(words, searcher, *how))
     options = Namespace(temperatures=[1.0, 2.0], beam_widths=[1, 2], beam_width=2, length_penalty=1.0)
-    swept = sweep.sweep(searcher, words, options, "α = 0.1")
+    swept = sweep.sweep(searcher, words, options, "α = 0.1", 2.0)
     assert "width 2: ERROR 0.00 %" in capsys.readouterr().out
     assert asked == [(2, 1.0, 1.0), (2, 2.0, 1.0), (1, 1.0, 1.0)]  # width 2 at temperature 1 once
     logits, labels = evaluation.next_tokens(searcher, words)
@@ -121,6 +121,8 @@ def test_temperatures_and_widths_are_swept_over(trained, capsys, monkeypatch):
         expected = measures.calibration(logits / temperature, labels)
         for name in ("ece", "nll"):
             assert swept["temperature"][name][place] == pytest.approx(expected[name], rel=1e-6)
+    for name, temperature in (("curve", 1.0), ("curve_scaled", 2.0)):
+        assert swept["next_tokens"][name] == measures.calibration(logits / temperature, labels)["curve"]
     sweeps = [{"label_smoothing": 0.1, "seed": 0, **swept}]
     assert set(sweep.curves(sweeps, "temperature")["α = 0.1"]) == {"temperature", "error", "ece", "nll"}
     assert sweep.table(sweeps, "beam_width").splitlines()[0] == "beam width  α = 0.1: ERROR %"
