@@ -40,6 +40,18 @@ def words_beside_other_networks(alpha: float) -> Part:
     return Part(source, (*beam, tuned, *greedy), claims, (SWEEP, "beam_width.png"))
 
 
+def sums(alpha: float) -> Part:
+    """Word error rates of speech where the greatest sum of log p wins, whatever the length."""
+    widest = questions.pair("WER % of the widest beam", SWEEP, "beam_width.wer.-1", alpha, unit="%")
+    greedy = questions.pair("greedy WER %", SPEECH, "greedy_wer", alpha, unit="%")
+    claims = (
+        Claim("With hard targets wide beams err more than greedy search.", widest[0].label, "above", greedy[0].label),
+        Claim("With smoothing they err less.", widest[1].label, "below", greedy[1].label),
+    )
+    source = "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)"
+    return Part(source, (*widest, *greedy), claims, (SWEEP, "beam_width.png"))
+
+
 def found_texts(alpha: float, measure: str, more: tuple[float, ...]) -> Part:
     """What beams find, by BLEU or chrF, and the likelihood; those of `more` label smoothing are only shown."""
     demo, name = "demos.translation.train", MEASURES[measure]
