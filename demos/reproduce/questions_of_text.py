@@ -10,34 +10,37 @@ SPEECH, SWEEP = "demos.speech.train", "demos.speech.beam_search"
 HARD = {"label_smoothing": 0.0}
 
 
-def words(alpha: float, more: tuple[float, ...] = ()) -> Part:
-    """Word error rates of speech; those of `more` label smoothing are only shown."""
-    beside = words_beside_other_networks(alpha)
-    *beam, tuned, greedy, greedy_smoothed = beside.numbers
+def speech(alpha: float, more: tuple[float, ...] = ()) -> dict[str, Part]:
+    """All that there is to speech; word error rates of `more` label smoothing are only shown."""
+    beside = speech_beside_other_networks(alpha)
+    words, tuned = beside["speech"], beside["fig4"]
+    *beam, greedy, greedy_smoothed = words.numbers
     widest = Number("WER % of the widest beam, hard targets", SWEEP, "beam_width.wer.-1", HARD, unit="%")
-    best = Number("temperature of the fewest wrong words, hard targets", SWEEP, "temperature.temperature@wer", HARD)
     others = questions.shown("beam WER %", SPEECH, "beam_wer", more, "%")
-    claims = (
-        *beside.claims,
-        Claim("With hard targets wide beams err more than greedy search.", widest.label, "above", greedy.label),
-        Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0),
-    )
-    numbers = (*beam, *others, tuned, best, widest, greedy, greedy_smoothed)
-    return dataclasses.replace(beside, numbers=numbers, claims=claims)
+    wide = Claim("With hard targets wide beams err more than greedy search.", widest.label, "above", greedy.label)
+    numbers = (*beam, *others, widest, greedy, greedy_smoothed)
+    best = Number("temperature of the fewest wrong words, hard targets", SWEEP, "temperature.temperature@wer", HARD)
+    above = Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0)
+    return {
+        "speech": dataclasses.replace(words, numbers=numbers, claims=(*words.claims, wide)),
+        "fig4": dataclasses.replace(tuned, numbers=(*tuned.numbers, best), claims=(*tuned.claims, above)),
+    }
 
 
-def words_beside_other_networks(alpha: float) -> Part:
-    """What `words` says of smoothing, without what it says of hard targets alone."""
+def speech_beside_other_networks(alpha: float) -> dict[str, Part]:
+    """What `speech` says of smoothing, without what it says of hard targets alone."""
     beam = questions.pair("beam WER %", SPEECH, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
     greedy = questions.pair("greedy WER %", SPEECH, "greedy_wer", alpha, unit="%")
-    at_best = "beam WER % at its best temperature, hard targets"
-    tuned = Number(at_best, SWEEP, "temperature.wer.min", HARD, unit="%")
-    claims = (
-        questions.compare("Beam search errs less with smoothing.", beam, "below"),
-        Claim("No temperature does as much for hard targets.", beam[1].label, "below", tuned.label),
-    )
+    errs_less = questions.compare("Beam search errs less with smoothing.", beam, "below")
     source = "WSJ, BiLSTM with attention and other kinds of smoothing (Chorowski and Jaitly 2017)"
-    return Part(source, (*beam, tuned, *greedy), claims, (SWEEP, "beam_width.png"))
+    smoothed = dataclasses.replace(beam[1], paper="")
+    tuned = Number("beam WER % at its best temperature, hard targets", SWEEP, "temperature.wer.min", HARD, unit="%")
+    no_temperature = Claim("No temperature does as much for hard targets.", smoothed.label, "below", tuned.label)
+    of_translation = "WMT EN-DE, Transformer: a picture, of BLEU"
+    return {
+        "speech": Part(source, (*beam, *greedy), (errs_less,), (SWEEP, "beam_width.png")),
+        "fig4": Part(of_translation, (smoothed, tuned), (no_temperature,), (SWEEP, "temperature.png")),
+    }
 
 
 def sums(alpha: float) -> Part:
