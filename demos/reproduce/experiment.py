@@ -29,6 +29,8 @@ SCALES = {
     "cpu": "real data on two cores, in trials most of which take less than an hour",
     "paper": "the settings of the paper's appendix",
 }
+# What an experiment's file may leave out
+OPTIONAL = ("why", "afterwards", "hard_targets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Setting:
     short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
 
 
+def by_seed(count: int = 3) -> tuple[str, ...]:
+    """What the trials of a setting add to its commands where each has a seed of its own."""
+    return tuple(f"--seeds {seed}" for seed in range(count))
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """A file of experiments/: its name, its docstring, and its constants, in capitals."""
@@ -93,6 +100,7 @@ class Experiment:
     parts: Mapping[str, Part]
     # What does not agree, explained, by scale and by part
     why: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    afterwards: bool = False  # whether it was added once others had been seen, to find out why they do not agree
     hard_targets: str = ""  # the experiment whose networks of hard targets it is compared with, having none of its own
 
     def chosen(self, only: Collection[str]) -> list[str]:
@@ -155,8 +163,8 @@ def experiments() -> dict[str, Experiment]:
 
 def _read(name: str, file: Any) -> Experiment:
     about = (file.__doc__ or "").strip()
-    others = getattr(file, "HARD_TARGETS", "")
-    return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS, getattr(file, "WHY", {}), others)
+    optional = {field: getattr(file, field.upper()) for field in OPTIONAL if hasattr(file, field.upper())}
+    return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS, **optional)
 
 
 def trials(scale: str, only: Collection[str]) -> list[Trial]:

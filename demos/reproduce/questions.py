@@ -168,6 +168,19 @@ def clusters_of_trainings(trainings: dict[str, dict[str, Any]], alpha: float) ->
     return Part("AlexNet and ResNet-56: a picture", numbers, claims)
 
 
+def held_out_clusters(trainings: dict[str, dict[str, Any]], alpha: float) -> Part:
+    """How tight clusters of held-out images are, and how many hard targets get right, of each training as above."""
+    demo = "demos.image.projection"
+    numbers: tuple[Number, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    for name, where in trainings.items():
+        hard = {**where, "label_smoothing": 0.0}
+        ratio = pair(f"within / between, {name}", demo, "statistics.held-out.ratio", alpha, **where)
+        numbers += (Number(f"accuracy %, hard targets, {name}", demo, "accuracy", hard, unit="%"), *ratio)
+        claims += (compare(f"Clusters of held-out examples tighten: {name}.", ratio, "below"),)
+    return Part("AlexNet and ResNet-56: a picture", numbers, claims)
+
+
 def students(alpha: float) -> Part:
     """Figure 5; `alpha` is that of a teacher which should be better than that of hard targets.
 

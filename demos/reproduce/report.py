@@ -2,13 +2,14 @@
 
 import pathlib
 import re
+import shlex
 from collections.abc import Collection
 from typing import Any
 
 from demos.kit import drawing, pictures, records
 from demos.reproduce import document, questions, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
-from demos.reproduce.experiment import SCALES, TITLES, Number, Part
+from demos.reproduce.experiment import SCALES, TITLES, Number, Part, trials
 from demos.reproduce.kept import Found, read
 
 # What says which networks of a run a number is of; the rest of its `where` says which run
@@ -20,6 +21,7 @@ KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "u
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
 LIKE, UNLIKE = "of networks at least about as over-confident as the paper's", "of networks that are not"
 UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments without a training accuracy"
+AFTERWARDS = "of experiments that were added to find out why others do not agree, of whatever networks"
 IN_SHORT = {LIKE: "as over-confident", UNLIKE: "not as over-confident", UNKNOWN: "cannot tell", UNASKED: "not measured"}
 NOT_INCLUDED = "Of the paper's data ImageNet, WSJ and WMT are not included at any scale."
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
@@ -46,7 +48,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     sections: list[Block] = []
     absent: list[str] = []
     overview = [("claim", "of", "networks", "here")]
-    words: dict[str, list[str]] = {networks: [] for networks in (LIKE, UNLIKE, UNKNOWN, UNASKED)}
+    words: dict[str, list[str]] = {networks: [] for networks in (LIKE, UNLIKE, UNKNOWN, UNASKED, AFTERWARDS)}
     for name in TITLES:
         there = [each for each in found if name in each.experiment.chosen(only)]
         if not there:
@@ -60,12 +62,13 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
                 networks = likeness(each, next(number for number in part.numbers if number.label == claim.number))
                 known = IN_SHORT[networks] if finding.word != NOT_RUN else ""
                 overview.append((finding.claim, where, known, finding.word))
-                words[networks] += [finding.word] * (name not in NO_CLAIM)
+                counted = AFTERWARDS if each.experiment.afterwards else networks
+                words[counted] += [finding.word] * (name not in NO_CLAIM)
             sections += section(each, name, findings)
     done, missing = sum(len(each.kept) for each in found), sum(len(each.missing) for each in found)
     seconds = [kept["seconds"] for each in found for kept in each.kept]
     spent = f"in {sum(seconds) / 3600:.1f} hours, the longest in {max(seconds, default=0) / 60:.0f} minutes"
-    counts = [[networks, *(str(found.count(word)) for word in COUNTED)] for networks, found in words.items()]
+    counts = [[networks, *(str(said.count(word)) for word in COUNTED)] for networks, said in words.items() if said]
     return [
         Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
         Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),
@@ -151,9 +154,23 @@ def commands(found: Found) -> str:
         return "\n".join(found.kept[0]["commands"])
     lines = [f"python -m demos.reproduce --scale {found.scale} --only {found.experiment.name}"]
     lines.append("# which runs, in folders of their own, for each trial:")
+    arguments = {trial.name: trial.arguments for trial in trials(found.scale, [found.experiment.name])}
     for kept in found.kept:
-        lines += [f"# {line}" for line in (kept["trial"], *kept["commands"])]
+        said = [without_overruled(command, arguments[kept["trial"]]) for command in kept["commands"]]
+        lines += [f"# {line}" for line in (kept["trial"], *said)]
     return "\n".join(lines)
+
+
+def without_overruled(command: str, last: str) -> str:
+    """A command that ends with the options `last`, without what it says of these before."""
+    if not last or not command.endswith(f" {last}"):
+        return command
+    before, kept = command.removesuffix(f" {last}"), True
+    overruled, words = {word for word in shlex.split(last) if word.startswith("--")}, []
+    for word in shlex.split(before):
+        kept = word not in overruled if word.startswith("--") else kept
+        words += [word] * kept
+    return f"{shlex.join(words)} {last}"
 
 
 def facts(found: Found) -> list[Block]:
@@ -163,7 +180,7 @@ def facts(found: Found) -> list[Block]:
     of_first = [kept["results"][0] for kept in found.kept]
     said = {
         "Data and networks": titles(of_first),
-        "Images": [images_of(results["settings"]) for results in of_first],
+        "Examples": [examples_of(results["settings"]) for results in of_first],
         "Steps": [steps_of(results["settings"]) for results in of_first],
         "Chosen on other data": [chosen_in(results) for results in of_first if "selection" in results],
         "Machine": [f"{kept['machine']} ({kept['results'][0]['provenance']['device']})" for kept in found.kept],
@@ -201,7 +218,7 @@ def chosen_in(results: dict[str, Any]) -> str:
     )
 
 
-def images_of(settings: dict[str, Any]) -> str:
+def examples_of(settings: dict[str, Any]) -> str:
     """How many images, or rows of a table, a run trains and measures on, and how deep its ResNet is."""
     if not isinstance(settings.get("data"), dict):
         return ""

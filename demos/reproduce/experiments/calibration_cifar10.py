@@ -1,7 +1,7 @@
 """Calibration on CIFAR-10 of the paper's AlexNet, or of a ResNet-8 that sees 10,000 images again and again."""
 
 from demos.reproduce import questions
-from demos.reproduce.experiment import Setting
+from demos.reproduce.experiment import Setting, by_seed
 
 FIRST = "python -m demos.image.calibration --dataset cifar10 --label-smoothing 0 0.1"
 PAPER = "Table 2: accuracy 86.8 ± 0.2 % with hard targets, 86.7 ± 0.3 % with α = 0.1"
@@ -11,10 +11,15 @@ SCALES = {
     "cpu": Setting(
         f"{FIRST} --train-images 10000 --no-augment --model resnet --depth 8 --steps 3000",
         30,
-        trials=tuple(f"--seeds {seed}" for seed in range(3)),
+        trials=by_seed(),
         shown="docs/calibration.md: CIFAR-10, memorised",
     ),
-    "paper": Setting(f"{FIRST} --model alexnet --steps 390000 --steps-per-execution 20", None, updates=6 * 390_000),
+    "paper": Setting(
+        f"{FIRST} --model alexnet --steps 390000 --steps-per-execution 20",
+        None,
+        trials=by_seed(),
+        updates=2 * 390_000,
+    ),
 }
 WHY = {
     "cpu": {

@@ -1,18 +1,18 @@
 """Accuracy of teachers and students against γ on CIFAR-10: the paper's networks, or a ResNet-8 of 10,000 images."""
 
 from demos.reproduce import questions
-from demos.reproduce.experiment import Setting
+from demos.reproduce.experiment import Setting, by_seed
 
 FIGURE_5 = "python -m demos.image.distillation --experiment cifar10"
 SMALL = f"""{FIGURE_5} --train-images 10000 --no-augment --depth 8 --teacher-steps 3000 --steps 1500 \
     --label-smoothing 0 0.15 0.3 0.6 --alone-label-smoothing 0 0.15 0.3 0.6 0.75 --temperature 1 2 4 8"""
 PAPER = "Figure 5: the better the teacher by smoothing, the worse its students"
 SCALES = {
-    "cpu": Setting(SMALL, 60, trials=tuple(f"--seeds {seed}" for seed in range(3))),
+    "cpu": Setting(SMALL, 60, trials=by_seed()),
     "paper": Setting(
         f"{FIGURE_5} --teacher-steps 64000 --steps 390000 --steps-per-execution 20",
         None,
-        trials=tuple(f"--seeds {seed}" for seed in range(5)),
+        trials=by_seed(5),
         updates={"teacher/": 6 * 64_000, "student-alone/": 6 * 390_000, "student-of-": 12 * 390_000},
         short="--seeds 0 --label-smoothing 0 --temperature 1 --teacher-steps {steps} --steps {steps}",
     ),

@@ -11,5 +11,6 @@ SCALES = {
         shown="docs/distillation.md: Digits, teachers trained four times as long",
     ),
 }
+AFTERWARDS = True
 WHY = {"cpu": {"regime": "The teachers are right on nine in ten held-out images, so that they cannot be far too sure."}}
 PARTS = {"regime": questions.regime(questions.DISTILLATION), "fig5": questions.students(0.6)}

@@ -1,7 +1,7 @@
 """The paper's two teachers of MNIST and their students."""
 
 from demos.reproduce import questions
-from demos.reproduce.experiment import Setting
+from demos.reproduce.experiment import Setting, by_seed
 
 COMMAND = "python -m demos.image.distillation --experiment mnist --steps-per-execution 20"
 SHORT = "--seeds 0 --teacher-rates 1 --student-rates 0.03 --dropout 0.2 --selection-steps {steps} --steps {steps}"
@@ -12,7 +12,7 @@ SCALES = {
         f"{COMMAND} --student-rates 1 0.3 0.03",
         60,
         "a core of an AMD EPYC",
-        tuple(f"--seeds {seed}" for seed in range(3)),
+        by_seed(),
     ),
     "paper": Setting(
         COMMAND,

@@ -1,7 +1,7 @@
 """What the logits of two classes say about the training image while a network trains: the paper's, or a small one."""
 
 from demos.reproduce import questions
-from demos.reproduce.experiment import Setting
+from demos.reproduce.experiment import Setting, by_seed
 
 CIFAR = "python -m demos.image.information --dataset cifar10 --model resnet"
 PAPER = "Figure 6: it rises fast, then falls towards log 2, faster and lower with smoothing"
@@ -9,12 +9,13 @@ SCALES = {
     "cpu": Setting(
         f"{CIFAR} --depth 8 --train-images 10000 --no-augment --steps 3000",
         50,
-        trials=tuple(f"--seeds {seed}" for seed in range(3)),
+        trials=by_seed(),
     ),
     "paper": Setting(
         f"{CIFAR} --depth 56 --precision mixed_bfloat16 --steps-per-execution 20",
         None,
-        updates=6 * 64_000,
+        trials=by_seed(),
+        updates=2 * 64_000,
         short="--seeds 0 --label-smoothing 0 --steps {steps} --measure-every {steps}",
     ),
 }

@@ -3,6 +3,7 @@
 import dataclasses
 
 from demos.reproduce import questions
+from demos.reproduce.experiment import by_seed
 from demos.reproduce.experiments.calibration_cifar100 import SCALES as TRAINED
 
 PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing"
@@ -15,7 +16,7 @@ SCALES = {
     for scale, trained in TRAINED.items()
 }
 # Of a seed whose networks `calibration_cifar100` has trained; else they are trained here, in an hour and a half.
-SCALES["cpu"] = dataclasses.replace(SCALES["cpu"], minutes=5, trials=tuple(f"--seeds {seed}" for seed in range(3)))
+SCALES["cpu"] = dataclasses.replace(SCALES["cpu"], minutes=5, trials=by_seed())
 WHY = {
     "cpu": {
         "fig1": "The steps are enough to memorise the images and too few to meet smoothed targets, whose loss is "

@@ -12,6 +12,7 @@ TRAININGS = {
     "--steps 1000 --head-rate 1": {"steps": 1000, "head_rate": 1.0},
 }
 SCALES = {"cpu": Setting("python -m demos.image.projection", 2, trials=tuple(TRAININGS))}
+AFTERWARDS = True
 WHY = {
     "cpu": {
         "fig1": "The templates take longest to become equally distant where the last layer learns at a tenth of the "

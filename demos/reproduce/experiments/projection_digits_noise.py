@@ -1,0 +1,10 @@
+"""Whether clusters of held-out digits tighten too, against how many of them the networks classify correctly."""
+
+from demos.reproduce import questions
+from demos.reproduce.experiment import Setting
+
+PAPER = "section 2, of other data: clusters of held-out examples are tighter with smoothing, too"
+NOISES = (0, 0.2, 0.4, 0.6, 0.8)
+SCALES = {"cpu": Setting("python -m demos.image.projection", 2, trials=tuple(f"--noise {x:g}" for x in NOISES))}
+AFTERWARDS = True
+PARTS = {"fig1": questions.held_out_clusters({f"noise {noise:g}": {"noise": noise} for noise in NOISES}, 0.1)}
