@@ -619,6 +619,37 @@ def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):
     assert running.machine() in line
 
 
+@pytest.mark.parametrize(
+    ("said", "last", "shown"),
+    [
+        ("python -m a --seeds 0 1 2 --out 'x y' --seeds 1", "--seeds 1", "python -m a --out 'x y' --seeds 1"),
+        (
+            "python -m a --classes x y --classes z --seeds 1",
+            "--seeds 1",
+            "python -m a --classes x y --classes z --seeds 1",
+        ),
+        ("python -m a --noise 1 --quick --noise 0.2", "--noise 0.2", "python -m a --quick --noise 0.2"),
+        ("python -m b --from a --seeds 0", "--seeds 1", "python -m b --from a --seeds 0"),
+        ("python -m a --seeds 0", "", "python -m a --seeds 0"),
+    ],
+)
+def test_commands_are_shown_without_what_the_trial_overrules(said, last, shown):
+    assert report.without_overruled(said, last) == shown
+
+
+def test_experiments_that_were_added_afterwards_are_counted_apart(fake, monkeypatch, tmp_path):
+    def counts():
+        assert command.main(["--out", str(tmp_path), "--resume"]) == 0
+        return re.findall(r"^\| (of [^|]*) \| (\d+) \|", (tmp_path / "report.md").read_text(encoding="utf-8"), re.M)
+
+    ((alike, met), (unknown, of_b)) = counts()
+    assert (alike, unknown) == (report.LIKE, report.UNKNOWN)
+    both = experiment.experiments()
+    later = {**both, "a": dataclasses.replace(both["a"], afterwards=True)}
+    monkeypatch.setattr(experiment, "experiments", lambda: later)
+    assert counts() == [(report.UNKNOWN, of_b), (report.AFTERWARDS, met)]
+
+
 def test_the_clock_counts_the_sessions_before_and_knows_their_commits(tmp_path, monkeypatch):
     clock, failing = tmp_path / "clock.json", [sys.executable, "-c", "raise SystemExit(3)"]
     records.write_json(clock, {"seconds": 5000.0})
