@@ -122,6 +122,14 @@ def without_tensorflow(session, backend):
 
 
 @nox.session(python="3.11")
+def sequence_demos_on_jax(session):
+    """Runs the tests of the translation and speech demos on JAX, which need TensorFlow beside it."""
+    session.install("-e", ".[jax,tests]")
+    demos = (f"tests/demos/{name}" for name in ("sequence", "speech", "translation"))
+    session.run("python", "-m", "pytest", "-n", "2", *demos, *session.posargs, env={"KERAS_BACKEND": "jax"})
+
+
+@nox.session(python="3.11")
 def nightly(session):
     """Runs the tests on a nightly build of the next Keras and lists what fails, without failing itself."""
     session.install("-e", ".[tests]")
