@@ -15,7 +15,8 @@ from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import IGNORED
 
 EXAMPLES = 10
-DIAGNOSED_LOGITS = 500_000_000  # of padded examples: 2 GB
+MEASURED_LOGITS = 500_000_000  # 2 GB, of which measuring makes some copies
+DIAGNOSED_LOGITS = 500_000_000  # of padded examples
 OF_TOKENS = ("token_accuracy", *measures.SCALED, "dev_nll", "dev_ece")
 TOKEN_COLUMNS = (Column("tokens %", "token_accuracy", 2, 100), *measures.COLUMNS)
 
@@ -55,13 +56,24 @@ Tokens = tuple[np.ndarray, np.ndarray]
 
 
 def tokens_by_example(searcher: Searcher, split: Split) -> list[Tokens]:
-    """For each example of a split the logits (T, V) of its tokens given the correct ones before, and what came (T,)."""
-    found = []
-    for x, y, _ in split.batches():
-        for logits, labels in zip(searcher.logits(x), np.asarray(y), strict=True):
-            is_label = labels != IGNORED
-            found.append((logits[is_label], labels[is_label]))
-    return found
+    """For each example of a split the logits (T, V) of its tokens given the correct ones before, and what came (T,).
+
+    Of a split with more than `MEASURED_LOGITS` they are those of examples chosen at random, the same each time.
+    """
+    chance = np.random.default_rng(0).random(len(split.references))
+    found: dict[int, Tokens] = {}
+    below, size = 1.0, 0
+    for x, y, places in split.batches():
+        for logits, labels, place in zip(searcher.logits(x), np.asarray(y), np.asarray(places), strict=True):
+            if chance[place] < below:
+                is_label = labels != IGNORED
+                found[place] = logits[is_label], labels[is_label]
+                size += found[place][0].size
+        while size > MEASURED_LOGITS and len(found) > 1:
+            below = np.median(chance[list(found)])
+            found = {place: example for place, example in found.items() if chance[place] < below}
+            size = sum(logits.size for logits, _ in found.values())
+    return list(found.values())
 
 
 def next_tokens(searcher: Searcher, split: Split) -> Tokens:
@@ -89,9 +101,9 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
     """Measures next tokens of the test split, with a temperature fitted on the development split.
 
     Returns:
-        "token_accuracy"; "nll" and "ece", before and after ("nll_scaled", "ece_scaled") division by "temperature";
-        "dev_nll" and "dev_ece"; the reliability curves "curve" and "curve_scaled", for JSON; and, if
-        there are not too many logits, what `measures.diagnosis` gives.
+        "measured_examples", how many of the test split; "token_accuracy"; "nll" and "ece", before and after
+        ("nll_scaled", "ece_scaled") division by "temperature"; "dev_nll" and "dev_ece"; the reliability curves "curve"
+        and "curve_scaled", for JSON; and, if there are not too many logits, what `measures.diagnosis` gives.
 
     Raises:
         demos.kit.errors.Diverged: If the last step of the training did.
@@ -108,6 +120,7 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
     ends = np.cumsum([len(came) for _, came in examples])[:-1]
     examples = list(zip(np.split(logits, ends), np.split(labels, ends), strict=True))  # views
     return {
+        "measured_examples": len(examples),
         "token_accuracy": float(np.mean(logits.argmax(-1) == labels)),
         **calibration(logits, labels),
         "temperature": temperature,

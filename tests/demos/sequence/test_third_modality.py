@@ -108,6 +108,25 @@ def test_no_diagnosis_of_very_many_logits(trained, monkeypatch):
     assert "diagnosis" not in evaluate_tokens(searcher, words, words)
 
 
+def test_of_very_many_logits_a_random_part_is_measured(trained, monkeypatch):
+    words, searcher = trained
+    all_of_them = evaluation.tokens_by_example(searcher, words)
+    sizes = [logits.size for logits, _ in all_of_them]
+    monkeypatch.setattr(evaluation, "MEASURED_LOGITS", sum(sizes))
+    assert len(evaluation.tokens_by_example(searcher, words)) == len(all_of_them)
+    limit = sum(sizes) // 2
+    monkeypatch.setattr(evaluation, "MEASURED_LOGITS", limit)
+    some, again = (evaluation.tokens_by_example(searcher, words) for _ in range(2))
+    assert limit / 4 < sum(logits.size for logits, _ in some) <= limit
+    texts, chosen, repeated = (
+        [LETTERS.decode(came[:-1]) for _, came in examples] for examples in (all_of_them, some, again)
+    )
+    assert set(chosen) < set(texts)
+    assert chosen == repeated
+    monkeypatch.setattr(evaluation, "MEASURED_LOGITS", 1)
+    assert len(evaluation.tokens_by_example(searcher, words)) == 1
+
+
 def test_temperatures_and_widths_are_swept_over(trained, capsys, monkeypatch):
     words, searcher = trained
     asked = []
