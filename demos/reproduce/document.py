@@ -47,7 +47,7 @@ class Paragraph:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of cells, the header first."""
+    """Rows of cells, the header first, in which *words* may be emphasised."""
 
     rows: Sequence[Sequence[str]]
 
@@ -143,7 +143,7 @@ def _html(block: Block, folder: pathlib.Path) -> str:
 
 def _cell(text: str) -> str:
     """Intervals stay on one line, and names with underscores need not, however narrow the screen."""
-    return html.escape(text).replace(" ± ", "&nbsp;±&nbsp;").replace("_", "_<wbr>")
+    return _emphasised(text).replace(" ± ", "&nbsp;±&nbsp;").replace("_", "_<wbr>")
 
 
 def _emphasised(text: str) -> str:

@@ -58,6 +58,12 @@ class Claim:
     side: str  # where it lies, "below" or "above"
     than: str | float  # the label of another number, or a constant
     by: float = 0.0  # what is added to the other side, in the numbers' unit
+    case: str = ""  # of an experiment that has several, such as levels of noise
+
+    @property
+    def sentence(self) -> str:
+        """The claim about its case."""
+        return f"{self.says.removesuffix('.')}: {self.case}." if self.case else self.says
 
 
 @dataclasses.dataclass(frozen=True)

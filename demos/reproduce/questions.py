@@ -51,9 +51,9 @@ def pair(
     )
 
 
-def compare(says: str, numbers: tuple[Number, Number], side: str, by: float = 0.0) -> Claim:
+def compare(says: str, numbers: tuple[Number, Number], side: str, by: float = 0.0, case: str = "") -> Claim:
     """What is claimed of the second number of a `pair`, beside the first."""
-    return Claim(says, numbers[1].label, side, numbers[0].label, by)
+    return Claim(says, numbers[1].label, side, numbers[0].label, by, case)
 
 
 def shown(label: str, demo: str, path: str, alphas: tuple[float, ...], unit: str = "") -> tuple[Number, ...]:
@@ -162,8 +162,8 @@ def clusters_of_trainings(trainings: dict[str, dict[str, Any]], alpha: float) ->
         )
         numbers += (*ratio, *distance)
         claims += (
-            compare(f"Clusters of training examples tighten: {name}.", ratio, "below"),
-            compare(f"The classes are more equally distant: {name}.", distance, "below"),
+            compare("Clusters of training examples tighten with smoothing.", ratio, "below", case=name),
+            compare("The classes are more equally distant from each other.", distance, "below", case=name),
         )
     return Part("AlexNet and ResNet-56: a picture", numbers, claims)
 
@@ -177,7 +177,7 @@ def held_out_clusters(trainings: dict[str, dict[str, Any]], alpha: float) -> Par
         hard = {**where, "label_smoothing": 0.0}
         ratio = pair(f"within / between, {name}", demo, "statistics.held-out.ratio", alpha, **where)
         numbers += (Number(f"accuracy %, hard targets, {name}", demo, "accuracy", hard, unit="%"), *ratio)
-        claims += (compare(f"Clusters of held-out examples tighten: {name}.", ratio, "below"),)
+        claims += (compare("Clusters of held-out examples tighten, too.", ratio, "below", case=name),)
     return Part("AlexNet and ResNet-56: a picture", numbers, claims)
 
 
@@ -269,12 +269,15 @@ def calibration(data: str, alpha: float, more: tuple[float, ...] = ()) -> dict[s
 
 def advice(cases: dict[str, dict[str, Any]], demo: str = "demos.image.calibration") -> dict[str, Part]:
     """Whether smoothing lowers the calibration error of each case; a case is a name, and settings of its run."""
-    numbers, claims = [], []
+    alphas, numbers, claims = (0.05, 0.1), [], []
     for name, where in cases.items():
         hard, *smoothed = (
             Number(f"ECE, {name}, α = {alpha:g}", demo, "ece", {**where, "label_smoothing": alpha})
-            for alpha in (0.0, 0.05, 0.1)
+            for alpha in (0.0, *alphas)
         )
         numbers += [hard, *smoothed]
-        claims += [compare(f"Smoothing calibrates: {each.label}.", (hard, each), "below") for each in smoothed]
+        claims += [
+            compare(f"Smoothing with α = {alpha:g} lowers the ECE.", (hard, each), "below", case=name)
+            for alpha, each in zip(alphas, smoothed, strict=True)
+        ]
     return {"advice": Part("none", tuple(numbers), tuple(claims))}

@@ -49,7 +49,7 @@ def sums(alpha: float) -> Part:
     greedy = questions.pair("greedy WER %", SPEECH, "greedy_wer", alpha, unit="%")
     claims = (
         Claim("With hard targets wide beams err more than greedy search.", widest[0].label, "above", greedy[0].label),
-        Claim("With smoothing they err less.", widest[1].label, "below", greedy[1].label),
+        Claim("With smoothing wide beams err less than greedy search.", widest[1].label, "below", greedy[1].label),
     )
     source = "WSJ, BiLSTM with attention (Chorowski and Jaitly 2017)"
     return Part(source, (*widest, *greedy), claims, (SWEEP, "beam_width.png"))

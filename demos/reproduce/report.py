@@ -7,22 +7,15 @@ from collections.abc import Collection
 from typing import Any
 
 from demos.kit import drawing, pictures, records
-from demos.reproduce import document, questions, verdict
+from demos.reproduce import document, overview, questions, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
 from demos.reproduce.experiment import SCALES, TITLES, Number, Part, trials
 from demos.reproduce.kept import Found, read
+from demos.reproduce.overview import LIKE, NOT_RUN, UNASKED, UNKNOWN, UNLIKE, Judgement
 
 # What says which networks of a run a number is of; the rest of its `where` says which run
 OF_NETWORKS = ("label_smoothing", "name", "curve", "temperature")
-# Parts whose claims are not the paper's: whether they can be expected to hold, and where they do
-NO_CLAIM = ("regime", "advice")
-NOT_RUN = "not run yet"
-KINDS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure", NOT_RUN: "unsure"}
-COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
-LIKE, UNLIKE = "of networks at least about as over-confident as the paper's", "of networks that are not"
-UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments without a training accuracy"
-AFTERWARDS = "of experiments that were added to find out why others do not agree, of whatever networks"
-IN_SHORT = {LIKE: "as over-confident", UNLIKE: "not as over-confident", UNKNOWN: "cannot tell", UNASKED: "not measured"}
+SHOWN_AS = {verdict.AGREES: "yes", verdict.DISAGREES: "no", verdict.CANNOT_TELL: "unsure", NOT_RUN: "unsure"}
 NOT_INCLUDED = "Of the paper's data ImageNet, WSJ and WMT are not included at any scale."
 PAPER = "Müller, Kornblith and Hinton, When Does Label Smoothing Help?, NeurIPS 2019 (arXiv:1906.02629)"
 
@@ -47,8 +40,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     """The report without its pictures, which it only names."""
     sections: list[Block] = []
     absent: list[str] = []
-    overview = [("claim", "of", "networks", "here")]
-    words: dict[str, list[str]] = {networks: [] for networks in (LIKE, UNLIKE, UNKNOWN, UNASKED, AFTERWARDS)}
+    judgements: list[Judgement] = []
     for name in TITLES:
         there = [each for each in found if name in each.experiment.chosen(only)]
         if not there:
@@ -56,31 +48,22 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
             continue
         sections.append(Heading(2, TITLES[name]))
         for each in there:
-            part, where = each.experiment.parts[name], f"{TITLES[name].partition(':')[0]}, {each.experiment.name}"
+            part = each.experiment.parts[name]
             findings = judged(each, part)
             for claim, finding in zip(part.claims, findings, strict=True):
-                networks = likeness(each, next(number for number in part.numbers if number.label == claim.number))
-                known = IN_SHORT[networks] if finding.word != NOT_RUN else ""
-                overview.append((finding.claim, where, known, finding.word))
-                counted = AFTERWARDS if each.experiment.afterwards else networks
-                words[counted] += [finding.word] * (name not in NO_CLAIM)
+                number = next(number for number in part.numbers if number.label == claim.number)
+                judgements.append(Judgement(name, each.experiment, claim, likeness(each, number), finding))
             sections += section(each, name, findings)
     done, missing = sum(len(each.kept) for each in found), sum(len(each.missing) for each in found)
     seconds = [kept["seconds"] for each in found for kept in each.kept]
     spent = f"in {sum(seconds) / 3600:.1f} hours, the longest in {max(seconds, default=0) / 60:.0f} minutes"
-    counts = [[networks, *(str(said.count(word)) for word in COUNTED)] for networks, said in words.items() if said]
     return [
         Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
         Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),
         Paragraph(f"{done} of {done + missing} trials have been run, {spent}. {NOT_INCLUDED}"),
         Heading(2, "What agrees"),
         Paragraph(verdict.RULE),
-        Table([("the paper's claims", *COUNTED.values()), *counts]),
-        Paragraph(
-            "Networks are at least about as over-confident as the paper's ResNet-56 on CIFAR-100 if all claims under "
-            f"*{TITLES['regime']}* agree. Where one does not, smoothing has less to mend, or nothing."
-        ),
-        Table(overview),
+        *overview.of(judgements),
         *sections,
         *[Paragraph(f"Not at this scale: {'; '.join(title.removesuffix('?') for title in absent)}.")] * bool(absent),
     ]
@@ -109,7 +92,7 @@ def judged(found: Found, part: Part) -> list[Finding]:
         said, of_claim = verdict.judge(claim, numbers), (claim.number, claim.than)
         is_run = any(verdict.seeds(number, own) for number in part.numbers if number.label in of_claim)
         word = NOT_RUN if found.missing and not is_run else said.word
-        findings.append(Finding(KINDS[word], claim.says, word, said.why))
+        findings.append(Finding(SHOWN_AS[word], claim.sentence, word, said.why))
     return findings
 
 

@@ -19,7 +19,7 @@ from demos.image.analysis import calibration, distillation_curves
 from demos.kit import records
 from demos.kit.errors import DamagedFile
 from demos.reproduce import __main__ as command
-from demos.reproduce import document, estimate, experiment, questions, report, running, verdict
+from demos.reproduce import document, estimate, experiment, overview, questions, report, running, verdict
 from demos.reproduce.experiment import TITLES, Claim, Experiment, Setting, Trial
 from demos.reproduce.kept import Found, read
 
@@ -185,7 +185,7 @@ def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch,
     assert [path.name for path in (tmp_path / "results").rglob("*.json")] == ["all.json"]
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Not run yet: a --seeds 0, a --seeds 1, a --seeds 2; about 3 minutes each" in said
-    assert "less than a point of it is lost. | Table 2, a |  | not run yet |" in said
+    assert "less than a point of it is lost. | b |  |  | a |" in said
     assert "| of networks of which that cannot be told | 1 | 0 | 0 |" in said
 
 
@@ -504,7 +504,7 @@ def test_smoothing_is_compared_with_the_hard_targets_of_another_experiment(fake,
     smoothing = f"python -m {DEMO} --smoothing-kind unigram --label-smoothing 0.1"
     setting, part = Setting(smoothing, 3, trials=("--seeds 0", "--seeds 2")), questions.table3("cifar100", 0.1)
     experiment.experiments()["c"] = Experiment("c", "", "", {"smoke": setting}, {"speech": part}, hard_targets="a")
-    calibrates = "| Smoothing calibrates: its ECE is below that of hard targets. | Table 1, c | "
+    says, heading = "| Smoothing calibrates: its ECE is below that of hard targets. | ", f"### {TITLES['speech']}\n"
 
     def report_of(*arguments):
         assert command.main(["--out", str(tmp_path), "--only", *arguments]) == 0
@@ -514,10 +514,10 @@ def test_smoothing_is_compared_with_the_hard_targets_of_another_experiment(fake,
     assert "Its hard targets are those of a, which has not been run." in alone
     assert "| Hard targets |" not in alone
     shutil.rmtree(tmp_path)
-    assert calibrates not in report_of("table2", "--resume")
-    assert f"{calibrates} | not run yet |" in report_of("speech", "table2", "--report-only")
+    assert heading not in report_of("table2", "--resume")
+    assert f"{says} |  |  | c |" in report_of("speech", "table2", "--report-only")
     said = report_of("speech", "--resume")
-    assert f"{calibrates}as over-confident | agrees |" in said
+    assert f"{says}*c* |  |  |\n" in said
     assert "| ECE, hard targets | 0.150 | 0.1510 ± 0.0025 | 3 |" in said
     assert "| ECE, α = 0.1 |  | 0.021 ± 0.013 | 2 |" in said
     assert "| Hard targets | those of a |" in said
@@ -594,6 +594,34 @@ def test_each_case_of_an_experiment_is_judged_by_its_own_networks():
         verdict.values(questions.regime().numbers[1], found.rows())
 
 
+def test_each_claim_is_listed_with_the_experiments_and_their_cases(fake):
+    a, b = experiment.experiments().values()
+    finding = {word: document.Finding("", "", word, "") for word in (*overview.COUNTED, overview.NOT_RUN)}
+    claim = Claim("It falls.", "x", "below", 0.0)
+    at = [dataclasses.replace(claim, case=f"noise {noise}") for noise in range(3)]
+    assert at[1].sentence == "It falls: noise 1."
+    judgements = [
+        overview.Judgement("fig1", a, at[0], report.UNLIKE, finding["agrees"]),
+        overview.Judgement("fig1", a, at[1], report.LIKE, finding["does not"]),
+        overview.Judgement("fig1", a, at[2], report.LIKE, finding["does not"]),
+        overview.Judgement("fig1", b, claim, report.UNASKED, finding["cannot tell"]),
+        overview.Judgement("advice", b, claim, report.LIKE, finding["agrees"]),
+        overview.Judgement("advice", b, claim, report.LIKE, finding[overview.NOT_RUN]),
+    ]
+    counts, _, *listed = overview.of(judgements)
+    rows = [("1", "0", "0"), ("0", "2", "0"), ("0", "0", "1")]
+    assert dict(zip((report.UNLIKE, report.LIKE, report.UNASKED), rows, strict=True)) == {
+        kind: tuple(cells) for kind, *cells in counts.rows[1:]
+    }
+    assert [block.text for block in listed[::2]] == [TITLES["fig1"], TITLES["advice"]]
+    columns = ("claim", "agrees", "does not", "cannot tell", "not run yet")
+    of_fig1 = ["It falls.", "a (noise 0)", "*a* (noise 1; noise 2)", "b"]
+    assert [list(map(list, block.rows)) for block in listed[1::2]] == [
+        [list(columns[:-1]), of_fig1],
+        [list(columns), ["It falls.", "*b*", "", "", "b"]],
+    ]
+
+
 def test_networks_that_other_trials_trained_are_counted_beside():
     kept = []
     for seconds, trained in ((100.0, 90.0), (60.0, 90.0)):
@@ -647,7 +675,7 @@ def test_experiments_that_were_added_afterwards_are_counted_apart(fake, monkeypa
     both = experiment.experiments()
     later = {**both, "a": dataclasses.replace(both["a"], afterwards=True)}
     monkeypatch.setattr(experiment, "experiments", lambda: later)
-    assert counts() == [(report.UNKNOWN, of_b), (report.AFTERWARDS, met)]
+    assert counts() == [(report.UNKNOWN, of_b), (overview.AFTERWARDS, met)]
 
 
 def test_the_clock_counts_the_sessions_before_and_knows_their_commits(tmp_path, monkeypatch):
