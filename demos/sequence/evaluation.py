@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 import keras_ls
-from demos.kit import measures, smoothing
+from demos.kit import measures, seeds, smoothing
 from demos.kit.errors import Diverged
 from demos.kit.measures import Column, calibration
 from demos.sequence.search import Searcher
@@ -55,29 +55,31 @@ class Split:
 Tokens = tuple[np.ndarray, np.ndarray]
 
 
-def tokens_by_example(searcher: Searcher, split: Split) -> list[Tokens]:
-    """For each example of a split the logits (T, V) of its tokens given the correct ones before, and what came (T,).
+def measured(split: Split, vocabulary_size: int) -> set[int]:
+    """The places of the examples whose next tokens are measured.
 
-    Of a split with more than `MEASURED_LOGITS` they are those of examples chosen at random, the same each time.
+    These are all, or of a split with more than `MEASURED_LOGITS` a random part, always the same.
     """
-    chance = np.random.default_rng(0).random(len(split.references))
-    found: dict[int, Tokens] = {}
-    below, size = 1.0, 0
+    order = seeds.of_data().permutation(len(split.token_ids))
+    logits = np.cumsum([(len(split.token_ids[place]) + 1) * vocabulary_size for place in order])  # the end is one, too
+    return set(order[: max(1, np.searchsorted(logits, MEASURED_LOGITS, side="right"))])
+
+
+def tokens_by_example(searcher: Searcher, split: Split) -> list[Tokens]:
+    """For each measured example the logits (T, V) of its tokens given the correct ones before, and the tokens (T,)."""
+    found, places_measured = [], measured(split, searcher.tokens.size)
     for x, y, places in split.batches():
+        if places_measured.isdisjoint(np.asarray(places)):
+            continue
         for logits, labels, place in zip(searcher.logits(x), np.asarray(y), np.asarray(places), strict=True):
-            if chance[place] < below:
-                is_label = labels != IGNORED
-                found[place] = logits[is_label], labels[is_label]
-                size += found[place][0].size
-        while size > MEASURED_LOGITS and len(found) > 1:
-            below = np.median(chance[list(found)])
-            found = {place: example for place, example in found.items() if chance[place] < below}
-            size = sum(logits.size for logits, _ in found.values())
-    return list(found.values())
+            is_label = labels != IGNORED
+            if place in places_measured:
+                found.append((logits[is_label], labels[is_label]))
+    return found
 
 
 def next_tokens(searcher: Searcher, split: Split) -> Tokens:
-    """Logits (N, V) of all next tokens of a split given the correct ones before them, and what came (N,)."""
+    """Logits (N, V) of the next tokens of measured examples given the correct ones before, and the tokens (N,)."""
     return _joined(tokens_by_example(searcher, split))
 
 
@@ -101,9 +103,9 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
     """Measures next tokens of the test split, with a temperature fitted on the development split.
 
     Returns:
-        "measured_examples", how many of the test split; "token_accuracy"; "nll" and "ece", before and after
-        ("nll_scaled", "ece_scaled") division by "temperature"; "dev_nll" and "dev_ece"; the reliability curves "curve"
-        and "curve_scaled", for JSON; and, if there are not too many logits, what `measures.diagnosis` gives.
+        "measured_examples" and "dev_measured_examples", their numbers; "token_accuracy"; "nll" and "ece", before and
+        after ("nll_scaled", "ece_scaled") division by "temperature"; "dev_nll" and "dev_ece"; the reliability curves
+        "curve" and "curve_scaled", for JSON; and, if there are not too many logits, what `measures.diagnosis` gives.
 
     Raises:
         demos.kit.errors.Diverged: If the last step of the training did.
@@ -121,6 +123,7 @@ def evaluate_tokens(searcher: Searcher, dev: Split, test: Split) -> dict[str, An
     examples = list(zip(np.split(logits, ends), np.split(labels, ends), strict=True))  # views
     return {
         "measured_examples": len(examples),
+        "dev_measured_examples": len(measured(dev, searcher.tokens.size)),
         "token_accuracy": float(np.mean(logits.argmax(-1) == labels)),
         **calibration(logits, labels),
         "temperature": temperature,

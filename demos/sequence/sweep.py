@@ -16,7 +16,7 @@ from demos.kit.pictures import network_name
 from demos.kit.runs import Run, lock, provenance, publish
 from demos.sequence import monitor
 from demos.sequence.earlier import Trained, trained_networks
-from demos.sequence.evaluation import Split, next_tokens
+from demos.sequence.evaluation import Split, measured, next_tokens
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import Tokens
 from demos.sequence.training import Data
@@ -142,10 +142,10 @@ def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:
     return {"series": {against: curves(sweeps, against) for against in AGAINST if against in sweeps[0]}}
 
 
-def sweep(searcher: Searcher, split: Split, options: Any, label: str, fitted: float) -> dict[str, dict[str, Any]]:
+def sweep(searcher: Searcher, split: Split, options: Any, label: str, fitted: float) -> dict[str, Any]:
     """Error rates and calibration of a model against temperature, and error rates against the rest.
 
-    Also the curves of its next tokens, as they are and at the `fitted` temperature.
+    Also the curves of its next tokens, as they are and at the `fitted` temperature, and of how many examples they are.
 
     The `temperatures` and `length_penalties` of the options are tried with their `beam_width`, all but the temperatures
     at temperature 1; lines of progress begin with `label`.
@@ -164,16 +164,19 @@ def sweep(searcher: Searcher, split: Split, options: Any, label: str, fitted: fl
     swept: dict[str, list[dict[str, float]]] = {against: [] for against in AGAINST}
     for temperature in options.temperatures:
         numbers = calibration(logits / temperature, labels)
-        measured = {name: numbers[name] for name in CALIBRATION}
+        of_tokens = {name: numbers[name] for name in CALIBRATION}
         found = rates(temperature, beam_width, length_penalty)
-        swept["temperature"].append({"temperature": temperature, **found, **measured})
+        swept["temperature"].append({"temperature": temperature, **found, **of_tokens})
     for width in options.beam_widths:
         swept["beam_width"].append({"beam_width": width, **rates(1.0, width, length_penalty)})
     for penalty in getattr(options, "length_penalties", ()):
         swept["length_penalty"].append({"length_penalty": penalty, **rates(1.0, beam_width, penalty)})
     at = zip(smoothing.CURVES, (1.0, fitted), strict=True)
-    of_tokens = {NEXT_TOKENS: {name: calibration(logits / t, labels)["curve"] for name, t in at}}
-    return {against: _as_lists(rows) for against, rows in swept.items() if rows} | of_tokens
+    return {
+        **{against: _as_lists(rows) for against, rows in swept.items() if rows},
+        NEXT_TOKENS: {name: calibration(logits / t, labels)["curve"] for name, t in at},
+        "measured_examples": len(measured(split, searcher.tokens.size)),
+    }
 
 
 def curves(sweeps: list[dict[str, Any]], against: str) -> dict[str, dict[str, Any]]:

@@ -43,6 +43,7 @@ class Made(evaluation.Split):
         self.y = rng.integers(1, 5, (size, 6))
         self.z = (spread * (np.eye(5)[self.y] + rng.normal(size=(size, 6, 5)))).astype("float32")
         self.y[rng.random((size, 6)) < 0.2] = -1
+        self.token_ids = [labels[labels >= 0] for labels in self.y]
 
     def batches(self):
         yield {"logits": self.z}, self.y, np.arange(len(self.y))
@@ -62,7 +63,7 @@ class Made(evaluation.Split):
 def test_each_split_has_its_purpose_and_each_search_its_width(rng, monkeypatch):
     monkeypatch.setattr(evaluation, "DIAGNOSED_LOGITS", 0)
     dev, test = Made("dev", 4.0, rng), Made("test", 1.0, rng)
-    searcher = types.SimpleNamespace(logits=lambda x: x["logits"])
+    searcher = types.SimpleNamespace(logits=lambda x: x["logits"], tokens=types.SimpleNamespace(size=5))
     numbers, texts = evaluation.evaluate(searcher, dev, test, 7, 0.5)
     fitted = keras_ls.TemperatureScaling().fit(dev.z[dev.y >= 0], dev.y[dev.y >= 0])
     temperature = float(keras.ops.convert_to_numpy(fitted.temperature))

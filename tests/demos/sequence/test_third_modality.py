@@ -19,7 +19,7 @@ from demos.sequence.objective import token_loss
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import Characters
 
-pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the search of the shelf is compiled by TensorFlow")
+pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="a search without a compiler is slow")
 
 WORDS = ["ant", "bee", "camel", "dog", "elephant", "fox", "goose", "hippopotamus"]
 LETTERS = Characters.learn(WORDS)
@@ -62,6 +62,7 @@ class Words(Split):
 
     def __init__(self):
         self.ids = [LETTERS.encode(word) for word in WORDS]
+        self.token_ids = [ids[1:] for ids in self.ids]
         lengths = np.array([len(ids) - 1 for ids in self.ids])
         self.groups = buckets(lengths, lengths, count=1)
 
@@ -110,21 +111,27 @@ def test_no_diagnosis_of_very_many_logits(trained, monkeypatch):
 
 def test_of_very_many_logits_a_random_part_is_measured(trained, monkeypatch):
     words, searcher = trained
-    all_of_them = evaluation.tokens_by_example(searcher, words)
-    sizes = [logits.size for logits, _ in all_of_them]
-    monkeypatch.setattr(evaluation, "MEASURED_LOGITS", sum(sizes))
-    assert len(evaluation.tokens_by_example(searcher, words)) == len(all_of_them)
-    limit = sum(sizes) // 2
-    monkeypatch.setattr(evaluation, "MEASURED_LOGITS", limit)
-    some, again = (evaluation.tokens_by_example(searcher, words) for _ in range(2))
-    assert limit / 4 < sum(logits.size for logits, _ in some) <= limit
-    texts, chosen, repeated = (
-        [LETTERS.decode(came[:-1]) for _, came in examples] for examples in (all_of_them, some, again)
-    )
-    assert set(chosen) < set(texts)
-    assert chosen == repeated
-    monkeypatch.setattr(evaluation, "MEASURED_LOGITS", 1)
-    assert len(evaluation.tokens_by_example(searcher, words)) == 1
+
+    def measured_with(limit):
+        monkeypatch.setattr(evaluation, "MEASURED_LOGITS", limit)
+        numbers = evaluate_tokens(searcher, words, words)
+        examples = evaluation.tokens_by_example(searcher, words)
+        assert len(examples) == numbers["measured_examples"] == numbers["dev_measured_examples"]
+        return {LETTERS.decode(came[:-1]): logits for logits, came in examples}
+
+    sizes = {word: (len(word) + 1) * LETTERS.size for word in words.references}
+    limit = sum(sizes.values())
+    all_of_them = measured_with(limit)
+    assert set(all_of_them) == set(words.references)
+    some = measured_with(limit - 1)
+    assert some.keys() < all_of_them.keys()
+    fewer = measured_with(limit // 2)
+    assert limit // 2 - max(sizes.values()) < sum(sizes[word] for word in fewer) <= limit // 2
+    shortest = sorted(sizes, key=sizes.get)[: len(fewer)]
+    assert fewer.keys() not in (set(shortest), set(words.references[: len(fewer)]))
+    for word, logits in (some | fewer).items():
+        np.testing.assert_allclose(logits, all_of_them[word], atol=1e-5)
+    assert len(measured_with(1)) == 1
 
 
 def test_temperatures_and_widths_are_swept_over(trained, capsys, monkeypatch):
@@ -133,6 +140,7 @@ def test_temperatures_and_widths_are_swept_over(trained, capsys, monkeypatch):
     monkeypatch.setattr(words, "search", lambda _, *how: asked.append(how) or Words.search(words, searcher, *how))
     options = Namespace(temperatures=[1.0, 2.0], beam_widths=[1, 2], beam_width=2, length_penalty=1.0)
     swept = sweep.sweep(searcher, words, options, "α = 0.1", 2.0)
+    assert swept["measured_examples"] == len(WORDS)
     assert "width 2: ERROR 0.00 %" in capsys.readouterr().out
     assert asked == [(2, 1.0, 1.0), (2, 2.0, 1.0), (1, 1.0, 1.0)]  # width 2 at temperature 1 once
     logits, labels = evaluation.next_tokens(searcher, words)
