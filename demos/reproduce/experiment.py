@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pkgutil
+import re
 import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -29,8 +30,7 @@ SCALES = {
     "cpu": "real data on two cores, in trials most of which take less than an hour",
     "paper": "the settings of the paper's appendix",
 }
-# What an experiment's file may leave out
-OPTIONAL = ("why", "afterwards", "hard_targets")
+SMOOTHING = re.compile(r" ?--label-smoothing( [\d.]+)+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Experiment:
     parts: Mapping[str, Part]
     # What does not agree, explained, by scale and by part
     why: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
-    afterwards: bool = False  # whether it was added once others had been seen, to find out why they do not agree
+    afterwards: bool = False  # whether it was added to explain a claim that others do not meet
     hard_targets: str = ""  # the experiment whose networks of hard targets it is compared with, having none of its own
 
     def chosen(self, only: Collection[str]) -> list[str]:
@@ -142,6 +142,11 @@ class Trial:
         own = {word for word in shlex.split(self.arguments) if word.startswith("--")}
         return own <= {"--seeds", "--label-smoothing"}
 
+    @property
+    def networks(self) -> str:
+        """What trains its networks, whatever their label smoothing: trials that have it in common share them."""
+        return SMOOTHING.sub("", self.said()[0])
+
     def commands(self) -> list[tuple[str, list[str]]]:
         """The module and the arguments of each command; those that take an earlier run with --from stay as they are."""
         found = []
@@ -168,13 +173,23 @@ def experiments() -> dict[str, Experiment]:
 
 
 def _read(name: str, file: Any) -> Experiment:
+    named = [field.name for field in dataclasses.fields(Experiment) if hasattr(file, field.name.upper())]
     about = (file.__doc__ or "").strip()
-    optional = {field: getattr(file, field.upper()) for field in OPTIONAL if hasattr(file, field.upper())}
-    return Experiment(name, about, file.PAPER, file.SCALES, file.PARTS, **optional)
+    return Experiment(name=name, about=about, **{field: getattr(file, field.upper()) for field in named})
 
 
 def trials(scale: str, only: Collection[str]) -> list[Trial]:
-    """All trials at a scale of the experiments that are named, or that have a part that is, first seeds first."""
+    """All trials at a scale of the experiments that are named, or that have a part that is.
+
+    First seeds come first, and trials that measure what others train after these.
+    """
     found = [each for each in experiments().values() if scale in each.scales and each.chosen(only)]
     cut = [(i, Trial(each, scale, own)) for each in found for i, own in enumerate(each.scales[scale].trials)]
-    return [trial for _, trial in sorted(cut, key=lambda pair: pair[0])]
+    last: dict[str, int] = {}
+    for i, trial in cut:
+        last[trial.networks] = max(last.get(trial.networks, 0), i)
+
+    def place(pair: tuple[int, Trial]) -> tuple[int, int, bool]:
+        return last[pair[1].networks], len(pair[1].commands()), pair[1].experiment.afterwards
+
+    return [trial for _, trial in sorted(cut, key=place)]

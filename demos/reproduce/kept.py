@@ -87,7 +87,7 @@ def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found
         if kept is None:
             there.missing.append(trial)
             continue
-        there.kept.append({**kept, "trial": trial.name})
+        there.kept.append({**kept, "trial": trial.name, "arguments": trial.arguments})
         if trial.is_of_other_networks_alone():
             path = path_of(trial, results)
             check_alike(*first.setdefault(trial.experiment.name, (path, kept)), path, kept)

@@ -13,7 +13,7 @@ NOT_RUN = "not run yet"
 COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
 LIKE, UNLIKE = "of networks at least about as over-confident as the paper's", "of networks that are not"
 UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments without a training accuracy"
-AFTERWARDS = "of experiments that were added to find out why others do not agree, of whatever networks"
+AFTERWARDS = "of experiments that were added later to explain claims that were not met, whatever their networks"
 KINDS = (LIKE, UNLIKE, UNKNOWN, UNASKED, AFTERWARDS)
 EXPLAINED = (
     "Networks are at least about as over-confident as the paper's ResNet-56 on CIFAR-100 if all claims under "

@@ -9,7 +9,7 @@ from typing import Any
 from demos.kit import drawing, pictures, records
 from demos.reproduce import document, overview, questions, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
-from demos.reproduce.experiment import SCALES, TITLES, Number, Part, trials
+from demos.reproduce.experiment import SCALES, TITLES, Number, Part
 from demos.reproduce.kept import Found, read
 from demos.reproduce.overview import LIKE, NOT_RUN, UNASKED, UNKNOWN, UNLIKE, Judgement
 
@@ -137,15 +137,14 @@ def commands(found: Found) -> str:
         return "\n".join(found.kept[0]["commands"])
     lines = [f"python -m demos.reproduce --scale {found.scale} --only {found.experiment.name}"]
     lines.append("# which runs, in folders of their own, for each trial:")
-    arguments = {trial.name: trial.arguments for trial in trials(found.scale, [found.experiment.name])}
     for kept in found.kept:
-        said = [without_overruled(command, arguments[kept["trial"]]) for command in kept["commands"]]
+        said = [without_overruled(command, kept["arguments"]) for command in kept["commands"]]
         lines += [f"# {line}" for line in (kept["trial"], *said)]
     return "\n".join(lines)
 
 
 def without_overruled(command: str, last: str) -> str:
-    """A command that ends with the options `last`, without what it says of these before."""
+    """The command without earlier values of the options `last` that end it."""
     if not last or not command.endswith(f" {last}"):
         return command
     before, kept = command.removesuffix(f" {last}"), True

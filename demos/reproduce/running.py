@@ -6,7 +6,6 @@ import importlib
 import os
 import pathlib
 import platform
-import re
 import shlex
 import subprocess
 import sys
@@ -19,11 +18,10 @@ from typing import Any, NamedTuple
 
 from demos.kit import records
 from demos.kit.options import Output
-from demos.reproduce.experiment import Trial
+from demos.reproduce.experiment import SMOOTHING, Trial
 
 SECONDS_BETWEEN_NOTES = 30.0
 CLOCK, CLOCK_FIELDS = "clock.json", {"seconds": float}
-SMOOTHING = re.compile(r" ?--label-smoothing( [\d.]+)+")
 # What a results.json and a kept result must hold, as `records.read_json` takes it.
 RESULTS = {
     **{"experiment": str, "title": str, "pictures": [str], "settings": dict},

@@ -23,7 +23,7 @@ SCALES = {
 }
 WHY = {
     "cpu": {
-        "table2": "In every seed smoothing loses accuracy, by 1 to 3 points, which three seeds cannot tell from 1. "
+        "table2": "In every seed smoothing loses accuracy, by 2 to 3 points, which three seeds cannot tell from 1. "
         "These networks memorise 10,000 images; the paper's see 40,000, cropped and flipped.",
     }
 }

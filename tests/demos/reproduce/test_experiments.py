@@ -6,10 +6,11 @@ import re
 import shlex
 
 import pytest
-from kept_results import section_of
+from kept_results import RESULTS, section_of
 
 from demos.kit.options import Output
 from demos.reproduce.experiment import SCALES, TITLES, Experiment, Setting, Trial, experiments, trials
+from demos.reproduce.kept import kept_of, path_of
 
 ROOT = pathlib.Path(__file__).parents[3]
 EXPERIMENTS = experiments()
@@ -116,6 +117,24 @@ def test_names_of_trials_differ():
     for scale in SCALES:
         names = [(each.experiment.name, each.name) for each in trials(scale, list(TITLES))]
         assert len(set(names)) == len(names)
+
+
+def test_what_measures_networks_comes_after_what_trains_them():
+    order = [each.label for each in trials("cpu", list(TITLES))]
+    for measures, trains in (
+        ("projection_cifar100 --seeds 1", "calibration_cifar100 --seeds 1 --label-smoothing 0.1"),
+        ("projection_cifar10 --seeds 0", "calibration_cifar10 --seeds 0"),
+        ("speech_sums --seeds 1 --label-smoothing 0.1", "speech_multi30k --seeds 1 --label-smoothing 0.1"),
+    ):
+        assert order.index(measures) > order.index(trains)
+    assert order.index("calibration_cifar10 --seeds 1") > order.index("information_cifar10 --seeds 0")
+
+
+def test_what_is_stored_is_of_the_trials_as_they_are_now():
+    current = {
+        path_of(each, RESULTS) for scale in SCALES for each in trials(scale, list(TITLES)) if kept_of(each, RESULTS)
+    }
+    assert set(RESULTS.rglob("*.json")) == current
 
 
 def test_experiments_can_be_named_as_well_as_tables_and_figures():
