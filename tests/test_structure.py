@@ -32,6 +32,7 @@ ORDER = [
 ]
 MODULES = sorted((ROOT / "keras_ls").rglob("*.py"))
 LONGEST_FILE, LONGEST_FUNCTION = 300, 50
+LONGEST_TRANSLATION = 900  # all of demos/translation
 
 
 def imports(path):
@@ -105,6 +106,11 @@ def test_files_and_functions_stay_small(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
             assert node.end_lineno - first.lineno < LONGEST_FUNCTION, node.name
+
+
+def test_translation_stays_small_since_the_shelf_has_what_sequences_share():
+    files = [path for path in MODULES if "translation" in path.relative_to(ROOT).parts]
+    assert 0 < sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= LONGEST_TRANSLATION
 
 
 def test_public_names_are_those_of_their_modules():

@@ -8,6 +8,8 @@ from typing import Any
 
 from demos.kit.errors import DamagedFile
 
+OF_EACH = ("significance",)  # rows of single networks that results may have
+
 
 def shown(found: list[dict[str, Any]], path: Any) -> tuple[str, Any]:
     """The table of what results.json files of a demo hold together, and its pictures.
@@ -37,7 +39,8 @@ def together(found: list[dict[str, Any]], path: Any) -> dict[str, Any]:
         trials = [trial for results in found for trial in results["trials"]]
         count = len({trial["seed"] for trial in trials})
         title = re.sub(r", [^,]*$", f", {count} seed{'s' * (count > 1)}", found[0]["title"])
-    return {**found[0], "title": title, "trials": trials, **of_networks(found, path)}
+        rows = {name: [row for results in found for row in results[name]] for name in OF_EACH if name in found[0]}
+    return {**found[0], "title": title, "trials": trials, **rows, **of_networks(found, path)}
 
 
 def of_networks(found: list[dict[str, Any]], path: Any) -> dict[str, Any]:

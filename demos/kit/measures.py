@@ -129,9 +129,10 @@ def table(summary: list[dict[str, Any]], columns: Sequence[Column]) -> str:
     """What `summarize` gave as a table of text, a row for each label smoothing, without the measures that it lacks."""
     columns = [column for column in columns if column.measure in summary[0]]
     rows = [["α", *(column.heading for column in columns)]]
-    rows += [[f"{row['label_smoothing']:g}", *(_shown(row[c.measure], c) for c in columns)] for row in summary]
+    rows += [[f"{row['label_smoothing']:g}", *(shown(row[c.measure], c) for c in columns)] for row in summary]
     return cli.aligned(rows)
 
 
-def _shown(number: dict[str, float | None], column: Column) -> str:
+def shown(number: dict[str, float | None], column: Column) -> str:
+    """What `mean_and_sd` gave as a table's cell."""
     return " ± ".join(f"{v * column.factor:.{column.digits}f}" for v in number.values() if v is not None)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras_ls
-from demos.kit import cli, records, smoothing
-from demos.kit.measures import by_smoothing, calibration
+from demos.kit import cli, measures, records, smoothing
+from demos.kit.measures import Column, by_smoothing, calibration
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import Run, lock, provenance, publish
@@ -215,7 +215,7 @@ def _has_curves(trials: list[dict[str, Any]]) -> bool:
 
 
 def table(sweeps: list[dict[str, Any]], against: str) -> str:
-    """The means over the seeds as text: one row per temperature or width, columns for each α; rates in percent."""
+    """Means ± standard deviations over the seeds as text, a row per temperature or width; rates in percent."""
     lines = curves(sweeps, against)
     x = next(iter(lines.values()))[against]
     columns = [[against.replace("_", " "), *(f"{value:g}" for value in x)]]
@@ -224,9 +224,10 @@ def table(sweeps: list[dict[str, Any]], against: str) -> str:
             if key == against:
                 continue
             is_rate = key not in CALIBRATION
-            mean = [sum(values) / len(values) for values in zip(*of_seeds, strict=True)]
             title = f"{name}: {HEADINGS.get(key, key.upper())}{' %' if is_rate else ''}"
-            columns.append([title, *(f"{100 * v:.2f}" if is_rate else f"{v:.4f}" for v in mean)])
+            column = Column(title, key, *((2, 100) if is_rate else (4,)))
+            found = (measures.mean_and_sd(values) for values in zip(*of_seeds, strict=True))
+            columns.append([title, *(measures.shown(number, column) for number in found)])
     return cli.aligned([list(row) for row in zip(*columns, strict=True)])
 
 

@@ -89,20 +89,23 @@ class Subwords:
         if size < least:
             raise ValueError(f"--vocabulary-size must be at least {least} for these texts. Received: {size}.")
         file, longest = io.BytesIO(), max((len(text.encode()) for text in texts), default=0)
-        _sentencepiece().SentencePieceTrainer.train(
-            sentence_iterator=(text.replace(SENTENCEPIECES_OWN, " ") for text in texts),
-            model_writer=file,
-            vocab_size=size,
-            hard_vocab_limit=False,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            bos_id=START,
-            eos_id=END,
-            unk_id=2,
-            minloglevel=2,
-            # It would leave longer texts out. Where there are none, models are those of the default.
-            **({"max_sentence_length": longest} if longest > LONGEST_TEXT else {}),
-        )
+        try:
+            _sentencepiece().SentencePieceTrainer.train(
+                sentence_iterator=(text.replace(SENTENCEPIECES_OWN, " ") for text in texts),
+                model_writer=file,
+                vocab_size=size,
+                hard_vocab_limit=False,
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                bos_id=START,
+                eos_id=END,
+                unk_id=2,
+                minloglevel=2,
+                # It would leave longer texts out. Where there are none, models are those of the default.
+                **({"max_sentence_length": longest} if longest > LONGEST_TEXT else {}),
+            )
+        except RuntimeError as error:
+            raise ValueError(f"sentencepiece cannot learn pieces from these texts: {error}") from error
         return cls(file.getvalue())
 
     def encode(self, text: str, strict: bool = True) -> np.ndarray:

@@ -19,6 +19,7 @@ from demos.translation.analysis import scores
 from demos.translation.corpora.files import Pairs
 
 NUM_BUCKETS = 8
+MOST_MEASURED = 2_000  # tokens of a dev or test sentence, since attention takes the square of it
 ROOM = 32  # tokens that a translation may have more than any reference
 BATCH_SIZE, MOST_TOKENS = 50, 6_400  # sentences that are searched for at a time, and tokens on a side
 
@@ -81,20 +82,26 @@ def load(options: Chosen, known: Subwords | None = None, fingerprint: str | None
         raise ValueError(f"The corpus ({corpus.name}) has changed since the models were trained.")
     train = corpus.splits["train"]
     tokens = known or Subwords.learn([*train.sources, *train.targets], options.vocabulary_size)
-    splits = {name: Sentences(pairs, tokens) for name, pairs in corpus.splits.items()}
-    skipped = {name: list(pairs.skipped) for name, pairs in corpus.splits.items()}
-    splits["train"], long = _short_enough(splits["train"], options.max_tokens)
-    skipped["train"] += [f"{train.places[i]} has more than {options.max_tokens} tokens." for i in long]
+    splits, skipped = {}, {}
+    for name, pairs in corpus.splits.items():
+        most = options.max_tokens if name == "train" else MOST_MEASURED
+        splits[name], long = _short_enough(name, Sentences(pairs, tokens), most)
+        left_out = [f"{pairs.places[i]} has more than {most} tokens." for i in long]
+        if left_out and name != "train" and not options.skip_bad:
+            raise ValueError(f"{left_out[0]} --skip-bad leaves such lines out.")
+        skipped[name] = [*pairs.skipped, *left_out]
     longest = max(len(ids) for split in ("dev", "test") for ids in splits[split].token_ids)
     return Data(corpus.name, splits, tokens, corpus.fingerprint, longest + ROOM, skipped)
 
 
-def _short_enough(train: Sentences, most: int) -> tuple[Sentences, list[int]]:
+def _short_enough(name: str, split: Sentences, most: int) -> tuple[Sentences, list[int]]:
     """The sentences without those that have more tokens, or whose translations have, and the rows of these."""
-    lengths = np.maximum([len(ids) for ids in train.source_ids], [len(ids) + 1 for ids in train.token_ids])
+    lengths = np.maximum([len(ids) for ids in split.source_ids], [len(ids) + 1 for ids in split.token_ids])
     if lengths.min() > most:
-        raise ValueError(f"--max-tokens leaves no training pair: the shortest has {lengths.min()}.")
-    return train.part(np.flatnonzero(lengths <= most).tolist()), np.flatnonzero(lengths > most).tolist()
+        limit = "--max-tokens" if name == "train" else f"The limit of {most} tokens"
+        raise ValueError(f"{limit} leaves no pair of the {name} split: the shortest has {lengths.min()}.")
+    long = np.flatnonzero(lengths > most).tolist()
+    return split.part(np.flatnonzero(lengths <= most).tolist()) if long else split, long
 
 
 def training_plan(train: Sentences, batch_tokens: int, seed: int, epoch: int) -> list[Bucket]:

@@ -22,11 +22,11 @@ WIDTHS = 16  # of which those of batches are multiples
 
 
 def plan(options: Chosen) -> tuple[Searcher, Chosen]:
-    """Loads the network that was asked for; of several, that of the highest BLEU, then the lowest NLL, on dev."""
+    """Loads the network that was asked for; of several, that of the highest BLEU, then chrF, on dev."""
     if absent := [name for name in options.files if name != "-" and not os.path.exists(name)]:
         raise ValueError(f"FILE must exist. Received: {absent[0]}.")
-    fields = {"dev_beam_bleu": float, "dev_nll": float}
-    chosen = choose(options, fields, lambda result: (-result["dev_beam_bleu"], result["dev_nll"]))
+    fields = {"dev_beam_bleu": float, "dev_beam_chrf": float}  # BLEU is 0 for all where sentences are short
+    chosen = choose(options, fields, lambda result: (-result["dev_beam_bleu"], -result["dev_beam_chrf"]))
     tokens = earlier.tokens(pathlib.Path(options.run))
     return Searcher(chosen.load(Translator, tokens), tokens, GROWTH * LONGEST + ROOM), options
 

@@ -16,7 +16,7 @@ import pytest
 from harness import BACKEND, ROOT, slow
 
 from demos.image.analysis import calibration, distillation_curves
-from demos.kit import records
+from demos.kit import drawing, records
 from demos.kit.errors import DamagedFile
 from demos.reproduce import __main__ as command
 from demos.reproduce import document, estimate, experiment, overview, questions, report, running, verdict
@@ -632,6 +632,12 @@ def test_networks_that_other_trials_trained_are_counted_beside():
     found = Found(Experiment("a", "", "", {}, {}), "smoke", kept)
     assert report.networks_of_others(found) == ["trained in 1.5 minutes"]
     assert report.networks_of_others(Found(found.experiment, "smoke", kept[:1])) == []
+
+
+def test_rows_of_single_networks_are_those_of_all_trials():
+    of_trials = [results_of([seed]) | {"significance": [{"seed": seed}]} for seed in range(2)]
+    assert drawing.together(of_trials, "x")["significance"] == [{"seed": 0}, {"seed": 1}]
+    assert "significance" not in drawing.together([results_of([seed]) for seed in range(2)], "x")
 
 
 def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):

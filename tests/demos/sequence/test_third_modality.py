@@ -153,3 +153,8 @@ def test_temperatures_and_widths_are_swept_over(trained, capsys, monkeypatch):
     sweeps = [{"label_smoothing": 0.1, "seed": 0, **swept}]
     assert set(sweep.curves(sweeps, "temperature")["α = 0.1"]) == {"temperature", "error", "ece", "nll"}
     assert sweep.table(sweeps, "beam_width").splitlines()[0] == "beam width  α = 0.1: ERROR %"
+    two_seeds = [*sweeps, {**sweeps[0], "seed": 1, "beam_width": {"beam_width": [1, 2], "error": [0.02, 0.04]}}]
+    assert sweep.table(two_seeds, "beam_width").splitlines()[2:] == [
+        "1           1.00 ± 1.41",
+        "2           2.00 ± 2.83",
+    ]

@@ -311,9 +311,13 @@ def test_of_several_networks_the_best_on_dev_translates(trained, tmp_path, monke
     out, loaded = shutil.copytree(trained, tmp_path / "run"), []
     network = types.SimpleNamespace(sources={})
     monkeypatch.setattr(Trained, "load", lambda self, *_: loaded.append(self.label_smoothing) or network)
-    for best in (0.0, 0.1):
-        for alpha in (0.0, 0.1):
-            path = out / directory(alpha, 0) / "result.json"
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"dev_beam_bleu": 0.2 + 0.1 * (alpha == best)}))
-        translate_lines.plan(translate.COMMAND.choose(["--from", str(out)]))
-    assert loaded == [0.0, 0.1]
+    # Where BLEU is 0, since sentences are short, chrF tells.
+    for measures_of_best in ({"dev_beam_bleu": 0.3}, {"dev_beam_chrf": 0.3}):
+        for best in (0.0, 0.1):
+            for alpha in (0.0, 0.1):
+                path = out / directory(alpha, 0) / "result.json"
+                measured = {"dev_beam_bleu": 0.0, "dev_beam_chrf": 0.2, "dev_nll": 1.0 + (alpha == best)}
+                measured |= measures_of_best if alpha == best else {}
+                path.write_text(json.dumps(json.loads(path.read_text()) | measured))
+            translate_lines.plan(translate.COMMAND.choose(["--from", str(out)]))
+    assert loaded == [0.0, 0.1, 0.0, 0.1]

@@ -1,5 +1,7 @@
 """Corpora of sentence pairs: numbers in words against another library, files that are not what they should be."""
 
+import re
+
 import pytest
 
 from demos.translation import train
@@ -133,8 +135,24 @@ def test_long_pairs_are_left_out_and_unknown_characters_are_read(tmp_path):
     assert len(found.splits["train"].references) == 5
     assert found.skipped["train"] == [f"{tmp_path / 'train.tsv'} line 6 has more than 30 tokens."]
     assert 2 in found.splits["test"].source_ids[0]
-    with pytest.raises(ValueError, match=r"--max-tokens leaves no training pair"):
+    with pytest.raises(ValueError, match=r"--max-tokens leaves no pair of the train split: the shortest has"):
         data.load(options(*where, "--max-tokens", "1"))
+
+
+def test_sentences_too_long_to_measure_are_refused_or_left_out(tmp_path, monkeypatch):
+    pytest.importorskip("sentencepiece")
+    where = write(tmp_path, dev=["one cat\teine Katze", "a " * 60 + "\tb"], test=["one cat\teine Katze"])
+    assert len(data.load(options(*where)).splits["dev"].references) == 2
+    monkeypatch.setattr(data, "MOST_MEASURED", 50)
+    problem = f"{tmp_path / 'dev.tsv'} line 2 has more than 50 tokens."
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)} --skip-bad leaves such lines out.$"):
+        data.load(options(*where))
+    found = data.load(options(*where, "--skip-bad"))
+    assert found.splits["dev"].references == ["eine Katze"]
+    assert found.skipped["dev"] == [problem]
+    monkeypatch.setattr(data, "MOST_MEASURED", 1)
+    with pytest.raises(ValueError, match=r"The limit of 1 tokens leaves no pair of the dev split"):
+        data.load(options(*where, "--skip-bad"))
 
 
 def test_batches_depend_on_seed_and_step_alone_and_hold_every_pair(tmp_path):
