@@ -31,7 +31,7 @@ class Recipe:
         8_000, "the most subword tokens, shared by both languages", count, defaults=_by_corpus(150, 8_000)
     )
     dropout: float = option(0.1, "share of activations dropped in training", fraction)
-    steps: int = option(3_000, "updates of the weights", count, defaults=_by_corpus(1_200, 3_000))
+    steps: int = option(3_000, "updates of the weights", count, defaults=_by_corpus(600, 3_000))
     batch_tokens: int = option(
         3_000, "tokens of a batch on its longer side, padding included", count, defaults=_by_corpus(1_500, 3_000)
     )
