@@ -29,8 +29,9 @@ AGAINST = ("temperature", "beam_width", "length_penalty")
 # The options of what is swept over; a demo may leave out the last.
 SWEPT = ("temperatures", "beam_widths", "length_penalties")
 RULE = (
-    "All is of the {split} split. Temperatures are swept over, not fitted, and what is best of anything was chosen on "
-    "that split itself, which no interval or p is corrected for."
+    "All is of the {split} split. Temperatures are swept over, not fitted, but for the second reliability curve of "
+    "next tokens, whose temperature the training fitted on dev. What is best of anything was chosen on the split "
+    "itself, which no interval or p is corrected for."
 )
 # Holds what was measured of each network until all are, so that a sweep that was stopped goes on.
 MEASURED = "measured"
