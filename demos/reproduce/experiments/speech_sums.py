@@ -11,4 +11,10 @@ COMPARED = tuple(each for each in ONE_NETWORK if each.endswith(("smoothing 0", "
 # Where `speech_multi30k` has trained the networks; else half an hour more for each.
 SCALES = {"cpu": Setting(COMMANDS, 4, "2 cores of an Intel Xeon", ("--seeds 0", *COMPARED))}
 AFTERWARDS = True
+WHY = {
+    "cpu": {
+        "speech": "Here wide beams harm the smoothed networks, to which each token costs about −log(1 − α). Hard "
+        "targets are only slightly over-confident, and the CTC loss may keep their attention from skipping."
+    }
+}
 PARTS = {"speech": questions_of_text.sums(0.1)}

@@ -105,19 +105,29 @@ def test_the_readme_shows_the_first_demo():
             assert cell == f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
-def test_the_guide_shows_how_temperature_changes_the_words():
-    temperatures = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0]
-    rows = arranged("docs/speech.md: An open vocabulary: where smoothing helps", "| temperature, beam 8 |")
-    shown = {(measure, float(alpha)): cells for label, *cells in rows for measure, alpha in [label.split(", α = ")]}
-    assert len(shown) == 6
-    for (measure, alpha), cells in shown.items():
-        networks = networks_of("speech_multi30k", "demos.speech.beam_search", label_smoothing=alpha)
+@pytest.mark.parametrize(
+    ("heading", "name", "against"),
+    [
+        ("An open vocabulary: where smoothing helps", "speech_multi30k", "temperature"),
+        ("Compare hypotheses by the mean log p per token", "speech_sums", "beam_width"),
+    ],
+)
+def test_the_guide_shows_what_sweeps_do_to_the_words(heading, name, against):
+    (head, rows), *_ = (
+        (head, rows)
+        for head, rows in tables_of(section_of(f"docs/speech.md: {heading}"))
+        if head.startswith(f"| {against.replace('_', ' ')}, ")
+    )
+    swept = [float(value) for value in head.strip("| ").split(" | ")[1:]]
+    assert len(rows) > 1
+    for label, *cells in rows:
+        measure, alpha = label.split(", α = ")
+        networks = networks_of(name, "demos.speech.beam_search", label_smoothing=float(alpha))
         assert len(networks) == 3
-        assert all(network["temperature"]["temperature"] == temperatures for network in networks)
-        name = measure.split()[0].lower()
+        assert all(network[against][against] == swept for network in networks)
         for place, cell in enumerate(cells):
-            value = mean(networks, f"temperature.{name}.{place}")
-            assert cell == (f"{100 * value:.1f}" if measure == "WER %" else f"{value:.3f}"), (measure, alpha, place)
+            value = mean(networks, f"{against}.{measure.split()[0].lower()}.{place}")
+            assert cell == (f"{100 * value:.1f}" if measure == "WER %" else f"{value:.3f}"), (label, place)
 
 
 SWEPT = "docs/translation.md: What it shows"
