@@ -1,5 +1,6 @@
 """`FusedOutput`: it trains, measures, predicts and saves as the plain model does, and refuses what it cannot fuse."""
 
+import functools
 import threading
 
 import keras
@@ -463,6 +464,7 @@ class OwnDense(layers.Dense):
         (lambda: "model", "must be a Keras model"),
         (lambda: build(units=1, activation="sigmoid"), "of one unit"),
         (lambda: build(activation="sigmoid"), "activation 'sigmoid'"),
+        (lambda: build(activation=functools.partial(keras.activations.elu, alpha=2.0)), "activation 'partial'"),
         (lambda: build(layers.Dropout(0.5)), "not what its last layer gives|'dropout"),
         (lambda: build(layers.Softmax(), layers.Softmax()), "softmax"),
         (lambda: build(layers.Rescaling(2.0)), "Rescaling"),

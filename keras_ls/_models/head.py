@@ -17,7 +17,7 @@ from keras_ls._models.data import check_no_preprocessor, check_row_count
 from keras_ls._models.devices import BatchRunner, on_devices_of
 from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dataset
 from keras_ls._models.layers import AfterLogits, LinearHead
-from keras_ls._models.outputs import output_model, single, symbolic_inputs
+from keras_ls._models.outputs import has_own_call, output_model, single, symbolic_inputs
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._models.tracing import TRACED_SIZES, having, symbol
 
@@ -98,13 +98,14 @@ def find_head(model: keras.Model) -> layers.Dense:
             continue
         single(outputs, advice=GIVE_THE_LAYER)
         return record.head()
+    last = [layer for layer in _all_layers(model) if _counts(layer)][-1]
     dense = [layer for layer in _all_layers(model) if isinstance(layer, layers.Dense)]
-    if len(dense) != 1:
+    if dense != [last]:
         raise ValueError(
             f"`model` must show its last Dense. Received: {model.name!r}, which cannot be traced without data, with "
-            f"{len(dense)} Dense layers; give the layer instead."
+            f"{len(dense)} Dense layers, and a {type(last).__name__} that was made last; give the layer instead."
         )
-    return dense[0]
+    return last
 
 
 def dense_of(layer: Any) -> layers.Dense | None:
@@ -187,7 +188,10 @@ class _Record:
 
 @contextlib.contextmanager
 def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
-    """Records which layer with weights finishes last in this thread within the context."""
+    """Records which layer with weights finishes last in this thread within the context, or that of the model's graph.
+
+    A nested model runs all of its outputs, in an order that says nothing of which of them is used.
+    """
     thread = threading.get_ident()  # another one may predict with the same layers
 
     def noting(layer, call):
@@ -204,10 +208,34 @@ def _watched(model: keras.Model, record: _Record) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for layer in _all_layers(model):  # JAX would compute what is recorded in a trace of its own
             stack.enter_context(having(layer, "_remat_mode", None))
-        for layer in filter(_counts, _all_layers(model)):
+        last = _last_of_graph(model)
+        for layer in filter(_counts, _all_layers(model) if last is None else [last]):
             method = "call" if layer.quantization_mode is None else "quantized_call"
             stack.enter_context(having(layer, method, noting(layer, getattr(layer, method))))
         yield
+
+
+def _last_of_graph(model: keras.Model) -> Any:
+    """The last layer with weights on the way to the one output; None unless a chain of single layers leads there."""
+    if has_own_call(model) or len(getattr(model, "outputs", None) or ()) != 1:
+        return None
+    (tensor,) = model.outputs
+    while hasattr(tensor, "_keras_history"):
+        operation, node_index, place = tensor._keras_history
+        if isinstance(operation, keras.Model):
+            if has_own_call(operation) or not getattr(operation, "outputs", None):
+                return None
+            tensor = operation.outputs[place]
+            continue
+        if isinstance(operation, layers.Layer):
+            is_one = isinstance(operation, (layers.TimeDistributed, LinearHead)) or not operation._layers
+            if not is_one or _counts(operation):
+                return operation if is_one else None
+        given = operation._inbound_nodes[node_index].input_tensors
+        if len(given) != 1:
+            return None
+        (tensor,) = given
+    return None
 
 
 def _counts(layer: Any) -> bool:

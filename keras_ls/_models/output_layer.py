@@ -136,7 +136,8 @@ class _Trace:
         check_dense(self.model, layer, dense)
         is_fine = (None, keras.activations.linear, *(SOFTMAX if softmax is None else ()))
         if dense.activation not in is_fine:
-            raise ValueError(f"{ADVICE} Received: {dense.name!r} with the activation {dense.activation.__name__!r}.")
+            activation = getattr(dense.activation, "__name__", type(dense.activation).__name__)
+            raise ValueError(f"{ADVICE} Received: {dense.name!r} with the activation {activation!r}.")
         times = sum(each is layer for each, _, _ in self._calls)
         if times > 1:
             raise ValueError(f"{ADVICE} Received: {dense.name!r}, which the model calls {times} times.")

@@ -164,10 +164,12 @@ def _collected(
     head, total, seen = None, 0, 0
     for inputs, labels, weight in _batches(x, y, batch_size, output, names):
         forward = probe.forward(inputs, batch_size)
-        rows = labelled_rows(
-            labels, forward.outputs, weight, ignore_class, from_logits, forward.mask, ("y_train", "predictions")
-        )
         flat = forward.activations.reshape(-1, forward.activations.shape[-1])
+        # That of the activations is that of the predictions if there are as many.
+        mask = forward.mask if len(flat) in (forward.outputs.size, forward.outputs[..., 0].size) else None
+        rows = labelled_rows(
+            labels, forward.outputs, weight, ignore_class, from_logits, mask, ("y_train", "predictions")
+        )
         if len(flat) != len(rows.ids):
             raise ValueError(
                 "`model` must give its last Dense one row per prediction. "

@@ -20,7 +20,7 @@ def softened_cross_entropy(teacher_logits, logits, temperature: float, student_t
     """Returns H(softmax(zᵗ/T), softmax(z/T_s)) in nats: two tensors (…, K) to (…,).
 
     For tensors (…, 1), it is the cross-entropy of two classes with probabilities 1 − sigmoid(z/T) and sigmoid(z/T). A
-    class that cannot occur, −inf in both, costs nothing.
+    class costs nothing if its probability is 0 for both.
     """
     teacher_logits, logits = teacher_logits / temperature, logits / student_temperature
     if logits.shape[-1] == 1:
@@ -28,19 +28,16 @@ def softened_cross_entropy(teacher_logits, logits, temperature: float, student_t
         losses = ops.sigmoid(teacher_logits) * ops.log_sigmoid(logits)
         losses = losses + ops.sigmoid(-teacher_logits) * ops.log_sigmoid(-logits)
         return -ops.squeeze(losses, axis=-1)
-    logits = ops.where(_are_impossible(teacher_logits, logits), _IMPOSSIBLE, logits)
-    return ops.categorical_crossentropy(ops.softmax(teacher_logits, axis=-1), logits, from_logits=True)
+    targets = ops.softmax(teacher_logits, axis=-1)
+    logits = ops.where(ops.logical_and(targets == 0, logits == -math.inf), _IMPOSSIBLE, logits)
+    return ops.categorical_crossentropy(targets, logits, from_logits=True)
 
 
 def half_squared_difference(teacher_logits, logits):
     """Returns ½ Σ_k (zᵗ_k − z_k)²: two tensors (…, K), or (…, 1), to (…,). Where both are −inf nothing is added."""
-    none = _are_impossible(teacher_logits, logits)
+    none = ops.logical_and(teacher_logits == -math.inf, logits == -math.inf)
     teacher_logits, logits = (ops.where(none, 0.0, z) for z in (teacher_logits, logits))
     return 0.5 * ops.sum(ops.square(teacher_logits - logits), axis=-1)
-
-
-def _are_impossible(teacher_logits, logits):
-    return ops.logical_and(teacher_logits == -math.inf, logits == -math.inf)
 
 
 class MatchingLoss(keras.losses.Loss):

@@ -62,12 +62,12 @@ def class_weights(class_weight: dict[int, float], labels, teacher_logits):
     if labels is None or teacher_logits is None:
         raise ValueError("`class_weight` needs targets {'labels': y, 'teacher_logits': zt}.")
     num_classes = max(2, teacher_logits.shape[-1])
-    if not all(0 <= key < num_classes for key in class_weight):
+    if not all(key in range(num_classes) for key in class_weight):  # as floats, too, which ids may be
         raise ValueError(
-            f"`class_weight` must name classes in [0, {num_classes}). Received: {shown(sorted(class_weight))}."
+            f"`class_weight` must name classes in [0, {num_classes}). Received: {shown(list(class_weight))}."
         )
     table = np.ones(num_classes, "float32")
-    table[list(class_weight)] = list(class_weight.values())
+    table[[int(key) for key in class_weight]] = list(class_weight.values())
     labels = ops.convert_to_tensor(labels)
     if len(labels.shape) == len(teacher_logits.shape) and labels.shape[-1] == num_classes:
         ids = ops.argmax(labels, axis=-1)

@@ -119,6 +119,15 @@ def test_masked_steps_weights_outputs_and_datasets(data):
     assert half.num_predictions == 120
 
 
+def test_a_last_dense_for_each_step_of_one_prediction_is_named_not_its_mask(data):
+    steps = 1 + np.arange(240)[:, None] % 5 * np.ones((1, 4), "int32")
+    inputs = Input((4,), dtype="int32")
+    scores = layers.Dense(3)(layers.Embedding(6, 4, mask_zero=True)(inputs))
+    model = Model(inputs, layers.GlobalAveragePooling1D()(scores))
+    with pytest.raises(ValueError, match="must give its last Dense one row per prediction. Received: 960 rows for 240"):
+        keras_ls.diagnose(model, steps, data[1], x_train=steps, y_train=data[1], from_logits=True, **FAST)
+
+
 def test_sequences_of_several_batches_stay_apart(data):
     x, y = data[0].reshape(120, 2, 3), data[1].reshape(120, 2)
     found = keras_ls.diagnose(tagger(), Batches(x, y), **FAST)

@@ -224,6 +224,32 @@ def test_a_class_that_cannot_occur_costs_nothing(matching, rng):
     assert np.isnan(float(MatchingLoss(matching, 2.0, 1.0, 1.0)(teacher, student)))
 
 
+@pytest.mark.parametrize("teachers", [-np.inf, -1e9, -200.0])
+def test_a_class_that_only_the_student_forbids_costs_nothing_if_the_teacher_gives_it_no_probability(teachers, rng):
+    teacher, student = rng.standard_normal((2, 5, K)).astype("float32")
+    teacher[:, 1], student[:, 1] = teachers, -np.inf
+    loss = MatchingLoss("cross_entropy", 1.0, 1.0, 1.0)
+    rest = loss(np.delete(teacher, 1, 1), np.delete(student, 1, 1))
+    assert float(loss(teacher, student)) == pytest.approx(float(rest), rel=1e-6)
+    teacher[:, 1] = 0.0
+    assert float(loss(teacher, student)) == np.inf
+
+
+def test_class_weights_may_be_named_by_floats(rng):
+    x, y = data(rng)
+    kernel, zt = rng.standard_normal((D, K)).astype("float32"), rng.standard_normal((N, K)).astype("float32")
+    losses = []
+    for class_weight in ({0: 2.0, 1: 3.0}, {0.0: 2.0, np.float32(1): 3.0}):
+        distiller = Distiller(None, linear(kernel), 2.0, 0.6)
+        distiller.compile(keras.optimizers.SGD(0.0), hard_loss())
+        targets = {"labels": y, "teacher_logits": zt}
+        losses += distiller.fit(x, targets, batch_size=N, class_weight=class_weight, verbose=0).history["loss"]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for key in (0.5, "a", K):
+        with pytest.raises(ValueError, match="`class_weight` must name classes in"):
+            distiller.fit(x, targets, batch_size=N, class_weight={key: 2.0}, verbose=0)
+
+
 def test_sequences_count_what_the_mask_and_the_weights_leave(rng):
     tokens = rng.integers(1, 9, (6, 3))
     tokens[:3, 2] = 0

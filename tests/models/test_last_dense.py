@@ -216,6 +216,22 @@ class TestOneOfSeveralOutputs:
             found = penultimate(model, x, batch_size=3, output=output)
             np.testing.assert_allclose(found, cut(model, dense)(x), rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.parametrize("order", [("plant", "animal"), ("animal", "plant")])
+    @pytest.mark.parametrize("after", [True, False])
+    def test_is_found_within_a_nested_model_that_runs_them_all(self, rng, order, after):
+        inner, x = two_heads("dict"), rng.standard_normal((7, 5)).astype("float32")
+        inner = keras.Model(inner.input, {name: inner.output[name] for name in order})
+        inputs = keras.Input((5,))
+        found = inner(inputs)
+        outer = keras.Model(inputs, found)
+        for output, dense in (("animal", "animal"), ("plant", "plant_logits")):
+            head, expected = inner.get_layer(dense), cut(inner, dense)(x)
+            ends = layers.Activation("linear")(found[output]) if after else found[output]
+            one = keras.Model(inputs, ends)
+            np.testing.assert_allclose(penultimate(one, x), expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(class_templates(one), class_templates(head))
+            np.testing.assert_allclose(penultimate(outer, x, output=output), expected, rtol=1e-5, atol=1e-6)
+
     def test_is_projected_by_labels_as_fit_takes_them(self, rng):
         model, x, y = two_heads("dict"), rng.standard_normal((30, 5)).astype("float32"), np.arange(30) % 3
         labels = {"animal": 3 - y, "plant": y}
@@ -247,6 +263,28 @@ class TestOneOfSeveralOutputs:
             keras_ls.project_classes(model, x, y, (0, 1, 2))
         with pytest.raises(ValueError, match="must hold `output`, 'plant'"):
             keras_ls.project_classes(model, x, {"animal": y}, (0, 1, 2), output="plant")
+
+
+class Named(keras.Model):
+    """A model of a dict of inputs, which cannot be traced without data."""
+
+    def __init__(self, first, last):
+        super().__init__()
+        self.first, self.last = first, last
+
+    def call(self, inputs):
+        return self.last(self.first(inputs["x"]))
+
+
+def test_the_only_dense_of_a_model_that_shows_no_order_must_be_its_last_layer(rng):
+    x = {"x": rng.standard_normal((3, 5)).astype("float32")}
+    hidden = Named(layers.Dense(4), layers.EinsumDense("bd,dk->bk", output_shape=3))
+    last = Named(layers.EinsumDense("bd,dk->bk", output_shape=4), layers.Dense(3))
+    for model in (hidden, last):
+        model(x)
+    with pytest.raises(ValueError, match="with 1 Dense layers, and a EinsumDense that was made last; give the layer"):
+        class_templates(hidden)
+    assert class_templates(last).shape == (3, 5)
 
 
 class TestBinaryModels:
