@@ -10,6 +10,8 @@ from keras_ls._arrays import to_numpy
 from keras_ls._backend import is_concrete
 from keras_ls._checks import check_axis, compatible_shapes, shown
 
+MASKED = -(2**31)  # an ignored class for positions under a mask, which every dtype that labels get can hold
+
 
 class ClassIds(NamedTuple):
     """Class ids that can index safely.
@@ -137,7 +139,7 @@ def class_ids(labels, num_classes, ignore_class: int | None = None, name: str = 
         flags = ops.convert_to_numpy(valid)
         if not flags.all():
             wrong = np.unique(ops.convert_to_numpy(numbers)[~flags])[:5]
-            ignored = "" if ignore_class is None else f" or ignore_class={ignore_class}"
+            ignored = "" if ignore_class in (None, MASKED) else f" or ignore_class={ignore_class}"
             raise ValueError(
                 f"`{name}` must hold integers in [0, {int(num_classes)}){ignored}. Received: {_as_integers(wrong)}."
             )

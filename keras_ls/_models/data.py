@@ -110,7 +110,8 @@ class LabelledData:
         if sample_weight is not None:
             weight = to_numpy("sample_weight", of_output(sample_weight, output, None))
             self.weight = np.broadcast_to(weight, self.y.shape[:1]) if weight.ndim == 0 else weight
-            shape = self.y.shape[:-1] if self.weight.shape == (*self.y.shape[:-1], 1) else self.y.shape  # one-hot
+            is_column = self.y.ndim > 1 and self.weight.shape == (*self.y.shape[:-1], 1)  # beside one-hot rows
+            shape = self.y.shape[:-1] if is_column else self.y.shape
             spread_weights("sample_weight", self.weight, shape)
 
     def first_inputs(self, names: list[str] | None, batch_size: int = 32) -> Any:
@@ -139,10 +140,11 @@ class LabelledData:
             if self.is_masked:
                 self.predict(predictor, from_logits, batch_size)
                 return first
+            columns = outputs.shape[1:] or (1,)  # (N,) are those of one unit
             if self.y is not None:
-                check_counts(self._any_counts(self.y, self.weight, (len(self.y), *outputs.shape[1:])), "x")
+                check_counts(self._any_counts(self.y, self.weight, (len(self.y), *columns)), "x")
                 return first
-            classes = () if labels.shape == outputs.shape and outputs.shape[-1] > 1 else outputs.shape[-1:]
+            classes = () if labels.shape == outputs.shape and columns[-1] > 1 else columns[-1:]
             each = [self._any_counts(others, weight, (*others.shape, *classes)) for _, others, weight in batches]
             check_counts(any(each) or bool(first.weight.any()), "x")
         return first

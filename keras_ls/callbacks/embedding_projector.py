@@ -136,7 +136,10 @@ class EmbeddingProjector(keras.callbacks.Callback):
                 f"{run.outputs.shape} outputs of {run.activations.shape} activations, as with pooling after the Dense."
             )
         self._gives_logits = gives_logits(_flat(run.activations), _flat(run.outputs), run.head)
-        self._label_columns(run, self._places(run))
+        places = self._places(run)
+        if not len(places):
+            raise ValueError("`x` must hold at least one time step that counts.")
+        self._label_columns(run, places)
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes if it is time to."""

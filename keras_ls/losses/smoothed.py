@@ -1,5 +1,6 @@
 """The smoothed losses as Keras losses."""
 
+import copy
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ from keras_ls._checks import (
     check_string,
     shown,
 )
-from keras_ls._labels import labels_to_tensor, match_label_shape, numbers_to_tensor, spread_over
+from keras_ls._labels import MASKED, labels_to_tensor, match_label_shape, numbers_to_tensor, spread_over
 from keras_ls.losses.functional import (
     checked_prior,
     smoothed_categorical_crossentropy,
@@ -209,10 +210,14 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
             return super().__call__(y_true, y_pred, sample_weight)
         y_true = match_label_shape(labels_to_tensor(y_true, "y_true"), y_pred, self.axis)
         mask = ops.cast(spread_over("mask", mask, y_true), "bool")
-        y_true = ops.where(mask, y_true, ops.zeros_like(y_true))
+        # As ignored, whose losses are 0 whatever the predictions: 0 times infinity would be NaN.
+        ignoring = copy.copy(self)
+        if self.ignore_class is None:
+            ignoring.ignore_class = MASKED
+        y_true = ops.where(mask, y_true, ops.full_like(y_true, ignoring.ignore_class))
         set_mask(y_pred, mask)  # Keras combines it with that of ignored labels
         try:
-            return super().__call__(y_true, y_pred, sample_weight)
+            return super(SmoothedSparseCategoricalCrossentropy, ignoring).__call__(y_true, y_pred, sample_weight)
         finally:
             set_mask(y_pred, given)
 

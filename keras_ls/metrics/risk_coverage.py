@@ -1,5 +1,6 @@
 """Area under the risk-coverage curve: how well confidence ranks a model's own errors."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -102,7 +103,9 @@ def area_of_rows(rows: LabelledRows, num_bins: int = 1000) -> float:
     weight = np.where(np.isnan(log_odds), np.nan, rows.weight[rows.weight > 0])
     columns = (weight, weight * ~correct, np.square(weight))
     sums = np.stack([np.bincount(place, values, minlength=num_bins) for values in columns], axis=-1)
-    with keras.device("cpu"):  # in float64, which not every device has
+    # In float64, which not every device has. JAX has none by default, and its first CPU may be another process's.
+    is_jax = keras.backend.backend() == "jax"
+    with contextlib.nullcontext() if is_jax else keras.device("cpu"):
         return float(_area(ops.convert_to_tensor(sums)))
 
 

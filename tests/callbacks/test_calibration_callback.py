@@ -128,6 +128,27 @@ class TestValues:
             for name in NAMES:
                 assert history[name.replace("val", f"form{i}")] == pytest.approx(history[name], rel=1e-5), (i, name)
 
+    def test_of_a_binary_model_that_gives_one_number_per_example(self, data):
+        x, y = data[0], (data[1] > 0).astype("int64")
+        model = keras.Sequential([keras.Input(x.shape[1:]), layers.Dense(1, activation="sigmoid"), layers.Reshape(())])
+        model.compile("sgd", "binary_crossentropy")
+        callbacks = [
+            Calibration(x, y),
+            Calibration(x, y[:, None], prefix="column_"),
+            Calibration(Batches(x, y), prefix="batches_"),
+        ]
+        history = fit(model, (x, y), *callbacks)
+        metric = ExpectedCalibrationError()
+        metric.update_state(y, model.predict(x, verbose=0)[:, None])
+        for prefix in ("val_", "column_", "batches_"):
+            assert history[f"{prefix}ece"][-1] == pytest.approx(float(metric.result()), abs=1e-5)
+
+    def test_of_one_example_with_a_weight(self, data):
+        x, y = data[0][:1], data[1][:1]
+        for weight in (2.0, [2.0], [[2.0]]):
+            history = fit(classifier(), data, Calibration(x, y, sample_weight=np.array(weight)))
+            assert np.isfinite(history["val_nll"][-1])
+
     def test_of_time_steps(self, rng):
         x, labels = rng.normal(size=(12, 4, 5)), rng.integers(0, 3, (12, 4))
         model = keras.Sequential([keras.Input((4, 5)), layers.Dense(3, activation="softmax")])

@@ -491,6 +491,11 @@ class TestTimeSteps:
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=EAGER)
         return ids, model
 
+    def test_that_are_all_masked_are_refused_before_training(self, rng, tmp_path):
+        ids, model = self.tokens(rng)
+        with pytest.raises(ValueError, match="`x` must hold at least one time step that counts"):
+            fit(model, EmbeddingProjector(np.zeros_like(ids), tmp_path), x=ids)
+
     def test_that_are_masked_are_no_points(self, rng, tmp_path):
         ids, model = self.tokens(rng)
         labels = np.where(ids > 0, ids % 3, -1)  # no class where there is padding

@@ -124,7 +124,7 @@ def test_a_last_dense_for_each_step_of_one_prediction_is_named_not_its_mask(data
     inputs = Input((4,), dtype="int32")
     scores = layers.Dense(3)(layers.Embedding(6, 4, mask_zero=True)(inputs))
     model = Model(inputs, layers.GlobalAveragePooling1D()(scores))
-    with pytest.raises(ValueError, match="must give its last Dense one row per prediction. Received: 960 rows for 240"):
+    with pytest.raises(ValueError, match=r"its last Dense one row per prediction. Received: 960 rows for 240"):
         keras_ls.diagnose(model, steps, data[1], x_train=steps, y_train=data[1], from_logits=True, **FAST)
 
 

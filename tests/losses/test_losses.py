@@ -315,6 +315,32 @@ def test_the_mask_of_predictions_is_honoured(rng):
             np.testing.assert_allclose(numpy(ours), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("ignore_class", [None, 1])
+def test_predictions_under_a_mask_may_be_anything(rng, ignore_class):
+    logits, labels = make_case(rng, (6, 5, 4), -1)
+    mask = rng.random((6, 5)) < 0.6
+    logits[..., 0], labels = -np.inf, 1 + labels % 3  # the class of padding, which cannot be predicted
+    logits[~mask & (rng.random((6, 5)) < 0.5)] = np.nan
+    prior, kept = [0, 1, 1, 2], mask & (labels != ignore_class)
+    expected = numpy(sparse(labels[kept], logits[kept], 0.1, prior=prior, from_logits=True)).mean()
+    loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, prior=prior, from_logits=True, ignore_class=ignore_class)
+
+    def masked(z):
+        set_mask(z, ops.convert_to_tensor(mask))
+        return loss(labels, z)
+
+    value, gradient = value_and_gradient(masked, logits)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert not np.asarray(gradient)[~kept].any()
+    y_pred = ops.convert_to_tensor(logits)
+    set_mask(y_pred, ops.convert_to_tensor(mask))
+    wrong = labels.copy()
+    wrong[tuple(np.argwhere(kept)[0])] = 9
+    with pytest.raises(ValueError, match=r"in \[0, 4\)( or ignore_class=1)?. Received: \[9\]"):
+        loss(wrong, y_pred)
+    assert loss.ignore_class == ignore_class
+
+
 @pytest.mark.parametrize("shape", [(6, 1), (5,), (6,), (6, 5, 2)])
 def test_labels_under_a_mask_must_fit_as_without_one(rng, shape):
     y_pred = ops.convert_to_tensor(make_case(rng, (6, 5, 8), -1)[0])
