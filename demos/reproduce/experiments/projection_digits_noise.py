@@ -7,4 +7,10 @@ PAPER = "section 2, of other data: clusters of held-out examples are tighter wit
 NOISES = (0, 0.2, 0.4, 0.6, 0.8)
 SCALES = {"cpu": Setting("python -m demos.image.projection", 2, trials=tuple(f"--noise {x:g}" for x in NOISES))}
 AFTERWARDS = True
+WHY = {
+    "cpu": {
+        "fig1": "Where half of the images or more are misclassified, they lie among those of other classes, which "
+        "smoothing has drawn together and apart from their own."
+    }
+}
 PARTS = {"fig1": questions.held_out_clusters({f"noise {noise:g}": {"noise": noise} for noise in NOISES}, 0.1)}

@@ -20,7 +20,7 @@ CASES = [
     if setting.shown and results_of(name, scale)
 ]
 # How tables begin that are not as demos print them; each has a test of its own.
-ARRANGED = ("| steps |", "| training | last", "| temperature, beam 8 |", "| |", "| T |", "| beam width |")
+ARRANGED = ("| steps |", "| noise |", "| training | last", "| temperature, beam 8 |", "| |", "| T |", "| beam width |")
 
 
 def tables_of(section):
@@ -204,6 +204,18 @@ def test_the_guide_shows_how_clusters_tighten_with_training():
                 networks = [each for each in found["trials"] if each["label_smoothing"] == alpha]
                 values = [each["statistics"]["training"][measure] for each in networks]
                 assert cell == f"{statistics.mean(values):.3f}", (steps, measure, alpha)
+
+
+def test_the_guide_shows_held_out_clusters_against_accuracy():
+    rows = arranged("docs/projection.md: Digits, the default", "| noise |")
+    assert len(rows) == 5
+    for noise, *cells in rows:
+        of_trials = [results for (results,) in results_of("projection_digits_noise", "cpu")]
+        (results,) = [each for each in of_trials if each["settings"]["noise"] == float(noise)]
+        groups = [[each for each in results["trials"] if each["label_smoothing"] == alpha] for alpha in (0.0, 0.1)]
+        expected = [f"{100 * mean(group, 'accuracy'):.1f}" for group in groups]
+        expected += [f"{mean(group, 'statistics.held-out.ratio'):.3f}" for group in groups]
+        assert cells == expected
 
 
 def test_the_guide_says_how_near_trainings_come_to_their_least_loss():
