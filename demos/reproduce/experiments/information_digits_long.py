@@ -9,7 +9,7 @@ AFTERWARDS = True
 WHY = {
     "cpu": {
         "fig6": "It is nearer to log 2 than after a third of the steps (information_digits). Fresh noise in each batch "
-        "keeps the logits of an example from meeting in one point."
+        "may keep the logits of an example from meeting in one point."
     }
 }
 PARTS = {"fig6": questions.information(0.1)}

@@ -9,8 +9,8 @@ SCALES = {"cpu": Setting("python -m demos.image.projection", 2, trials=tuple(f"-
 AFTERWARDS = True
 WHY = {
     "cpu": {
-        "fig1": "Where half of the images or more are misclassified, they lie among those of other classes, which "
-        "smoothing has drawn together and apart from their own."
+        "fig1": "Where half of the images or more are misclassified, these presumably lie among those of other "
+        "classes, which smoothing has drawn together and away from their own."
     }
 }
 PARTS = {"fig1": questions.held_out_clusters({f"noise {noise:g}": {"noise": noise} for noise in NOISES}, 0.1)}
