@@ -98,7 +98,7 @@ def find_head(model: keras.Model) -> layers.Dense:
             continue
         single(outputs, advice=GIVE_THE_LAYER)
         return record.head()
-    last = [layer for layer in _all_layers(model) if _counts(layer)][-1]
+    last = [layer for layer in _in_order(model) if _counts(layer)][-1]
     dense = [layer for layer in _all_layers(model) if isinstance(layer, layers.Dense)]
     if dense != [last]:
         raise ValueError(
@@ -252,6 +252,13 @@ def _counts(layer: Any) -> bool:
 
 def _all_layers(model: keras.Model) -> list[Any]:
     return list(dict.fromkeys(model._flatten_layers()))
+
+
+def _in_order(layer: Any) -> Iterator[Any]:
+    """A layer, and then the layers inside it as they were made; Keras lists inner ones backwards."""
+    yield layer
+    for inner in layer._layers:
+        yield from _in_order(inner)
 
 
 def _symbolic_inputs(model: keras.Model) -> Any:
