@@ -31,8 +31,9 @@ KEPT = {"commands": [str], "seconds": float, "machine": str, "results": [RESULTS
 # What names places of one machine, and lists of texts; of histories the end is kept.
 PLACES, TEXTS, HISTORY = ("from_run", "data_dir"), "examples", "history"
 DIGITS = 7
-# Else the first of several commands on a GPU takes all of its memory.
+# Else the first of several commands on a GPU takes all of its memory, and each starts a thread on every core.
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
 _at_work: set[subprocess.Popen] = set()
 _stopping = threading.Event()
 
@@ -76,11 +77,10 @@ def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial],
     failed = []
     _stopping.clear()
 
-    def one_by_one(queue: Sequence[Trial], output: bool) -> None:
+    def one_by_one(queue: Sequence[Trial]) -> None:
         for trial in queue:
-            log = work / f"{trial.experiment.name}-{trial.name}.log" if output else None
             try:
-                status = run(trial, work, kept(trial), log)
+                status = run(trial, work, kept(trial), jobs)
                 problem = f"failed with status {status}" if status else ""
             except (ValueError, OSError) as error:
                 problem = f"failed: {error}"
@@ -89,18 +89,18 @@ def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial],
             if problem:
                 failed.append(trial.label)
                 print(f"{trial.label} {problem.rstrip('.')}; the others go on.", file=sys.stderr, flush=True)
-            elif log:
+            elif jobs > 1:
                 print(f"{trial.label}: done", flush=True)
 
     if jobs == 1:
-        one_by_one(trials, False)
+        one_by_one(trials)
         return failed
     queues: dict[pathlib.Path, list[Trial]] = {}
     for trial in trials:
         queues.setdefault(next(steps(trial, work)).folder, []).append(trial)
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for done in as_completed([pool.submit(one_by_one, queue, True) for queue in queues.values()]):
+            for done in as_completed([pool.submit(one_by_one, queue) for queue in queues.values()]):
                 done.result()
         except BaseException:
             _stopping.set()
@@ -111,14 +111,15 @@ def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial],
     return failed
 
 
-def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, log: pathlib.Path | None = None) -> int:
-    """Runs a trial and keeps its results; returns the status of the first command that failed, or 0."""
+def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, jobs: int = 1) -> int:
+    """Runs a trial, one of `jobs`, and keeps its results; returns the status of the first command that failed, or 0."""
     found: dict[pathlib.Path, str] = {}
     planned = list(steps(trial, work))
+    log = work / f"{trial.experiment.name}-{trial.name}.log" if jobs > 1 else None
     for step in planned:
         where = f" > {log}" if log else ""
         print(f"\n{trial.label}: python -m {shlex.join([step.module, *step.arguments])}{where}", flush=True)
-        status = run_command([sys.executable, "-m", step.module, *step.arguments], step.clock, log)
+        status = run_command([sys.executable, "-m", step.module, *step.arguments], step.clock, log, jobs)
         if status:
             return status
         found[step.folder] = step.module
@@ -133,10 +134,11 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, log: pathlib.Path 
     return 0
 
 
-def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | None = None) -> int:
+def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | None = None, jobs: int = 1) -> int:
     """Runs a command, which ends with this process.
 
-    `clock` is told how long it runs, and the commit of the code, sessions before included.
+    `clock` is told how long it runs, and the commit of the code, sessions before included. One of several `jobs`
+    writes into `log`, and has its share of the cores.
     """
     told: dict[str, Any] = records.read_json(clock, CLOCK_FIELDS) if clock.exists() else {"seconds": 0.0}
     before, commits = told["seconds"], [*told.get("code", [])]
@@ -148,7 +150,8 @@ def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | Non
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open(log, "ab"))
-            output = {"stdout": file, "stderr": subprocess.STDOUT, "env": os.environ | SHARED_GPU}
+            threads = dict.fromkeys(THREADS, str(max(1, (os.cpu_count() or 1) // jobs)))
+            output = {"stdout": file, "stderr": subprocess.STDOUT, "env": threads | os.environ | SHARED_GPU}
         process = stack.enter_context(subprocess.Popen(command, **output))
         _at_work.add(process)
         stack.callback(_at_work.discard, process)

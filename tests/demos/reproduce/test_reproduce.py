@@ -89,7 +89,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(experiment, "experiments", lambda: both)
     ran = []
 
-    def run(words, clock, log=None):
+    def run(words, clock, log=None, jobs=1):
         ran.append(words)
         seeds = [int(words[words.index("--seeds") + 1])] if "--seeds" in words else [0, 1]
         folder = pathlib.Path(words[words.index("--out") + 1])
@@ -204,7 +204,7 @@ def test_what_no_trial_has_measured_is_not_run_yet(fake, tmp_path):
 def test_a_trial_whose_results_are_damaged_leaves_the_others_alone(fake, tmp_path, monkeypatch, capsys, jobs):
     run = running.run_command
 
-    def damage(words, clock, log):
+    def damage(words, clock, log, jobs):
         run(words, clock)
         if "--seeds" in words and words[words.index("--seeds") + 1] == "1":
             (clock.parent / "results.json").write_text("{")
@@ -235,7 +235,7 @@ def test_several_trials_at_a_time_write_into_files(fake, tmp_path, monkeypatch, 
     assert command.main(["--out", str(tmp_path / "one")]) == 0
     run, at_once, logs = running.run_command, threading.Barrier(2, timeout=60), []
 
-    def meet(words, clock, log):
+    def meet(words, clock, log, jobs):
         if log.name in ("a-seeds-0.log", "b-all.log"):
             at_once.wait()
         logs.append(log)
@@ -254,7 +254,7 @@ def test_trials_that_begin_alike_wait_for_each_other(fake, tmp_path, monkeypatch
     monkeypatch.setattr(experiment, "experiments", lambda: {"a": a, "c": dataclasses.replace(a, name="c")})
     run, at_work = running.run_command, []
 
-    def alone(words, clock, log):
+    def alone(words, clock, log, jobs):
         folder = words[words.index("--out") + 1]
         assert folder not in at_work
         at_work.append(folder)
@@ -695,8 +695,20 @@ def test_the_clock_counts_the_sessions_before_and_knows_their_commits(tmp_path, 
     assert told["code"] == ["first", "second"]
 
 
+def test_trials_at_a_time_share_the_cores(tmp_path, monkeypatch):
+    shown = [sys.executable, "-c", f"import os; print(*map(os.environ.get, {running.THREADS}))"]
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    for names, jobs in (({}, 2), ({}, 9), ({running.THREADS[1]: "3"}, 2)):
+        for name in running.THREADS:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in names.items():
+            monkeypatch.setenv(name, value)
+        assert running.run_command(shown, tmp_path / "clock.json", tmp_path / "log", jobs) == 0
+    assert (tmp_path / "log").read_text().splitlines() == ["2 2", "1 1", "2 3"]
+
+
 def test_the_commit_is_that_which_the_commands_ran_with(tmp_path, monkeypatch):
-    def run(words, clock, log=None):
+    def run(words, clock, log=None, jobs=1):
         records.write_json(clock, {"seconds": 1.0, "code": ["then", "later"]})
         folder = pathlib.Path(words[words.index("--out") + 1])
         records.write_json(folder / "results.json", results_of([0]))
