@@ -30,6 +30,7 @@ SCALES = {
     "cpu": "real data on two cores, in trials most of which take less than an hour",
     "paper": "the settings of the paper's appendix",
 }
+NEARER_TO_1 = "nearer to 1"
 SMOOTHING = re.compile(r" ?--label-smoothing( [\d.]+)+")
 
 
@@ -40,7 +41,8 @@ class Number:
     label: str  # what it is called in the report, unlike any other of its part
     demo: str  # the demo that measures it
     # Where it stands in a row of the results: names, places in lists, "max" and "min" of lists, "mean5" for the list of
-    # the means of 5 entries in a row; "a@b" is the entry of list a where list b beside it is least, "a@-b" greatest
+    # the means of 5 entries in a row, "half" for the entry in the middle; "a@b" is the entry of list a where list b
+    # beside it is least, "a@-b" greatest; "gap" is by how much a curve's mean confidence exceeds its accuracy
     path: str
     # Which rows, by their values or by those of their run's settings; a text that ends in / is how one begins, a tuple
     # holds several such
@@ -55,7 +57,7 @@ class Claim:
 
     says: str  # the claim, as a sentence
     number: str  # the label of a number
-    side: str  # where it lies, "below" or "above"
+    side: str  # where it lies, "below" or "above"; of two ratios, which is `NEARER_TO_1`
     than: str | float  # the label of another number, or a constant
     by: float = 0.0  # what is added to the other side, in the numbers' unit
     case: str = ""  # of an experiment that has several, such as levels of noise

@@ -10,15 +10,16 @@ from demos.reproduce.experiment import TITLES, Claim, Experiment
 # Parts whose claims are not the paper's: whether they can be expected to hold, and where they do
 NO_CLAIM = ("regime", "advice")
 NOT_RUN = "not run yet"
-COUNTED = {verdict.AGREES: "met here", verdict.DISAGREES: "not met", verdict.CANNOT_TELL: "cannot be told"}
+WORDS = (verdict.AGREES, verdict.DISAGREES, verdict.CANNOT_TELL)
 LIKE, UNLIKE = "of networks at least about as over-confident as the paper's", "of networks that are not"
-UNKNOWN, UNASKED = "of networks of which that cannot be told", "of experiments without a training accuracy"
-AFTERWARDS = "of experiments that were added later to explain claims that were not met, whatever their networks"
+UNKNOWN, UNASKED = "of networks whose over-confidence is undecided", "of experiments that do not measure it"
+AFTERWARDS = "of experiments that were added later to explain what did not agree, whatever their networks"
 KINDS = (LIKE, UNLIKE, UNKNOWN, UNASKED, AFTERWARDS)
 EXPLAINED = (
     "Networks are at least about as over-confident as the paper's ResNet-56 on CIFAR-100 if all claims under "
-    f"*{TITLES['regime']}* agree; experiments that have such are in *italics* below. Where one does not, smoothing has "
-    "less to mend, or nothing."
+    f"*{TITLES['regime']}* agree. That is asked of each experiment, of those that have no section there, too; where "
+    "they agree, its name is in *italics* below. Where one does not, smoothing has less to mend, or nothing. A dagger "
+    "(†) marks experiments that were added later."
 )
 
 
@@ -38,11 +39,11 @@ def of(judgements: Sequence[Judgement]) -> list[Block]:
     for each in judgements:
         if each.part not in NO_CLAIM and each.finding.word != NOT_RUN:
             words[AFTERWARDS if each.experiment.afterwards else each.networks].append(each.finding.word)
-    counts = [[kind, *(str(said.count(word)) for word in COUNTED)] for kind, said in words.items() if said]
-    blocks: list[Block] = [Table([("the paper's claims", *COUNTED.values()), *counts]), Paragraph(EXPLAINED)]
+    counts = [[kind, *(str(said.count(word)) for word in WORDS)] for kind, said in words.items() if said]
+    blocks: list[Block] = [Table([("the paper's claims", *WORDS), *counts]), Paragraph(EXPLAINED)]
     for part, title in TITLES.items():
         of_part = [each for each in judgements if each.part == part]
-        columns = [*COUNTED, *[NOT_RUN] * any(each.finding.word == NOT_RUN for each in of_part)]
+        columns = [*WORDS, *[NOT_RUN] * any(each.finding.word == NOT_RUN for each in of_part)]
         claims: dict[str, list[Judgement]] = {}
         for each in of_part:
             claims.setdefault(each.claim.says, []).append(each)
@@ -57,7 +58,7 @@ def _experiments(judgements: Sequence[Judgement], word: str) -> str:
     cases: dict[str, list[str]] = {}
     for each in judgements:
         if each.finding.word == word:
-            name = each.experiment.name
+            name = each.experiment.name + "†" * each.experiment.afterwards
             emphasised = each.networks == LIKE and word != NOT_RUN
             cases.setdefault(f"*{name}*" if emphasised else name, []).append(each.claim.case)
     return ", ".join(f"{name} ({'; '.join(of_it)})" if any(of_it) else name for name, of_it in cases.items())

@@ -8,39 +8,59 @@ from demos.reproduce.experiment import Claim, Number, Part
 MEASURES = {"bleu": "BLEU", "chrf": "chrF"}
 SPEECH, SWEEP = "demos.speech.train", "demos.speech.beam_search"
 HARD = {"label_smoothing": 0.0}
+LESS_LIKELY = "The likelihood is worse with smoothing."
+WARMER = "A temperature above 1 is best for the search with hard targets."
 
 
 def speech(alpha: float, more: tuple[float, ...] = ()) -> dict[str, Part]:
-    """All that there is to speech; word error rates of `more` label smoothing are only shown."""
-    beside = speech_beside_other_networks(alpha)
+    """All that there is to speech; with `more` label smoothing it is asked of each whether it errs less."""
+    beside = speech_beside_other_networks(alpha, more)
     words, tuned = beside["speech"], beside["fig4"]
     *beam, greedy, greedy_smoothed = words.numbers
     widest = Number("WER % of the widest beam, hard targets", SWEEP, "beam_width.wer.-1", HARD, unit="%")
-    others = questions.shown("beam WER %", SPEECH, "beam_wer", more, "%")
+    nll = questions.pair("NLL", SPEECH, "nll", alpha)
     wide = Claim("With hard targets wide beams err more than greedy search.", widest.label, "above", greedy.label)
-    numbers = (*beam, *others, widest, greedy, greedy_smoothed)
+    less_likely = questions.compare(LESS_LIKELY, nll, "above")
+    numbers = (*beam, widest, greedy, greedy_smoothed, *nll)
     best = Number("temperature of the fewest wrong words, hard targets", SWEEP, "temperature.temperature@wer", HARD)
-    above = Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0)
+    above = Claim(WARMER, best.label, "above", 1.0)
+    by_ece, by_nll = (
+        Number(f"WER % where {by.upper()} is least, hard targets", SWEEP, f"temperature.wer@{by}", HARD, unit="%")
+        for by in ("ece", "nll")
+    )
+    finds = Claim(
+        "The least ECE finds the better temperature for the WER than the least NLL.",
+        by_ece.label,
+        "below",
+        by_nll.label,
+    )
+    at = (*tuned.numbers, by_ece, by_nll, best)
     return {
-        "speech": dataclasses.replace(words, numbers=numbers, claims=(*words.claims, wide)),
-        "fig4": Part(tuned.source, (*tuned.numbers, best), (*tuned.claims, above), (SWEEP, "temperature.png")),
+        "speech": dataclasses.replace(words, numbers=numbers, claims=(*words.claims, wide, less_likely)),
+        "fig4": Part(tuned.source, at, (*tuned.claims, above, finds), (SWEEP, "temperature.png")),
     }
 
 
-def speech_beside_other_networks(alpha: float) -> dict[str, Part]:
+def speech_beside_other_networks(alpha: float, more: tuple[float, ...] = ()) -> dict[str, Part]:
     """What `speech` says of smoothing, without what it says of hard targets alone."""
-    beam = questions.pair("beam WER %", SPEECH, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
+    hard, smoothed = questions.pair("beam WER %", SPEECH, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
+    beams = (*questions.shown("beam WER %", SPEECH, "beam_wer", more, "%"), smoothed)
+    cases = [f"α = {each:g}" if more else "" for each in (*more, alpha)]
     greedy = questions.pair("greedy WER %", SPEECH, "greedy_wer", alpha, unit="%")
-    errs_less = questions.compare("Beam search errs less with smoothing.", beam, "below")
-    source = "WSJ, BiLSTM with attention and other kinds of smoothing (Chorowski and Jaitly 2017)"
-    smoothed = dataclasses.replace(beam[1], paper="")
     tuned = Number("beam WER % at its best temperature, hard targets", SWEEP, "temperature.wer.min", HARD, unit="%")
-    says = "No temperature gives hard targets the WER that smoothing has at T = 1."
-    no_temperature = Claim(says, smoothed.label, "below", tuned.label)
-    of_translation = "WMT EN-DE, Transformer: a picture, of BLEU"
+
+    def less(says: str, than: Number) -> tuple[Claim, ...]:
+        return tuple(
+            Claim(says, beam.label, "below", than.label, case=case) for beam, case in zip(beams, cases, strict=True)
+        )
+
+    at_1 = tuple(dataclasses.replace(beam, paper="") for beam in beams)
+    source = "WSJ, BiLSTM with attention and other kinds of smoothing (Chorowski and Jaitly 2017)"
+    no_temperature = less("No temperature gives hard targets the WER that smoothing has at T = 1.", tuned)
+    errs_less = less("Beam search errs less with smoothing.", hard)
     return {
-        "speech": Part(source, (*beam, *greedy), (errs_less,), (SWEEP, "beam_width.png")),
-        "fig4": Part(of_translation, (smoothed, tuned), (no_temperature,)),
+        "speech": Part(source, (hard, *beams, *greedy), errs_less, (SWEEP, "beam_width.png")),
+        "fig4": Part("WMT EN-DE, Transformer: a picture, of BLEU", (*at_1, tuned), no_temperature),
     }
 
 
@@ -66,7 +86,7 @@ def found_texts(alpha: float, measure: str, more: tuple[float, ...]) -> Part:
     nll = questions.pair("NLL", demo, "nll", alpha, ("1.54", "1.59"))
     claims = (
         questions.compare("Beam search gains from smoothing.", texts, "above"),
-        questions.compare("The likelihood is worse with smoothing.", nll, "above"),
+        questions.compare(LESS_LIKELY, nll, "above"),
     )
     return Part(f"WMT EN-DE, Transformer (NLL: log of its perplexity{said})", (*texts, *others, *nll), claims)
 
@@ -85,7 +105,7 @@ def against_temperature(alpha: float, measure: str) -> Part:
     best = Number(f"temperature of the best {name}, hard targets", demo, f"temperature.temperature@-{measure}", HARD)
     claims = (
         Claim(says, plain.label, "above", tuned[0].label),
-        Claim("A temperature above 1 is best for the search with hard targets.", best.label, "above", 1.0),
+        Claim(WARMER, best.label, "above", 1.0),
         Claim(
             f"The least ECE finds the better temperature for {name} than the least NLL.",
             by_ece.label,

@@ -10,6 +10,7 @@ from demos.kit import drawing, pictures, records
 from demos.reproduce import document, overview, questions, verdict
 from demos.reproduce.document import Block, Code, Finding, Heading, Paragraph, Picture, Table
 from demos.reproduce.experiment import SCALES, TITLES, Number, Part
+from demos.reproduce.glossary import CAPTIONS, TERMS
 from demos.reproduce.kept import Found, read
 from demos.reproduce.overview import LIKE, NOT_RUN, UNASKED, UNKNOWN, UNLIKE, Judgement
 
@@ -100,26 +101,16 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
     """What the report has of an experiment for a table or figure."""
     experiment, part = found.experiment, found.experiment.parts[name]
     blocks: list[Block] = [Heading(3, experiment.name), Paragraph(experiment.about)]
-    blocks.append(Paragraph(f'The paper: {experiment.paper}. Column "the paper": {part.source}.'))
+    blocks.append(Paragraph(f"The paper: {experiment.paper}."))
     if found.kept:
-        measured, rows = list(found.rows()), [("", "the paper", "here, ± 95 % interval", "seeds")]
-        for number in part.numbers:
-            values, trained = verdict.values(number, measured), verdict.seeds(number, measured)
-            mean = str(verdict.interval(list(values.values()))) if values else ""
-            without = f" of {len(trained)}" if len(values) < len(trained) else ""
-            rows.append((number.label, number.paper, mean, f"{len(values)}{without}" if trained else ""))
-        blocks.append(Table(rows))
-        if any(" of " in seeds for *_, seeds in rows):
-            blocks.append(
-                Paragraph("Where there are fewer seeds than were trained, the others diverged, or lack the number.")
-            )
-        blocks += findings
+        blocks += [*numbers(found, part), *findings]
         why = experiment.why.get(found.scale, {}).get(name)
         is_open = any(finding.word in (verdict.DISAGREES, verdict.CANNOT_TELL) for finding in findings)
         if why and is_open and not found.missing:  # it speaks of all seeds
             blocks.append(Paragraph(f"Why? {why}"))
         if part.picture and found.of_demo(part.picture[0]):
-            blocks.append(Picture(picture_of(found, name), f"{TITLES[name]}, {experiment.name}"))
+            shows = f"{TITLES[name]}, {experiment.name}{CAPTIONS.get(part.picture[1], '')}"
+            blocks.append(Picture(picture_of(found, name), shows))
     if experiment.hard_targets and not found.compared:
         blocks.append(Paragraph(f"Its hard targets are those of {experiment.hard_targets}, which has not been run."))
     if found.missing:
@@ -127,6 +118,23 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
         about = "" if setting.minutes is None else f"; about {setting.minutes:g} minutes each on {setting.machine}"
         blocks.append(Paragraph(f"Not run yet: {', '.join(trial.label for trial in found.missing)}{about}."))
     return [*blocks, Code(commands(found)), *facts(found)]
+
+
+def numbers(found: Found, part: Part) -> list[Block]:
+    """The numbers of a part with their intervals, the paper's beside them where it has any, and what they are."""
+    measured, is_in_paper = list(found.rows()), any(number.paper for number in part.numbers)
+    rows = [("", *["the paper"] * is_in_paper, "here, ± 95 % interval", "seeds")]
+    for number in part.numbers:
+        values, trained = verdict.values(number, measured), verdict.seeds(number, measured)
+        mean = str(verdict.interval(list(values.values()))) if values else ""
+        without = f" of {len(trained)}" if len(values) < len(trained) else ""
+        count = f"{len(values)}{without}" if trained else ""
+        rows.append((number.label, *[number.paper] * is_in_paper, mean, count))
+    notes = [f'Column "the paper": {part.source}.'] * is_in_paper
+    notes += [what for term, what in TERMS.items() if any(re.search(term, number.label) for number in part.numbers)]
+    if any(" of " in count for *_, count in rows):
+        notes.append("Where there are fewer seeds than were trained, the others diverged, or lack the number.")
+    return [Table(rows), *[Paragraph(" ".join(notes))] * bool(notes)]
 
 
 def commands(found: Found) -> str:

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from demos.kit.errors import DamagedFile
-from demos.reproduce.experiment import Claim, Number
+from demos.reproduce.experiment import NEARER_TO_1, Claim, Number
 
 RULE = (
-    "A claim says that one number lies below or above another. Both are taken from networks of the same seed, and the "
-    "differences over the seeds have a mean and a 95 % t-interval. The numbers *agree* if the whole interval lies on "
-    "the side that the claim says, and do *not* if it lies on the other side; otherwise one *cannot tell*, nor with "
-    "fewer than two seeds. Intervals cover variation between seeds only; other held-out data would widen them. Claims "
-    "are not corrected for multiplicity: of twenty with no true difference, about one is decided by chance."
+    "A claim says that one number lies below or above another, some by a margin that the claim states. Both are taken "
+    "from networks of the same seed, and the differences over the seeds have a mean and a 95 % t-interval. Where the "
+    "whole interval lies on the side that the claim says, what is measured *agrees* with it; where all of it lies on "
+    "the other side, it *does not*; otherwise, or with fewer than two seeds, one *cannot tell*. A number beside a "
+    "constant is judged by its own interval in the same way. Intervals cover variation between seeds only; other "
+    "held-out data would widen them. Claims are not corrected for multiplicity: of twenty with no true difference, "
+    "about one is decided by chance."
 )
 AGREES, DISAGREES, CANNOT_TELL = "agrees", "does not", "cannot tell"
 FEWEST_SEEDS = 2
@@ -83,22 +85,28 @@ def interval(numbers: Sequence[float]) -> Interval:
 
 def judge(claim: Claim, numbers: Mapping[str, OF_SEEDS]) -> Verdict:
     """Holds a claim against the numbers, by label."""
-    one = numbers[claim.number]
-    other = numbers[claim.than] if isinstance(claim.than, str) else dict.fromkeys(one, claim.than)
-    differences = [one[seed] - other[seed] - claim.by for seed in one if seed in other]
-    if not differences:
+    one, side, bound = numbers[claim.number], claim.side, claim.by
+    if not isinstance(claim.than, str):
+        what, digits, bound, measured = claim.number, 4, claim.than + claim.by, list(one.values())
+    elif side == NEARER_TO_1:
+        what, digits, side = f"|log| of {claim.number} − |log| of {claim.than}", 3, "below"
+        measured = [abs(math.log(a)) - abs(math.log(b)) for a, b in _of_both(one, numbers[claim.than])]
+    else:
+        what, digits = f"{claim.number} − {claim.than}", 3
+        measured = [a - b for a, b in _of_both(one, numbers[claim.than])]
+    if not measured:
         return Verdict(CANNOT_TELL, "no seed has both numbers")
-    found = interval(differences)
-    what = f"{claim.number} − {_shown(claim.than, claim.by)}"
+    found = interval(measured)
     if found.half_width is None:
-        return Verdict(CANNOT_TELL, f"{what} is {found.mean:.3g} for a single seed")
+        return Verdict(CANNOT_TELL, f"{what} is {found.mean:.{digits}g} for a single seed")
     low, high = found.mean - found.half_width, found.mean + found.half_width
-    is_below, is_above = high < 0, low > 0
+    is_below, is_above = high < bound, low > bound
     word = CANNOT_TELL
     if is_below or is_above:
-        word = AGREES if is_below == (claim.side == "below") else DISAGREES
-    spread = f"{found.mean:.3g} (95 % interval: {low:.3g} to {high:.3g}, {found.seeds} seeds)"
-    return Verdict(word, f"{what} is {spread} and should be {claim.side} 0")
+        word = AGREES if is_below == (side == "below") else DISAGREES
+    spread = f"{low:.{digits}g} to {high:.{digits}g}, {found.seeds} seeds"
+    claimed = f"claimed: {side} {bound:.4g}"
+    return Verdict(word, f"{what} is {found.mean:.{digits}g} (95 % interval: {spread}); {claimed}")
 
 
 def decimals(number: float) -> int:
@@ -106,9 +114,8 @@ def decimals(number: float) -> int:
     return max(0, 1 - math.floor(math.log10(abs(number)))) if number else 2
 
 
-def _shown(than: str | float, by: float) -> str:
-    than = than if isinstance(than, str) else f"{than:g}"
-    return than if not by else f"({than} {'+' if by > 0 else '−'} {abs(by):g})"
+def _of_both(one: OF_SEEDS, other: OF_SEEDS) -> list[tuple[float, float]]:
+    return [(one[seed], other[seed]) for seed in one if seed in other]
 
 
 def _is_of(number: Number, row: Mapping[str, Any]) -> bool:
@@ -127,12 +134,24 @@ def _running_means(values: list[float], width: int) -> list[float]:
     return [statistics.fmean(values[start : start + width]) for start in starts]
 
 
+def _gap(curve: Mapping[str, Any]) -> float | None:
+    """By how much the mean confidence of a reliability curve exceeds its accuracy."""
+    bins = zip(curve["confidence"], curve["accuracy"], curve["count"], strict=True)
+    filled = [(count * (sure - right), count) for sure, right, count in bins if count]
+    total = sum(count for _, count in filled)
+    return sum(gap for gap, _ in filled) / total if total else None
+
+
 def _at(row: Any, path: str) -> float | None:
     for step in path.split("."):
         if step in ("max", "min") and isinstance(row, list):
             row = {"max": max, "min": min}[step]((value for value in row if value is not None), default=None)
         elif step.startswith("mean") and isinstance(row, list):
             row = _running_means([value for value in row if value is not None], int(step.removeprefix("mean")))
+        elif step == "half" and isinstance(row, list):
+            row = row[len(row) // 2] if row else None
+        elif step == "gap" and isinstance(row, Mapping):
+            row = _gap(row)
         elif isinstance(row, list):
             row = row[int(step)] if -len(row) <= int(step) < len(row) else None
         elif "@" in step and isinstance(row, Mapping):

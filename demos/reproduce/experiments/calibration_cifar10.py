@@ -1,4 +1,4 @@
-"""Calibration on CIFAR-10 of the paper's AlexNet, or of a ResNet-8 that sees 10,000 images again and again."""
+"""Calibration on CIFAR-10: at *paper* its AlexNet, at *cpu* a ResNet-8 that sees 10,000 images again and again."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting, by_seed
@@ -23,7 +23,7 @@ SCALES = {
 }
 WHY = {
     "cpu": {
-        "table2": "In every seed smoothing loses accuracy, by 2 to 3 points, which three seeds cannot tell from 1. "
+        "table2": "In every seed smoothing loses accuracy; whether more than a point, three seeds cannot tell. "
         "These networks memorise 10,000 images; the paper's see 40,000, cropped and flipped.",
     }
 }

@@ -1,4 +1,4 @@
-"""Accuracy of teachers and students against γ on CIFAR-10: the paper's networks, or a ResNet-8 of 10,000 images."""
+"""Accuracy of teachers and students against γ on CIFAR-10: at *cpu* teachers are ResNet-8 that see 10,000 images."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting, by_seed

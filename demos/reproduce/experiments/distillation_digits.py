@@ -13,6 +13,9 @@ SCALES = {
         shown="docs/distillation.md: Digits: Figure 5 in small",
     ),
 }
-RIGHT = "The teachers are right on nine in ten held-out images, so that they cannot be far too sure."
+RIGHT = (
+    "The teachers are wrong on fewer than one held-out image in ten, so that their confidence cannot exceed their "
+    "accuracy by 0.1."
+)
 WHY = {scale: {"regime": RIGHT} for scale in SCALES}
 PARTS = {"regime": questions.regime(questions.DISTILLATION), "fig5": questions.students(0.6)}

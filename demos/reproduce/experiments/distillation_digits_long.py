@@ -2,6 +2,7 @@
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting
+from demos.reproduce.experiments.distillation_digits import RIGHT
 
 PAPER = "Figure 5, of other data: the better the teacher by smoothing, the worse its students"
 SCALES = {
@@ -12,5 +13,5 @@ SCALES = {
     ),
 }
 AFTERWARDS = True
-WHY = {"cpu": {"regime": "The teachers are right on nine in ten held-out images, so that they cannot be far too sure."}}
+WHY = {"cpu": {"regime": RIGHT}}
 PARTS = {"regime": questions.regime(questions.DISTILLATION), "fig5": questions.students(0.6)}

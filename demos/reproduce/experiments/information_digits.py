@@ -12,7 +12,7 @@ SCALES = {
 WHY = {
     "smoke": {
         "fig6": "The curve levels off while the learning rate falls to 0. Three times as many steps bring it lower "
-        "(information_digits_long), though not all the way."
+        "(information_digits_long, at the scale cpu), though not all the way."
     }
 }
-PARTS = {"fig6": questions.information(0.1)}
+PARTS = {"regime": questions.regime("demos.image.information"), "fig6": questions.information(0.1)}

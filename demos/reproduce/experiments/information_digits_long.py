@@ -8,8 +8,8 @@ SCALES = {"cpu": Setting("python -m demos.image.information --steps 9000", 5)}
 AFTERWARDS = True
 WHY = {
     "cpu": {
-        "fig6": "It is nearer to log 2 than after a third of the steps (information_digits). Fresh noise in each batch "
-        "may keep the logits of an example from meeting in one point."
+        "fig6": "It is nearer to log 2 than after a third of the steps (information_digits, at smoke). Fresh noise in "
+        "each batch may keep the logits of an example from meeting in one point."
     }
 }
-PARTS = {"fig6": questions.information(0.1)}
+PARTS = {"regime": questions.regime("demos.image.information"), "fig6": questions.information(0.1)}

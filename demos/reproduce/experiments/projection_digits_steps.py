@@ -1,6 +1,6 @@
 """How tight the clusters of noisy digits are after trainings shorter than the default, which has 4,000 steps."""
 
-from demos.reproduce import questions
+from demos.reproduce import questions_of_clusters
 from demos.reproduce.experiment import Setting
 
 PAPER = "Figure 1, of other data: tight, equally distant clusters with smoothing"
@@ -19,4 +19,4 @@ WHY = {
         "rate, as in the paper's network for MNIST: after 1,000 steps they are more so only at the full rate."
     }
 }
-PARTS = {"fig1": questions.clusters_of_trainings(TRAININGS, 0.1)}
+PARTS = {"fig1": questions_of_clusters.clusters_of_trainings(TRAININGS, 0.1)}

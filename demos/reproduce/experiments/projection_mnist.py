@@ -1,6 +1,6 @@
 """Penultimate activations of the networks that `calibration_mnist` trains."""
 
-from demos.reproduce import questions
+from demos.reproduce import questions_of_clusters
 from demos.reproduce.experiment import Setting
 from demos.reproduce.experiments.calibration_mnist import SCALES as TRAINED
 
@@ -13,4 +13,4 @@ SCALES = {
         shown="docs/projection.md: MNIST, the paper's fully connected network",
     ),
 }
-PARTS = {"fig1": questions.clusters(0.1)}
+PARTS = {"fig1": questions_of_clusters.clusters(0.1)}

@@ -22,9 +22,9 @@ SCALES = {
 }
 WHY = {
     "cpu": {
-        "speech": "Smoothing errs less in each seed, but the gains differ so much that an interval over three holds 0. "
-        "Wide beams do not harm hard targets with sums of log p either (speech_sums). The encoder is also trained "
-        "by a CTC loss, which may be why.",
+        "speech": "With each α fewer words are wrong in each seed, but the gains differ so much that the intervals of "
+        "two of them hold 0. Wide beams do not harm hard targets with sums of log p either (speech_sums). The encoder "
+        "is also trained by a CTC loss, which may be why.",
         "advice": "Hard targets are only a little too sure of the next character. These α take away more confidence "
         "than they have to spare.",
     }

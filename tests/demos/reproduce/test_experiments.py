@@ -9,7 +9,7 @@ import pytest
 from kept_results import RESULTS, section_of
 
 from demos.kit.options import Output
-from demos.reproduce.experiment import SCALES, TITLES, Experiment, Setting, Trial, experiments, trials
+from demos.reproduce.experiment import NEARER_TO_1, SCALES, TITLES, Experiment, Setting, Trial, experiments, trials
 from demos.reproduce.kept import kept_of, path_of
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -68,7 +68,7 @@ def test_claims_are_of_numbers_that_the_experiment_has(name):
             for claim in part.claims:
                 assert claim.number in labels
                 assert claim.than in labels or isinstance(claim.than, float)
-                assert claim.side in ("below", "above")
+                assert claim.side in ("below", "above", NEARER_TO_1)
 
 
 def label_smoothing_of(experiment, scale):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from demos.reproduce import verdict
-from demos.reproduce.experiment import Claim, Number
+from demos.reproduce.experiment import NEARER_TO_1, Claim, Number
 from demos.reproduce.verdict import AGREES, CANNOT_TELL, DISAGREES
 
 BELOW, ABOVE = Claim("", "a", "below", "b"), Claim("", "a", "above", "b")
@@ -54,7 +54,20 @@ def test_a_margin_and_a_constant_move_the_other_side():
     assert verdict.judge(BELOW, numbers).word == DISAGREES
     assert verdict.judge(Claim("", "a", "below", "b", by=0.013), numbers).word == AGREES
     assert verdict.judge(Claim("", "a", "above", 0.02), numbers).word == AGREES
-    assert "(0.02 + 0.1)" in verdict.judge(Claim("", "a", "below", 0.02, by=0.1), numbers).why
+    says = verdict.judge(Claim("", "a", "below", 0.02, by=0.1), numbers).why
+    assert says.startswith("a is 0.0305 (95 % interval: 0.02415 to 0.03685")
+    assert says.endswith("claimed: below 0.12")
+    says = verdict.judge(Claim("", "a", "above", "b", by=-0.01), numbers).why
+    assert says == "a − b is 0.01 (95 % interval: 0.01 to 0.01, 2 seeds); claimed: above -0.01"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [(0.8, 0.9, AGREES), (1.25, 0.95, AGREES), (0.9, 0.8, DISAGREES), (0.9, 1.2, DISAGREES), (1.1, 1.3, DISAGREES)],
+)
+def test_a_ratio_is_nearer_to_1_on_either_side(before, after, word):
+    numbers = {name: {seed: x + 0.001 * seed for seed in range(3)} for name, x in (("a", after), ("b", before))}
+    assert verdict.judge(Claim("", "a", NEARER_TO_1, "b"), numbers).word == word
 
 
 def test_numbers_are_found_in_rows():
@@ -74,7 +87,14 @@ def test_numbers_are_found_in_rows():
     ]
     where = {"label_smoothing": 0, "name": "teacher/"}
     means = {"demo": "d", "seed": 0, "c": [1.0, None, 2.0, 6.0], "d": [3.0], "e": []}
-    for path, expected in (("c.mean2.max", 4.0), ("c.mean2.0", 1.5), ("d.mean2.-1", 3.0), ("e.mean2.max", None)):
+    for path, expected in (
+        ("c.half", 2.0),
+        ("e.half", None),
+        ("c.mean2.max", 4.0),
+        ("c.mean2.0", 1.5),
+        ("d.mean2.-1", 3.0),
+        ("e.mean2.max", None),
+    ):
         found = verdict.values(Number("x", "d", path, {}), [means])
         assert found == ({} if expected is None else {0: expected}), path
     for path, found in (("a.b.max", {0: 0.3, 1: 0.4}), ("a.b.min", {0: 0.1, 1: 0.1}), ("a.b.-1", {0: 0.2, 1: 0.1})):
@@ -84,6 +104,20 @@ def test_numbers_are_found_in_rows():
     # Where the second is least, 0, the first is null, and left out; of equals the first counts. Other rows have no c.
     assert verdict.values(Number("", "d", "a.b@c", where), rows) == {0: 0.3, 1: 0.4}
     assert verdict.values(Number("", "d", "a.b@-c", where), rows) == {0: 0.1, 1: 0.4}
+
+
+def test_the_gap_of_a_curve_is_that_of_its_examples():
+    confidence, right = np.array([0.55, 0.58, 0.9, 0.95, 0.99]), np.array([1, 0, 1, 1, 0])
+    ids = [[0, 1], [], [2, 3, 4]]
+    curve = {
+        "confidence": [confidence[i].mean() if i else None for i in ids],
+        "accuracy": [right[i].mean() if i else None for i in ids],
+        "count": [float(len(i)) for i in ids],
+    }
+    found = verdict.values(Number("x", "d", "curve.gap", {}, unit="%"), [{"demo": "d", "seed": 0, "curve": curve}])
+    assert found == {0: pytest.approx(100 * (confidence.mean() - right.mean()))}
+    empty = {"confidence": [None], "accuracy": [None], "count": [0.0]}
+    assert verdict.values(Number("x", "d", "curve.gap", {}), [{"demo": "d", "seed": 0, "curve": empty}]) == {}
 
 
 def test_digits_follow_the_spread():
