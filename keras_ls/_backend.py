@@ -59,21 +59,24 @@ def attached(x, name: str):
     return _keras_internal("get_tensor_attr", _TENSOR_ATTRIBUTES)(x, name)
 
 
-@contextlib.contextmanager
-def global_seed(seed: int) -> Iterator[None]:
-    """Seeds the functions of `keras.random` that are given no seed; afterwards they go on where they were.
+def global_generator() -> keras.random.SeedGenerator | None:
+    """What the functions of `keras.random` that are given no seed draw from; None if there is none yet."""
+    return _keras_internal("get_global_attribute", _GLOBAL_STATE)(_GLOBAL_SEED_GENERATOR)
 
-    Args:
-        seed: an integer in [0, 2^31).
-    """
-    get = _keras_internal("get_global_attribute", _GLOBAL_STATE)
-    put = _keras_internal("set_global_attribute", _GLOBAL_STATE)
-    earlier = get(_GLOBAL_SEED_GENERATOR)
-    put(_GLOBAL_SEED_GENERATOR, keras.random.SeedGenerator(seed, name="keras_ls"))
-    try:
-        yield
-    finally:
-        put(_GLOBAL_SEED_GENERATOR, earlier)
+
+def set_global_generator(generator: keras.random.SeedGenerator | None) -> None:
+    """Has the functions of `keras.random` that are given no seed draw from `generator`."""
+    _keras_internal("set_global_attribute", _GLOBAL_STATE)(_GLOBAL_SEED_GENERATOR, generator)
+
+
+def concrete_zeros(shape, dtype=None):
+    """Zeros that are known also where JAX traces, so that a variable which is made there holds no tracer."""
+    if keras.backend.backend() != "jax":
+        return ops.zeros(shape, dtype)
+    import jax
+
+    with jax.ensure_compile_time_eval():
+        return ops.zeros(shape, dtype)
 
 
 def output_spec(function: Callable[..., Any], *inputs: Any) -> Any:

@@ -29,6 +29,7 @@ class Predictor:
     """
 
     def __init__(self, model: keras.Model, output: str | None):
+        self.model = model
         self.names = check_output(model, output)
         # A preprocessor runs only in the model's own `predict`, which passes no mask on.
         self._network = model
@@ -107,8 +108,8 @@ class LabelledData:
                 "`x` and `y` must be of the same length. "
                 f"Received: {number_of_examples(self.x)} examples and y of shape {self.y.shape}."
             )
-        if sample_weight is not None:
-            weight = to_numpy("sample_weight", of_output(sample_weight, output, None))
+        if (given := of_output(sample_weight, output, None)) is not None:
+            weight = to_numpy("sample_weight", given)
             self.weight = np.broadcast_to(weight, self.y.shape[:1]) if weight.ndim == 0 else weight
             is_column = self.y.ndim > 1 and self.weight.shape == (*self.y.shape[:-1], 1)  # beside one-hot rows
             shape = self.y.shape[:-1] if is_column else self.y.shape
@@ -131,7 +132,7 @@ class LabelledData:
             ValueError: If data are empty, no prediction counts, or labels that count do not match the predictions or
                 lie outside [0, K).
         """
-        with kept_random_state():
+        with kept_random_state(predictor.model):
             batches = self._batches(predictor.names, batch_size)
             inputs, labels, weight = next(batches)
             outputs, mask = predictor.predict_batch(inputs)
@@ -165,7 +166,7 @@ class LabelledData:
         Raises:
             ValueError: As for `check`, and if no prediction counts.
         """
-        with kept_random_state():
+        with kept_random_state(predictor.model):
             if self.y is not None:
                 outputs, mask = predictor.predict(self.x, batch_size)
                 return self._rows(self.y, outputs, self.weight, from_logits, mask).check_any("x")

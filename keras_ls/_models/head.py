@@ -70,7 +70,7 @@ class Probe:
         arrays = None if is_dataset(x) else input_arrays("x", x)
         if arrays is not None:
             check_fits("x", arrays, self._watching.model)
-        with ONE_AT_A_TIME, kept_random_state():
+        with ONE_AT_A_TIME, kept_random_state(self._watching.model):
             if arrays is None:
                 check_ends("x", x)
                 found = self._runner.dataset(x)

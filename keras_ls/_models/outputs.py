@@ -1,5 +1,6 @@
 """Outputs of a model, selected by the names that `fit` uses for them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,13 +11,16 @@ from keras_ls._checks import check_string, shown
 
 
 def output_names(model: keras.Model) -> list[str] | None:
-    """Returns the names of a model's outputs in the order of `tree.flatten`; None if it does not show its outputs."""
+    """Returns the names of a model's outputs in the order of `tree.flatten`; None if it does not show its outputs.
+
+    Those in a dict are its keys; where a value holds several, "key/0" or "key/other".
+    """
     if not getattr(model, "outputs", None):
         return None
     structure = None if isinstance(model, keras.Sequential) else getattr(model, "output", None)
-    if isinstance(structure, dict) and len(structure) == len(model.outputs):
-        place = tree.pack_sequence_as(structure, list(range(len(structure))))  # an OrderedDict keeps its own order
-        return sorted(structure, key=place.get)
+    if isinstance(structure, dict):
+        places = tree.pack_sequence_as(structure, list(range(len(model.outputs))))  # an OrderedDict keeps its order
+        return [name for _, name in sorted(_paths(places))]
     return list(getattr(model, "output_names", None) or [model.layers[-1].name])  # a Sequential has no names
 
 
@@ -54,7 +58,9 @@ def output_model(model: keras.Model, output: str | None) -> keras.Model:
             "`model` with several outputs must not have a `call` of its own, which may change them. "
             f"Received: {model.name!r} ({type(model).__name__})."
         )
-    return keras.Model(symbolic_inputs(model), model.outputs[place], name=f"{model.name}_{names[place]}")
+    return keras.Model(
+        symbolic_inputs(model), model.outputs[place], name=f"{model.name}_{names[place].replace('/', '_')}"
+    )
 
 
 def mask_of_positions(outputs: Any) -> Any:
@@ -124,6 +130,15 @@ def single(values: Any, advice: str = "") -> Any:
     if len(leaves) != 1:
         raise ValueError(f"`model` must have one output. Received: {len(leaves)} outputs. {advice}".rstrip())
     return leaves[0]
+
+
+def _paths(places: Any, before: str = "") -> Iterator[tuple[int, str]]:
+    """The places in a nest, each with the keys that lead to it."""
+    if isinstance(places, int):
+        yield places, before
+        return
+    for key, value in places.items() if isinstance(places, dict) else enumerate(places):
+        yield from _paths(value, f"{before}/{key}" if before else str(key))
 
 
 def _place(names: list[str], output: str | None) -> int:

@@ -37,7 +37,7 @@ def calibrate(
         x: inputs that the model was not trained on, as `model.predict` takes them (an array, or a list or dict of
             arrays), or a dataset of (inputs, labels) or (inputs, labels, weights): `tf.data.Dataset`,
             `keras.utils.PyDataset` or `torch.utils.data.DataLoader`. Predictions and labels come from one pass over a
-            dataset, so that labels stay with their inputs if it shuffles; its first batch is looked at before.
+            dataset, so that labels stay with their inputs if it shuffles; before it, the first batch is read once.
         y: class ids (N, ...) or (N, ..., 1), or one row per prediction (N, ..., K). None if `x` is a dataset.
         batch_size: examples per batch, if `x` is not a dataset.
         sample_weight: None, or weights ≥ 0, (N, ...) or its leading dimensions. Time steps that the model masks

@@ -144,7 +144,7 @@ class Calibration(MeasuringCallback):
 
     def on_train_end(self, logs=None):
         """Waits until the event file is written."""
-        self._outputs = None
+        self._predictor = self._outputs = None
         super().on_train_end(logs)
 
     def _predict(self, epoch: int) -> LabelledRows:

@@ -85,6 +85,9 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
         ValueError: If predictions are NaN or infinite, no probabilities, or make a label impossible.
     """
     epsilon = keras.config.epsilon()
+    # By a power of 2, which rounds nothing: squares of weights must neither underflow nor overflow.
+    weight = np.ldexp(rows.weight, -int(np.frexp(rows.weight.max())[1]))
+    rows = dataclasses.replace(rows, weight=weight)
     positions = read_positions(rows, epsilon)
     size, notes = positions.num_examples, []
     in_half = np.zeros(size, bool)

@@ -80,6 +80,9 @@ class _Order:
     def __init__(self, positions: Positions, score: np.ndarray, ties: np.ndarray):
         self.curve = curve_of_ranking(positions.top.correct, score, positions.weight)
         order = np.lexsort((ties, -score))
+        ranked = score[order]
+        is_first = np.concatenate([[True], ranked[1:] != ranked[:-1]])
+        self._starts, self._group = np.flatnonzero(is_first), np.cumsum(is_first) - 1
         self._weight, self._wrong = positions.weight[order], ~positions.top.correct[order]
         self._example = order if positions.example is None else positions.example[order]
 
@@ -88,11 +91,23 @@ class _Order:
         weight = self._weight * counts[self._example]
         accepted = np.cumsum(weight)
         total = float(accepted[-1])
-        errors = np.cumsum(weight * self._wrong)
+        errors, total_errors = self._expected_errors(weight, accepted)
         rate = np.divide(weight, accepted, out=np.zeros_like(weight), where=accepted > 0)
         area = float(rate @ errors) / total
-        perfect = float(rate @ np.maximum(0.0, accepted - (total - errors[-1]))) / total
+        perfect = float(rate @ np.maximum(0.0, accepted - (total - total_errors))) / total
         return area, max(area - perfect, 0.0)
+
+    def _expected_errors(self, weight: np.ndarray, accepted: np.ndarray) -> tuple[np.ndarray, float]:
+        """The errors among those accepted, of which equal scores share theirs evenly; and all errors."""
+        wrong = weight * self._wrong
+        errors, starts = np.cumsum(wrong), self._starts
+        if len(starts) == len(wrong):
+            return errors, float(errors[-1])
+        weights, own = np.add.reduceat(weight, starts), np.add.reduceat(wrong, starts)
+        share = np.divide(own, weights, out=np.zeros_like(own), where=weights > 0)
+        before = accepted[starts] - weight[starts], errors[starts] - wrong[starts]
+        expected = before[1][self._group] + (accepted - before[0][self._group]) * share[self._group]
+        return expected, float(errors[-1])
 
 
 def _normed_scores(positions: Positions, in_half: np.ndarray) -> np.ndarray:

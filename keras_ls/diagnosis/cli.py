@@ -56,16 +56,25 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = diagnose_parser.add_argument
-    add("files", metavar="[MODEL.keras] DATA.npz", nargs="+", help="a saved Keras model, or none, and arrays")
+    add(
+        "files",
+        metavar="[MODEL.keras] DATA.npz",
+        nargs="+",
+        help="a saved Keras model, which may be left out, and a file of arrays",
+    )
     add("--html", metavar="PAGE", help="write a page with diagrams")
     add("--json", metavar="FILE", help="write all numbers as JSON")
     add("--num-bins", type=int, default=15, help="bins of calibration errors (default: 15)")
     add("--level", type=float, default=0.95, help="level of the intervals (default: 0.95)")
     add("--num-resamples", type=int, default=1000, help="resamples for the intervals of rankings (default: 1000)")
-    add("--seed", type=int, default=0, help="seed of halves and resamples (default: 0)")
+    add("--seed", type=int, default=0, help="seed of the random halves and resamples (default: 0)")
     add("--ignore-class", type=int, help="a label whose positions do not count")
     add("--output", help="the output of a model that has several")
-    add("--from-logits", action="store_true", help="the model gives logits, if its last layers do not tell")
+    add(
+        "--from-logits",
+        action="store_true",
+        help="the model gives logits; needed only if its last layers do not show it",
+    )
     return parser
 
 

@@ -232,11 +232,10 @@ class Distiller(AroundModel):
             raise ValueError(
                 "A distiller whose `teacher` and `student` have layers in common cannot be saved: save `student` alone."
             )
-        teacher = None if self.teacher is None else keras.saving.serialize_keras_object(self.teacher)
         return {
             **super().get_config(),
-            "teacher": teacher,
-            "student": keras.saving.serialize_keras_object(self.student),
+            "teacher": _uncompiled(keras.saving.serialize_keras_object(self.teacher)),
+            "student": _uncompiled(keras.saving.serialize_keras_object(self.student)),
             "temperature": self.temperature,
             "beta": self.beta,
             "student_temperature": self.student_temperature,
@@ -249,10 +248,8 @@ class Distiller(AroundModel):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Rebuilds both models and the distiller around them."""
-        models = {
-            role: keras.saving.deserialize_keras_object(config[role], custom_objects=custom_objects)
-            for role in ("teacher", "student")
-        }
+        models = {role: _uncompiled(config[role]) for role in ("teacher", "student")}
+        models = keras.saving.deserialize_keras_object(models, custom_objects=custom_objects)
         return cls(**{**config, **models})
 
     def _meet_student(self) -> None:
@@ -293,3 +290,8 @@ class Distiller(AroundModel):
         if class_weight != self._frozen.class_weight:
             self._frozen.class_weight, self.train_function = class_weight, None  # the weights are compiled in
         return method(*call.args[1:], **call.kwargs)
+
+
+def _uncompiled(config: dict | None) -> dict | None:
+    """A model without how it was compiled, which the distiller never uses and which a loss may keep from loading."""
+    return config if config is None else {name: value for name, value in config.items() if name != "compile_config"}

@@ -91,7 +91,7 @@ def teacher_logits(
     source = logit_source("teacher", teacher, from_logits, argument="from_logits")
     inputs = Inputs(x, batch_size, source.takes_text)
     file = None if path is None else cache_path(path)
-    with kept_random_state():
+    with kept_random_state(teacher):
         if file is None and not inputs.is_dataset:
             return _predicted(source, inputs.batches())
         fingerprint = inputs.fingerprint()

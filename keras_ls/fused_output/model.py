@@ -52,8 +52,9 @@ class FusedOutput(AroundModel):
     Raises:
         ValueError: If an argument is not allowed, or the model has several outputs, one unit, a last layer other than
             a `Dense` (a subclass or a quantized one included), an activation other than softmax, anything but one
-            softmax after that `Dense`, a mask of classes, an `activity_regularizer` or `add_loss` there, or calls that
-            `Dense` twice. Here or, if the model is not built or cannot be traced before, at the first batch.
+            softmax after that `Dense`, a `Softmax` layer called with a mask, an `activity_regularizer` or `add_loss`
+            there, or calls that `Dense` twice. Here or, if the model is not built or cannot be traced before, at the
+            first batch.
 
     Example:
         >>> import numpy as np, keras, keras_ls

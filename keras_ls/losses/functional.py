@@ -107,6 +107,11 @@ def smoothed_categorical_crossentropy(
     >>> round(float(loss[0]), 4)
     0.2269
     """
+    return crossentropy_where(None, y_true, y_pred, label_smoothing, prior, from_logits, axis)
+
+
+def crossentropy_where(counts, y_true, y_pred, label_smoothing, prior, from_logits, axis):
+    """`smoothed_categorical_crossentropy`, finite where `counts`, bool of the losses' shape or None, is False."""
     alpha = check_fraction("label_smoothing", label_smoothing)
     from_logits = check_flag("from_logits", from_logits)
     y_pred = _as_float(numbers_to_tensor(y_pred, "y_pred"))
@@ -114,6 +119,9 @@ def smoothed_categorical_crossentropy(
     y_pred, from_logits = _traced_back(y_pred, from_logits)
     y_true = numbers_to_tensor(y_true, "y_true")
     _check_same_shape(y_true, y_pred)
+    if counts is not None:
+        counts = ops.expand_dims(counts, axis)
+        y_true, y_pred = ops.where(counts, y_true, ops.zeros_like(y_true)), ops.where(counts, y_pred, 1.0)
     prior = checked_prior(prior, y_pred.shape[axis])
     _warn_of_one_class("smoothed_categorical_crossentropy", y_pred.shape, axis)
     dtype = keras.backend.standardize_dtype(y_pred.dtype)

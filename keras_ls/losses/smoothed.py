@@ -22,7 +22,7 @@ from keras_ls._checks import (
 from keras_ls._labels import MASKED, labels_to_tensor, match_label_shape, numbers_to_tensor, spread_over
 from keras_ls.losses.functional import (
     checked_prior,
-    smoothed_categorical_crossentropy,
+    crossentropy_where,
     smoothed_sparse_categorical_crossentropy,
 )
 
@@ -147,11 +147,22 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
         dtype: Any = None,
     ):
         super().__init__(label_smoothing, prior, from_logits, axis, reduction, name, dtype)
+        self._counts: Any = None
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Loss of a batch, in which neither targets nor predictions are looked at where these are masked."""
+        mask = get_mask(y_pred)
+        if mask is None:
+            return super().__call__(y_true, y_pred, sample_weight)
+        counting = copy.copy(self)
+        axis = check_axis(self.axis, y_pred.shape, "y_pred")
+        counting._counts = ops.cast(spread_over("mask", mask, ops.take(y_pred, 0, axis=axis)), "bool")
+        return super(SmoothedCategoricalCrossentropy, counting).__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
         """One loss per sample."""
-        return smoothed_categorical_crossentropy(
-            y_true, y_pred, self.label_smoothing, self._prior, self.from_logits, self.axis
+        return crossentropy_where(
+            self._counts, y_true, y_pred, self.label_smoothing, self._prior, self.from_logits, self.axis
         )
 
 

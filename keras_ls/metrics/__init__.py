@@ -16,7 +16,8 @@ What counts is the same for all: a position counts unless its weight is 0, its m
 that does, NaN or an infinity, a negative weight, and, without `from_logits`, an entry below 0 or above 1.01 (half
 precision rounds past 1) make the result NaN until the next reset; so do a label outside [0, K) and a one-hot row with
 several ones (a multi-label target) in a compiled graph, which eagerly are a ValueError. A metric that has seen nothing
-is 0. Statistics are kept in float32 or wider whatever the dtype of metric and predictions, and summed with
+is 0. Keras passes sample weights only to metrics that `compile` is given as `weighted_metrics`, not to those in
+`metrics`. Statistics are kept in float32 or wider whatever the dtype of metric and predictions, and summed with
 compensation, so that rounding does not build up over batches.
 
 A Keras mask on the predictions is honoured wherever Keras hands it on. On the JAX backend it does so in `evaluate` and

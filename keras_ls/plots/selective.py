@@ -23,8 +23,8 @@ def risk_coverage(
     Args:
         curve_or_curves: a `RiskCoverageCurve`, a dict that maps names for the legend to curves, or a list of curves,
             which the legend numbers from 1.
-        ax: the matplotlib `Axes` to draw in; None for one in a new figure that pyplot does not know
-            (`ax.figure.savefig(...)` writes it), with the legend below the axes.
+        ax: the matplotlib `Axes` to draw in; None creates one in a new figure that is not registered
+            with pyplot (`ax.figure.savefig(...)` writes it), with the legend below the axes.
 
     Returns:
         The `Axes` with the curves.

@@ -731,3 +731,30 @@ class TestArguments:
         )
         if BACKEND != "jax":
             assert scaling(keras.KerasTensor((None, 3), "float64")).dtype == "float64"
+
+
+@pytest.mark.parametrize("nest", ["one in a dict", "one in a list", "two"])
+def test_outputs_in_a_nested_dict_are_named_by_their_keys(rng, nest):
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(5)(inputs)
+    logits, other = layers.Dense(3)(hidden), layers.Dense(2)(hidden)
+    features = {"one in a dict": {"of": hidden}, "one in a list": [hidden], "two": [hidden, other]}[nest]
+    model = keras.Model(inputs, {"features": features, "logits": logits})
+    x, y = rng.normal(size=(40, 4)).astype("float32"), rng.integers(0, 3, 40)
+    alone = keras.Model(inputs, logits)
+    expected = calibrate(alone, x, y).predict(x, verbose=0)
+    np.testing.assert_allclose(calibrate(model, x, y, output="logits").predict(x, verbose=0), expected, **EXACT)
+    name = "features/of" if nest == "one in a dict" else "features/0"
+    shape = calibrate(model, x, rng.integers(0, 5, 40), output=name, from_logits=True).predict(x, verbose=0).shape
+    assert shape == (40, 5)
+    with pytest.raises(ValueError, match=f"must name one output of `model` .*'{name}'.*'logits'"):
+        calibrate(model, x, y, output="features")
+
+
+def test_an_output_may_be_without_weights(rng):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, {"a": layers.Dense(3)(inputs), "b": layers.Dense(2)(inputs)})
+    x, y = rng.normal(size=(40, 4)).astype("float32"), {"a": rng.integers(0, 3, 40), "b": rng.integers(0, 2, 40)}
+    weight = {"a": None, "b": np.arange(40)}
+    given = calibrate(model, x, y, sample_weight=weight, output="a").predict(x, verbose=0)
+    np.testing.assert_allclose(given, calibrate(model, x, y, output="a").predict(x, verbose=0), **EXACT)

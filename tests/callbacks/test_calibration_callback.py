@@ -1,5 +1,6 @@
 """The Calibration callback: its numbers, its place in training, its event files."""
 
+import copy
 import io
 import os
 import time
@@ -11,6 +12,7 @@ import reference
 from harness import BACKEND, EAGER
 from keras import layers
 
+import keras_ls
 import keras_ls.plots
 from keras_ls.calibration import TemperatureScaling, risk_coverage_curve
 from keras_ls.callbacks import Calibration
@@ -456,3 +458,48 @@ class TestTensorBoard:
         events = read_events(tmp_path)
         assert np.isnan(events.Scalars("val_ece")[0].value)
         assert len(events.Images("val_reliability_diagram")) == 1
+
+
+class Noise(layers.Layer):
+    """Noise in inference, too, as where a latent variable is sampled."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(seed) if seed else None
+
+    def call(self, inputs):
+        return inputs + 0.3 * keras.random.normal(keras.ops.shape(inputs), seed=self.seed)
+
+
+@pytest.mark.parametrize(
+    "seed", [3, pytest.param(None, marks=pytest.mark.skipif(BACKEND == "jax", reason="needs one"))]
+)
+def test_training_draws_what_it_draws_without_the_callback(data, seed):
+    x, y = data
+    weights = []
+    for is_watched in (True, False):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((5,)), layers.Dense(8), Noise(seed), layers.Dense(3, "softmax")])
+        model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=EAGER)
+        model.fit(x, y, epochs=2, callbacks=[Calibration(x, y)] * is_watched, verbose=0)
+        weights.append(model.get_weights())
+    for watched, alone in zip(*weights, strict=True):
+        np.testing.assert_array_equal(watched, alone)
+
+
+def test_states_of_recurrent_layers_stay_as_they_are(rng):
+    x, y = rng.normal(size=(8, 6, 2)).astype("float32"), rng.integers(0, 3, 8)
+    recurrent = layers.GRU(4, stateful=True)
+    model = keras.Sequential([keras.Input(batch_shape=(8, 6, 2)), recurrent, layers.Dense(3)])
+    before = [keras.ops.convert_to_numpy(state) for state in recurrent.states]
+    keras_ls.calibrate(model, x, y, batch_size=8)
+    for state, value in zip(recurrent.states, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(state), value)
+
+
+def test_a_callback_can_be_copied_after_training(data):
+    x, y = data
+    callback, model = Calibration(x, y), classifier()
+    model.fit(x, y, callbacks=[callback], verbose=0)
+    copied = copy.deepcopy(callback)
+    assert "val_ece" in model.fit(x, y, callbacks=[copied], verbose=0).history

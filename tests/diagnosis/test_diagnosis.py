@@ -458,3 +458,27 @@ def test_rounded_probabilities_sum_to_one(rng, dtype):
     probabilities = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).astype(dtype)
     found = keras_ls.diagnose_predictions(rng.integers(0, 3000, 50), probabilities, num_resamples=2)
     assert found.estimates["nll"].value == pytest.approx(np.log(3000) + 0.5, abs=1)
+
+
+@pytest.mark.parametrize("seed", [34, 41, 42, 50])
+def test_equal_confidences_are_ranked_at_random_in_intervals_too(seed):
+    y = np.random.default_rng(seed).integers(0, 4, 60)
+    found = keras_ls.diagnose_predictions(y, np.tile([0.4, 0.3, 0.2, 0.1], (60, 1))).estimates
+    for name in ("aurc", "excess_aurc"):
+        assert found[name].low <= found[name].value <= found[name].high
+    # Of equal scores the expected area is the error rate, whose bootstrap this is.
+    errors = np.random.default_rng(0).binomial(60, np.mean(y != 0), 20_000) / 60
+    np.testing.assert_allclose([found["aurc"].low, found["aurc"].high], np.quantile(errors, [0.025, 0.975]), atol=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e155])
+def test_a_common_factor_of_the_weights_changes_nothing(rng, scale):
+    y, z = drawn(200, 4, 1.5)
+    weight = rng.random(200)
+    given = keras_ls.diagnose_predictions(y, z, from_logits=True, sample_weight=weight)
+    scaled = keras_ls.diagnose_predictions(y, z, from_logits=True, sample_weight=weight * scale)
+    for name, estimate in given.estimates.items():
+        found = scaled.estimates[name]
+        np.testing.assert_allclose(
+            [found.value, found.low, found.high], [estimate.value, estimate.low, estimate.high], rtol=1e-6, atol=1e-9
+        )

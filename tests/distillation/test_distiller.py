@@ -1402,3 +1402,21 @@ def test_a_teacher_that_xla_cannot_compile_keeps_the_distiller_from_it():
     assert Distiller(teacher, network()).supports_jit
     teacher.layers[-1].supports_jit = False
     assert not Distiller(teacher, network()).supports_jit
+
+
+def test_a_distiller_loads_whatever_its_models_were_compiled_with(rng, tmp_path):
+    x, y = rng.normal(size=(N, D)).astype("float32"), rng.integers(0, K, N)
+    models = network(), network()
+    for model in models:
+        model.compile("adam", lambda y_true, y_pred: ops.mean(y_pred, axis=-1))
+    distiller = Distiller(*models, beta=0.5)
+    distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    distiller.fit(x, y, verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.saving.load_model(tmp_path / "distiller.keras")
+    for given, found in ((distiller, loaded), (distiller.teacher, loaded.teacher)):
+        np.testing.assert_array_equal(found.predict(x, verbose=0), given.predict(x, verbose=0))
+    older = distiller.get_config()
+    older["teacher"] = keras.saving.serialize_keras_object(models[0])  # as earlier versions wrote it
+    assert "compile_config" in older["teacher"]
+    assert Distiller.from_config(older).teacher.count_params() == models[0].count_params()

@@ -9,6 +9,7 @@ import reference
 from harness import BACKEND, numpy, slow
 
 import keras_ls
+from keras_ls._backend import set_mask
 
 NUM_CLASSES = 4
 LOSSES = {
@@ -185,3 +186,24 @@ def test_a_weight_of_2_is_the_example_twice(kind):
         variable.assign(value)
     for ours, expected in zip(weighted, fitted_weights(model, x[twice], y[twice]), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_masked_predictions_may_be_anything(rng, bad, from_logits):
+    y_pred = rng.random((2, 3, NUM_CLASSES)).astype("float32")
+    labels = rng.integers(0, NUM_CLASSES, (2, 3))
+    mask = np.array([[True, True, False], [True, False, False]])
+    targets = np.eye(NUM_CLASSES, dtype="float32")[labels]
+    losses = (
+        (keras_ls.SmoothedCategoricalCrossentropy(0.1, from_logits=from_logits), targets),
+        (keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=from_logits), labels),
+    )
+    for loss, y_true in losses:
+        found = []
+        for value in (0.5, bad):
+            tensor = keras.ops.convert_to_tensor(np.where(mask[..., None], y_pred, np.float32(value)))
+            set_mask(tensor, keras.ops.convert_to_tensor(mask))
+            found.append(float(loss(y_true, tensor)))
+        assert np.isfinite(found[0])
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-6)

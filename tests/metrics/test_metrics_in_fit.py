@@ -159,3 +159,17 @@ def test_lower_is_better_for_callbacks(tmp_path, rng):
         assert float(callback.best) == min(values) < max(values)
     best = keras.saving.load_model(keeps[0].filepath).evaluate(x, y, verbose=0, return_dict=True)
     np.testing.assert_allclose(best["ece"], min(history["val_ece"]), rtol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="of JAX")
+def test_a_metric_that_was_first_traced_goes_on_eagerly(rng):
+    import jax
+
+    y, p = rng.integers(0, 4, 20), rng.dirichlet(np.ones(4), 20).astype("float32")
+    metric, plain = ClasswiseCalibrationError(), ClasswiseCalibrationError()
+    variables = jax.jit(lambda state: metric.stateless_update_state(state, y, p))([])
+    assert float(metric.result()) == 0.0
+    plain.update_state(y, p)
+    assert float(metric.stateless_result(variables)) == pytest.approx(float(plain.result()))
+    metric.update_state(y, p)
+    assert float(metric.result()) == pytest.approx(float(plain.result()))
