@@ -24,8 +24,9 @@ mnist    Two teachers of 2×1200 on shifted digits, their students of 2×800 (β
 Where images are augmented the teacher runs at each step of its student, to see what the student sees; elsewhere its
 logits are computed once and read from disk.
 
-In figure 5 students learn from the teacher alone (β = 1, T for the teacher, 1 for the student). γ is measured on the
-training images; where nothing is said, results are on held-out ones and every setting is the paper's or the demo's own.
+In figure 5 students learn from the teacher alone (β = 1; the teacher has the temperature T, the student 1). γ is
+measured on training images. Unless stated otherwise, results are on held-out images, and settings are the paper's or,
+where it gives none, the demo's own.
 Under the results stands what the teachers have left to teach, all of training images: γ, the mutual information of two
 classes' logits (under the augmentation, or noise of s.d. 0.1 of full scale), and how tight the classes' clusters are in
 the span of the templates' differences.
@@ -36,8 +37,8 @@ Each training lies in --out as a directory of its own: --resume adds seeds, α a
 EXPERIMENTS = ("digits", "cifar10", "mnist")
 ALPHAS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
 TEMPERATURES = {"digits": (1.0, 2.0, 4.0, 8.0, 16.0), "cifar10": (1.0, 2.0, 3.0, 4.0, 8.0, 12.0, 16.0)}
-SMOOTHING = "of teachers and students alone; mnist takes one, the smoothed teacher's"
-ALONE = "of students alone; an α above the teachers' makes their students comparable whose γ is larger, too"
+SMOOTHING = "label smoothing of teachers, and of students trained alone; mnist takes one, for its smoothed teacher"
+ALONE = "label smoothing of students trained alone; those above the teachers' match students whose γ is larger"
 SHIFTED = "shift training images by up to a pixel (digits), or crop and flip them (CIFAR), at random"
 
 
@@ -68,7 +69,7 @@ class Comparison:
     """What is compared."""
 
     seeds: tuple[int, ...] | None = values(
-        "seeds; each trains one of every network", seed, digits=(0, 1, 2), cifar10=(0, 1, 2, 3, 4), mnist=(0, 1, 2)
+        "seeds; each network is trained once per seed", seed, digits=(0, 1, 2), cifar10=(0, 1, 2, 3, 4), mnist=(0, 1, 2)
     )
     label_smoothing: tuple[float, ...] | None = values(
         SMOOTHING, fraction, metavar="α", digits=ALPHAS, cifar10=ALPHAS, mnist=(0.1,)
@@ -96,7 +97,7 @@ class Networks:
         "widths of the MLP teacher's hidden layers", count, digits=(200, 200), mnist=(1200, 1200)
     )
     student_hidden: tuple[int, ...] | None = by_experiment(
-        "those of the student; none: it is linear", count, nargs="*", digits=(), mnist=(800, 800)
+        "widths of the student's hidden layers; without any it is linear", count, nargs="*", digits=(), mnist=(800, 800)
     )
     augment: bool | None = by_experiment(SHIFTED, action=argparse.BooleanOptionalAction, digits=False, cifar10=True)
     clipnorm: float | None = by_experiment(

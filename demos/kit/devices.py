@@ -32,10 +32,15 @@ class Devices:
     strategy: str = option("none", ALL_DEVICES, affects_result=False, choices=("none", *BACKENDS))
     processes: int | None = option(None, TOGETHER, count, affects_result=False, shown=f"1, or ${NUM_PROCESSES}")
     process: int | None = option(
-        None, "which of them this is", whole, affects_result=False, shown=f"0, or ${PROCESS_ID}", metavar="I"
+        None, "number of this process, from 0", whole, affects_result=False, shown=f"0, or ${PROCESS_ID}", metavar="I"
     )
     coordinator: str | None = option(
-        None, "where process 0 listens", address, affects_result=False, shown=f"${ADDRESSES}", metavar="HOST:PORT"
+        None,
+        "address at which process 0 waits for the others",
+        address,
+        affects_result=False,
+        shown=f"${ADDRESSES}",
+        metavar="HOST:PORT",
     )
     virtual_devices: int | None = option(None, VIRTUAL, count, affects_result=False, shown="the devices there are")
 

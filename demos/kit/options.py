@@ -137,8 +137,16 @@ class Machine:
     """How a network is computed."""
 
     precision: str = option("float32", "dtype policy of the network's layers", choices=("float32", "mixed_bfloat16"))
-    steps_per_execution: int = option(1, "steps in one call: faster on a GPU", count, affects_result=False)
-    jit_compile: str = option("auto", "XLA", affects_result=False, shown="Keras decides", choices=("auto", "yes", "no"))
+    steps_per_execution: int = option(
+        1, "training steps per call of the compiled function; more are faster on a GPU", count, affects_result=False
+    )
+    jit_compile: str = option(
+        "auto",
+        "whether to compile with XLA",
+        affects_result=False,
+        shown="Keras decides",
+        choices=("auto", "yes", "no"),
+    )
 
     def compilation(self) -> dict[str, Any]:
         """The arguments of `keras.Model.compile` that say how steps are run."""

@@ -40,7 +40,7 @@ class Finding:
     )
     seed: int | None = option(None, "seed of the model to use", values.seed, shown="as for --label-smoothing")
     beam_width: int = beam_width("width of the beam; 1 is greedy")
-    temperature: float = option(1.0, "what logits are divided by", values.temperature, metavar="T")
+    temperature: float = option(1.0, "temperature that logits are divided by", values.temperature, metavar="T")
     length_penalty: float = length_penalty("scores are log p / tokens**X")
     n_best: int = option(1, "number of texts per input, each on a line with its score", values.count)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import zlib
@@ -116,10 +117,12 @@ def publish_results(
 ) -> None:
     """Writes the results of a demo, its table and its pictures.
 
-    Of the pictures those of the sweep are first, then come `pictures`, and what `reliabilities` gives is last. They are
-    shown in TensorBoard, too.
+    Of the pictures those of the sweep are first, then come those of `pictures` that trials have numbers for, and what
+    `reliabilities` gives is last. They are shown in TensorBoard, too. The JSON file of an earlier sweep that had other
+    options is renamed.
     """
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
+    pictures = [picture for picture in pictures if all(trial.get(picture) for trial in trials)]
     series = of_trials(trials)["series"]
     results = {
         "experiment": demo,
@@ -132,10 +135,21 @@ def publish_results(
     }
     run = Run(planned.out, {**options.settings(), "data": planned.data.fingerprint})
     networks = [trained.result for trained, _ in planned.networks]
+    set_aside(run.out / f"{name}.json", records.to_json(run.settings))
     results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json", networks)
     monitor.show([run.out / picture for picture in results["pictures"]], run.out / name)
     for trained, _ in planned.networks:
         planned.kept(trained)[0].unlink(missing_ok=True)
+
+
+def set_aside(path: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Renames the results of an earlier sweep, which took long to measure, unless it had the same settings."""
+    if not path.exists() or records.read_json(path, {"settings": dict})["settings"] == settings:
+        return
+    places = (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(1))
+    place = next(place for place in places if not place.exists())
+    path.rename(place)
+    print(f"Note: an earlier sweep, with other options, is now {place.name}; demos.redraw draws it.", flush=True)
 
 
 def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:

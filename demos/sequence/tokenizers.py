@@ -15,6 +15,7 @@ KINDS = ("characters", "subword")
 # What `to_json` gives, as `records.read_json` takes it.
 FIELDS = ({"kind": str, "characters": str}, {"kind": str, "model": str})
 START, END = 0, 1
+UNKNOWN = 2  # of subwords
 IGNORED = -1  # in labels, past the end token
 LONGEST_TEXT = 4192  # bytes, SentencePiece's default
 SENTENCEPIECES_OWN = "\u2585"  # its mark for unknown characters: it skips texts that have it
@@ -64,6 +65,10 @@ class Characters:
         """The text of ids, without spaces at its ends or side by side; start and end tokens stand for nothing."""
         return " ".join("".join(self.characters[i - 2] for i in ids if i > END).split())
 
+    def entries(self) -> list[tuple[str, float]]:
+        """Each character, and a number that is the same for all."""
+        return [(character, 0.0) for character in self.characters]
+
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
         return {"kind": self.kind, "characters": self.characters}
@@ -99,7 +104,7 @@ class Subwords:
                 normalization_rule_name="identity",
                 bos_id=START,
                 eos_id=END,
-                unk_id=2,
+                unk_id=UNKNOWN,
                 minloglevel=2,
                 # It would leave longer texts out. Where there are none, models are those of the default.
                 **({"max_sentence_length": longest} if longest > LONGEST_TEXT else {}),
@@ -111,18 +116,22 @@ class Subwords:
     def encode(self, text: str, strict: bool = True) -> np.ndarray:
         """As `Characters.encode`; unless `strict`, what was not in the training texts becomes id 2."""
         ids = np.array(self._processor.encode(text), "int32")
-        if strict and (ids == 2).any():
+        if strict and (ids == UNKNOWN).any():
             pieces = self._processor.encode(text, out_type=str)
-            raise UnknownCharacter({c for piece, i in zip(pieces, ids, strict=True) if i == 2 for c in piece})
+            raise UnknownCharacter({c for piece, i in zip(pieces, ids, strict=True) if i == UNKNOWN for c in piece})
         return ids
 
     def pieces(self, ids: Iterable[int] | None = None) -> list[str]:
         """The text of each of some ids, or of all; ▁ stands for the space before a word."""
         return [self._processor.id_to_piece(int(i)) for i in (range(self.size) if ids is None else ids)]
 
+    def entries(self) -> list[tuple[str, float]]:
+        """The text of each piece and its log p, all that texts are divided by."""
+        return [(self._processor.id_to_piece(i), self._processor.get_score(i)) for i in range(self.size)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; start, end and unknown tokens stand for nothing."""
-        return " ".join(self._processor.decode([int(i) for i in ids if i > 2]).split())
+        return " ".join(self._processor.decode([int(i) for i in ids if i > UNKNOWN]).split())
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""
@@ -146,10 +155,10 @@ def from_json(value: dict[str, Any]) -> Tokens:
 
 def write(path: pathlib.Path, tokens: Tokens) -> None:
     """Writes the tokens of a run; a ValueError if it has others, which its networks were trained on."""
-    value = tokens.to_json()
-    if path.exists() and records.read_json(path, FIELDS) != value:
+    if not path.exists():
+        records.write_json(path, tokens.to_json())
+    elif read(path).entries() != tokens.entries():  # files may differ that have the same tokens
         raise ValueError(f"The tokens learned from the corpus are not those of the run, {path}: is a package newer?")
-    records.write_json(path, value)
 
 
 def read(path: pathlib.Path, kind: str | None = None) -> Any:

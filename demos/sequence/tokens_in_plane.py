@@ -10,7 +10,7 @@ import keras_ls
 from demos.kit import cli, measures, seeds
 from demos.kit.pictures import network_name
 from demos.sequence.evaluation import Split
-from demos.sequence.tokenizers import END, IGNORED, Subwords
+from demos.sequence.tokenizers import IGNORED, UNKNOWN, Subwords
 
 EXAMPLES, FREQUENT = 100, 50  # of each token at most; of a frequent token at least
 
@@ -18,30 +18,33 @@ EXAMPLES, FREQUENT = 100, 50  # of each token at most; of a frequent token at le
 def choose(labels: np.ndarray, tokens: Subwords, given: list[str]) -> list[int]:
     """The ids of three of the tokens that occur in `labels`, given as pieces or words, or the most frequent words.
 
+    None if no token is given and fewer than three occur 3 times.
+
     Raises:
-        ValueError: If one of those that are given, or of three by themselves, does not occur 3 times.
+        ValueError: If one of those that are given does not occur 3 times.
     """
     counts = np.bincount(labels, minlength=tokens.size)
     pieces = tokens.pieces()
     if not given:
-        by_count = [i for i in np.argsort(-counts, kind="stable").tolist() if i > END and counts[i] >= 3]
+        by_count = [i for i in np.argsort(-counts, kind="stable").tolist() if i > UNKNOWN and counts[i] >= 3]
         words = [i for i in by_count if len(pieces[i]) > 2 and pieces[i][0] == "▁"]
-        if len(by_count) < 3:
-            raise ValueError("The split must have three tokens that occur 3 times or more.")
-        return (words if len(words) > 2 else by_count)[:3]
+        chosen = (words if len(words) > 2 else by_count)[:3]
+        return chosen if len(chosen) == 3 else []
     known = {piece: i for i, piece in enumerate(pieces)}
     ids = [known.get(f"▁{text}", known.get(text, -1)) for text in given]
     for text, i in zip(given, ids, strict=True):
-        if i <= END or counts[i] < 3 or ids.count(i) > 1:
+        if i <= UNKNOWN or counts[i] < 3 or ids.count(i) > 1:
             raise ValueError(f"--tokens must be three tokens that occur 3 times or more. Received: {text!r}.")
     return ids
 
 
 def measure(network: Any, split: Split, tokens: Subwords, classes: list[int]) -> dict[str, Any]:
-    """Three tokens' activations in their plane, and how tight the clusters of all frequent tokens are.
+    """Three tokens' activations in their plane, and how tight the clusters of all frequent tokens are; {} without any.
 
     The network has `penultimate`, whose products with its `token_vectors` (V, D) are the logits.
     """
+    if not classes:
+        return {}
     activations, labels = [], []
     for x, y, _ in split.batches():
         outputs = keras.ops.convert_to_numpy(network.penultimate(x)).astype("float32")
@@ -64,6 +67,8 @@ def measure(network: Any, split: Split, tokens: Subwords, classes: list[int]) ->
 
 def table(trials: list[dict[str, Any]]) -> str:
     """One row per network: the clusters of frequent tokens."""
+    if not all(trial["tokens"] for trial in trials):
+        return "Figure 7 needs three tokens that occur 3 times or more in the split, which it does not have."
     rows = [["tokens of", "seed", "frequent tokens", "within", "between", "ratio", "template distance c.v."]]
     for trial in trials:
         of = trial["tokens"]
@@ -72,10 +77,12 @@ def table(trials: list[dict[str, Any]]) -> str:
     return cli.aligned(rows)
 
 
-def figure(trials: list[dict[str, Any]]) -> Any:
-    """Figure 7: a column for each label smoothing, of its first seed."""
+def figures(trials: list[dict[str, Any]]) -> list[Any]:
+    """Figure 7, if there is one: a column for each label smoothing, of its first seed."""
+    if not all(trial["tokens"] for trial in trials):
+        return []
     panels: dict[str, keras_ls.Projection] = {}
     for trial in trials:
         projection = measures.projection_from_json(trial["tokens"]["panel"])
         panels.setdefault(network_name(trial["label_smoothing"]), projection)
-    return keras_ls.projection_grid({"": panels})
+    return [keras_ls.projection_grid({"": panels})]

@@ -18,9 +18,14 @@ class Options:
 
     run: str = run("demos.speech.train")
     temperatures: tuple[float, ...] = option(
-        (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0), "tried with --beam-width", values.temperature, metavar="T"
+        (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0),
+        "temperatures to try, each with --beam-width",
+        values.temperature,
+        metavar="T",
     )
-    beam_widths: tuple[int, ...] = option((1, 2, 4, 8, 16, 32), "tried at temperature 1", values.count, metavar="W")
+    beam_widths: tuple[int, ...] = option(
+        (1, 2, 4, 8, 16, 32), "widths of the beam to try, each at temperature 1", values.count, metavar="W"
+    )
     beam_width: int = beam_width("width of the beam at all temperatures")
     length_penalty: float = length_penalty("hypotheses compete by log p / tokens**X")
     split: str = option("test", "the split to measure on", choices=("dev", "test"))

@@ -27,11 +27,11 @@ class Options:
     """What is swept."""
 
     run: str = run("demos.translation.train")
-    split: str = option("test", "what is measured on", choices=("dev", "test"))
+    split: str = option("test", "the split to measure on", choices=("dev", "test"))
     temperatures: tuple[float, ...] = option(
-        (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5, 2.0), "what logits are divided by", values.temperature, unique=True
+        (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5, 2.0), "temperatures to try", values.temperature, unique=True
     )
-    beam_widths: tuple[int, ...] = option((1, 2, 4, 8, 16), "widths of the beam", values.count, unique=True)
+    beam_widths: tuple[int, ...] = option((1, 2, 4, 8, 16), "widths of the beam to try", values.count, unique=True)
     length_penalties: tuple[float, ...] = option(
         (0.0, 0.5, 1.0, 1.5), "hypotheses compete by log p / tokens**X", values.not_negative, unique=True
     )

@@ -36,9 +36,9 @@ class Recipe:
         3_000, "tokens of a batch on its longer side, padding included", count, defaults=_by_corpus(1_500, 3_000)
     )
     learning_rate: float = option(
-        1e-3, "of Adam at the end of warm-up; then it decays as the inverse square root of the step", positive
+        1e-3, "Adam's learning rate after warm-up; then it decays as the inverse square root of the step", positive
     )
-    warmup_steps: int = option(400, "in which the rate rises from 0", count)
+    warmup_steps: int = option(400, "steps in which the learning rate rises from 0", count)
     clipnorm: float = option(1.0, "bound on the gradient's norm; 0 has none", not_negative)
     steps_per_epoch: int = 1
 

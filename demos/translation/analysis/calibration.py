@@ -65,4 +65,4 @@ def table(results: dict[str, Any]) -> str:
 def figure(results: dict[str, Any]) -> list[Any]:
     """Figure 4 against temperature, width and penalty; the reliability of lists; Figures 7 and 3."""
     trials, drawn = results["trials"], sweep.figures(results["series"], PERCENT)
-    return [*drawn, lists.figure(trials), tokens_in_plane.figure(trials), *sweep.reliabilities(results)]
+    return [*drawn, lists.figure(trials), *tokens_in_plane.figures(trials), *sweep.reliabilities(results)]

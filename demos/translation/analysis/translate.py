@@ -2,13 +2,13 @@
 
 import itertools
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Iterator
 
 import numpy as np
 
+from demos.kit import texts
 from demos.kit.options import Chosen
 from demos.sequence.buckets import padded
 from demos.sequence.earlier import choose
@@ -23,7 +23,7 @@ WIDTHS = 16  # of which those of batches are multiples
 
 def plan(options: Chosen) -> tuple[Searcher, Chosen]:
     """Loads the network that was asked for; of several, that of the highest BLEU, then chrF, on dev."""
-    if absent := [name for name in options.files if name != "-" and not os.path.exists(name)]:
+    if absent := [name for name in options.files if name != "-" and not pathlib.Path(name).exists()]:
         raise ValueError(f"FILE must exist. Received: {absent[0]}.")
     fields = {"dev_beam_bleu": float, "dev_beam_chrf": float}  # BLEU is 0 for all where sentences are short
     chosen = choose(options, fields, lambda result: (-result["dev_beam_bleu"], -result["dev_beam_chrf"]))
@@ -52,7 +52,7 @@ def lines(options: Chosen, errors: list[str]) -> Iterator[tuple[str, str]]:
             with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
                 for number, line in enumerate(file, start=1):
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                    yield f"{source} line {number}", " ".join(text.split())
+                    yield f"{source} line {number}", texts.sentence(text)
         except (OSError, UnicodeDecodeError) as error:
             what = "cannot be read" if isinstance(error, OSError) else f"line {number} is not UTF-8"
             errors.append(f"{source} {what}: {error}")

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import pathlib
 
-from demos.kit.texts import read_text
+from demos.kit.texts import read_text, sentence
 
 SPLITS = ("train", "dev", "test")
 # The names of a split's files, of which the first that is there counts.
@@ -74,7 +74,7 @@ def _pairs(path: pathlib.Path, rows: list[tuple[str, ...]], skip_bad: bool) -> P
     """The pairs of a file's rows; what is not a sentence and its translation is refused or skipped."""
     kept, bad = [], []
     for number, row in enumerate(rows, start=1):
-        sides = [" ".join(side.split()) for side in row]
+        sides = list(map(sentence, row))
         if len(sides) == 2 and all(sides):
             kept.append((*sides, f"{path} line {number}"))
             continue

@@ -1,10 +1,11 @@
 """Sweeps over the networks of a run: one at a time in a directory."""
 
 import argparse
+import os
 
 import pytest
 
-from demos.kit import runs
+from demos.kit import records, runs
 from demos.sequence import sweep
 
 
@@ -34,3 +35,13 @@ def test_a_second_sweep_is_refused_until_the_first_ends_and_training_is_not(tmp_
     assert planned.out.is_dir()
     runs.unlock()
     assert plan().out == planned.out
+
+
+def test_results_of_an_earlier_sweep_with_other_options_are_kept(tmp_path, capsys):
+    path = tmp_path / "calibration.json"
+    for temperatures in ([1.0], [1.0], [2.0], [3.0]):
+        sweep.set_aside(path, {"temperatures": temperatures})
+        records.write_json(path, {"settings": {"temperatures": temperatures}})
+    kept = {name: records.read_json(tmp_path / name)["settings"]["temperatures"] for name in os.listdir(tmp_path)}
+    assert kept == {"calibration.json": [3.0], "calibration.1.json": [1.0], "calibration.2.json": [2.0]}
+    assert "with other options, is now calibration.2.json" in capsys.readouterr().out

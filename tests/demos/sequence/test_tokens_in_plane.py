@@ -38,5 +38,14 @@ def test_the_most_frequent_words_are_chosen_or_what_is_given():
     assert tokens_in_plane.choose(labels, TOKENS, []) == [4, 7, 3]
     assert tokens_in_plane.choose(labels[labels != 7], TOKENS, []) == [5, 6, 4]  # two words only
     assert tokens_in_plane.choose(labels, TOKENS, ["dog", "s", "cat"]) == [4, 5, 3]
+    assert tokens_in_plane.choose(labels[labels < 5], TOKENS, []) == []  # two, and the end
+    assert tokens_in_plane.choose(np.repeat([1, 2, 3, 4], 5), TOKENS, []) == []  # nor is what is unknown a token
     with pytest.raises(ValueError, match="three tokens that occur"):
         tokens_in_plane.choose(labels, TOKENS, ["dog", "dog", "s"])
+
+
+def test_without_three_tokens_there_is_no_picture():
+    assert tokens_in_plane.measure(None, None, TOKENS, []) == {}
+    trials = [{"label_smoothing": 0.0, "seed": 0, "tokens": {}}]
+    assert tokens_in_plane.figures(trials) == []
+    assert "which it does not have" in tokens_in_plane.table(trials)

@@ -1,5 +1,6 @@
 """The translation demo from its command lines: what it writes, how it goes on, what it measures and translates."""
 
+import itertools
 import json
 import os
 import re
@@ -95,12 +96,18 @@ def test_results_hold_what_the_table_and_the_picture_show(trained, tmp_path):
 
 def test_tokens_that_a_newer_package_learns_are_refused(trained, corpus, tmp_path, capsys, monkeypatch):
     out = shutil.copytree(trained, tmp_path / "run")
-    of_run = json.loads((out / "tokens.json").read_text())
-    monkeypatch.setattr(Subwords, "to_json", lambda _: of_run | {"model": "Cg=="})
+    of_run, entries = (out / "tokens.json").read_text(), Subwords.entries
+    again = [*arguments(corpus, out, "--label-smoothing", "0", "0.1"), "--resume"]
+    # A file may differ that has the same tokens.
+    monkeypatch.setattr(Subwords, "to_json", lambda _: {"kind": "subword", "model": "another"})
+    assert train.main(again) == 0
+    assert (out / "tokens.json").read_text() == of_run
+    count = itertools.count()
+    monkeypatch.setattr(Subwords, "entries", lambda self: [*entries(self), ("new", next(count))])
     with pytest.raises(SystemExit):
-        train.main([*arguments(corpus, out, "--label-smoothing", "0", "0.1"), "--resume"])
+        train.main(again)
     assert "tokens learned from the corpus are not those of the run" in capsys.readouterr().err
-    assert json.loads((out / "tokens.json").read_text()) == of_run
+    assert (out / "tokens.json").read_text() == of_run
 
 
 def test_translations_that_were_cut_off_are_refused(trained, corpus, tmp_path, capsys):
@@ -236,6 +243,11 @@ def test_lines_are_translated_in_their_order(trained, capsys, tmp_path, monkeypa
     assert [row["source"] for row in rows] == ["red cat", "", "dog 日"]
     assert rows[0]["translations"][0]["text"] == lines[0]
     assert len(rows[2]["translations"]) == 2
+    (tmp_path / "text").write_text("red▁cat\0\n\nu\u0308\n", encoding="utf-8")
+    assert translate.main([str(tmp_path / "text"), *how, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["source"] for row in rows] == ["red cat", "", "ü"]
+    assert rows[0]["translations"][0]["text"] == lines[0]
     monkeypatch.setattr(translate_lines, "translate", lambda _, some, __: [[Hypothesis(text, 0.0)] for _, text in some])
     (tmp_path / "text").write_bytes(b"red\n\xff\n")
     with pytest.raises(SystemExit):

@@ -1,6 +1,7 @@
 """Corpora of sentence pairs: numbers in words against another library, files that are not what they should be."""
 
 import re
+import unicodedata
 
 import pytest
 
@@ -117,6 +118,15 @@ def test_bad_lines_are_named(bad, message, tmp_path):
         assert len(corpus.splits["train"].sources) == sum(
             len(list(filter(str.strip, line.split("\t")))) == 2 for line in bad
         )
+
+
+def test_characters_are_composed_and_marks_of_spaces_are_spaces(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "Mädchen läuft")
+    where = write(tmp_path, train=[f"▁a ▁girl\0runs\t {decomposed} ", "a\tb", "▁\tb"])
+    with pytest.raises(ValueError, match="line 3 has an empty side"):
+        load(options(*where))
+    train = load(options(*where, "--skip-bad")).splits["train"]
+    assert (train.sources[0], train.targets[0]) == ("a girl runs", "Mädchen läuft")
 
 
 def test_what_is_missing_is_named(tmp_path):
