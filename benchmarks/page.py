@@ -20,6 +20,11 @@ Written by `python -m benchmarks` from `benchmarks/results/`; every number stand
 `pip install -e ".[benchmarks,demos,translation]"` installs what it measures, the peers included. Cases take turns, each
 in a process of its own; times are medians of the rounds, ratios medians of the rounds' ratios. Memory is the rise of
 the process's high-water mark, which the kernel keeps, during one call.
+
+The second table of a subject has the bounds that we set ourselves. *reached* is what was measured, *at most* the bound,
+and the last column says whether it *holds* or was *missed*. The measures *time* and *memory* are ratios to the case
+compared with (memory without such a case is in the unit of the first table), *beyond* is the ratio of the memory that
+is taken beyond one such unit, and *seconds* is a difference.
 """
 
 
