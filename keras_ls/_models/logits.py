@@ -102,9 +102,23 @@ def _logits(tensor: Any) -> Any:
     # A second argument is a mask, which changes the result of the softmax.
     if found.where == "input" and sum(value is not None for value in tree.flatten((arguments.args, given))) == 1:
         return arguments.keras_tensors[0]
-    if found.layer is not None:
-        return found.layer(*arguments.args, **arguments.kwargs)
-    return _logarithm(tensor)
+    # A wrapper in place of one that the graph has before, too, would save their common layers apart from each other.
+    if found.layer is None or (not isinstance(operation, layers.Dense) and _is_before(operation, arguments)):
+        return _logarithm(tensor)
+    return found.layer(*arguments.args, **arguments.kwargs)
+
+
+def _is_before(operation: Any, arguments: Any) -> bool:
+    """Whether the graph that leads to some symbolic arguments uses an operation."""
+    waiting, seen = list(arguments.keras_tensors), set()
+    while waiting:
+        before, node_index, _ = waiting.pop()._keras_history
+        if before is operation:
+            return True
+        if (id(before), node_index) not in seen:
+            seen.add((id(before), node_index))
+            waiting += before._inbound_nodes[node_index].arguments.keras_tensors
+    return False
 
 
 def _logits_of_probabilities(tensor: Any) -> Any:

@@ -758,3 +758,22 @@ def test_an_output_may_be_without_weights(rng):
     weight = {"a": None, "b": np.arange(40)}
     given = calibrate(model, x, y, sample_weight=weight, output="a").predict(x, verbose=0)
     np.testing.assert_allclose(given, calibrate(model, x, y, output="a").predict(x, verbose=0), **EXACT)
+
+
+@pytest.mark.parametrize("kind", ["nested", "time distributed"])
+def test_a_model_that_refines_its_own_predictions_is_saved(rng, tmp_path, kind):
+    if kind == "nested":
+        inputs = keras.Input((4,))
+        head = keras.Sequential([keras.Input((4,)), layers.Dense(6), layers.Dense(4, "softmax")])
+    else:
+        inputs, head = keras.Input((3, 4)), layers.TimeDistributed(layers.Dense(4, "softmax"))
+    model = keras.Model(inputs, head(layers.Add()([head(inputs), inputs])))
+    x = rng.normal(size=(30, *inputs.shape[1:])).astype("float32")
+    p = model.predict(x, verbose=0)
+    y = np.where(rng.random(x.shape[:-1]) < 0.4, rng.integers(0, 4, x.shape[:-1]), p.argmax(-1))
+    calibrated = calibrate(model, x, y)
+    calibrated.save(tmp_path / "calibrated.keras")
+    loaded = keras.saving.load_model(tmp_path / "calibrated.keras")
+    found, given = (each.predict(x, verbose=0) for each in (loaded, calibrated))
+    np.testing.assert_allclose(found, given, **EXACT)
+    np.testing.assert_allclose(given, numpy(keras_ls.TemperatureScaling().fit(np.log(p), y)(np.log(p))), rtol=1e-4)
