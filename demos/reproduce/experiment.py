@@ -109,6 +109,7 @@ class Experiment:
     # What does not agree, explained, by scale and by part
     why: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     afterwards: bool = False  # whether it was added to explain a claim that others do not meet
+    run_on: str = ""  # what its data and networks are called, where the titles of its runs do not say
     hard_targets: str = ""  # the experiment whose networks of hard targets it is compared with, having none of its own
 
     def chosen(self, only: Collection[str]) -> list[str]:

@@ -49,6 +49,12 @@ class Found:
                     for seed, value in zip(seeds, point["each"], strict=True):
                         yield of_point | {"seed": seed, "margin_there": value}
 
+    def drawn(self, demo: str) -> list[dict[str, Any]]:
+        """The results of a demo, after those of hard targets that are another experiment's."""
+        others = [results for kept in self.compared for results in kept["results"] if results["experiment"] == demo]
+        hard = [each | {"trials": [row for row in each["trials"] if row["label_smoothing"] == 0]} for each in others]
+        return [*(each for each in hard if each["trials"]), *self.of_demo(demo)]
+
     def of_demo(self, demo: str) -> list[dict[str, Any]]:
         """The results of a demo, one for each trial."""
         return [results for kept in self.kept for results in kept["results"] if results["experiment"] == demo]

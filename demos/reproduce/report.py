@@ -28,8 +28,9 @@ def write(results: pathlib.Path, scale: str, only: Collection[str], out: pathlib
     for each in found:
         for name in each.experiment.chosen(only):
             part = each.experiment.parts[name]
-            if part.picture and (of_demo := each.of_demo(part.picture[0])):
-                figure = drawing.picture(of_demo, part.picture[1], results / scale / each.experiment.name)
+            if part.picture and each.of_demo(part.picture[0]):
+                demo, drawn = part.picture
+                figure = drawing.picture(each.drawn(demo), drawn, results / scale / each.experiment.name)
                 pictures.save(figure, [out / picture_of(each, name)])
     texts = {"report.md": document.to_markdown(blocks), "report.html": document.to_html(blocks, out)}
     for name, text in texts.items():
@@ -169,7 +170,7 @@ def facts(found: Found) -> list[Block]:
         return []
     of_first = [kept["results"][0] for kept in found.kept]
     said = {
-        "Data and networks": titles(of_first),
+        "Data and networks": [found.experiment.run_on] if found.experiment.run_on else titles(of_first),
         "Examples": [examples_of(results["settings"]) for results in of_first],
         "Steps": [steps_of(results["settings"]) for results in of_first],
         "Chosen on other data": [chosen_in(results) for results in of_first if "selection" in results],
@@ -209,7 +210,9 @@ def chosen_in(results: dict[str, Any]) -> str:
 
 
 def examples_of(settings: dict[str, Any]) -> str:
-    """How many images, or rows of a table, a run trains and measures on, and how deep its ResNet is."""
+    """How many images, rows of a table or utterances a run trains and measures on, and how deep its ResNet is."""
+    if spoken := settings.get("utterances"):
+        return f"{spoken['train']:,} to train on, {spoken['dev']:,} for development, {spoken['test']:,} held out"
     if not isinstance(settings.get("data"), dict):
         return ""
     counts = f"{settings['data']['training_images']:,} to train on, {settings['data']['held_out_images']:,} held out"

@@ -129,7 +129,7 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, jobs: int = 1) -> 
     seconds = sum(told["seconds"] for told in times)
     facts = {"experiment": trial.experiment.name, "scale": trial.scale, "trial": trial.name, "commands": trial.said()}
     commits = dict.fromkeys(commit for told in times for commit in told.get("code", []))
-    spent = {"seconds": round(seconds, 1), "machine": machine(), "code": ", ".join(commits) or None}
+    spent = {"seconds": round(seconds, 1), "machine": machine(jobs), "code": ", ".join(commits) or None}
     records.write_json(kept, {**facts, **spent, "results": results})
     return 0
 
@@ -171,12 +171,14 @@ def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | Non
     return status
 
 
-def machine() -> str:
-    """The processor that this process runs on."""
+def machine(jobs: int = 1) -> str:
+    """The processor that this process runs on, and the cores that each of so many jobs has."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text(errors="replace").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    cores = os.cpu_count() or 1
+    share = f"{cores}" if jobs == 1 else f"{max(1, cores // jobs)} of {cores}"
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {share} cores"
 
 
 def code() -> str | None:

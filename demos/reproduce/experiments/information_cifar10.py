@@ -21,4 +21,10 @@ SCALES = {
         short="--seeds 0 --label-smoothing 0 --steps {steps} --measure-every {steps}",
     ),
 }
+WHY = {
+    "cpu": {
+        "fig6": "Both curves level off as the learning rate falls. On digits three times as many steps bring the "
+        "smoothed one nearer to log 2 (information_digits_long), and so presumably would more steps here."
+    }
+}
 PARTS = {"regime": questions.regime("demos.image.information"), "fig6": questions.information(0.1)}

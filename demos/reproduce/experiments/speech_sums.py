@@ -3,11 +3,13 @@
 from demos.reproduce import questions_of_text
 from demos.reproduce.experiment import Setting
 from demos.reproduce.experiments.speech_multi30k import ONE_NETWORK, TRAIN
+from demos.reproduce.experiments.speech_multi30k import RUN_ON as CAPTIONS
 
 COMMANDS = f"""{TRAIN}
 python -m demos.speech.beam_search --from runs/speech/multi30k --length-penalty 0 --temperatures 1"""
 PAPER = "only in its reference 10, Chorowski and Jaitly (2017): with hard targets wider beams find worse texts"
 COMPARED = tuple(each for each in ONE_NETWORK if each.endswith(("smoothing 0", "smoothing 0.1")))
+RUN_ON = CAPTIONS
 # Where `speech_multi30k` has trained the networks; else half an hour more for each.
 SCALES = {"cpu": Setting(COMMANDS, 4, "2 cores of an Intel Xeon", ("--seeds 0", *COMPARED))}
 AFTERWARDS = True

@@ -102,7 +102,7 @@ def fake(monkeypatch):
         return 0
 
     monkeypatch.setattr(running, "run_command", run)
-    monkeypatch.setattr(running, "machine", lambda: "a machine")
+    monkeypatch.setattr(running, "machine", lambda *_: "a machine")
     return ran
 
 
@@ -706,6 +706,7 @@ def test_trials_at_a_time_share_the_cores(tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         assert running.run_command(shown, tmp_path / "clock.json", tmp_path / "log", jobs) == 0
     assert (tmp_path / "log").read_text().splitlines() == ["2 2", "1 1", "2 3"]
+    assert running.machine(2).endswith(", 2 of 5 cores")
 
 
 def test_the_commit_is_that_which_the_commands_ran_with(tmp_path, monkeypatch):
