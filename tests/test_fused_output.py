@@ -569,3 +569,16 @@ def test_inputs_reach_the_model_as_they_come():
         np.testing.assert_array_equal(numpy(keras_ls.FusedOutput(model)(x)), numpy(model(x)))
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a SavedModel is TensorFlow's")
+def test_the_exported_model_gives_what_the_model_predicts(tmp_path, labelled):
+    import tensorflow as tf
+
+    x, y = labelled
+    fused = keras_ls.FusedOutput(classifier("functional")[0], 0.1, ignore_class=-1)
+    fused.compile("sgd")
+    fused.fit(x, y, verbose=0)
+    fused.export(str(tmp_path / "exported"))
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(exported.serve(x), fused.predict(x, verbose=0), rtol=1e-5, atol=1e-7)

@@ -93,14 +93,18 @@ def test_the_page_of_devices_gets_the_numbers_of_one_device(tmp_path):
     text = (DOCS / "devices.md").read_text(encoding="utf-8")
     programs = [block[1] for block in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S)]
     (program,) = (program for program in programs if f'["KERAS_BACKEND"] = "{BACKEND}"' in program)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    if BACKEND == "jax":
+        program += "\nprint(len(keras.distribution.list_devices()))\n"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     printed = [np.array(re.findall(r"[\d.e-]+", line), float) for line in done.stdout.splitlines()]
     if BACKEND == "jax":
         assert printed[0] < 1e-5
+        assert printed[-1] == 4  # else one device would be compared with itself
     else:
+        assert [line.size for line in printed] == [4, 4]  # two epochs of losses, and of errors, on one and on several
         for line in printed:
             one, several = line.reshape(2, -1)
             np.testing.assert_allclose(several, one, atol=1e-5)

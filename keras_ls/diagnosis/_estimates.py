@@ -20,6 +20,8 @@ from keras_ls.diagnosis.estimates import Estimate
 
 # Predictions times classes, beyond which the second pass for the interval of the class-wise error is left out.
 _LARGEST_FOR_CLASSES = 2 * 10**8
+# Of weights, whose squares would otherwise underflow or overflow.
+_LARGEST_EXPONENT = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +87,9 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
         ValueError: If predictions are NaN or infinite, no probabilities, or make a label impossible.
     """
     epsilon = keras.config.epsilon()
-    # By a power of 2, which rounds nothing: squares of weights must neither underflow nor overflow.
-    weight = np.ldexp(rows.weight, -int(np.frexp(rows.weight.max())[1]))
-    rows = dataclasses.replace(rows, weight=weight)
+    exponent = int(np.frexp(rows.weight.max())[1])
+    if abs(exponent) > _LARGEST_EXPONENT:  # by a power of 2, which rounds nothing
+        rows = dataclasses.replace(rows, weight=np.ldexp(rows.weight, -exponent))
     positions = read_positions(rows, epsilon)
     size, notes = positions.num_examples, []
     in_half = np.zeros(size, bool)

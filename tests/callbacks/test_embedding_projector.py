@@ -209,6 +209,20 @@ class TestEmbeddings:
         fit(model, EmbeddingProjector(data[0], tmp_path, labels=data[1]))
         assert_shows(Server(tmp_path), "epoch_0001", model, *data)
 
+    def test_are_of_the_weights_that_early_stopping_restores(self, data, tmp_path):
+        class Score(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                logs["score"] = float(epoch)  # the first epoch is the best
+
+        x, y = data
+        model = classifier()
+        stop = keras.callbacks.EarlyStopping(monitor="score", mode="min", patience=2, restore_best_weights=True)
+        callbacks = [Score(), stop, EmbeddingProjector(x, tmp_path, labels=y)]
+        model.fit(x, y, epochs=9, batch_size=10, verbose=0, callbacks=callbacks)
+        server = Server(tmp_path)
+        assert list(server.embeddings()) == ["epoch_0003"]
+        assert_shows(server, "epoch_0003", model, x, y)
+
     def test_are_written_once_when_training_ends(self, data, tmp_path):
         x, y = data
         model = classifier(run_eagerly=False)

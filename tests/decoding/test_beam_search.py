@@ -853,3 +853,23 @@ def test_limits_of_a_narrow_dtype_in_a_graph():
 
     tokens = numpy(compiled(search)(ops.convert_to_tensor(np.array([2, 100], "int8"))))
     assert (tokens[:, 0] == 1).sum(axis=-1).tolist() == [2, 100]
+
+
+@pytest.mark.parametrize(("limits", "steps"), [([20, 8], 3), ([8, 20], 6)])
+def test_the_bound_of_an_element_is_over_its_own_limit(limits, steps):
+    """The first element ends at once; the second is that of the test of when a search stops, with penalty 1."""
+    sure, unsure, later = [0.98, 0.01, 0.01], [0.1, 0.45, 0.45], [0.8, 0.1, 0.1]
+    tables, calls = np.log(np.array([sure, later, unsure, later], "float32")), []
+
+    def step(tokens, state):
+        calls.append(1)
+        element, place = state
+        rows = ops.take(ops.convert_to_tensor(tables), 2 * element + ops.minimum(place, 1), axis=0)
+        return rows, (element, place + 1)
+
+    state = (np.arange(2, dtype="int32"), np.zeros((2,), "int32"))
+    options = {"max_length": 20, "beam_width": 3, "length_penalty": 1.0, "max_lengths": limits}
+    with uncompiled():
+        result = arrays(beam_search(step, state, 2, 1, 0, **options))
+    np.testing.assert_allclose(result.log_probs[:, 0], np.log([0.98, 0.36]), **CLOSE)
+    assert len(calls) == steps

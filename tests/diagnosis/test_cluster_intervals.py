@@ -45,3 +45,22 @@ def test_what_is_the_same_in_every_resample_is_sure(name, value):
 
 def test_shares_end_at_one():
     assert _geometry._limits("nearest_mean_agreement", 0.9, np.linspace(0.6, 0.7, 50), 0.95)[1] == 1.0
+
+
+def test_they_are_as_wide_as_measures_vary():
+    rng, spread = np.random.default_rng(1), 0.5
+    means = rng.normal(size=(4, 30))
+    templates, labels = np.concatenate([means, np.zeros((4, 1))], axis=1), np.repeat(np.arange(4), 20)
+    seen, widths = {"cdnv": [], "within": []}, {"cdnv": [], "within": []}
+    for _ in range(40):
+        x = means[labels] + spread * rng.normal(size=(80, 30))
+        found = _geometry._Predictions(x, labels, np.arange(80), np.zeros(80), np.zeros(80))
+        values = measures(found, templates)
+        drawn = [measures(found.of(_geometry._redrawn(labels, rng, within=True)), templates) for _ in range(50)]
+        for name in seen:
+            low, high = _geometry._limits(name, values[name], np.array([each[name] for each in drawn]), 0.95)
+            seen[name].append(values[name])
+            widths[name].append(high - low)
+    for name in seen:
+        ratio = np.mean(widths[name]) / (2 * 1.96 * np.std(seen[name], ddof=1))
+        assert 0.6 < ratio < 1.7, (name, ratio)

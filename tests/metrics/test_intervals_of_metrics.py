@@ -171,3 +171,19 @@ def test_the_upper_limit_may_lie_below_a_plug_in_error_that_is_all_noise():
     metric.update_state(y.astype("int32"), p.astype("float32"))
     low, high = metric.interval()
     assert low == 0 < high < float(metric.result())
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_an_error_far_from_zero_is_as_sure_as_a_share(level):
+    """One bin of confidence 0.9 and accuracy 0.6: its error varies as the share of hits does."""
+    labels, p = np.repeat([0, 1], [600, 400]), np.tile([0.9, 0.1], (1000, 1))
+    error = math.sqrt(0.6 * 0.4 / 999)
+    z, most = stats.norm.ppf((1 + level) / 2), stats.norm.ppf((3 + level) / 4)
+    found = keras_ls.diagnose_predictions(labels, p, level=level, num_resamples=1).estimates
+    limits = {name: (found[name].low, found[name].high) for name in ("ece", "ece_equal_mass", "classwise_ece")}
+    metric = keras_ls.ExpectedCalibrationError()
+    metric.update_state(labels, p.astype("float32"))
+    limits["metric"] = metric.interval(level)
+    for name, (low, high) in limits.items():
+        assert (0.3 - low) / error == pytest.approx(z, rel=0.02), name
+        assert z < (high - 0.3) / error <= 1.001 * most, name  # the upper limit shares its tail between two bounds

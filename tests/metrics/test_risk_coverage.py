@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from harness import assert_config_round_trip, compiled, needs_graph
 
 import keras_ls
 from keras_ls._backend import set_mask
@@ -148,3 +149,53 @@ def test_in_fit_saved_and_watched(tmp_path, rng):
 def test_the_result_has_the_dtype_of_the_metric():
     metric = keras_ls.AreaUnderRiskCoverage(dtype="bfloat16")
     assert keras.backend.standardize_dtype(metric.result().dtype) == "bfloat16"
+
+
+def test_every_form_of_labels_shapes_weights_and_masks_counts_the_same_rows(rng):
+    y, p = rng.integers(0, 5, 24), rng.dirichlet(np.ones(5), 24).astype("float32")
+    plain = pytest.approx(measured(y, p)[0], rel=1e-5)
+    for labels in (y.astype("float32"), y[:, None], np.eye(5, dtype="float32")[y], 0.9 * np.eye(5)[y] + 0.02):
+        assert measured(labels, p)[0] == plain
+    for lead in ((4, 6), (2, 3, 4), (24, 1)):
+        assert measured(y.reshape(lead), p.reshape(*lead, 5))[0] == plain
+    grid, rows, of_row = y.reshape(4, 6), p.reshape(4, 6, 5), np.array([1, 2, 3, 4], "float32")
+    each = np.repeat(of_row, 6)
+    weighted = pytest.approx(measured(y, p, each)[0], rel=1e-5)
+    for weight in (of_row, of_row[:, None], each.reshape(4, 6), each.reshape(4, 6, 1)):
+        assert measured(grid, rows, weight)[0] == weighted
+    mask = rng.random((4, 6)) < 0.7
+    masked = keras.ops.convert_to_tensor(rows)
+    set_mask(masked, keras.ops.convert_to_tensor(mask))
+    metric = keras_ls.AreaUnderRiskCoverage(ignore_class=2)
+    metric.update_state(grid, masked, of_row)
+    kept = mask.reshape(-1) & (y != 2)
+    assert float(metric.result()) == pytest.approx(measured(y[kept], p[kept], each[kept])[0], rel=1e-5)
+
+
+def test_nan_stays_until_reset_and_the_config_is_whole(rng):
+    y, p = rng.integers(0, 5, 24), rng.dirichlet(np.ones(5), 24).astype("float32")
+    metric = keras_ls.AreaUnderRiskCoverage()
+    metric.update_state(y, np.where(np.arange(24)[:, None] == 7, np.float32(np.nan), p))
+    metric.update_state(y, p)
+    assert math.isnan(float(metric.result()))
+    metric.reset_state()
+    metric.update_state(y, p)
+    assert float(metric.result()) == pytest.approx(measured(y, p)[0], rel=1e-5)
+    other = keras_ls.AreaUnderRiskCoverage(50, True, -1, "mine", "bfloat16")
+    assert_config_round_trip(other, lambda each: each.update_state(y, np.log(p)) or each.result())
+
+
+@needs_graph
+def test_a_bad_label_in_a_compiled_graph_gives_nan(rng):
+    y, p = rng.integers(0, 5, 24).astype("float32"), rng.dirichlet(np.ones(5), 24).astype("float32")
+    metric = keras_ls.AreaUnderRiskCoverage()
+    start = [keras.ops.zeros(v.shape, v.dtype) for v in metric.variables]
+    run = compiled(lambda a, b: metric.stateless_result(metric.stateless_update_state(start, a, b)))
+
+    def value():
+        return float(run(keras.ops.convert_to_tensor(y), keras.ops.convert_to_tensor(p)))
+
+    assert value() == pytest.approx(measured(y, p)[0], rel=1e-5)
+    for bad in (-1, 5, 2.5, np.nan):
+        y[3] = bad
+        assert math.isnan(value()), bad

@@ -340,12 +340,15 @@ class TestThreads:
 
     def test_that_only_predict_are_not_recorded(self, rng):
         model = sequential(layers.Dense(4))
-        record, x = keras_ls._models.head._Record(), images(rng, 2)
+        record, x, given = keras_ls._models.head._Record(), images(rng, 2), []
         with keras_ls._models.head._watched(model, record):
-            thread = threading.Thread(target=lambda: model(x))
+            thread = threading.Thread(target=lambda: given.append(model(x)))
             thread.start()
             thread.join()
-        assert record.layer is None
+            assert len(given) == 1  # an error in a thread is printed, not raised
+            assert record.layer is None
+            model(x)  # and what this thread does is recorded
+            assert record.layer is model.layers[-1]
 
 
 class TestPasses:
@@ -421,11 +424,14 @@ class TestPasses:
         runner.batch(images(rng, 4))  # which leaves its state behind
         model.set_weights([weight + 1 for weight in model.get_weights()])
         before = [numpy(weight) for weight in model.weights]
+        good = images(rng, 4)
         for predict in (probe.forward, runner.dataset):
             with pytest.raises(Exception, match="disk"):  # TensorFlow makes it one of its own
                 predict(batches())
-            with pytest.raises(Exception, match=r"."):
+            runner.batch(good)  # so that what follows fails for its shape alone
+            with pytest.raises(Exception, match=r"."):  # each backend says it in other words
                 runner.batch(np.zeros((4, 3, 5, 7, 2), "float32"))
+            np.testing.assert_allclose(numpy(runner.batch(good)), model.predict(good, verbose=0), rtol=1e-5, atol=1e-6)
             for now, then in zip(model.weights, before, strict=True):
                 np.testing.assert_array_equal(numpy(now), then)
 

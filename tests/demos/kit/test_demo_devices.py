@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -127,6 +126,8 @@ def test_two_devices_train_as_one(run, tmp_path, name):
     if (name, BACKEND) == ("translation", "tensorflow"):
         pytest.skip("the loss of tokens is refused with MirroredStrategy")
     finish(start(name, tmp_path, *TWO_DEVICES))
+    assert result_of(tmp_path)["device"].startswith("2 × ")
+    assert not result_of(run(name))["device"].startswith("2 × ")
     assert not differences(numbers(tmp_path), numbers(run(name)))
 
 
@@ -135,6 +136,7 @@ def test_two_devices_train_as_one(run, tmp_path, name):
 def test_batch_normalisation_takes_the_statistics_of_all_devices(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start("digits", one, *RESNET), start("digits", two, *RESNET, *TWO_DEVICES))
+    assert result_of(two)["device"].startswith("2 × ")
     curve, expected = ([row["loss"] for row in result_of(out)["history"]] for out in (two, one))
     assert len(curve) == 50
     assert curve == pytest.approx(expected, rel=1e-5)
@@ -145,6 +147,7 @@ def test_batch_normalisation_takes_the_statistics_of_all_devices(tmp_path):
 @pytest.mark.parametrize("name", DEMOS)
 def test_two_processes_train_as_one_and_the_first_writes(run, name):
     alone, together = run(name), run(name, together=True)
+    assert result_of(together)["device"].startswith("4 × ")
     assert not differences(numbers(together), numbers(alone))
     written = [[path.name.split("tfevents")[0] for path in sorted(out.rglob("*"))] for out in (alone, together)]
     assert written[0] == written[1]
@@ -174,25 +177,30 @@ def test_two_processes_write_the_results_of_one(tmp_path, name):
     assert not differences(found, expected)
 
 
+def epoch_of(out):
+    """The step that the checkpoint of a run is of, or 0."""
+    for checkpoint in out.glob("alpha-*/seed-*/checkpoint.npz"):
+        with np.load(checkpoint) as file:
+            return json.loads(str(file["state"]))["epoch"]
+    return 0
+
+
 @pytest.mark.slow
 @on_jax
-@pytest.mark.parametrize("name", DEMOS)
-def test_after_a_kill_of_one_process_both_go_on_where_they_were(run, tmp_path, name):
+@pytest.mark.parametrize(("name", "at"), [("digits", 17), ("translation", 6)])
+def test_after_a_kill_of_one_process_both_go_on_where_they_were(run, tmp_path, name, at):
     expected, out = run(name, together=True), tmp_path / "out"
     processes = start_two(name, out)
     try:
-        while not list(out.glob("alpha-*/seed-*/checkpoint.npz")):
+        while epoch_of(out) < at:
             assert all(process.poll() is None for process in processes)
-            time.sleep(0.05)
-        time.sleep(random.SystemRandom().uniform(0, 5))
-        random.SystemRandom().choice(processes).kill()
+            time.sleep(0.01)
+        processes[at % 2].kill()  # the one that writes in one case, the other in the other
     finally:
         for process in processes:  # the other one would wait
             process.kill()
             process.communicate()
-    (checkpoint,) = out.glob("alpha-*/seed-*/checkpoint.npz")
-    with np.load(checkpoint) as file:
-        print("killed after", json.loads(str(file["state"]))["epoch"], "of 50 steps")
+    assert at <= epoch_of(out) < 50
     alone = shutil.copytree(out, tmp_path / "alone")
     finish(*start_two(name, out, "--resume"))
     assert not differences(numbers(out), numbers(expected), 1e-6)
