@@ -101,7 +101,8 @@ def execute(parser: Parser, argv: list[str] | None, plan: Callable[[Any], Any], 
                 parser.error(_one_line(error))
             status = run(planned)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as where it is closed
+                sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed has nowhere to go
         parser.exit(1, f"{parser.prog}: nobody reads the output any more.{hint}\n")

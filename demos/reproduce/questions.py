@@ -155,7 +155,7 @@ def students(alpha: float) -> Part:
             "below",
             POINTS,
         ),
-        Claim("It is even worse than one alone.", of_smoothed.label, "below", 0.0),
+        Claim("A smoothed teacher's student is worse than one alone.", of_smoothed.label, "below", 0.0),
         Claim("On average hard teachers teach better.", of_hard.label, "above", of_smoothed.label),
     )
     source = "CIFAR-10, ResNet-56 and AlexNet: a picture"

@@ -141,7 +141,7 @@ def numbers(found: Found, part: Part) -> list[Block]:
 def commands(found: Found) -> str:
     """How to get the results: the commands alone where one trial is all, since others need folders of their own."""
     if not found.kept:
-        return found.missing[0].setting.commands
+        return re.sub(" +", " ", found.missing[0].setting.commands)
     if len(found.kept) + len(found.missing) == 1:
         return "\n".join(found.kept[0]["commands"])
     lines = [f"python -m demos.reproduce --scale {found.scale} --only {found.experiment.name}"]

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from demos.image import data
 from demos.image.analysis import distillation_curves, distillation_mnist
@@ -30,6 +31,10 @@ def plan(options: Chosen) -> Plan:
     images = data.load(name, options.data_dir, options.noise or 0.0)
     if options.train_images is not None:
         images = data.draw(images, options.train_images)
+    pair = data.get(name).pair
+    counts = [int(np.sum(images.y_train == k)) for k in pair]
+    if 0 in counts or max(pair) >= len(images.class_names):
+        raise ValueError(f"{name} must have training images of the classes {pair}. Received: {counts} of them.")
     kind = distillation_mnist.MnistExperiment if name == "mnist" else distillation_curves.Figure5
     experiment = kind(options, images)
     settings = {

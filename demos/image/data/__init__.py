@@ -50,6 +50,8 @@ def load(name: str, data_dir: str | None = None, noise: float = 0.0, image_size:
     It is a ValueError if the data cannot be found or read, or do not fit together.
     """
     data = get(name).load(data_dir, image_size)
+    if len(data.x_test) < 2:
+        raise ValueError("Temperature scaling needs at least 2 held-out images, half of them to fit. Received: 1.")
     if not noise:
         return data
     rng, augment = of_data(), noisy(noise)
@@ -75,6 +77,4 @@ def load_chosen(options: Any) -> ImageData:
     images = load(options.dataset, options.data_dir, options.noise, options.image_size)
     if options.train_images is not None:
         images = draw(images, options.train_images)
-    if len(images.x_test) < 2:
-        raise ValueError("Temperature scaling needs at least 2 held-out images, half of them to fit. Received: 1.")
     return images

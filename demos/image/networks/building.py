@@ -26,8 +26,9 @@ def build(images: np.ndarray, num_classes: int, recipe: Recipe, precision: str =
     """
     if recipe.model not in BODIES:
         raise ValueError(f"`model` must be one of {', '.join(BODIES)}. Received: {recipe.model!r}.")
-    policy = keras.config.dtype_policy()
+    policy, order = keras.config.dtype_policy(), keras.config.image_data_format()
     keras.config.set_dtype_policy(precision)
+    keras.config.set_image_data_format("channels_last")  # as the images have it, whatever the user's keras.json says
     try:
         inputs = keras.Input(images.shape[1:], dtype="uint8", name="image")
         # A penalty of zero would still cost its sums at each step.
@@ -37,6 +38,7 @@ def build(images: np.ndarray, num_classes: int, recipe: Recipe, precision: str =
         return keras.Model(inputs, logits, name=recipe.model)
     finally:
         keras.config.set_dtype_policy(policy)
+        keras.config.set_image_data_format(order)
 
 
 def compile_model(model: keras.Model, recipe: Recipe, label_smoothing: float, **compilation: Any) -> None:

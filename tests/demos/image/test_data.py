@@ -90,6 +90,8 @@ class TestNamed:
         names = [f"class {k}" for k in range(10)]
         data = load("cifar10", str(cifar_like(tmp_path, class_names=np.array(names))))
         assert data.class_names == tuple(names)
+        data = load("cifar10", str(cifar_like(tmp_path, class_names=np.array(names, "S"))))
+        assert data.class_names == tuple(names)
         with pytest.raises(ValueError, match="class names of cifar10 must differ"):
             load("cifar10", str(cifar_like(tmp_path, class_names=np.array([*names[:9], "class 0"]))))
 

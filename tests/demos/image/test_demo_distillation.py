@@ -492,6 +492,12 @@ class TestRefused:
         assert message in refused(capsys, *arguments, "--out", str(tmp_path / "out"))
         assert not (tmp_path / "out").exists()
 
+    def test_a_class_without_training_images(self, tmp_path, capsys):
+        x, y = np.zeros((90, 28, 28), "uint8"), np.repeat(np.arange(9), 10)
+        np.savez(tmp_path / "mnist.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
+        arguments = ("--experiment", "mnist", "--data-dir", str(tmp_path), "--out", str(tmp_path / "out"))
+        assert "of the classes (4, 9). Received: [10, 0] of them" in refused(capsys, *arguments)
+
     @pytest.mark.parametrize("alphas", [["0"], ["0.1", "0.2"]])
     def test_mnist_takes_one_smoothing(self, tmp_path, capsys, alphas):
         arguments = ("--experiment", "mnist", "--data-dir", str(mnist_like(tmp_path)), "--label-smoothing", *alphas)

@@ -298,3 +298,16 @@ def test_batches_are_augmented_as_the_recipe_says(rng):
     cropped = crop_and_flip(plain, np.random.default_rng([5, 2, 0]), 4)
     np.testing.assert_array_equal(images(augment=True), cropped)
     np.testing.assert_array_equal(images(shift=2), shift(plain, np.random.default_rng([5, 2, 0]), 2))
+
+
+def test_images_are_channels_last_whatever_keras_is_set_to(rng):
+    images, recipe = rng.integers(0, 256, (8, 28, 28, 1), "uint8"), Recipe(model="alexnet")
+    order = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = building.build(images, 10, recipe)
+        assert keras.config.image_data_format() == "channels_first"
+    finally:
+        keras.config.set_image_data_format(order)
+    shapes = [weight.shape for weight in building.build(images, 10, recipe).weights]
+    assert [weight.shape for weight in model.weights] == shapes

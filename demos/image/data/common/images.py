@@ -140,7 +140,8 @@ def _read_npz(path: pathlib.Path) -> tuple[Part, Part, tuple[str, ...]]:
                 raise ValueError(f"{', '.join(missing)} missing")
             train = _images_and_labels(str(path), arrays["x_train"], arrays["y_train"])
             test = _images_and_labels(str(path), arrays["x_test"], arrays["y_test"])
-            class_names = tuple(map(str, arrays["class_names"])) if "class_names" in arrays else ()
+            names = arrays["class_names"] if "class_names" in arrays else np.array([], "U")
+            class_names = tuple(map(str, np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names))
     except Exception as error:  # a broken file fails in many ways: zip, zlib, header, pickle, no archive at all
         raise ValueError(f"{path} cannot be read as a data set in Keras's form: {error}") from error
     return train, test, class_names
