@@ -12,7 +12,7 @@ import numpy as np
 # int32, in which backends count rows and steps.
 LARGEST_COUNT = 2**31 - 1
 # Of float32, in which networks compute.
-SMALLEST, LARGEST = float(np.finfo("float32").tiny), float(np.finfo("float32").max)
+_SMALLEST, _LARGEST = float(np.finfo("float32").tiny), float(np.finfo("float32").max)
 
 _short = reprlib.Repr()
 _short.maxother = _short.maxstring = 80
@@ -64,9 +64,9 @@ def check_proportion(name: str, value: Any) -> float:
 
 
 def check_positive(name: str, value: Any) -> float:
-    """Returns `value` as a finite float above 0, which it is in float32, too."""
+    """Returns `value` as a float that is finite and above 0, also when rounded to float32."""
     number = _number(name, value)
-    if not SMALLEST <= number <= LARGEST:
+    if not _SMALLEST <= number <= _LARGEST:
         raise ValueError(f"`{name}` must be a finite number above 0, also in float32. Received: {name}={shown(value)}.")
     return number
 

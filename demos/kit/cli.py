@@ -101,7 +101,7 @@ def execute(parser: Parser, argv: list[str] | None, plan: Callable[[Any], Any], 
                 parser.error(_one_line(error))
             status = run(planned)
         finally:
-            if sys.stdout is not None:  # as where it is closed
+            if sys.stdout is not None:  # None if the process was started without one
                 sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed has nowhere to go

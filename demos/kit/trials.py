@@ -56,7 +56,7 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
     folder = run.out / trial.name
     if trial.is_done(run):
         result = read_result(trial, run)
-        if devices.is_first_process():  # left by a kill just before its end
+        if devices.is_first_process():  # left by a kill between writing the result and removing this
             (folder / "checkpoint.npz").unlink(missing_ok=True)
         return result
     start = time.monotonic() - checkpoints.seconds_before(folder / "checkpoint.npz")  # as without a break

@@ -57,7 +57,7 @@ class Claim:
 
     says: str  # the claim, as a sentence
     number: str  # the label of a number
-    side: str  # where it lies, "below" or "above"; of two ratios, which is `NEARER_TO_1`
+    side: str  # "below", "above" or, for two ratios, `NEARER_TO_1`
     than: str | float  # the label of another number, or a constant
     by: float = 0.0  # what is added to the other side, in the numbers' unit
     case: str = ""  # of an experiment that has several, such as levels of noise

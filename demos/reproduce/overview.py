@@ -17,9 +17,9 @@ AFTERWARDS = "of experiments that were added later to explain what did not agree
 KINDS = (LIKE, UNLIKE, UNKNOWN, UNASKED, AFTERWARDS)
 EXPLAINED = (
     "Networks are at least about as over-confident as the paper's ResNet-56 on CIFAR-100 if all claims under "
-    f"*{TITLES['regime']}* agree. That is asked of each experiment, of those that have no section there, too; where "
-    "they agree, its name is in *italics* below. Where one does not, smoothing has less to mend, or nothing. A dagger "
-    "(†) marks experiments that were added later."
+    f"*{TITLES['regime']}* agree. This is judged for every experiment that measures it, even without a section "
+    "there; if all agree, its name is in *italics* below. If one does not, smoothing has less to mend, or nothing. A "
+    "dagger (†) marks experiments that were added later."
 )
 
 

@@ -98,6 +98,7 @@ def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial],
     queues: dict[pathlib.Path, list[Trial]] = {}
     for trial in trials:
         queues.setdefault(next(steps(trial, work)).folder, []).append(trial)
+    jobs = min(jobs, len(queues)) or 1  # what is not run beside others has all cores
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for done in as_completed([pool.submit(one_by_one, queue) for queue in queues.values()]):

@@ -119,7 +119,7 @@ def publish_results(
 
     Of the pictures those of the sweep are first, then come those of `pictures` that trials have numbers for, and what
     `reliabilities` gives is last. They are shown in TensorBoard, too. The JSON file of an earlier sweep that had other
-    options is renamed.
+    options is renamed; its table and pictures are written over.
     """
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
     pictures = [picture for picture in pictures if all(trial.get(picture) for trial in trials)]
@@ -149,7 +149,8 @@ def set_aside(path: pathlib.Path, settings: dict[str, Any]) -> None:
     places = (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(1))
     place = next(place for place in places if not place.exists())
     path.rename(place)
-    print(f"Note: an earlier sweep, with other options, is now {place.name}; demos.redraw draws it.", flush=True)
+    again = f"python -m demos.redraw {place} --out DIR draws its pictures in a directory of their own"
+    print(f"Note: an earlier sweep, with other options, is now {place.name}; {again}.", flush=True)
 
 
 def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:

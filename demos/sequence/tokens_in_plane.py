@@ -18,7 +18,7 @@ EXAMPLES, FREQUENT = 100, 50  # of each token at most; of a frequent token at le
 def choose(labels: np.ndarray, tokens: Subwords, given: list[str]) -> list[int]:
     """The ids of three of the tokens that occur in `labels`, given as pieces or words, or the most frequent words.
 
-    None if no token is given and fewer than three occur 3 times.
+    An empty list if no token is given and fewer than three occur 3 times.
 
     Raises:
         ValueError: If one of those that are given does not occur 3 times.
@@ -39,9 +39,9 @@ def choose(labels: np.ndarray, tokens: Subwords, given: list[str]) -> list[int]:
 
 
 def measure(network: Any, split: Split, tokens: Subwords, classes: list[int]) -> dict[str, Any]:
-    """Three tokens' activations in their plane, and how tight the clusters of all frequent tokens are; {} without any.
+    """Three tokens' activations in their plane, and how tight the clusters of all frequent tokens are.
 
-    The network has `penultimate`, whose products with its `token_vectors` (V, D) are the logits.
+    {} if `classes` is empty. The products of the network's `penultimate` with its `token_vectors` are the logits.
     """
     if not classes:
         return {}

@@ -23,7 +23,8 @@ def logits_model(
 
     It shares the layers of `model`: training one trains the other. A linear last layer already gives logits; a softmax,
     or a sigmoid over one unit, is removed if it is a layer or the activation of a `Dense`. If another layer applies it,
-    log p (or the log-odds of one unit) stands for logits. Logits (…, 1) are those of class 1 of two classes.
+    or a nested model or `TimeDistributed` that the graph also uses earlier, log p (or the log-odds of one unit) stands
+    for logits. Logits (…, 1) are those of class 1 of two classes.
 
     Args:
         model: a Keras model.

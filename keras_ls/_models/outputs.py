@@ -1,5 +1,6 @@
 """Outputs of a model, selected by the names that `fit` uses for them."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from keras_ls._checks import check_string, shown
 def output_names(model: keras.Model) -> list[str] | None:
     """Returns the names of a model's outputs in the order of `tree.flatten`; None if it does not show its outputs.
 
-    Those in a dict are its keys; where a value holds several, "key/0" or "key/other".
+    Those in a dict are its keys; where a value is a nest itself, all keys that lead to them: "key/0" or "key/other".
     """
     if not getattr(model, "outputs", None):
         return None
@@ -99,7 +100,8 @@ def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
     """Returns the part of labels, weights or predictions, given as `fit` takes them, that belongs to one output.
 
     Args:
-        values: a dict by output names, a list or tuple in the order of outputs, or only the part of this output.
+        values: a dict by output names, or nested as the model's outputs are, a list or tuple in the order of outputs,
+            or only the part of this output.
         output: the name of the output; None if there is only one, whose part may still be given by its name.
         names: the names of all outputs, or None if the model does not show them.
 
@@ -111,10 +113,12 @@ def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
             return next(iter(values.values()))
         return values
     if isinstance(values, dict):
-        if output not in values:
-            held = ", ".join(map(repr, sorted(map(str, values))))
-            raise ValueError(f"A dict by outputs must hold `output`, {output!r}. Received keys: {held}.")
-        return values[output]
+        if output in values:
+            return values[output]
+        with contextlib.suppress(LookupError, ValueError):
+            return _at(values, output)
+        held = ", ".join(map(repr, sorted(map(str, values))))
+        raise ValueError(f"A dict by outputs must hold `output`, {output!r}. Received keys: {held}.")
     if isinstance(values, (list, tuple)) and names is not None and len(values) == len(names) > 1:
         return values[names.index(output)]
     return values
@@ -139,6 +143,15 @@ def _paths(places: Any, before: str = "") -> Iterator[tuple[int, str]]:
         return
     for key, value in places.items() if isinstance(places, dict) else enumerate(places):
         yield from _paths(value, f"{before}/{key}" if before else str(key))
+
+
+def _at(values: Any, path: str) -> Any:
+    """What a nest holds at a path such as "key/0"; a LookupError or ValueError if there is nothing."""
+    for key in path.split("/"):
+        if not isinstance(values, (dict, list, tuple)):
+            raise KeyError(path)
+        values = values[key] if isinstance(values, dict) else values[int(key)]
+    return values
 
 
 def _place(names: list[str], output: str | None) -> int:

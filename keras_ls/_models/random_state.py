@@ -14,23 +14,29 @@ from keras import ops
 
 from keras_ls._backend import global_generator, set_global_generator
 
+# Generators that Keras made during a pass: what TensorFlow compiled draws from them, and does not keep them alive.
+_made: list[Any] = []
+
 
 @contextlib.contextmanager
-def kept_random_state(model: keras.Model | None = None) -> Iterator[None]:
+def kept_random_state(*layers: keras.layers.Layer) -> Iterator[None]:
     """Restores the global random generators, so that predicting during training does not change the training.
 
     PyTorch draws from its generator for each pass over a data loader; datasets may draw from any generator. Those of
-    the layers of `model`, and the states of its stateful recurrent layers, are restored, too.
+    `layers`, and the states of their stateful recurrent layers, are restored, too.
     """
     python, array = random.getstate(), np.random.get_state()
     torch = sys.modules.get("torch")
     state = torch.get_rng_state() if torch else None
     generator = global_generator()
-    variables = [*([] if generator is None else [generator.state]), *([] if model is None else _states(model))]
-    values = _copied(variables)
+    own = [] if generator is None else [generator.state]
+    variables = [*own, *(state for layer in layers for state in _states(layer))]
+    values = [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
     try:
         yield
     finally:
+        if generator is None and (made := global_generator()) is not None:
+            _made.append(made)
         set_global_generator(generator)
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
@@ -47,12 +53,11 @@ def seeded(seed: int, owners: list[Any]) -> Iterator[None]:
     These are the generators of the process (Python, NumPy, PyTorch on the CPU, Keras without a seed) and of layers:
     those in `owners`, and those to which functions in `owners` refer.
     """
-    seeds = [state for owner in owners for layer in _layers(owner) for state in _seeds(layer)]
-    states = list({id(state): state for state in seeds}.values())
-    kept = _copied(states)
+    layers = [layer for owner in owners for layer in _layers(owner)]
+    states = list({id(state): state for layer in layers for state in _seeds(layer)}.values())
     # 31 bits, which seeds can hold on each backend.
     first, *others = (int(n) >> 1 for n in np.random.SeedSequence(seed).generate_state(1 + len(states)))
-    with kept_random_state():
+    with kept_random_state(*layers):
         set_global_generator(keras.random.SeedGenerator(first, name="keras_ls"))
         random.seed(first)
         np.random.seed(first)
@@ -61,15 +66,7 @@ def seeded(seed: int, owners: list[Any]) -> Iterator[None]:
             torch.default_generator.manual_seed(first)
         for state, start in zip(states, others, strict=True):
             state.assign(np.array([start, 0]))
-        try:
-            yield
-        finally:
-            for state, value in zip(states, kept, strict=True):
-                state.assign(value)
-
-
-def _copied(variables: list[Any]) -> list[np.ndarray]:
-    return [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
+        yield
 
 
 def _seeds(layer: keras.layers.Layer) -> list[Any]:
@@ -77,11 +74,11 @@ def _seeds(layer: keras.layers.Layer) -> list[Any]:
     return [variable for variable in layer.variables if variable.name == "seed_generator_state"]
 
 
-def _states(model: keras.Model) -> list[Any]:
-    """What a model's pass in inference mode may change."""
-    recurrent = [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
-    states = [state for layer in recurrent for state in keras.tree.flatten(getattr(layer, "states", None) or [])]
-    return [*_seeds(model), *(state for state in states if hasattr(state, "assign"))]
+def _states(layer: keras.layers.Layer) -> list[Any]:
+    """What a pass in inference mode may change."""
+    recurrent = [each for each in layer._flatten_layers() if getattr(each, "stateful", False)]
+    states = [state for each in recurrent for state in keras.tree.flatten(getattr(each, "states", None) or [])]
+    return [*_seeds(layer), *(state for state in states if hasattr(state, "assign"))]
 
 
 def _layers(owner: Any) -> list[keras.layers.Layer]:

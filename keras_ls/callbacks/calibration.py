@@ -143,7 +143,7 @@ class Calibration(MeasuringCallback):
             self._outputs.forget()
 
     def on_train_end(self, logs=None):
-        """Waits until the event file is written."""
+        """Lets go of the compiled prediction, and waits until the event file is written."""
         self._predictor = self._outputs = None
         super().on_train_end(logs)
 

@@ -75,7 +75,7 @@ def fewest(positions: Positions) -> int:
 
 
 class _Order:
-    """Predictions in the order of their scores; `ties` (M,) says which of equal scores comes first."""
+    """Predictions in the order of their scores; `ties` (M,) orders equal ones, which matters where weights differ."""
 
     def __init__(self, positions: Positions, score: np.ndarray, ties: np.ndarray):
         self.curve = curve_of_ranking(positions.top.correct, score, positions.weight)
@@ -91,23 +91,22 @@ class _Order:
         weight = self._weight * counts[self._example]
         accepted = np.cumsum(weight)
         total = float(accepted[-1])
-        errors, total_errors = self._expected_errors(weight, accepted)
+        errors = self._expected_errors(weight, accepted)
         rate = np.divide(weight, accepted, out=np.zeros_like(weight), where=accepted > 0)
         area = float(rate @ errors) / total
-        perfect = float(rate @ np.maximum(0.0, accepted - (total - total_errors))) / total
+        perfect = float(rate @ np.maximum(0.0, accepted - (total - errors[-1]))) / total
         return area, max(area - perfect, 0.0)
 
-    def _expected_errors(self, weight: np.ndarray, accepted: np.ndarray) -> tuple[np.ndarray, float]:
-        """The errors among those accepted, of which equal scores share theirs evenly; and all errors."""
-        wrong = weight * self._wrong
-        errors, starts = np.cumsum(wrong), self._starts
+    def _expected_errors(self, weight: np.ndarray, accepted: np.ndarray) -> np.ndarray:
+        """The errors among those accepted; each unit of weight of equal scores carries the same share of theirs."""
+        wrong, starts, group = weight * self._wrong, self._starts, self._group
+        errors = np.cumsum(wrong)
         if len(starts) == len(wrong):
-            return errors, float(errors[-1])
+            return errors
         weights, own = np.add.reduceat(weight, starts), np.add.reduceat(wrong, starts)
         share = np.divide(own, weights, out=np.zeros_like(own), where=weights > 0)
-        before = accepted[starts] - weight[starts], errors[starts] - wrong[starts]
-        expected = before[1][self._group] + (accepted - before[0][self._group]) * share[self._group]
-        return expected, float(errors[-1])
+        weight_before, errors_before = accepted[starts] - weight[starts], errors[starts] - wrong[starts]
+        return errors_before[group] + (accepted - weight_before[group]) * share[group]
 
 
 def _normed_scores(positions: Positions, in_half: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The `Distiller`, a model that trains a student on its teacher's logits."""
 
 import inspect
+from typing import Any
 
 import keras
 import numpy as np
@@ -248,7 +249,7 @@ class Distiller(AroundModel):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Rebuilds both models and the distiller around them."""
-        models = {role: _uncompiled(config[role]) for role in ("teacher", "student")}
+        models = _uncompiled({role: config[role] for role in ("teacher", "student")})
         models = keras.saving.deserialize_keras_object(models, custom_objects=custom_objects)
         return cls(**{**config, **models})
 
@@ -292,6 +293,8 @@ class Distiller(AroundModel):
         return method(*call.args[1:], **call.kwargs)
 
 
-def _uncompiled(config: dict | None) -> dict | None:
-    """A model without how it was compiled, which the distiller never uses and which a loss may keep from loading."""
-    return config if config is None else {name: value for name, value in config.items() if name != "compile_config"}
+def _uncompiled(config: Any) -> Any:
+    """A config without how its models were compiled, which the distiller never uses and which can prevent loading."""
+    if isinstance(config, dict):
+        return {name: _uncompiled(part) for name, part in config.items() if name != "compile_config"}
+    return [_uncompiled(part) for part in config] if isinstance(config, (list, tuple)) else config

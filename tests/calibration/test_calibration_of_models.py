@@ -747,6 +747,18 @@ def test_outputs_in_a_nested_dict_are_named_by_their_keys(rng, nest):
     name = "features/of" if nest == "one in a dict" else "features/0"
     shape = calibrate(model, x, rng.integers(0, 5, 40), output=name, from_logits=True).predict(x, verbose=0).shape
     assert shape == (40, 5)
+    # The callback sees the model's own outputs, and labels may be nested as they are.
+    labels = rng.integers(0, 5, 40)
+    nested = {"of": labels} if nest == "one in a dict" else [labels]
+    model.compile(loss=None)
+    epoch = keras_ls.Calibration(x, {"features": nested}, output=name, from_logits=True)
+    epoch.set_model(model)
+    epoch.on_train_begin()
+    logs = {}
+    epoch.on_epoch_end(0, logs)
+    pooled = keras.Model(inputs, hidden).predict(x, verbose=0)
+    expected = reliability_curve(labels, pooled, from_logits=True).ece()
+    assert logs["val_ece"] == pytest.approx(expected, abs=1e-6)
     with pytest.raises(ValueError, match=f"must name one output of `model` .*'{name}'.*'logits'"):
         calibrate(model, x, y, output="features")
 

@@ -1,4 +1,4 @@
-"""Calibration on CIFAR-10: at *paper* its AlexNet, at *cpu* a ResNet-8 that sees 10,000 images again and again."""
+"""Calibration on CIFAR-10: at *paper* the paper's AlexNet, at *cpu* a ResNet-8 that memorises 10,000 images."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting, by_seed

@@ -1,4 +1,4 @@
-"""Calibration on CIFAR-100: at *paper* its ResNet-56, at *cpu* a ResNet-20 that memorises 10,000 images."""
+"""Calibration on CIFAR-100: at *paper* the paper's ResNet-56, at *cpu* a ResNet-20 that memorises 10,000 images."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting, by_seed

@@ -1,4 +1,4 @@
-"""What the logits of two classes say about the training image in a ResNet: at *cpu* a small one of 10,000 images."""
+"""What the logits of two classes say about the training image: at *cpu* those of a ResNet-8 of 10,000 images."""
 
 from demos.reproduce import questions
 from demos.reproduce.experiment import Setting, by_seed
@@ -12,6 +12,7 @@ SCALES = {
         30,
         "2 cores of an Intel Xeon",
         trials=by_seed(),
+        shown="docs/distillation.md: Figure 6 on CIFAR-10",
     ),
     "paper": Setting(
         f"{CIFAR} --depth 56 --precision mixed_bfloat16 --steps-per-execution 20",
@@ -23,8 +24,9 @@ SCALES = {
 }
 WHY = {
     "cpu": {
-        "fig6": "Both curves level off as the learning rate falls. On digits three times as many steps bring the "
-        "smoothed one nearer to log 2 (information_digits_long), and so presumably would more steps here."
+        "fig6": "It rises in each seed; by how much depends on where the untrained network starts, which differs "
+        "between seeds. Both curves level off as the learning rate falls. On digits three times as many steps bring "
+        "the smoothed one nearer to log 2 (information_digits_long), and so presumably would more steps here."
     }
 }
 PARTS = {"regime": questions.regime("demos.image.information"), "fig6": questions.information(0.1)}

@@ -9,8 +9,8 @@ from demos.reproduce.experiments.calibration_cifar100 import SCALES as TRAINED
 PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing"
 # The paper's three classes; then two similar ones, both trees, with one unlike them.
 TRIPLES = (("beaver", "dolphin", "otter"), ("maple_tree", "oak_tree", "dolphin"))
-PROJECTED = """python -m demos.image.projection --from runs/calibration/cifar100-resnet \
-    --classes beaver dolphin otter --classes maple_tree oak_tree dolphin"""
+CLASSES = " ".join(f"--classes {' '.join(triple)}" for triple in TRIPLES)
+PROJECTED = f"python -m demos.image.projection --from runs/calibration/cifar100-resnet {CLASSES}"
 SHOWN = {"cpu": "docs/projection.md: CIFAR-100: two similar classes and one unlike them"}
 SCALES = {
     scale: dataclasses.replace(trained, commands=f"{trained.commands}\n{PROJECTED}", shown=SHOWN.get(scale, ""))

@@ -2,13 +2,12 @@
 
 from demos.reproduce import questions, questions_of_clusters
 from demos.reproduce.experiment import Setting, by_seed
-from demos.reproduce.experiments.projection_cifar100 import TRIPLES
+from demos.reproduce.experiments.projection_cifar100 import CLASSES, TRIPLES
 
 PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing; Table 3: ECE 0.150, smoothed 0.024"
-COMMANDS = """python -m demos.image.calibration --dataset cifar100 --train-images 1000 --model resnet --depth 20 \
+COMMANDS = f"""python -m demos.image.calibration --dataset cifar100 --train-images 1000 --model resnet --depth 20 \
     --no-augment --steps 1500 --label-smoothing 0 0.1 --out runs/calibration/few
-python -m demos.image.projection --from runs/calibration/few \
-    --classes beaver dolphin otter --classes maple_tree oak_tree dolphin"""
+python -m demos.image.projection --from runs/calibration/few {CLASSES}"""
 SCALES = {
     "cpu": Setting(
         COMMANDS,
