@@ -124,7 +124,8 @@ def _read(name: str, data_dir: str | None) -> tuple[Part, Part, tuple[str, ...]]
         raise ValueError(
             f"{name} is not here{searched} and could not be downloaded: put {name}.npz (Keras's form: x_train, "
             f"y_train, x_test, y_test) in a directory named by --data-dir or ${DATA_VARIABLE}, or run once "
-            f"with a network so that keras.datasets.{name} can fetch it. [{reason[:200]}]"
+            f"with a network so that keras.datasets.{name} can fetch it. If a download was cut off, delete its files "
+            f"from the folder datasets of ~/.keras or $KERAS_HOME. [{reason[:200]}]"
         ) from error
     finally:
         if lock is not None:
