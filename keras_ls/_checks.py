@@ -3,6 +3,7 @@
 import math
 import operator
 import reprlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,11 +64,13 @@ def check_proportion(name: str, value: Any) -> float:
     return number
 
 
-def check_positive(name: str, value: Any) -> float:
-    """Returns `value` as a float that is finite and above 0, also when rounded to float32."""
+def check_positive(name: str, value: Any, of_float32: bool = False) -> float:
+    """Returns `value` as a finite float above 0; `of_float32`, if it is both when rounded to float32, too."""
     number = _number(name, value)
-    if not _SMALLEST <= number <= _LARGEST:
-        raise ValueError(f"`{name}` must be a finite number above 0, also in float32. Received: {name}={shown(value)}.")
+    smallest, largest = (_SMALLEST, _LARGEST) if of_float32 else (math.ulp(0.0), sys.float_info.max)
+    if not smallest <= number <= largest:
+        also = ", also in float32" * of_float32
+        raise ValueError(f"`{name}` must be a finite number above 0{also}. Received: {name}={shown(value)}.")
     return number
 
 

@@ -13,6 +13,7 @@ from keras import ops
 
 import keras_ls
 from keras_ls import _backend
+from keras_ls._models.random_state import kept_random_state, seeded
 
 PACKAGE = pathlib.Path(keras_ls.__file__).parent
 
@@ -93,7 +94,7 @@ def test_what_is_attached_to_a_tensor_is_found_there():
     assert _backend.attached(x, "_keras_ls_test") == "kept"
 
 
-class TestGlobalSeed:
+class TestGlobalGenerator:
     def draw(self):
         return float(numpy(keras.random.uniform(())))
 
@@ -104,19 +105,20 @@ class TestGlobalSeed:
     def test_the_same_seed_draws_the_same(self):
         drawn = []
         for seed in (5, 5, 6):
-            with _backend.global_seed(seed):
+            with seeded(seed, []):
                 drawn.append([self.draw(), self.draw()])
         assert drawn[0] == drawn[1]
         assert drawn[0] != drawn[2]
         assert drawn[0][0] != drawn[0][1]
 
+    @pytest.mark.parametrize("within", [kept_random_state, lambda: seeded(5, [])], ids=["kept", "seeded"])
     @pytest.mark.parametrize("before", [0, 1], ids=["not drawn before", "drawn before"])
-    def test_draws_go_on_where_they_were(self, before):
+    def test_draws_go_on_where_they_were(self, before, within):
         self.reseed()
         expected = [self.draw() for _ in range(before + 1)]
         self.reseed()
         found = [self.draw() for _ in range(before)]
-        with _backend.global_seed(5):
+        with within():
             self.draw()
         assert [*found, self.draw()] == expected
 

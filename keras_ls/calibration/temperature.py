@@ -61,7 +61,7 @@ class TemperatureScaling(AfterLogits):
 
     def __init__(self, temperature: float = 1.0, **kwargs):
         super().__init__(autocast=False, **kwargs)  # logits stay as precise as they come
-        self.initial_temperature = check_positive("temperature", temperature)
+        self.initial_temperature = check_positive("temperature", temperature, of_float32=True)
         self.supports_masking = True
         self.temperature = self.add_weight(
             name="temperature",

@@ -344,7 +344,7 @@ class TestTemperatureScaling:
         model.fit(rng.normal(size=(8, 3)), rng.integers(0, 2, 8), verbose=0)
         assert float(layer.temperature) == 2.0
 
-    @pytest.mark.parametrize("temperature", [0, -1.0, np.nan, np.inf, "warm"])
+    @pytest.mark.parametrize("temperature", [0, -1.0, 1e-46, 1e39, np.nan, np.inf, "warm"])
     def test_refuses_a_temperature(self, temperature):
         with pytest.raises(ValueError, match="`temperature`"):
             TemperatureScaling(temperature)
