@@ -3,7 +3,6 @@
 import math
 import operator
 import reprlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,8 +66,8 @@ def check_proportion(name: str, value: Any) -> float:
 def check_positive(name: str, value: Any, of_float32: bool = False) -> float:
     """Returns `value` as a finite float above 0; `of_float32`, if it is both when rounded to float32, too."""
     number = _number(name, value)
-    smallest, largest = (_SMALLEST, _LARGEST) if of_float32 else (math.ulp(0.0), sys.float_info.max)
-    if not smallest <= number <= largest:
+    smallest, largest = (_SMALLEST, _LARGEST) if of_float32 else (0.0, math.inf)
+    if not smallest < number < largest:
         also = ", also in float32" * of_float32
         raise ValueError(f"`{name}` must be a finite number above 0{also}. Received: {name}={shown(value)}.")
     return number

@@ -15,9 +15,8 @@ RULE = (
     "whole interval lies on the side that the claim says, what is measured *agrees* with it; where all of it lies on "
     "the other side, it *does not*; otherwise, or with fewer than two seeds, one *cannot tell*. A number beside a "
     "constant is judged by its own interval in the same way. That a ratio is nearer to 1 means that the absolute value "
-    "of its logarithm is smaller. Intervals cover variation between seeds only; other "
-    "held-out data would widen them. Claims are not corrected for multiplicity: of twenty with no true difference, "
-    "about one is decided by chance."
+    "of its logarithm is smaller. Intervals cover variation between seeds only; other held-out data would widen them. "
+    "Claims are not corrected for multiplicity: of twenty with no true difference, about one is decided by chance."
 )
 AGREES, DISAGREES, CANNOT_TELL = "agrees", "does not", "cannot tell"
 FEWEST_SEEDS = 2

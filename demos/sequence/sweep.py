@@ -1,5 +1,6 @@
 """Temperature, beam width and length penalty swept over, for all networks of a run: error rates and calibration."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -11,6 +12,7 @@ from typing import Any
 
 import keras_ls
 from demos.kit import cli, measures, records, smoothing
+from demos.kit.errors import DamagedFile
 from demos.kit.measures import Column, by_smoothing, calibration
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
@@ -144,13 +146,16 @@ def publish_results(
 
 def set_aside(path: pathlib.Path, settings: dict[str, Any]) -> None:
     """Renames the results of an earlier sweep, which took long to measure, unless it had the same settings."""
-    if not path.exists() or records.read_json(path, {"settings": dict})["settings"] == settings:
+    if not path.exists():
         return
+    with contextlib.suppress(DamagedFile):
+        if records.read_json(path, {"settings": dict})["settings"] == settings:
+            return
     places = (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(1))
     place = next(place for place in places if not place.exists())
     path.rename(place)
     again = f"python -m demos.redraw {place} --out DIR draws its pictures in a directory of their own"
-    print(f"Note: an earlier sweep, with other options, is now {place.name}; {again}.", flush=True)
+    print(f"Note: what an earlier sweep found is now {place.name}; {again}.", flush=True)
 
 
 def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:

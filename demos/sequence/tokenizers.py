@@ -65,9 +65,9 @@ class Characters:
         """The text of ids, without spaces at its ends or side by side; start and end tokens stand for nothing."""
         return " ".join("".join(self.characters[i - 2] for i in ids if i > END).split())
 
-    def entries(self) -> list[tuple[str, float]]:
-        """Each character, and a number that is the same for all."""
-        return [(character, 0.0) for character in self.characters]
+    def entries(self) -> list[str]:
+        """All that texts are divided by."""
+        return list(self.characters)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes."""

@@ -44,4 +44,7 @@ def test_results_of_an_earlier_sweep_with_other_options_are_kept(tmp_path, capsy
         records.write_json(path, {"settings": {"temperatures": temperatures}})
     kept = {name: records.read_json(tmp_path / name)["settings"]["temperatures"] for name in os.listdir(tmp_path)}
     assert kept == {"calibration.json": [3.0], "calibration.1.json": [1.0], "calibration.2.json": [2.0]}
-    assert "with other options, is now calibration.2.json" in capsys.readouterr().out
+    assert "is now calibration.2.json" in capsys.readouterr().out
+    path.write_text("{")  # all that was measured since must not be lost for it
+    sweep.set_aside(path, {})
+    assert (tmp_path / "calibration.3.json").read_text() == "{"
