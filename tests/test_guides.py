@@ -169,6 +169,7 @@ def test_the_projection_page_draws_and_64_features_are_enough_for_100_classes(da
     np.testing.assert_allclose(*([float(value) for value in found.groups()] for found in (printed, said)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_masked_steps_take_no_part(sequences):
     model, x, y = (sequences[name] for name in ("model", "x", "y"))
     held_out, is_token = slice(192, None), x[192:] != 0
@@ -190,6 +191,7 @@ def test_masked_steps_take_no_part(sequences):
     )
 
 
+@pytest.mark.slow
 def test_ignored_labels_take_no_part(sequences):
     curve, segments = sequences["curve"], sequences["segments"]
     assert curve.count.sum() == (segments != 255).sum()
@@ -210,6 +212,7 @@ def assert_same_hypotheses(cached, start, logits_of, sizes, **settings):
     np.testing.assert_allclose(ops.convert_to_numpy(cached.scores), ops.convert_to_numpy(anew.scores), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_cached_keys_and_values_change_no_hypothesis(sequences):
     embed, query, key, value, predict = (sequences[name] for name in ("embed", "query", "key", "value", "predict"))
     batch, steps, width = (sequences[name] for name in ("batch", "steps", "width"))
@@ -257,6 +260,7 @@ def test_one_sigmoid_unit_is_two_classes(classifiers):
     np.testing.assert_allclose(float(brier.result()), 2 * np.mean((p[:, 0] - y[400:]) ** 2), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_output_has_a_temperature_of_its_own(classifiers):
     x = classifiers["x"]
     assert classifiers["kind"].predict(x, verbose=0).shape == (600, 4)
@@ -264,6 +268,7 @@ def test_each_output_has_a_temperature_of_its_own(classifiers):
     assert fitted(classifiers["kind"]) != fitted(classifiers["defect"])
 
 
+@pytest.mark.slow
 def test_several_sigmoids_are_refused(classifiers):
     with pytest.raises(ValueError, match="multi-label"):
         keras_ls.calibrate(classifiers["tags"], classifiers["x"], classifiers["marked"])

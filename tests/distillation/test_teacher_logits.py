@@ -254,6 +254,7 @@ def test_a_teacher_that_gives_other_numbers_of_rows_is_refused(x, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has such strategies")
 def test_replicas_share_each_batch_within_the_scope_and_outside(tmp_path):
     code = f"""

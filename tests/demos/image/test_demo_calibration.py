@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, WITHOUT_XLA
+from harness import BACKEND, WITHOUT_XLA, slow
 from image_files import cifar_like, image_folders
 
 import keras_ls
@@ -126,9 +126,9 @@ class TestRun:
     @pytest.mark.parametrize(
         ("arguments", "shape"),
         [
-            (["--dataset", "cifar10", "--model", "alexnet", "--steps-per-execution", "2"], [32, 32, 3]),
+            slow(["--dataset", "cifar10", "--model", "alexnet", "--steps-per-execution", "2"], [32, 32, 3]),
             (["--dataset", "folder", "--model", "resnet", "--depth", "8", "--image-size", "12"], [12, 12, 3]),
-            (["--dataset", "cifar10", "--hidden", "8", "--precision", "mixed_bfloat16"], [32, 32, 3]),
+            slow(["--dataset", "cifar10", "--hidden", "8", "--precision", "mixed_bfloat16"], [32, 32, 3]),
         ],
     )
     def test_every_network_on_files(self, tmp_path, arguments, shape):
@@ -141,6 +141,7 @@ class TestRun:
         assert results["settings"]["loss_scale"] == (3 if "cifar10" in arguments else 1)
         assert np.isfinite(numbers(results)).all()
 
+    @pytest.mark.slow
     def test_steps_in_one_call_change_nothing(self, tmp_path, short_epochs):
         arguments = [*SMALL, "--seeds", "0", "--label-smoothing", "0.1"]
         one = run(tmp_path / "one", *arguments)

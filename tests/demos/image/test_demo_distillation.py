@@ -12,7 +12,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, numpy
+from harness import BACKEND, numpy, slow
 from image_files import cifar_like
 from kept_results import assert_tells_whether_networks_are_like_the_papers
 
@@ -548,7 +548,7 @@ class TestParts:
         trials.fit(trial, Run(path, {}), model, model)
         return [numpy(v) for v in model.weights]
 
-    @pytest.mark.parametrize("nesterov", [False, True])
+    @pytest.mark.parametrize("nesterov", [slow(False), True])
     def test_a_factor_on_the_loss_is_one_on_the_rate(self, rng, tmp_path, nesterov):
         data = self.data(rng)
         common = {"steps": 8, "steps_per_epoch": 4, "batch_size": 16, "learning_rate": 0.02, "hidden": (8,)}

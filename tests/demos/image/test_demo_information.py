@@ -114,6 +114,7 @@ class TestRun:
         assert value == pytest.approx(results["trials"][0]["mutual_information"][-1], rel=1e-4)
         assert model.loss.label_smoothing == 0.1
 
+    @pytest.mark.slow
     def test_it_rises_then_falls_and_falls_further_with_smoothing(self, tmp_path):
         faster = ["--steps", "400", "--learning-rate", "0.3", "--measure-every", "20"]
         hard, smooth = curves(run(tmp_path, *faster, "--seeds", "0"))

@@ -57,7 +57,7 @@ def run(demo, out, *arguments):
     return {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("result.json")}
 
 
-@pytest.mark.parametrize("demo", ["calibration", "projection", slow("information")])
+@pytest.mark.parametrize("demo", ["calibration", slow("projection"), slow("information")])
 def test_one_network_is_there_and_the_other_goes_on(demo, tmp_path, short_epochs):
     out = shutil.copytree(RUNS / demo, tmp_path / "out")
     results = run(demo, out, *ARGUMENTS[demo], "--resume")

@@ -137,6 +137,10 @@ def test_dropout_is_for_training_alone(model, inputs):
 
 
 class TestSearcher:
+    @pytest.fixture(params=["lstm", slow("transformer")])
+    def model(self, request):
+        return make(request.param)
+
     def greedy(self, model, inputs, temperature):
         """The most probable token after token, by teacher forcing: ids and log p of each utterance."""
         import tensorflow as tf

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, numpy
+from harness import BACKEND, numpy, slow
 
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import END, START, Characters
@@ -15,7 +15,7 @@ TOKENS = Characters("abcdefghi")
 LENGTHS = np.array([7, 3, 1, 5], "int32")
 
 
-@pytest.fixture(params=[(16, 1, 2), (32, 2, 4)], ids=["one block", "two blocks"])
+@pytest.fixture(params=[(16, 1, 2), slow((32, 2, 4))], ids=["one block", "two blocks"])
 def model(request):
     units, blocks, heads = request.param
     model = Translator(TOKENS.size, units, blocks, heads)
