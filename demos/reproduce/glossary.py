@@ -16,7 +16,7 @@ TERMS = {
     "distances to the third; 1 if all three are equally distant.",
     "student alone, points": "*− student alone*: how much more accurate a student is than one without a teacher whose "
     "labels are smoothed by α = γ; γ is the probability that the teacher's targets give to wrong classes of training "
-    "images, times K/(K − 1).",
+    "images, times K/(K − 1). Points whose γ no student alone has are left out.",
     "half-way": "Mutual information of the logits and the training image, of two classes, in nats.",
 }
 # By the name of the picture

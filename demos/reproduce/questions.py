@@ -112,9 +112,16 @@ def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") 
     gap = pair("confidence − accuracy, points", demo, "curve.gap", alpha, unit="%")
     claims = (
         Claim("Hard targets are over-confident: their temperature is above 1.", temperature[0].label, "above", 1.0),
-        compare("Smoothing makes networks less sure: its temperature is lower.", temperature, "below"),
-        Claim(f"Smoothing brings it to the diagonal: below {high:g}.", temperature[1].label, "below", high),
-        Claim(f"Smoothing does not bring it beyond: it is above {low:g}.", temperature[1].label, "above", low),
+        compare("Smoothing makes networks less sure: their temperature is lower.", temperature, "below"),
+        Claim(
+            f"Smoothing brings the temperature to the diagonal: below {high:g}.", temperature[1].label, "below", high
+        ),
+        Claim(
+            f"Smoothing does not bring the temperature beyond the diagonal: it is above {low:g}.",
+            temperature[1].label,
+            "above",
+            low,
+        ),
     )
     return Part(source, (*temperature, *gap), claims, (demo, "reliability.png"))
 
@@ -199,15 +206,15 @@ def information(alpha: float) -> Part:
     first, highest, half, last = (pair(name, demo, f"{path}.{at}", alpha) for name, at in places.items())
     rises = zip(("With hard targets", "With smoothing"), first, highest, last, strict=True)
     claims = [
-        compare("With smoothing it falls faster: less is left half-way through training.", half, "below"),
-        compare("With smoothing less is left at the end.", last, "below"),
+        compare("With smoothing the information falls faster: less is left half-way through training.", half, "below"),
+        compare("With smoothing less information is left at the end.", last, "below"),
     ]
     for how, start, top, end in rises:
         claims += [
-            Claim(f"{how} it rises by {FALL:g} nats or more.", top.label, "above", start.label, FALL),
-            Claim(f"{how} it then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL),
+            Claim(f"{how} the information rises by {FALL:g} nats or more.", top.label, "above", start.label, FALL),
+            Claim(f"{how} the information then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL),
         ]
-    near = f"With smoothing it ends less than {FALL:g} nats above log 2."
+    near = f"With smoothing the information ends less than {FALL:g} nats above log 2."
     claims.append(Claim(near, last[1].label, "below", round(math.log(2), 4), FALL))
     picture = (demo, "information.png")
     return Part("CIFAR-10, ResNet-56: a picture", (*first, *highest, *half, *last), tuple(claims), picture)

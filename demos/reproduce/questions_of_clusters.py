@@ -17,7 +17,8 @@ WHY_HELD_OUT = (
     "Clusters of held-out digits tighten as long as about a quarter of them or fewer are misclassified, and spread "
     "where about half of them are (projection_digits_noise)."
 )
-WITHIN, DISTANCES = "within / between", "c.v. of the templates' distances"
+WITHIN, VARIABILITY = "within / between", "within-class variability, held-out images"
+DISTANCES = "c.v. of the templates' distances"
 
 
 def clusters(alpha: float, triples: tuple[tuple[str, str, str], ...] = ()) -> Part:
@@ -31,14 +32,14 @@ def clusters(alpha: float, triples: tuple[tuple[str, str, str], ...] = ()) -> Pa
     distance = pair(DISTANCES, DEMO, f"{TRAINING}.template_distance_cv", alpha)
     claims: tuple[Claim, ...] = (
         compare(TIGHTER, ratio, "below"),
-        compare("They are on a smaller scale.", scale, "below"),
+        compare("Clusters of training examples are on a smaller scale.", scale, "below"),
         compare(EQUALLY_DISTANT, distance, "below"),
         compare(TIGHTER_HELD_OUT, held_out, "below"),
     )
     shown = (
         *pair(f"{WITHIN} in the whole space, training images", DEMO, f"{TRAINING}.whole_space_ratio", alpha),
         *pair("within-class variability, training images", DEMO, f"{TRAINING}.variability", alpha),
-        *pair("within-class variability, held-out images", DEMO, f"{HELD_OUT}.variability", alpha),
+        *pair(VARIABILITY, DEMO, f"{HELD_OUT}.variability", alpha),
     )
     numbers = (*ratio, *held_out, *scale, *distance, *shown)
     for row, (first, second, other) in enumerate(triples):
@@ -48,7 +49,7 @@ def clusters(alpha: float, triples: tuple[tuple[str, str, str], ...] = ()) -> Pa
         numbers += nearness
         claims += (compare((PAPERS, SIMILAR)[row], nearness, NEARER_TO_1),)
     if triples:
-        at_last = f"With smoothing they are at least {EQUIDISTANT:g} times as distant."
+        at_last = f"With smoothing similar classes are at least {EQUIDISTANT:g} times as distant as others."
         claims += (Claim(at_last, nearness[1].label, "above", EQUIDISTANT),)
     return Part(SOURCE, numbers, claims, (DEMO, "projection.png"))
 
@@ -58,7 +59,7 @@ def clusters_of_trainings(trainings: dict[str, dict[str, Any]], alpha: float) ->
     numbers: tuple[Number, ...] = ()
     claims: tuple[Claim, ...] = ()
     for name, where in trainings.items():
-        ratio = pair(f"{WITHIN}, {name}", DEMO, f"{TRAINING}.ratio", alpha, **where)
+        ratio = pair(f"{WITHIN}, training images, {name}", DEMO, f"{TRAINING}.ratio", alpha, **where)
         distance = pair(f"{DISTANCES}, {name}", DEMO, f"{TRAINING}.template_distance_cv", alpha, **where)
         numbers += (*ratio, *distance)
         claims += (
@@ -74,8 +75,8 @@ def held_out_clusters(trainings: dict[str, dict[str, Any]], alpha: float) -> Par
     claims: tuple[Claim, ...] = ()
     for name, where in trainings.items():
         hard = {**where, "label_smoothing": 0.0}
-        ratio = pair(f"{WITHIN}, {name}", DEMO, f"{HELD_OUT}.ratio", alpha, **where)
-        variability = pair(f"within-class variability, {name}", DEMO, f"{HELD_OUT}.variability", alpha, **where)
+        ratio = pair(f"{WITHIN}, held-out images, {name}", DEMO, f"{HELD_OUT}.ratio", alpha, **where)
+        variability = pair(f"{VARIABILITY}, {name}", DEMO, f"{HELD_OUT}.variability", alpha, **where)
         accuracy = Number(f"accuracy %, hard targets, {name}", DEMO, "accuracy", hard, unit="%")
         numbers += (accuracy, *ratio, *variability)
         claims += (compare(TIGHTER_HELD_OUT, ratio, "below", case=name),)

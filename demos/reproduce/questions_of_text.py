@@ -18,10 +18,14 @@ def speech(alpha: float, more: tuple[float, ...] = ()) -> dict[str, Part]:
     words, tuned = beside["speech"], beside["fig4"]
     *beam, greedy, greedy_smoothed = words.numbers
     widest = Number("WER % of the widest beam, hard targets", SWEEP, "beam_width.wer.-1", HARD, unit="%")
-    nll = questions.pair("NLL", SPEECH, "nll", alpha)
+    hard, smoothed = questions.pair("NLL", SPEECH, "nll", alpha)
+    nll = (*questions.shown("NLL", SPEECH, "nll", more), smoothed)
+    less_likely = [
+        Claim(LESS_LIKELY, each.label, "above", hard.label, case=case)
+        for each, case in zip(nll, cases(alpha, more), strict=True)
+    ]
     wide = Claim("With hard targets wide beams err more than greedy search.", widest.label, "above", greedy.label)
-    less_likely = questions.compare(LESS_LIKELY, nll, "above")
-    numbers = (*beam, widest, greedy, greedy_smoothed, *nll)
+    numbers = (*beam, widest, greedy, greedy_smoothed, hard, *nll)
     best = Number("temperature of the fewest wrong words, hard targets", SWEEP, "temperature.temperature@wer", HARD)
     above = Claim(WARMER, best.label, "above", 1.0)
     by_ece, by_nll = (
@@ -36,7 +40,7 @@ def speech(alpha: float, more: tuple[float, ...] = ()) -> dict[str, Part]:
     )
     at = (*tuned.numbers, by_ece, by_nll, best)
     return {
-        "speech": dataclasses.replace(words, numbers=numbers, claims=(*words.claims, wide, less_likely)),
+        "speech": dataclasses.replace(words, numbers=numbers, claims=(*words.claims, wide, *less_likely)),
         "fig4": Part(tuned.source, at, (*tuned.claims, above, finds), (SWEEP, "temperature.png")),
     }
 
@@ -45,23 +49,28 @@ def speech_beside_other_networks(alpha: float, more: tuple[float, ...] = ()) -> 
     """What `speech` says of smoothing, without what it says of hard targets alone."""
     hard, smoothed = questions.pair("beam WER %", SPEECH, "beam_wer", alpha, ("8.9", "7.0, 6.7"), "%")
     beams = (*questions.shown("beam WER %", SPEECH, "beam_wer", more, "%"), smoothed)
-    cases = [f"α = {each:g}" if more else "" for each in (*more, alpha)]
     greedy = questions.pair("greedy WER %", SPEECH, "greedy_wer", alpha, unit="%")
     tuned = Number("beam WER % at its best temperature, hard targets", SWEEP, "temperature.wer.min", HARD, unit="%")
 
     def less(says: str, than: Number) -> tuple[Claim, ...]:
         return tuple(
-            Claim(says, beam.label, "below", than.label, case=case) for beam, case in zip(beams, cases, strict=True)
+            Claim(says, beam.label, "below", than.label, case=case)
+            for beam, case in zip(beams, cases(alpha, more), strict=True)
         )
 
     at_1 = tuple(dataclasses.replace(beam, paper="") for beam in beams)
-    source = "WSJ, BiLSTM with attention and other kinds of smoothing (Chorowski and Jaitly 2017)"
+    source = "WSJ, BiLSTM with attention; 7.0 and 6.7 are not of uniform smoothing (Chorowski and Jaitly 2017)"
     no_temperature = less("No temperature gives hard targets the WER that smoothing has at T = 1.", tuned)
     errs_less = less("Beam search errs less with smoothing.", hard)
     return {
         "speech": Part(source, (hard, *beams, *greedy), errs_less, (SWEEP, "beam_width.png")),
         "fig4": Part("WMT EN-DE, Transformer: a picture, of BLEU", (*at_1, tuned), no_temperature),
     }
+
+
+def cases(alpha: float, more: tuple[float, ...]) -> list[str]:
+    """What tells claims of `more` label smoothing and of `alpha` apart."""
+    return [f"α = {each:g}" if more else "" for each in (*more, alpha)]
 
 
 def sums(alpha: float) -> Part:

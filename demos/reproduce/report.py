@@ -61,7 +61,7 @@ def make(found: list[Found], scale: str, only: Collection[str]) -> list[Block]:
     spent = f"in {sum(seconds) / 3600:.1f} hours, the longest in {max(seconds, default=0) / 60:.0f} minutes"
     return [
         Heading(1, f"When Does Label Smoothing Help? Reproduced at the scale {scale}"),
-        Paragraph(f"Beside {PAPER}. The scale *{scale}*: {SCALES[scale]}."),
+        Paragraph(f"What follows stands beside {PAPER}. The scale is *{scale}*: {SCALES[scale]}."),
         Paragraph(f"{done} of {done + missing} trials have been run, {spent}. {NOT_INCLUDED}"),
         Heading(2, "What agrees"),
         Paragraph(verdict.RULE),

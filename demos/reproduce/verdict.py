@@ -92,10 +92,11 @@ def judge(claim: Claim, numbers: Mapping[str, OF_SEEDS]) -> Verdict:
         what, digits, side = f"|log| of {claim.number} − |log| of {claim.than}", 3, "below"
         measured = [abs(math.log(a)) - abs(math.log(b)) for a, b in _of_both(one, numbers[claim.than])]
     else:
-        what, digits = f"{claim.number} − {claim.than}", 3
+        labels = [f"({label})" if " − " in label else label for label in (claim.number, claim.than)]
+        what, digits = " − ".join(labels), 3
         measured = [a - b for a, b in _of_both(one, numbers[claim.than])]
     if not measured:
-        return Verdict(CANNOT_TELL, "no seed has both numbers")
+        return Verdict(CANNOT_TELL, f"no seed has {'both numbers' if isinstance(claim.than, str) else 'this number'}")
     found = interval(measured)
     if found.half_width is None:
         return Verdict(CANNOT_TELL, f"{what} is {found.mean:.{digits}g} for a single seed")

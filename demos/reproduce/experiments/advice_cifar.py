@@ -13,7 +13,8 @@ WHY = {
     "cpu": {
         "advice": "On CIFAR-100 without augmentation 1,500 steps are so few that hard targets are still calibrated; "
         "smoothing then leaves the network under-confident. With twice as many and a deeper network "
-        "(calibration_cifar100) they are badly over-confident, and smoothing takes away half of the ECE and more."
+        "(calibration_cifar100) they are badly over-confident, and smoothing takes away about half of the "
+        "ECE (α = 0.05) or more (0.1)."
     }
 }
 PARTS = questions.advice(

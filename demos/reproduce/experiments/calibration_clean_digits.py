@@ -10,5 +10,8 @@ SCALES = {
     ),
 }
 PARTS = {"regime": questions.regime(), "table3": questions.table3("cifar100", 0.05, more=(0.1,))}
-CALIBRATED = "Hard targets are nearly always right here, and smoothing takes their confidence below that."
+CALIBRATED = (
+    "Hard targets are nearly always right here, and over-confident by a point or two. Smoothing takes away more "
+    "confidence than that."
+)
 WHY = {"cpu": dict.fromkeys(("regime", "table3"), CALIBRATED)}

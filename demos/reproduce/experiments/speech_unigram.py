@@ -1,4 +1,4 @@
-"""The recogniser of `speech_multi30k` with targets smoothed towards how often characters occur, as in Table 1."""
+"""The recogniser of `speech_multi30k`, smoothed towards how often characters occur, as the paper's reference 10."""
 
 from demos.reproduce import questions_of_text
 from demos.reproduce.experiment import Setting, by_seed
