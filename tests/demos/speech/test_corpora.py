@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from harness import ROOT
 from speech_files import Noises, digit_recordings, dominant_frequency, tone, write_wav
 
 from demos.kit import cli, download, multi30k
@@ -44,6 +45,9 @@ pytest.importorskip("soundfile", reason="reading audio needs soundfile")
 pytest.importorskip("librosa", reason="resampling audio needs librosa")
 
 
+CAPTIONS = pathlib.Path(os.environ.get("KERAS_LS_DATA", "nowhere"), "multi30k", "train.en").absolute()
+
+
 def load(*argv):
     command = cli.Command("demo", "", "", (Group("corpus", corpora.Options),), "")
     return corpora.load(command.choose(list(map(str, argv))))
@@ -51,6 +55,10 @@ def load(*argv):
 
 def sentences(corpus, split):
     return [utterance.transcript for utterance in corpus.splits[split]]
+
+
+def words(corpus, split):
+    return [word for sentence in sentences(corpus, split) for word in sentence.split()]
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +189,17 @@ class TestSynthetic:
             assert not pairs[one] & pairs[other]
         assert {u.voice for u in corpus.splits["test"]} <= {u.voice for u in corpus.splits["train"]}
         assert len({u.key for found in corpus.splits.values() for u in found}) == 3500
+        assert len({word for split in corpora.SPLITS for word in words(corpus, split)}) == 418  # as docs/speech.md says
+
+    @pytest.mark.skipif(not CAPTIONS.exists(), reason="$KERAS_LS_DATA does not hold Multi30k")
+    def test_captions_have_the_words_that_the_guide_says(self):
+        sizes = ("--train-sentences", 4000, "--dev-sentences", 200, "--test-sentences", 300)
+        corpus = load("--text", CAPTIONS, *sizes)
+        known, tested = set(words(corpus, "train")), words(corpus, "test")
+        unknown = sum(word not in known for word in tested) / len(tested)
+        page = (ROOT / "docs" / "speech.md").read_text(encoding="utf-8")
+        said = re.search(r"([\d,]+)\s+different words; (\d) % of the test sentences' words", page)
+        assert said.groups() == (f"{len(known):,}", f"{100 * unknown:.0f}")
 
     def test_waveforms_are_functions_of_the_utterance(self):
         one, other = load("--train-sentences", 20), load("--train-sentences", 20)
