@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
         "files",
         nargs="+",
         help="results.json of demos that trained without and with label smoothing, or what demos.reproduce kept of "
-        "them; runs that differ in their seeds alone are taken together",
+        "them; runs that differ in their seeds alone are taken together, and label smoothing other than 0, 0.05 and "
+        "0.1 is not looked at",
     )
     parser.add_argument("--out", metavar="FILE", default="advice.json", help="JSON of all rows (default: advice.json)")
     return cli.execute(parser, argv, plan, run)

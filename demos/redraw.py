@@ -13,7 +13,7 @@ FIELDS = {"experiment": str, "title": str, "pictures": [str]}
 def main(argv: list[str] | None = None) -> int:
     """Draws; returns the exit status (2 for a file that is no results.json)."""
     parser = cli.Parser(prog="python -m demos.redraw", description=__doc__)
-    parser.add_argument("file", help="a results.json that a demo wrote")
+    parser.add_argument("file", help="a results.json that a demo wrote, or the directory that holds it")
     parser.add_argument("--out", metavar="DIR", help="directory for the pictures (default: that of the file)")
     return cli.execute(parser, argv, plan, run)
 
@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
 def plan(options: Any) -> tuple[pathlib.Path, pathlib.Path, dict[str, Any]]:
     """The file, the directory of its pictures, and what it holds."""
     path = pathlib.Path(options.file)
+    if path.is_dir():
+        path /= "results.json"
     results = records.read_json(path, FIELDS)
     if results["experiment"] not in demos():
         raise DamagedFile(f"{path} is of no demo that is here: {results['experiment']!r}.")

@@ -582,3 +582,13 @@ def test_the_exported_model_gives_what_the_model_predicts(tmp_path, labelled):
     fused.export(str(tmp_path / "exported"))
     exported = tf.saved_model.load(str(tmp_path / "exported"))
     np.testing.assert_allclose(exported.serve(x), fused.predict(x, verbose=0), rtol=1e-5, atol=1e-7)
+
+
+def test_a_training_step_of_the_model_is_not_called_and_a_warning_says_so():
+    class Own(keras.Sequential):
+        def train_step(self, *args):
+            raise AssertionError("of the model alone")
+
+    model = Own([keras.Input((6,)), layers.Dense(K)])
+    with pytest.warns(UserWarning, match="FusedOutput trains .* does not call the train_step of Own"):
+        keras_ls.FusedOutput(model)

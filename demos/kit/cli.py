@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib
 import io
+import json
 import logging
 import os
 import re
@@ -125,7 +126,7 @@ def quiet_start() -> Iterator[None]:
     An interrupt in the middle of an import would come out as whatever error the imported code makes of it.
     """
     logging.getLogger("tensorflow").addFilter(_is_no_retracing)
-    if "keras" in sys.modules:
+    if "keras" in sys.modules or sys.stderr is None:  # None if the process was started without one
         yield
         return
     sys.stderr.flush()
@@ -158,6 +159,12 @@ def _is_no_retracing(record: logging.LogRecord) -> bool:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def json_line(value: Any) -> str:
+    """A line of JSON; on a terminal that may lack its characters they are escaped."""
+    escapes = (sys.stdout.encoding or "utf")[:3].lower() != "utf"
+    return json.dumps(value, ensure_ascii=escapes)
 
 
 def optional(module: str, purpose: str, extra: str = "demos") -> Any:

@@ -6,6 +6,7 @@ import importlib
 import os
 import pathlib
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Collection
 from typing import Any
@@ -145,7 +146,7 @@ def publish(
     for name in results["pictures"]:
         print(f"Picture: {run.out / name}")
     if any(run.out.rglob("events.out.*")):
-        print(f"tensorboard --logdir {run.out}", flush=True)
+        print(f"tensorboard --logdir {shlex.quote(str(run.out))}", flush=True)
     return results
 
 

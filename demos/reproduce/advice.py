@@ -42,7 +42,8 @@ def outcomes(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     lacking = [trial for group in (hard, *groups.values()) for trial in group if "diagnosis" not in trial]
     if not groups or lacking:
         raise ValueError(
-            "there must be networks of hard and of smoothed targets, of two seeds at least, each with a diagnosis"
+            "there must be networks of hard targets and of label smoothing by "
+            f"{' or '.join(f'{alpha:g}' for alpha in ALPHAS)}, of two seeds at least, each with a diagnosis"
         )
     rows = []
     for alpha, smoothed in groups.items():

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import pathlib
+import shlex
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -121,7 +122,7 @@ def publish_results(
 
     Of the pictures those of the sweep are first, then come those of `pictures` that trials have numbers for, and what
     `reliabilities` gives is last. They are shown in TensorBoard, too. The JSON file of an earlier sweep that had other
-    options is renamed; its table and pictures are written over.
+    options or was of another run is renamed; its table and pictures are written over.
     """
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
     pictures = [picture for picture in pictures if all(trial.get(picture) for trial in trials)]
@@ -135,7 +136,8 @@ def publish_results(
         "series": series,
         "pictures": [f"{name}.png" for name in (*series, *pictures, *[NEXT_TOKENS] * _has_curves(trials))],
     }
-    run = Run(planned.out, {**options.settings(), "data": planned.data.fingerprint})
+    elsewhere = {"from_run": str(pathlib.Path(options.run).resolve())} if options.out else {}
+    run = Run(planned.out, {**options.settings(), **elsewhere, "data": planned.data.fingerprint})
     networks = [trained.result for trained, _ in planned.networks]
     set_aside(run.out / f"{name}.json", records.to_json(run.settings))
     results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json", networks)
@@ -154,7 +156,7 @@ def set_aside(path: pathlib.Path, settings: dict[str, Any]) -> None:
     places = (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(1))
     place = next(place for place in places if not place.exists())
     path.rename(place)
-    again = f"python -m demos.redraw {place} --out DIR draws its pictures in a directory of their own"
+    again = f"python -m demos.redraw {shlex.quote(str(place))} --out DIR draws its pictures in a directory of their own"
     print(f"Note: what an earlier sweep found is now {place.name}; {again}.", flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,21 @@ from keras_ls._models.outputs import symbolic_inputs
 # What the training that runs in this thread has to restore if it ends with an error.
 _TRAINING: contextvars.ContextVar[contextlib.ExitStack | None]
 _TRAINING = contextvars.ContextVar("keras_ls_training", default=None)
+
+
+def warn_of_own_training(model: keras.Model, trainer: str) -> None:
+    """Warns that the model named `trainer` will not call what a user's `model` does in its own training."""
+    own = [
+        name
+        for name in ("train_step", "test_step", "compute_loss")
+        if not (getattr(type(model), name).__module__ or "").startswith(("keras.", "keras_ls.", "keras_hub."))
+    ]
+    if own:
+        warnings.warn(
+            f"{trainer} trains {model.name!r} in its own way: it does not call the {' and '.join(own)} of "
+            f"{type(model).__name__}.",
+            stacklevel=3,
+        )
 
 
 class AroundModel(keras.Model):

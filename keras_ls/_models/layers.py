@@ -39,6 +39,8 @@ class LinearHead(layers.Layer):
 
     def call(self, inputs):
         """Returns inputs · kernel + bias."""
+        if self.dense.quantization_mode is not None:  # quantized since; its kernel holds scaled integers
+            return _without_activation(self.dense).quantized_call(inputs)
         outputs = ops.matmul(inputs, self.dense.kernel)
         return outputs if self.dense.bias is None else ops.add(outputs, self.dense.bias)
 
@@ -54,6 +56,14 @@ class LinearHead(layers.Layer):
     def from_config(cls, config):
         """Rebuilds the layer and the `Dense` inside."""
         return cls(keras.saving.deserialize_keras_object(config.pop("dense")), **config)
+
+
+def _without_activation(dense: layers.Dense) -> layers.Dense:
+    """The layer on the same variables; it is left as it is, since other models may call it meanwhile."""
+    linear = object.__new__(type(dense))
+    vars(linear).update(vars(dense))
+    object.__setattr__(linear, "activation", None)  # past Keras, which would track it
+    return linear
 
 
 class _Logarithm(layers.Layer):

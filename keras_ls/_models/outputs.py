@@ -163,6 +163,10 @@ def _place(names: list[str], output: str | None) -> int:
             f"{', '.join(map(repr, names))}."
         )
     if not isinstance(output, str) or names.count(output) != 1:
-        known = ", ".join(map(repr, names))
-        raise ValueError(f"`output` must name one output of `model` ({known}). Received: output={shown(output)}.")
+        known, advice = ", ".join(map(repr, names)), ""
+        if names.count(output) > 1:
+            advice = " Of several with one name, give `keras.Model(model.inputs, model.outputs[i])` as the model."
+        raise ValueError(
+            f"`output` must name one output of `model` ({known}). Received: output={shown(output)}.{advice}"
+        )
     return names.index(output)

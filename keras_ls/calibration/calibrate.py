@@ -75,6 +75,7 @@ def calibrate(
     source, rows = predicted_logits(model, data, from_logits, batch_size)
     temperature = fitted_temperature(rows, stacklevel=3)
     with on_devices_of(model):
-        scaling = TemperatureScaling(name=f"{model.name}_temperature")
+        # PyTorch takes no dot in the name of a layer with weights; those of MobileNets have one.
+        scaling = TemperatureScaling(name=f"{model.name}_temperature".replace(".", "_"))
         scaling.temperature.assign(temperature)
         return keras.Model(source.input, scaling(source.output), name=f"{model.name}_calibrated")

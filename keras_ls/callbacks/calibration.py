@@ -35,7 +35,8 @@ class Calibration(MeasuringCallback):
     `History` records them, and callbacks that stand after this one can watch them with `mode="min"`. The epochs between
     two measurements repeat the last values, except where the model has a metric of the same name, which Keras has just
     measured; before the first one there are none, as for Keras's `validation_freq`, except in a training that goes on
-    (`initial_epoch` above 0), which has values from its first epoch. A model that gives NaN or infinities has NaN here.
+    (`initial_epoch` above 0), which has values from its first epoch. With a `freq` above 1 `CSVLogger` lacks them: its
+    columns are those of the first epoch. A model that gives NaN or infinities has NaN here.
     Random generators are left as they were: training is the same with the callback and without it. An
     `EmbeddingProjector` or `PenultimateProjection` that is given the same array `x` shares the prediction pass,
     unless the model masks its output.

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion
-from keras_ls._models.around_model import AroundModel
+from keras_ls._models.around_model import AroundModel, warn_of_own_training
 from keras_ls.distillation._matching import (
     MATCHINGS,
     MatchingLoss,
@@ -51,9 +51,8 @@ class Distiller(AroundModel):
 
     **Augmentation.** The teacher must see what the student sees. Where images are augmented at random, do it in the
     dataset, before the distiller, and give the teacher itself: both get the same batch. (Augmenting layers inside the
-    student are not part of the teacher, which would see other images.) Cached logits belong to fixed inputs:
-    train without augmentation, like the paper's MNIST students, or make a few fixed augmented copies beforehand and
-    cache the logits of those.
+    student are not part of the teacher, which would see other images.) Cached logits belong to fixed inputs: train
+    without augmentation, like the paper's MNIST students, or cache the logits of a few fixed augmented copies.
 
     Args:
         teacher: a built model, functional, Sequential or subclassed, or None for logits from the targets.
@@ -106,6 +105,7 @@ class Distiller(AroundModel):
         **kwargs,
     ):
         check_models(teacher, student, teacher_from_logits)
+        warn_of_own_training(student, "Distiller")
         # Inputs reach the student uncast, and its loss is scaled as its own dtype policy requires.
         super().__init__(autocast=False, **{"dtype": student.dtype_policy, **kwargs})
         self.temperature = check_positive("temperature", temperature)

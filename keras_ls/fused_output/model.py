@@ -12,7 +12,7 @@ from keras_ls._arrays import to_numpy
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_count, check_fraction, check_ignore_class, check_prior_length, shown
 from keras_ls._labels import spread_over
-from keras_ls._models.around_model import AroundModel
+from keras_ls._models.around_model import AroundModel, warn_of_own_training
 from keras_ls._models.data import check_no_preprocessor
 from keras_ls._models.logits import check_model
 from keras_ls._models.output_layer import OutputLayer, check_dense, find_output_layer, left_out
@@ -82,6 +82,7 @@ class FusedOutput(AroundModel):
     ):
         check_model(model)
         check_no_preprocessor(model)
+        warn_of_own_training(model, "FusedOutput")
         # Inputs reach the model as they come, and its loss is scaled as its own policy would have it.
         super().__init__(autocast=False, **{"dtype": model.dtype_policy, **kwargs})
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import compiled, numpy
+from harness import compiled, numpy, slow
 from keras import layers, ops
 
 import keras_ls
@@ -729,6 +729,27 @@ class TestCalibrate:
         probs = model.predict(data[0], verbose=0)
         expected = float(TemperatureScaling().fit(np.log(probs), data[1]).temperature)
         assert temperature_of(calibrate(model, *data)) == pytest.approx(expected, rel=1e-4)
+
+    @pytest.mark.parametrize("mode", ["int8", slow("int4")])
+    def test_a_model_that_is_quantized_afterwards(self, data, mode, tmp_path):
+        x, labels = data
+        model = self.follow_the_labels(self.model(layers.Dense(4, activation="softmax")))
+        calibrated = calibrate(model, x, labels)
+        before = calibrated.predict(x, verbose=0)
+        calibrated.quantize(mode)  # its layers are those of the model
+        expected = reference.softmax(np.log(model.predict(x, verbose=0)) / temperature_of(calibrated))
+        found = calibrated.predict(x, verbose=0)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert np.abs(found - before).max() < (0.05 if mode == "int8" else 0.5)
+        assert model.layers[-1].activation is keras.activations.softmax
+        calibrated.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(loaded.predict(x, verbose=0), found, atol=1e-5)
+
+    def test_a_model_whose_name_has_a_dot(self, data):
+        inputs = keras.Input((5,))
+        model = keras.Model(inputs, layers.Dense(4)(inputs), name="mobilenet_0.35_32")
+        assert calibrate(model, *data).predict(data[0], verbose=0).shape == (len(data[0]), 4)
 
     def test_calibrating_again(self, data, tmp_path):
         x, labels = data

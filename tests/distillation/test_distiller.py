@@ -605,6 +605,20 @@ def test_beta_0_trains_bit_for_bit_as_the_student_alone(teacher_given, softmax, 
     assert any((a != b).any() for a, b in zip(start, alone, strict=True))
 
 
+def test_a_training_step_of_the_student_is_not_called_and_a_warning_says_so(rng):
+    class Own(keras.Model):
+        def compute_loss(self, *args, **kwargs):
+            raise AssertionError("of the student alone")
+
+    inputs = keras.Input((D,))
+    student = Own(inputs, layers.Dense(K)(inputs))
+    with pytest.warns(UserWarning, match="Distiller trains .* does not call the compute_loss of Own") as warned:
+        distiller = Distiller(network(), student)
+    assert warned[0].filename == __file__
+    distiller.compile("sgd")
+    distiller.fit(data(rng)[0], verbose=0)
+
+
 @pytest.mark.parametrize("labels", ["wrong", "none"])
 def test_beta_1_reads_no_labels(labels, rng):
     x, y = data(rng)

@@ -1,7 +1,6 @@
 """Audio files to text: what demos.speech.transcribe does."""
 
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -92,7 +91,7 @@ def lines(name: str, pieces: list[dict[str, Any]], options: Chosen) -> list[str]
     score = sum(hypothesis["score"] for hypothesis in best) / len(best)
     if options.json:
         whole = {"file": name, "text": text, "score": round(score, 4), "pieces": pieces}
-        return [json.dumps(whole, ensure_ascii=False)]
+        return [cli.json_line(whole)]
     if options.n_best == 1:
         return [f"{name}\t{score:.2f}\t{text}"]
     return [

@@ -1,14 +1,13 @@
 """Lines of text to their translations: what demos.translation.translate does."""
 
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Iterator
 
 import numpy as np
 
-from demos.kit import texts
+from demos.kit import cli, texts
 from demos.kit.options import Chosen
 from demos.sequence.buckets import padded
 from demos.sequence.earlier import choose
@@ -78,8 +77,7 @@ def shown(line: str, found: list[Hypothesis], options: Chosen) -> list[str]:
     """What is printed of a line: its translation; a line for each of several with its score; or one line of JSON."""
     if options.json:
         rows = [{"text": text, "score": round(score, 4)} for text, score in found]
-        escapes = (sys.stdout.encoding or "utf")[:3].lower() != "utf"
-        return [json.dumps({"source": line, "translations": rows}, ensure_ascii=escapes)]
+        return [cli.json_line({"source": line, "translations": rows})]
     if options.n_best == 1:
         return [found[0].text if found else ""]
     return [f"{score:.4f}\t{text}" for text, score in found] or [""]

@@ -1,5 +1,6 @@
 """The command line of demos: quick help, a quiet terminal, errors of one line; really started and killed."""
 
+import io
 import json
 import os
 import pathlib
@@ -163,3 +164,23 @@ def test_an_interrupt_of_what_runs_is_an_exception():
         assert stopped.value.code == 130
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_json_is_escaped_where_the_terminal_lacks_its_characters(monkeypatch):
+    assert cli.json_line({"text": "ñ"}) == '{"text": "ñ"}'
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    assert cli.json_line({"text": "ñ"}) == '{"text": "\\u00f1"}'
+
+
+def test_demos_start_without_a_standard_error(monkeypatch):
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setattr(sys, "stderr", None)
+    with cli.quiet_start():
+        pass
+
+
+def test_redraw_takes_the_directory_of_a_run(tmp_path, capsys):
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        redraw.main([str(tmp_path)])
+    assert f"{tmp_path / 'results.json'} is damaged" in capsys.readouterr().err

@@ -59,6 +59,10 @@ class TestRule:
         assert advice.predict([one, other, one], 0.1)["ece"] == "lower"
         assert advice.predict([one, other], 0.1)["ece"] == "no difference"
 
+    def test_says_which_label_smoothing_it_knows(self):
+        with pytest.raises(ValueError, match=r"label smoothing by 0\.05 or 0\.1, of two seeds"):
+            advice.outcomes(results([0.2] * 2, [0.1] * 2, alpha=0.3)["trials"])
+
     def test_sees_nothing_of_smoothed_networks(self):
         one, other = (advice.outcomes(results([0.2, 0.21], each)["trials"]) for each in ([0.1, 0.11], [0.3, 0.4]))
         assert [row["predicted"] for row in one] == [row["predicted"] for row in other]
