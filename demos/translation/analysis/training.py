@@ -20,7 +20,7 @@ KIND = training.Kind(
     make_objective=objective.make_objective,
     batches=lambda split, how, seed, step: data.training_batches(split, how.batch_tokens, seed, step),
     first=lambda split: split.part(range(min(MONITORED_SENTENCES, len(split.references)))),
-    rate="bleu",
+    rate="chrf",  # BLEU is 0 where sentences are short
     rates=RATES,
 )
 

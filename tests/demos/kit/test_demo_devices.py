@@ -78,7 +78,7 @@ def finish(*processes):
 
 
 # What is measured of texts jumps where two tokens are about as probable, as they are after 50 steps.
-UNSTEADY = ("seconds", "greedy_", "beam_", "dev_greedy_", "dev_beam_", "val_bleu")
+UNSTEADY = ("seconds", "greedy_", "beam_", "dev_greedy_", "dev_beam_", "val_chrf")
 
 
 def result_of(out):

@@ -124,7 +124,7 @@ def test_tensorboard_has_texts_reliability_and_attention(trained):
 
     (path,) = (trained / "alpha-0.1").rglob("events.out.*")
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(path)) for value in event.summary.value}
-    assert {"texts", "next-token reliability", "val_bleu", "learning_rate"} <= tags
+    assert {"texts", "next-token reliability", "val_chrf", "learning_rate"} <= tags
     assert len([tag for tag in tags if tag.startswith("attention/")]) == 2
 
 
