@@ -163,8 +163,8 @@ def _one_line(error: BaseException) -> str:
 
 def json_line(value: Any) -> str:
     """A line of JSON; on a terminal that may lack its characters they are escaped."""
-    escapes = (sys.stdout.encoding or "utf")[:3].lower() != "utf"
-    return json.dumps(value, ensure_ascii=escapes)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf"
+    return json.dumps(value, ensure_ascii=encoding[:3].lower() != "utf")
 
 
 def optional(module: str, purpose: str, extra: str = "demos") -> Any:
