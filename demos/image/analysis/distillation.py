@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from demos.image import data
-from demos.image.analysis import distillation_curves, distillation_mnist
+from demos.image.analysis import distillation_curves, distillation_mnist, students
 from demos.image.analysis.students import Trainings, legend, teachers_table
 from demos.kit.epochs import steps_per_execution
 from demos.kit.options import Chosen, Machine
@@ -72,4 +72,15 @@ def table(results: dict[str, Any]) -> str:
     return f"{part.table(results)}\n\n{teachers_table(results['teachers'])}\n{results['legend']}"
 
 
-figure, of_trials = distillation_curves.figure, distillation_curves.of_trials
+def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """What follows from trained networks of one of the experiments, over all seeds."""
+    part = distillation_mnist if results and distillation_mnist.is_of(results[0]) else distillation_curves
+    return part.of_trials(results)
+
+
+def together(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The means over the teachers of several results, each of which knows those of its own."""
+    return {"teachers": students.together([row for results in found for row in results["teachers"]])}
+
+
+figure = distillation_curves.figure

@@ -89,7 +89,7 @@ class MnistExperiment:
         if teacher is not None:
             settings += f"-of-{teacher.name.split('/')[1]}"
         return Network(
-            name=f"{kind.name.replace(' ', '-')}/{settings}/seed-{seed}",
+            name=f"{_folder(kind)}/{settings}/seed-{seed}",
             recipe=in_epochs(recipe, num_images, "images", self.options.steps_per_execution),
             seed=seed,
             label_smoothing=self.label_smoothing if kind.smoothed else 0.0,
@@ -155,11 +155,25 @@ def held_out_part(images: ImageData) -> ImageData:
     return dataclasses.replace(images, x_train=x[rest], y_train=y[rest], x_test=x[held_out], y_test=y[held_out])
 
 
+def is_of(result: dict[str, Any]) -> bool:
+    """Whether a result is of a network of this experiment."""
+    return result["name"].partition("/")[0] in {_folder(kind) for kind in KINDS}
+
+
+def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The summary of trained networks, of all seeds."""
+    chosen = {}
+    for kind in KINDS:
+        recipe = next(result["recipe"] for result in results if result["name"].startswith(f"{_folder(kind)}/"))
+        chosen[kind.name] = {"rate": recipe["learning_rate"] / (1 - MOMENTUM), "dropout": recipe.get("dropout", 0.0)}
+    return {"summary": summarize(chosen, results), "series": {}}
+
+
 def summarize(chosen: dict[str, dict[str, Any]], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per kind: settings, the error in % of each seed (None if it diverged), mean, sample s.d., paper."""
     rows = []
     for kind in KINDS:
-        errors = [_error(r) for r in results if r["name"].startswith(kind.name.replace(" ", "-") + "/")]
+        errors = [_error(r) for r in results if r["name"].startswith(f"{_folder(kind)}/")]
         valid = [error for error in errors if error is not None]
         rows.append(
             {
@@ -183,6 +197,10 @@ def table(results: dict[str, Any]) -> str:
         paper = "" if row["paper"] is None else f"{row['paper']:.2f}"
         cells.append([row["arm"], f"{row['rate']:g}", f"{row['dropout']:g}", mean, each, paper])
     return cli.aligned(cells)
+
+
+def _folder(kind: Kind) -> str:
+    return kind.name.replace(" ", "-")
 
 
 def _error(result: dict[str, Any]) -> float | None:

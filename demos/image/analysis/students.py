@@ -216,6 +216,22 @@ def measure(model: keras.Model, images: ImageData, recipe: Recipe, logits: np.nd
     }
 
 
+def together(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `Trainings.summarize` would have given of all the seeds that its rows, of several runs, are of."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["teacher"], []).append(row)
+    found = []
+    for name, group in groups.items():
+        seeds = [row["seeds"] for row in group]
+        means = {
+            key: None if None in (values := [row[key] for row in group]) else float(np.average(values, weights=seeds))
+            for key in MEASURES
+        }
+        found.append({"teacher": name, "seeds": sum(seeds), **means})
+    return found
+
+
 def teachers_table(rows: list[dict[str, Any]]) -> str:
     """What `Trainings.summarize` gave as a table of text."""
     cells = [["teacher", *MEASURES.values()]]

@@ -14,13 +14,13 @@ SCALES = {
         55,
         "2 cores of an Intel Xeon",
         by_seed(),
+        shown="docs/distillation.md: MNIST: the paper's two teachers and their students",
     ),
     "paper": Setting(
         COMMAND,
         None,
         updates=18 * 10_000 + 15 * 60_000,
         short=SHORT,
-        shown="docs/distillation.md: MNIST: the paper's two teachers and their students",
     ),
 }
 PARTS = {"mnist": questions.mnist()}

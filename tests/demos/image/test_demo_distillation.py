@@ -24,7 +24,7 @@ from demos.image.data.common.batches import Batches
 from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
-from demos.kit import checkpoints, epochs, trials
+from demos.kit import checkpoints, drawing, epochs, trials
 from demos.kit.runs import Run
 from demos.kit.seeds import of_data
 
@@ -403,6 +403,20 @@ class TestMnist:
             if result["lesson"]:
                 assert (result["lesson"]["beta"], result["lesson"]["matching"]) == (0.6, "squared_logits")
                 assert result["lesson"]["teacher"].endswith("/seed-0")
+
+    def test_results_of_several_seeds_are_shown_together(self, mnist):
+        _, results, _ = mnist
+        more = {**results, "trials": [{**trial, "seed": trial["seed"] + 10} for trial in results["trials"]]}
+        teachers = [{**row, "seeds": 3 * row["seeds"], "gamma": row["gamma"] + 0.4} for row in results["teachers"]]
+        found = drawing.together([results, {**more, "teachers": teachers}], "several")
+        for row, one in zip(found["summary"], results["summary"], strict=True):
+            assert row["errors"] == 2 * one["errors"]
+            assert row["mean"] == pytest.approx(one["mean"])
+            assert [row[name] for name in ("rate", "dropout")] == pytest.approx([one["rate"], one["dropout"]])
+        for row, one in zip(found["teachers"], results["teachers"], strict=True):
+            assert row["seeds"] == 4 * one["seeds"]
+            assert row["gamma"] == pytest.approx(one["gamma"] + 0.3)
+        assert "hard teacher " in drawing.shown([results, more], "several")[0]
 
     def test_the_estimate_is_of_all_that_is_left(self, mnist):
         text = (mnist[0].parent / "printed.txt").read_text()
