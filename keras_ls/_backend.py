@@ -19,6 +19,7 @@ _TENSOR_ATTRIBUTES = "keras.src.backend.common.tensor_attributes"
 _SYMBOLIC_SCOPE = "keras.src.backend.common.symbolic_scope"
 _GLOBAL_STATE = "keras.src.backend.common.global_state"
 _GLOBAL_SEED_GENERATOR = "global_seed_generator"
+_FOUND: dict[str, Any] = {}
 
 
 def is_concrete(x) -> bool:
@@ -102,6 +103,8 @@ def _keras_internal(name: str, *places: str) -> Any:
     Raises:
         ImportError: If none of the modules has it.
     """
+    if name in _FOUND:
+        return _FOUND[name]
     for place in places:
         try:
             return getattr(importlib.import_module(place), name)
@@ -113,12 +116,33 @@ def _keras_internal(name: str, *places: str) -> Any:
     )
 
 
+def _find_those_of_losses() -> None:
+    """Looks for them once and for all, since PyTorch's compiler cannot trace an import."""
+    masking = dict.fromkeys(("get_keras_mask", "set_keras_mask"), _MASKING)
+    attributes = dict.fromkeys(("get_tensor_attr", "set_tensor_attr"), (_TENSOR_ATTRIBUTES,))
+    for name, places in {**masking, **attributes, "in_symbolic_scope": (_SYMBOLIC_SCOPE,)}.items():
+        with contextlib.suppress(ImportError):  # which says more where it is needed
+            _FOUND[name] = _keras_internal(name, *places)
+
+
+_find_those_of_losses()
+
+
 def no_gradients() -> contextlib.AbstractContextManager[Any]:
     """Where PyTorch keeps nothing for a backward pass; elsewhere `ops.stop_gradient` is all that it takes."""
     if keras.backend.backend() == "torch":
         import torch
 
         return torch.no_grad()
+    return contextlib.nullcontext()
+
+
+def no_inference_mode() -> contextlib.AbstractContextManager[Any]:
+    """Where tensors that PyTorch makes may change later, too."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.inference_mode(False)
     return contextlib.nullcontext()
 
 
@@ -142,31 +166,6 @@ def values_kept_on_error(variables: Callable[[], Iterable[Any]], model: keras.Mo
             if variable._value is None and not value.is_deleted():
                 variable.assign(value)
         raise
-
-
-def count_tracings_apart(model: keras.Model) -> None:
-    """Has TensorFlow count how often it traces the `predict` function of `model` by itself.
-
-    TensorFlow counts by the code of functions, which all models share, and so warns of needless tracing where several
-    new models each trace once, as they must.
-    """
-    if keras.backend.backend() != "tensorflow" or model.run_eagerly:
-        return
-    import tensorflow as tf
-
-    model.make_predict_function()
-    function = _Uncoded(model.predict_function.python_function)
-    model.predict_function = tf.function(function, autograph=False, reduce_retracing=True)
-
-
-class _Uncoded:
-    """A function as an object that has no code of its own, so that TensorFlow knows it by its identity."""
-
-    def __init__(self, function: Callable[..., Any]):
-        self._function = function
-
-    def __call__(self, data):
-        return self._function(data)
 
 
 def row_maximum(rows):

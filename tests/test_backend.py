@@ -27,6 +27,8 @@ def test_modules_of_keras_that_are_not_public_are_named_in_one_file():
 def places(monkeypatch):
     """Two modules that may be there or not: a function that shows them with the names that it is given."""
 
+    monkeypatch.setattr(_backend, "_FOUND", {})
+
     def show(**modules):
         for place in ("newer_place", "older_place"):
             module = None
@@ -62,6 +64,7 @@ class TestPlaces:
         assert "\n" not in str(caught.value)
 
     def test_masks_are_found_where_either_place_is_hidden(self, monkeypatch):
+        monkeypatch.setattr(_backend, "_FOUND", {})
         newer, older = _backend._MASKING
         modules = {place: importlib.import_module(place) for place in (newer, older)}
         functions = {name: getattr(modules[newer], name) for name in ("get_keras_mask", "set_keras_mask")}

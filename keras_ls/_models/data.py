@@ -8,12 +8,13 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, taken, to_numpy
-from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart
+from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._models.devices import BatchRunner, on_devices_of
 from keras_ls._models.inputs import check_ends, check_fits, input_arrays, known_length, number_of_examples, one_pass
 from keras_ls._models.logits import check_model, logits_model
 from keras_ls._models.outputs import check_output, mask_of_positions, of_output, single
 from keras_ls._models.random_state import kept_random_state
+from keras_ls._models.tracing import count_tracings_apart
 from keras_ls._rows import LabelledRows, check_counts, joined, labelled_rows
 
 
@@ -294,7 +295,6 @@ class _WithMask(keras.Model):
 
     def call(self, inputs):
         """Runs the other model in inference mode."""
-        found = self.model(inputs, training=False)
-        outputs = single(of_output(found, self._output, self._names))
+        outputs = single(of_output(self.model(inputs, training=False), self._output, self._names))
         mask = mask_of_positions(outputs)
         return {"outputs": outputs} if mask is None else {"outputs": outputs, "mask": mask}

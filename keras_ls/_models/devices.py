@@ -41,7 +41,7 @@ class BatchRunner:
         """Returns the outputs for arrays."""
         if _is_alone(self.network):
             with self._values_kept():
-                return self.network.predict(x, batch_size=batch_size, verbose=0)
+                return self.network.predict(_as_keras_slices(x), batch_size=batch_size, verbose=0)
         return self.in_equal_batches(x, batch_size)
 
     def dataset(self, x: Any) -> Any:
@@ -86,7 +86,7 @@ class BatchRunner:
             found = self._gathered(x, given, size)
         else:
             with self._values_kept():
-                found = self.network.predict(x, batch_size=size, verbose=0)
+                found = self.network.predict(_as_keras_slices(x), batch_size=size, verbose=0)
         lengths = [len(rows) for rows in tree.flatten(found)]
         if any(length % given for length in lengths):
             raise ValueError(f"`model` must give one row per example. Received: {lengths} rows for {given} examples.")
@@ -203,6 +203,21 @@ def _dealt_out(x: Any, count: int, size: int, strategy: Any) -> Iterator[Any]:
 
     for start in range(0, count, size):
         yield tree.map_structure(lambda leaf, start=start: dealt_out(leaf, start), x)
+
+
+def _as_keras_slices(x: Any) -> Any:
+    """Arrays as `predict` takes them: of text, Keras slices those of one dimension alone, and tensors of any."""
+    if keras.backend.backend() != "tensorflow":
+        return x
+
+    def sliced(leaf):
+        if getattr(leaf, "dtype", None) != np.dtype(object):
+            return leaf
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(leaf)
+
+    return tree.map_structure(sliced, x)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers, tree
 
 from keras_ls._arrays import widened
-from keras_ls._backend import ONE_AT_A_TIME, count_tracings_apart, get_mask, output_spec
+from keras_ls._backend import ONE_AT_A_TIME, get_mask, output_spec
 from keras_ls._checks import check_count, shown
 from keras_ls._models.data import check_no_preprocessor, check_row_count
 from keras_ls._models.devices import BatchRunner, on_devices_of
@@ -19,7 +19,7 @@ from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dat
 from keras_ls._models.layers import AfterLogits, LinearHead
 from keras_ls._models.outputs import has_own_call, output_model, single, symbolic_inputs
 from keras_ls._models.random_state import kept_random_state
-from keras_ls._models.tracing import TRACED_SIZES, having, symbol
+from keras_ls._models.tracing import TRACED_SIZES, count_tracings_apart, having, symbol
 
 GIVE_THE_LAYER = "Give the last Dense of one of them instead: model.get_layer(name)."
 

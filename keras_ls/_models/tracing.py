@@ -1,7 +1,7 @@
 """Tracing a model without data: symbols in place of its inputs, and layers with other attributes meanwhile."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -28,3 +28,28 @@ def having(layer: Any, name: str, value: Any) -> Iterator[None]:
             object.__setattr__(layer, name, before)
         else:
             object.__delattr__(layer, name)
+
+
+def count_tracings_apart(model: keras.Model) -> None:
+    """Has TensorFlow count how often it traces the `predict` function of `model` by itself.
+
+    TensorFlow counts by the code of functions, which all models share, and so warns of needless tracing where several
+    new models each trace once, as they must.
+    """
+    if keras.backend.backend() != "tensorflow" or model.run_eagerly:
+        return
+    import tensorflow as tf
+
+    model.make_predict_function()
+    function = _Uncoded(model.predict_function.python_function)
+    model.predict_function = tf.function(function, autograph=False, reduce_retracing=True)
+
+
+class _Uncoded:
+    """A function as an object that has no code of its own, so that TensorFlow knows it by its identity."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+
+    def __call__(self, data):
+        return self._function(data)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_ls._arrays import wide_dtype
-from keras_ls._backend import concrete_zeros
+from keras_ls._backend import concrete_zeros, no_inference_mode
 from keras_ls._checks import check_dtype, check_flag, check_ignore_class, check_string
 from keras_ls.metrics._rows import hard_labelled
 
@@ -46,10 +46,11 @@ class ProbabilityMetric(keras.metrics.Metric):
 
     def _start(self, shape):
         """Makes the sums, and what rounding took from them, which is added to them in the end."""
-        self.statistics, self._rounding = (
-            self.add_variable(shape=shape, initializer=concrete_zeros, dtype=wide_dtype(self.dtype), name=name)
-            for name in ("statistics", "rounding")
-        )
+        with no_inference_mode():
+            self.statistics, self._rounding = (
+                self.add_variable(shape=shape, initializer=concrete_zeros, dtype=wide_dtype(self.dtype), name=name)
+                for name in ("statistics", "rounding")
+            )
 
     def _add(self, statistics):
         before = ops.convert_to_tensor(self.statistics)

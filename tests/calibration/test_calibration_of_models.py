@@ -789,3 +789,23 @@ def test_a_model_that_refines_its_own_predictions_is_saved(rng, tmp_path, kind):
     found, given = (each.predict(x, verbose=0) for each in (loaded, calibrated))
     np.testing.assert_allclose(found, given, **EXACT)
     np.testing.assert_allclose(given, numpy(keras_ls.TemperatureScaling().fit(np.log(p), y)(np.log(p))), rtol=1e-4)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has strings")
+def test_text_of_any_shape_that_keras_takes(rng):
+    words = layers.StringLookup(vocabulary=["a", "b", "c"])
+    inputs = keras.Input((1,), dtype="string")
+    features = layers.Flatten()(layers.Embedding(4, 5, embeddings_initializer="normal")(words(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(features))
+    ids = rng.integers(0, 3, 40)
+    text, y = np.array(["a", "b", "c"])[ids], np.where(rng.random(40) < 0.7, ids, rng.integers(0, 3, 40))
+    column = text[:, None]
+    logits = numpy(model(ops.convert_to_tensor(column)))
+    expected = float(keras_ls.TemperatureScaling().fit(logits, y).temperature)
+    for x in (column, ops.convert_to_tensor(column), column.astype("object")):
+        assert float(calibrate(model, x, y).layers[-1].temperature) == pytest.approx(expected, rel=1e-5)
+    assert keras_ls.penultimate_activations(model, column).shape == (40, 5)
+    model.compile("sgd", keras_ls.SmoothedSparseCategoricalCrossentropy(from_logits=True))
+    callback = keras_ls.Calibration(column, y, from_logits=True)
+    logs = model.fit(ops.convert_to_tensor(column), y, callbacks=[callback], verbose=0).history
+    assert np.isfinite(logs["val_ece"]).all()

@@ -1220,3 +1220,19 @@ def test_the_dense_loss_in_half_precision_is_that_of_float32_rounded_once(rng, d
     loss = call("dense", labels, 40, -1, label_smoothing=0.1, from_logits=True)
     expected = ops.cast(loss(ops.cast(half, "float32")), dtype)
     np.testing.assert_array_equal(numpy(loss(half)), numpy(expected))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch's compiler")
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_pytorch_compiles_it_as_one_graph(kind, rng):
+    import torch
+
+    logits, labels = make_case(rng, (6, 3), -1)
+    loss = {
+        "sparse": keras_ls.SmoothedSparseCategoricalCrossentropy,
+        "dense": keras_ls.SmoothedCategoricalCrossentropy,
+    }[kind](0.1, from_logits=True)
+    y = torch.as_tensor(labels if kind == "sparse" else np.eye(3, dtype="float32")[labels])
+    z = torch.as_tensor(logits, dtype=torch.float32)
+    found = torch.compile(lambda y, z: loss(y, z), backend="eager", fullgraph=True)(y, z)
+    np.testing.assert_allclose(numpy(found), numpy(loss(y, z)), rtol=1e-6)

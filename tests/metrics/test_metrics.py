@@ -566,3 +566,14 @@ def test_where_netcal_differs():
     np.testing.assert_allclose(peer.ECE(1).measure(two, labels), 0.4, atol=1e-6)  # mean P(class 1), not top label
     with pytest.raises(RuntimeError, match="binary"):
         peer.ECE(10).measure(on_edge, np.array([0, 1, 1]))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch")
+def test_its_first_batch_may_be_of_inference(rng):
+    import torch
+
+    metric, y, p = ClasswiseCalibrationError(), rng.integers(0, 3, 20), rng.dirichlet(np.ones(3), 20).astype("float32")
+    with torch.inference_mode():
+        metric.update_state(y, p)
+    metric.update_state(y, p)
+    assert float(metric.result()) == pytest.approx(reference.classwise_calibration_error(y, p), rel=1e-4)
