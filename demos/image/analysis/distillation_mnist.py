@@ -157,7 +157,7 @@ def held_out_part(images: ImageData) -> ImageData:
 
 def is_of(result: dict[str, Any]) -> bool:
     """Whether a result is of a network of this experiment."""
-    return result["name"].partition("/")[0] in {_folder(kind) for kind in KINDS}
+    return result["name"].startswith(tuple(f"{_folder(kind)}/rate-" for kind in KINDS))
 
 
 def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
