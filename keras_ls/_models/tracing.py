@@ -1,4 +1,4 @@
-"""Tracing a model without data: symbols in place of its inputs, and layers with other attributes meanwhile."""
+"""Tracing a model: symbols in place of its inputs, layers with other attributes meanwhile, and no needless warning."""
 
 import contextlib
 from collections.abc import Callable, Iterator

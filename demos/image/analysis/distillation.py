@@ -74,7 +74,7 @@ def table(results: dict[str, Any]) -> str:
 
 def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
     """What follows from trained networks of one of the experiments, over all seeds."""
-    part = distillation_mnist if results and distillation_mnist.is_of(results[0]) else distillation_curves
+    part = distillation_mnist if any(map(distillation_mnist.is_of, results)) else distillation_curves
     return part.of_trials(results)
 
 

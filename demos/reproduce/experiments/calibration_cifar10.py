@@ -24,8 +24,7 @@ SCALES = {
 WHY = {
     "cpu": {
         "table2": "Smoothing loses accuracy (the interval does not hold 0); whether more than a point, three seeds "
-        "cannot tell. "
-        "These networks memorise 10,000 images; the paper's see 40,000, cropped and flipped.",
+        "cannot tell. These networks memorise 10,000 images; the paper's see 40,000, cropped and flipped.",
     }
 }
 PARTS = questions.calibration("cifar10", 0.1)

@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import types
 
 import pytest
 
 from demos.kit import records, runs
 from demos.sequence import sweep
+from demos.speech.beam_search import COMMAND
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +50,19 @@ def test_results_of_an_earlier_sweep_with_other_options_are_kept(tmp_path, capsy
     path.write_text("{")  # all that was measured since must not be lost for it
     sweep.set_aside(path, {})
     assert (tmp_path / "calibration.3.json").read_text() == "{"
+
+
+def test_a_sweep_of_another_run_into_one_directory_keeps_the_earlier_results(tmp_path, monkeypatch):
+    def publish(run, results, table, figure, text_file, file, networks):
+        records.write_json(run.out / file, {"settings": run.settings})
+        return results
+
+    monkeypatch.setattr(sweep, "publish", publish)
+    monkeypatch.setattr(sweep.monitor, "show", lambda *_: None)
+    data = types.SimpleNamespace(name="words", fingerprint="f")
+    (tmp_path / "out").mkdir()
+    for run in ("one", "one", "two"):
+        options = COMMAND.choose(["--from", str(tmp_path / run), "--out", str(tmp_path / "out")])
+        sweep.publish_results(sweep.Sweep(options, [], data), COMMAND.name, {"trials": [{}]}, None, None)
+    found = {path.name: records.read_json(path)["settings"]["from_run"] for path in (tmp_path / "out").iterdir()}
+    assert found == {"beam_search.json": str(tmp_path / "two"), "beam_search.1.json": str(tmp_path / "one")}
