@@ -33,7 +33,7 @@ class Attention(layers.Layer):
         )
 
     def remember(self, memory):
-        """Keys and values, (B, S, heads, units / heads) each, of a memory (B, S, D)."""
+        """Keys and values, (B, heads, S, units / heads) each, of a memory (B, S, D)."""
         return self._split(self.key(memory)), self._split(self.value(memory))
 
     def call(self, queries, keys, values, mask):
@@ -42,14 +42,15 @@ class Attention(layers.Layer):
         Returns:
             The context (B, Q, units) and the weights, float32 (B, heads, Q, S), each row with sum 1.
         """
-        scores = ops.einsum("bqhd,bkhd->bhqk", self._split(self.query(queries)), keys)
+        scores = ops.einsum("bhqd,bhkd->bhqk", self._split(self.query(queries)), keys)
         scores = ops.cast(scores, "float32") * (self.units // self.heads) ** -0.5
         weights = ops.softmax(ops.where(ops.expand_dims(mask, 1), scores, -1e9), axis=-1)
-        context = ops.einsum("bhqk,bkhd->bqhd", ops.cast(weights, values.dtype), values)
+        context = ops.transpose(ops.matmul(ops.cast(weights, values.dtype), values), (0, 2, 1, 3))
         return self.output_projection(ops.reshape(context, (*ops.shape(context)[:2], self.units))), weights
 
     def _split(self, x):
-        return ops.reshape(x, (*ops.shape(x)[:2], self.heads, self.units // self.heads))
+        heads = ops.reshape(x, (*ops.shape(x)[:2], self.heads, self.units // self.heads))
+        return ops.transpose(heads, (0, 2, 1, 3))  # here, so that no step of a search moves what is kept
 
 
 @keras.saving.register_keras_serializable(package="keras_ls.demos")

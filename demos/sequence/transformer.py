@@ -49,22 +49,22 @@ class Transformer(EncoderDecoder):
 
     def initial_state(self, batch_size, max_length: int):
         """The state of a search that has seen nothing: how many tokens it saw, room for keys and values of all."""
-        shape = (batch_size, max_length, self.heads, self.units // self.heads)
+        shape = (batch_size, self.heads, max_length, self.units // self.heads)
         rooms = [ops.zeros(shape, dtype=self.compute_dtype)] * len(self.decoder)
         return {"position": ops.zeros((batch_size,), dtype="int32"), "keys": rooms, "values": rooms}
 
     def step(self, tokens, state, memory):
         """Logits (B·W, V) of what follows the last tokens (B·W,), W per input of `memory`, and the new state."""
-        max_length = state["keys"][0].shape[1]
-        place = ops.expand_dims(state["position"], -1)  # the same in all rows
-        is_here = ops.reshape(ops.arange(max_length, dtype="int32") == place, (-1, max_length, 1, 1))
-        is_earlier = ops.expand_dims(ops.arange(max_length, dtype="int32") <= place, 1)
+        max_length = state["keys"][0].shape[2]
+        place = state["position"][0]  # the same in all rows
+        is_earlier = ops.reshape(ops.arange(max_length, dtype="int32") <= place, (1, 1, max_length))
         x = ops.expand_dims(self.embedding(tokens), 1)
         x = x + ops.cast(ops.take(positions(max_length, self.units), place, axis=0), x.dtype)
+        here = ops.stack([0, 0, place, 0])
         new = {"position": state["position"] + 1, "keys": [], "values": []}
         for block, of_block, keys, values in zip(self.decoder, memory, state["keys"], state["values"], strict=True):
             key, value = block.remember_own(x)
-            new["keys"].append(ops.where(is_here, key, keys))
-            new["values"].append(ops.where(is_here, value, values))
+            new["keys"].append(ops.slice_update(keys, here, key))
+            new["values"].append(ops.slice_update(values, here, value))
             x, _ = block(x, new["keys"][-1], new["values"][-1], is_earlier, of_block)
         return self.logits(self.decoder_norm(x))[:, 0], new
