@@ -404,8 +404,8 @@ def unit_step(distiller, x, y, sigmoid=False, run_eagerly=EAGER, **weights):
 
 
 @pytest.mark.parametrize("matching", ["cross_entropy", "squared_logits"])
-@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize(("temperature", "own"), [(1.0, None), (3.0, None), (2.5, 0.7)])
+@pytest.mark.parametrize("beta", [slow(0.0), 0.3, 1.0])
+@pytest.mark.parametrize(("temperature", "own"), [slow(1.0, None), (3.0, None), (2.5, 0.7)])
 @pytest.mark.parametrize("given", ["logits", "sigmoids", "cached"])
 def test_loss_and_gradient_of_one_unit_are_the_formula(matching, beta, temperature, own, given, rng):
     x, _ = data(rng)
@@ -580,7 +580,7 @@ def test_models_that_are_no_pair_of_binary_classifiers_are_refused(rng):
 # --- what must stay as it is -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("teacher_given", "softmax"), [(True, False), (False, True)])
+@pytest.mark.parametrize(("teacher_given", "softmax"), [(True, False), slow(False, True)])
 def test_beta_0_trains_bit_for_bit_as_the_student_alone(teacher_given, softmax, rng):
     x, y = data(rng, 40)
 

@@ -103,7 +103,7 @@ def test_values_and_gradients_are_those_of_the_logits(case, blocks, chunk_size, 
 
 
 @needs_graph
-@pytest.mark.parametrize(("jit", "unknown"), [slow(False, False), slow(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(("jit", "unknown"), [slow(False, False), slow(True, False), (False, True), slow(True, True)])
 def test_they_are_the_same_compiled(case, blocks, jit, unknown):
     if BACKEND == "jax" and (unknown or jit):
         pytest.skip("JAX compiles in one way, for known shapes")

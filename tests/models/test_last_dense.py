@@ -29,19 +29,15 @@ def case(request):
 
 
 class TestPenultimateActivations:
-    def test_are_those_of_the_model_cut_by_hand(self, case, rng):
+    def test_are_those_cut_by_hand_and_with_the_templates_give_the_logits(self, case, rng):
         model, by_hand, make = case
         x = make(rng)
-        found = penultimate(model, x, batch_size=4)  # the last batch is smaller
+        activations = penultimate(model, x, batch_size=4)  # the last batch is smaller
         expected = by_hand(x)
-        assert found.dtype in ("float32", "float64")
-        assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-    def test_with_the_templates_give_the_logits(self, case, rng):
-        model, _, make = case
-        x = make(rng)
-        activations, templates = penultimate(model, x), class_templates(model)
+        assert activations.dtype in ("float32", "float64")
+        assert activations.shape == expected.shape
+        np.testing.assert_allclose(activations, expected, rtol=1e-5, atol=1e-6)
+        templates = class_templates(model)
         logits = activations @ templates[:, :-1].T + templates[:, -1]
         outputs = numpy(model.predict(x, verbose=0)).astype("float64")
         probabilities = np.exp(logits - logits.max(-1, keepdims=True))
@@ -637,6 +633,7 @@ keras.distribution.set_distribution(keras.distribution.DataParallel())
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND not in PREPARE, reason="Keras spreads batches over devices on TensorFlow and JAX")
 def test_several_devices_give_what_one_gives(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
