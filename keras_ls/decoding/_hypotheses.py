@@ -95,7 +95,7 @@ def is_open(live: Live) -> Any:
 
 
 def advance(settings: Settings, step: Any, hypotheses: Hypotheses, logits: Any) -> tuple[Hypotheses, Any]:
-    """Extends the open hypotheses by one token; also returns the rows (B·W,) that they continue."""
+    """Extends the open hypotheses by one token; also returns the rows (B·W,) that they continue, None for width 1."""
     width, results = settings.beam_width, settings.num_results
     live, finished, _ = hypotheses
     logits = ops.reshape(logits, (settings.batch_size * width, logits.shape[1]))
@@ -119,7 +119,7 @@ def advance(settings: Settings, step: Any, hypotheses: Hypotheses, logits: Any) 
     live = _opened(live, still_open, new.shift, last[:, results:])
     is_done = finished.failed | (live.best / divisor <= finished.scores[:, -1])
     live = live._replace(log_probs=ops.where(ops.expand_dims(is_done, -1), -math.inf, live.log_probs))
-    rows = ops.reshape(row_numbers(sources[:, results:] - results, width), (-1,))
+    rows = ops.reshape(row_numbers(sources[:, results:] - results, width), (-1,)) if width > 1 else None
     return Hypotheses(live, finished, tokens), rows
 
 

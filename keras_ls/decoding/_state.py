@@ -35,6 +35,8 @@ def pack_state(template: Any, tensors: tuple) -> Any:
 def reorder_state(state: Any, paths: list[tuple], before: tuple, rows: Any) -> tuple:
     """Takes the given rows of each tensor of a new state, which must match the tensors `before` at `paths`.
 
+    `rows` is None where each row stays what it is.
+
     Raises:
         ValueError: If structure, shapes or kinds of numbers changed.
     """
@@ -44,10 +46,10 @@ def reorder_state(state: Any, paths: list[tuple], before: tuple, rows: Any) -> t
             "`step_fn` must return a state of the structure of `initial_state`. "
             f"Received: tensors at {_places(named)}, initially at {_places(paths)}."
         )
-    return tuple(
-        ops.take(_unchanged_kind(path, old, ops.stop_gradient(named[path])), rows, axis=0)
-        for path, old in zip(paths, before, strict=True)
+    tensors = tuple(
+        _unchanged_kind(path, old, ops.stop_gradient(named[path])) for path, old in zip(paths, before, strict=True)
     )
+    return tensors if rows is None else tuple(ops.take(tensor, rows, axis=0) for tensor in tensors)
 
 
 def _unchanged_kind(path: tuple, old: Any, new: Any) -> Any:
