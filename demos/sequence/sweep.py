@@ -37,6 +37,7 @@ RULE = (
     "next tokens, whose temperature the training fitted on dev. What is best of anything was chosen on the split "
     "itself, which no interval or p is corrected for."
 )
+Search = Callable[[int, float, float], list[str]]  # width, temperature and length penalty to the texts of a split
 # Holds what was measured of each network until all are, so that a sweep that was stopped goes on.
 MEASURED = "measured"
 LOCK = ".sweep.lock"  # not that of the run, in which more networks may be trained meanwhile
@@ -88,7 +89,7 @@ def plan(
 
 
 def run(
-    planned: Sweep, more: Callable[[Searcher, dict[str, Any]], dict[str, Any]] = lambda *_: {}
+    planned: Sweep, more: Callable[[Searcher, Search, dict[str, Any]], dict[str, Any]] = lambda *_: {}
 ) -> list[dict[str, Any]]:
     """Sweeps with each network, or finds what an earlier command measured; `more` makes further numbers of it."""
     options, found, trials = planned.options, planned.data, []
@@ -103,9 +104,10 @@ def run(
             trials.append(earlier["trial"])
             continue
         searcher = Searcher(network, found.tokens, found.max_tokens)
-        swept = sweep(searcher, planned.split, options, label, trained.result["temperature"])
+        search = functools.cache(functools.partial(planned.split.search, searcher))  # each way once
+        swept = sweep(searcher, search, planned.split, options, label, trained.result["temperature"])
         facts = {"label_smoothing": trained.label_smoothing, "seed": trained.seed, **swept}
-        trials.append(records.to_json({**facts, **more(searcher, facts)}))
+        trials.append(records.to_json({**facts, **more(searcher, search, facts)}))
         records.write_json(kept, {"depends": depends, "trial": trials[-1]})
     return trials
 
@@ -165,20 +167,20 @@ def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:
     return {"series": {against: curves(sweeps, against) for against in AGAINST if against in sweeps[0]}}
 
 
-def sweep(searcher: Searcher, split: Split, options: Any, label: str, fitted: float) -> dict[str, Any]:
+def sweep(searcher: Searcher, search: Search, split: Split, options: Any, label: str, fitted: float) -> dict[str, Any]:
     """Error rates and calibration of a model against temperature, and error rates against the rest.
 
     Also the curves of its next tokens, as they are and at the `fitted` temperature, and of how many examples they are.
 
     The `temperatures` and `length_penalties` of the options are tried with their `beam_width`, all but the temperatures
-    at temperature 1; lines of progress begin with `label`.
+    at temperature 1. `search` finds the texts of `split`; lines of progress begin with `label`.
     """
     beam_width, length_penalty = options.beam_width, options.length_penalty
     logits, labels = next_tokens(searcher, split)
 
     @functools.cache  # what is usual belongs to all three sweeps
     def rates(temperature: float, width: int, penalty: float) -> dict[str, float]:
-        found = split.error_rates(split.search(searcher, width, temperature, penalty))
+        found = split.error_rates(search(width, temperature, penalty))
         name, rate = next(iter(found.items()))
         where = f"T = {temperature:g}, width {width}" + f", length penalty {penalty:g}" * (penalty != length_penalty)
         print(f"{label}: {where}: {name.upper()} {100 * rate:.2f} %", flush=True)

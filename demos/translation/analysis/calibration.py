@@ -30,14 +30,14 @@ def run(plan: tuple[Sweep, list[int]]) -> None:
     """Measures and draws."""
     planned, classes = plan
 
-    def measure(searcher: Searcher, trial: dict[str, Any]) -> dict[str, Any]:
+    def measure(searcher: Searcher, search: sweep.Search, trial: dict[str, Any]) -> dict[str, Any]:
         options, split = planned.options, planned.split
         names = ("bleu", "chrf", "temperature")  # BLEU is 0 for all where sentences are short
         tried = zip(*map(trial["temperature"].get, names), strict=True)
         best = max(tried, key=lambda row: (*row[:2], -abs(np.log(row[2]))))[-1]  # of equals the one nearest to 1
         temperatures = dict.fromkeys((best, 1.0))
         return {
-            TEXTS: {t: split.search(searcher, options.beam_width, t, options.length_penalty) for t in temperatures},
+            TEXTS: {t: search(options.beam_width, t, options.length_penalty) for t in temperatures},
             "lists": lists.measure(searcher, split, options.n_best, options.temperatures),
             "tokens": tokens_in_plane.measure(searcher.model, split, planned.data.tokens, classes),
         }

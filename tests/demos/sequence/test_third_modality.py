@@ -134,12 +134,16 @@ def test_of_very_many_logits_a_random_part_is_measured(trained, monkeypatch):
     assert len(measured_with(1)) == 1
 
 
-def test_temperatures_and_widths_are_swept_over(trained, capsys, monkeypatch):
+def test_temperatures_and_widths_are_swept_over(trained, capsys):
     words, searcher = trained
     asked = []
-    monkeypatch.setattr(words, "search", lambda _, *how: asked.append(how) or Words.search(words, searcher, *how))
+
+    def search(*how):
+        asked.append(how)
+        return words.search(searcher, *how)
+
     options = Namespace(temperatures=[1.0, 2.0], beam_widths=[1, 2], beam_width=2, length_penalty=1.0)
-    swept = sweep.sweep(searcher, words, options, "α = 0.1", 2.0)
+    swept = sweep.sweep(searcher, search, words, options, "α = 0.1", 2.0)
     assert swept["measured_examples"] == len(WORDS)
     assert "width 2: ERROR 0.00 %" in capsys.readouterr().out
     assert asked == [(2, 1.0, 1.0), (2, 2.0, 1.0), (1, 1.0, 1.0)]  # width 2 at temperature 1 once
