@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import reference
-from harness import BACKEND, EAGER
+from harness import BACKEND, EAGER, slow
 from keras import layers
 
 import keras_ls
@@ -246,7 +246,9 @@ def test_a_preprocessor_is_applied_once(data):
 
 
 class TestTraining:
-    @pytest.mark.parametrize(("kind", "steps"), [("arrays", 1), ("data_loader", 1), ("py_dataset", 1), ("arrays", 2)])
+    @pytest.mark.parametrize(
+        ("kind", "steps"), [slow("arrays", 1), slow("data_loader", 1), ("py_dataset", 1), ("arrays", 2)]
+    )
     def test_is_the_same_with_and_without(self, data, kind, steps):
         if BACKEND == "torch" and steps > 1:
             pytest.skip("Keras runs one step at a time on PyTorch")

@@ -734,7 +734,7 @@ def test_each_model_runs_once_a_step(softmax, rng):
     ("source", "cached"),
     [
         ("numpy", True),
-        ("PyDataset", False),
+        slow("PyDataset", False),
         slow("PyDataset", True),
         slow("DataLoader", True),
         ("tf.data", True),
@@ -777,7 +777,7 @@ def test_every_input_and_the_cache_train_the_same(source, cached, rng):
     ("dtype", "jit_compile", "softmax"),
     [
         slow("float32", False, True),
-        ("float32", True, True),
+        slow("float32", True, True),
         ("mixed_bfloat16", True, False),
         ("mixed_float16", "auto", False),
     ],
@@ -1041,7 +1041,7 @@ def test_compute_loss_takes_any_output_of_the_student(rng):
 # --- saving ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [slow("functional"), "softmax", "subclassed", "cached", slow("built by fit")])
+@pytest.mark.parametrize("kind", [slow("functional"), "softmax", slow("subclassed"), "cached", slow("built by fit")])
 def test_a_saved_distiller_goes_on_where_it_was(kind, rng, tmp_path):
     x, y = data(rng)
     teacher, student = network(), network(kind == "softmax")
