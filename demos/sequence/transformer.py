@@ -60,7 +60,7 @@ class Transformer(EncoderDecoder):
         is_earlier = ops.reshape(ops.arange(max_length, dtype="int32") <= place, (1, 1, max_length))
         x = ops.expand_dims(self.embedding(tokens), 1)
         x = x + ops.cast(ops.take(positions(max_length, self.units), place, axis=0), x.dtype)
-        here = ops.stack([0, 0, place, 0])
+        here = (0, 0, place, 0)
         new = {"position": state["position"] + 1, "keys": [], "values": []}
         for block, of_block, keys, values in zip(self.decoder, memory, state["keys"], state["values"], strict=True):
             key, value = block.remember_own(x)
