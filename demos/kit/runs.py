@@ -1,6 +1,7 @@
 """The output directory of a run: one process at a time, always with the same settings, and its report."""
 
 import collections
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -135,6 +136,7 @@ def publish(
     """
     common = {"settings": run.settings, "data": run.settings.get("data"), "provenance": provenance()}
     results = records.to_json({**results, **common})
+    _keep_other_results(run.out / file, results["experiment"])
     records.write_json(run.out / file, results)
     if results["pictures"]:
         pictures.save(figure(results), [run.out / name for name in results["pictures"]])
@@ -148,6 +150,16 @@ def publish(
     if any(run.out.rglob("events.out.*")):
         print(f"tensorboard --logdir {shlex.quote(str(run.out))}", flush=True)
     return results
+
+
+def _keep_other_results(path: pathlib.Path, experiment: str) -> None:
+    """Renames a file of results of another demo, which was given the same networks, after that demo."""
+    with contextlib.suppress(ValueError, DamagedFile):  # missing, or nothing to keep
+        other = records.read_json(path, {"experiment": str})["experiment"]
+        if devices.is_first_process() and other != experiment:
+            kept = path.with_name(f"{other.rpartition('.')[2]}.json")
+            path.replace(kept)
+            print(f"Note: the results of {other} are now in {kept}.")
 
 
 def mixture(networks: list[dict[str, Any]]) -> str:

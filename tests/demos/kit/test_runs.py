@@ -142,7 +142,7 @@ def trained_with(backend, device="CPU (2 cores)", **versions):
 
 def test_a_table_says_where_its_networks_were_trained_with_different_things(tmp_path, capsys):
     def published(trials, networks=None):
-        results = {"title": "title", "trials": trials, "pictures": []}
+        results = {"experiment": "demos.a", "title": "title", "trials": trials, "pictures": []}
         runs.publish(runs.Run(tmp_path, {}), results, lambda _: "table", None, "table.txt", networks=networks)
         text = (tmp_path / "table.txt").read_text()
         assert text in capsys.readouterr().out
@@ -157,6 +157,22 @@ def test_a_table_says_where_its_networks_were_trained_with_different_things(tmp_
     assert published(alike) == published([{"seed": 0}]) == "title\n\ntable\n"
     assert published([*alike, other]) == f"title\n\ntable\n\n{line}\n"
     assert published([{"seed": 0}], [*alike, other]).splitlines()[-1] == line
+
+
+def test_results_of_another_demo_of_the_same_networks_are_kept(tmp_path, capsys):
+    def publish(experiment, title):
+        results = {"experiment": experiment, "title": title, "trials": [], "pictures": []}
+        runs.publish(runs.Run(tmp_path, {}), results, lambda _: "table", None)
+        return capsys.readouterr().out
+
+    def title(name):
+        return json.loads((tmp_path / name).read_text())["title"]
+
+    (tmp_path / "results.json").write_text("damaged")
+    assert "Note" not in publish("demos.image.calibration", "first") + publish("demos.image.calibration", "second")
+    note = f"Note: the results of demos.image.calibration are now in {tmp_path / 'calibration.json'}.\n"
+    assert publish("demos.image.projection", "third").startswith(note)
+    assert (title("calibration.json"), title("results.json")) == ("second", "third")
 
 
 def test_settings_that_fit_no_result_are_not_kept(tmp_path):
