@@ -16,12 +16,25 @@ from keras_ls.calibration.search import LOWEST, optimal_temperature
 
 
 def fitted_temperature(rows: LabelledRows, stacklevel: int = 2) -> np.float32:
-    """The optimal temperature as a float32 within the bounds; warns, `stacklevel` calls up, if there is no optimum."""
+    """The optimal temperature as a float32 within the bounds.
+
+    Warns, `stacklevel` calls up, if there is no optimum, or if what is given as logits looks like probabilities.
+    """
     temperature, problem = optimal_temperature(rows)
+    if problem is None and rows.from_logits and _are_probabilities(rows):
+        problem = (
+            "The logits look like probabilities: none is negative, and they sum to 1 for each example. "
+            "A temperature is fitted to logits, or to the logarithms of probabilities."
+        )
     if problem is not None:
         warnings.warn(problem, stacklevel=stacklevel)
     # float32(0.01) is less than 0.01.
     return max(np.float32(temperature), np.nextafter(np.float32(LOWEST), np.float32(1)))
+
+
+def _are_probabilities(rows: LabelledRows) -> bool:
+    first = rows.rows[np.flatnonzero(rows.weight > 0)[:1000]].astype("float64")
+    return first.shape[-1] > 1 and first.min() >= 0 and np.abs(first.sum(axis=-1) - 1).max() < 0.01  # of half precision
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -81,7 +94,7 @@ class TemperatureScaling(AfterLogits):
         steps in float64. If the optimum lies outside the bounds, T is the nearer bound and a warning says so: separable
         examples (a single one that is classified correctly, say) have no optimum above 0, and logits that are worse
         than uninformative have none below infinity. If the logits of each example are all equal, T is 1, with a
-        warning.
+        warning. Logits that look like probabilities are warned of.
 
         Args:
             logits: (..., K) raw scores, or log-probabilities; (..., 1), or (N,) with labels (N,), of two classes.

@@ -411,6 +411,18 @@ class TestTemperatureScaling:
             found = float(TemperatureScaling().fit(logits, labels).temperature)
         assert found == pytest.approx(scale, rel=1e-6)
 
+    @pytest.mark.parametrize("dtype", ["float64", *NARROW])
+    def test_fit_warns_of_logits_that_look_like_probabilities(self, rng, dtype):
+        labels, logits = predictions(rng, 300, 3)
+        probs = tensor(reference.softmax(logits), dtype)
+        with pytest.warns(UserWarning, match="look like probabilities: none is negative, and they sum to 1"):
+            TemperatureScaling().fit(probs, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            TemperatureScaling().fit(np.log(np.maximum(numpy(probs).astype("float64"), 1e-8)), labels)
+            TemperatureScaling().fit(np.abs(logits), labels)
+            TemperatureScaling().fit(logits - logits.mean(axis=-1, keepdims=True) + 1 / 3, labels)
+
     def test_fit_leaves_masked_classes_out(self, rng):
         labels, logits = predictions(rng, 300, 3)
         masked = np.concatenate([logits, np.full((300, 2), -np.inf)], axis=-1)
