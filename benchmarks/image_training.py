@@ -36,8 +36,8 @@ def prepare(case, steps, batch_size, depth, classes):
 
 SUBJECT = Subject(
     title="Training an image network",
-    about="A few steps of the demos' ResNet with label smoothing 0.1, float32 where nothing else is said; which engine "
-    "the trainings on two cores take.",
+    about="A few steps of the demos' ResNet with label smoothing 0.1, float32 unless stated otherwise, to choose the "
+    "engine for training on two cores.",
     prepare=prepare,
     size={"steps": 4, "batch_size": 128, "depth": 20, "classes": 100},
     quick={"steps": 2, "batch_size": 4, "depth": 8, "classes": 10},

@@ -80,7 +80,7 @@ def section(name: str, results: dict[str, Any]) -> str:
 def _cases(results: dict[str, Any], unit: str) -> list[str]:
     measured = {name: case for name, case in results["cases"].items() if "seconds" in case}
     facts = list(dict.fromkeys(key for case in measured.values() for key in case["facts"]))
-    rows = [["case", "median", "fastest", *([f"memory, {unit}"] if unit else []), *facts]]
+    rows = [["case", "median", "fastest", *([f"memory (× {unit})"] if unit else []), *facts]]
     for name, case in measured.items():
         row = [name, _time(statistics.median(case["seconds"])), _time(min(case["seconds"]))]
         row += [f"{case['memory']:.2f}"] if unit else []
@@ -101,7 +101,7 @@ def _bounds(bounds: list[dict[str, Any]]) -> list[str]:
 
 
 def _growth(growth: list[dict[str, Any]], unit: str) -> list[str]:
-    rows = [["case", "size", "median", *([f"memory, {unit}"] if unit else [])]]
+    rows = [["case", "size", "median", *([f"memory (× {unit})"] if unit else [])]]
     for point in growth:
         row = [point["case"], f"{point['size']} {_count(point['value'])}", _time(point["seconds"])]
         rows.append(row + ([f"{point['memory']:.2f}"] if unit else []))

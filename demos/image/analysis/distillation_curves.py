@@ -198,8 +198,8 @@ def comparison(points: list[dict[str, Any]]) -> list[list[str]]:
             margin = found[name]
             spread = "" if margin["sd"] is None else f" ± {margin['sd']:.2f}"
             there = margin["points"]
-            some = f", for the {there} of {len(gamma)} points where it has one" if there < len(gamma) else ""
-            apart = f"{margin['mean']:+.2f}{spread} points from the student alone at the same γ{some}"
+            some = f" ({there} of {len(gamma)} markers; the rest lie outside that curve's range)" if there < len(gamma) else ""
+            apart = f"{margin['mean']:+.2f}{spread} percentage points from the student alone at the same γ{some}"
             here = f"{apart}; best {mean[best]:.2f}"
         else:
             here = f"best {mean[best]:.2f}"

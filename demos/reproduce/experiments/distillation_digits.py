@@ -10,7 +10,7 @@ SCALES = {
     "cpu": Setting(
         f"{FIRST}\n{FIRST} --resume --smoothed-temperature 1 2 4 8",
         5,
-        shown="docs/distillation.md: Digits: Figure 5 in small",
+        shown="docs/distillation.md: Digits: Figure 5 on a small scale",
     ),
 }
 RIGHT = (
