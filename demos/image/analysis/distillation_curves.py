@@ -197,8 +197,8 @@ def comparison(points: list[dict[str, Any]]) -> list[list[str]]:
         elif name in found:
             margin = found[name]
             spread = "" if margin["sd"] is None else f" ± {margin['sd']:.2f}"
-            there = margin["points"]
-            some = f" ({there} of {len(gamma)} markers; the rest lie outside that curve's range)" if there < len(gamma) else ""
+            there, total = margin["points"], len(gamma)
+            some = f" ({there} of {total} markers; the rest lie outside that curve's range)" if there < total else ""
             apart = f"{margin['mean']:+.2f}{spread} percentage points from the student alone at the same γ{some}"
             here = f"{apart}; best {mean[best]:.2f}"
         else:

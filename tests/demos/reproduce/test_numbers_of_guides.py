@@ -259,7 +259,7 @@ def test_the_guide_counts_the_rankings_of_the_kept_diagnoses():
     counted = [len(networks), sum(is_smoothed for is_smoothed, _ in networks.values())]
     counted += [len(better), sum(better), len(worse), sum(worse)]
     text = (DOCS / "diagnosis.md").read_text(encoding="utf-8")
-    sentence = re.search(r"In the diagnoses of \d+ networks kept.*?label smoothing\.", text, re.DOTALL)[0]
+    sentence = re.search(r"In the\s+diagnoses of \d+ networks kept.*?label smoothing\.", text, re.DOTALL)[0]
     assert list(map(int, re.findall(r"\d+", sentence))) == counted
 
 
