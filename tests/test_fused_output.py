@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from harness import BACKEND, EAGER, numpy, slow
-from keras import layers
+from keras import layers, ops
 
 import keras_ls
 from keras_ls._models.output_layer import OutputLayer, left_out
@@ -279,6 +279,53 @@ def test_mixed_precision(labelled):
     options = {"epochs": 3, "batch_size": 8, "shuffle": False, "verbose": 0}
     expected, found = plain.fit(*labelled, **options).history, fused.fit(*labelled, **options).history
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-2)
+
+
+@pytest.fixture
+def bfloat16():
+    before = keras.config.floatx()
+    keras.config.set_floatx("bfloat16")
+    keras.config.set_dtype_policy("bfloat16")
+    yield
+    keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(before)
+
+
+def test_statistics_are_wide_where_everything_else_is_half_precision(rng, bfloat16):
+    x = rng.normal(size=(20_000, 3))
+    y = (x + rng.normal(size=x.shape)).argmax(axis=1)
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(3, kernel_initializer="identity")])
+    fused = keras_ls.FusedOutput(model, 0.0)
+    fused.compile("sgd")
+    found = fused.evaluate(x, y, batch_size=100, verbose=0, return_dict=True)
+    assert found["accuracy"] == pytest.approx((x.argmax(axis=1) == y).mean(), abs=0.005)
+    assert found["nll"] == pytest.approx(reference.nll_of_logits(y, x), abs=0.005)
+    assert found["ece"] == pytest.approx(reference.expected_calibration_error(y, reference.softmax(x)), abs=0.005)
+
+
+def test_penalties_of_half_precision(labelled, bfloat16):
+    def build():
+        keras.utils.set_random_seed(7)
+        return keras.Sequential([keras.Input((6,)), layers.Dense(8, kernel_regularizer="l2"), layers.Dense(K)])
+
+    plain, fused = both(build, True, ignore_class=-1)
+    expected, found = (model.fit(*labelled, shuffle=False, verbose=0).history["loss"][0] for model in (plain, fused))
+    assert float(ops.cast(found, "float32")) == pytest.approx(float(ops.cast(expected, "float32")), rel=2e-2)
+
+
+def test_labels_and_weights_by_the_name_of_the_output(labelled):
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    weight = np.linspace(0.0, 1.0, len(y))
+
+    def trained(y, weight):
+        keras.utils.set_random_seed(7)
+        inputs = keras.Input((6,))
+        fused = keras_ls.FusedOutput(keras.Model(inputs, {"out": layers.Dense(K, name="out")(inputs)}))
+        fused.compile("sgd", weighted_metrics=[keras_ls.BrierScore(from_logits=True)])
+        fused.fit(x, y, sample_weight=weight, shuffle=False, verbose=0)
+        return fused.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+
+    assert trained({"out": y}, {"out": weight}) == trained(y, weight)
 
 
 @pytest.mark.parametrize("end", [lambda: layers.Activation("linear", dtype="float32"), slow(layers.Identity)])

@@ -92,6 +92,10 @@ class AroundModel(keras.Model):
         with values_kept_on_error(self._state, self):
             return super().predict(*args, **kwargs)
 
+    def export(self, *args, **kwargs):
+        """Exports the inner model alone."""
+        return self._inner.export(*args, **kwargs)
+
     def _trained(self, method: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         with contextlib.ExitStack() as stack:
             stack.callback(_TRAINING.reset, _TRAINING.set(stack))

@@ -1,6 +1,7 @@
 """The logits of a classifier, found from its last layers."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -92,7 +93,8 @@ def _logits(tensor: Any) -> Any:
     """Returns the symbolic logits behind `tensor`, an output of a model: `tensor` itself if it holds them."""
     operation, node_index, place = tensor._keras_history
     arguments = operation._inbound_nodes[node_index].arguments
-    found = _before_softmax(operation, tensor.shape, place)
+    name = free_name(f"{operation.name}_logits", arguments.keras_tensors)
+    found = _before_softmax(operation, tensor.shape, name, place)
     if found.where == "output":
         return tensor
     if found.where == "before":
@@ -104,22 +106,27 @@ def _logits(tensor: Any) -> Any:
     if found.where == "input" and sum(value is not None for value in tree.flatten((arguments.args, given))) == 1:
         return arguments.keras_tensors[0]
     # A wrapper in place of one that the graph has before, too, would save their common layers apart from each other.
-    if found.layer is None or (not isinstance(operation, layers.Dense) and _is_before(operation, arguments)):
+    is_before = any(each is operation for each in _operations_before(arguments.keras_tensors))
+    if found.layer is None or (not isinstance(operation, layers.Dense) and is_before):
         return _logarithm(tensor)
     return found.layer(*arguments.args, **arguments.kwargs)
 
 
-def _is_before(operation: Any, arguments: Any) -> bool:
-    """Whether the graph that leads to some symbolic arguments uses an operation."""
-    waiting, seen = list(arguments.keras_tensors), set()
+def free_name(name: str, tensors: Sequence[Any]) -> str:
+    """Returns `name`, with a number behind it if the graph that leads to symbolic tensors has it already."""
+    taken = {operation.name for operation in _operations_before(tensors)}
+    return next(each for each in (name, *(f"{name}_{i}" for i in range(1, len(taken) + 1))) if each not in taken)
+
+
+def _operations_before(tensors: Sequence[Any]) -> Iterator[Any]:
+    """The operations of the graph that leads to symbolic tensors."""
+    waiting, seen = list(tensors), set()
     while waiting:
-        before, node_index, _ = waiting.pop()._keras_history
-        if before is operation:
-            return True
-        if (id(before), node_index) not in seen:
-            seen.add((id(before), node_index))
-            waiting += before._inbound_nodes[node_index].arguments.keras_tensors
-    return False
+        operation, node_index, _ = waiting.pop()._keras_history
+        if (id(operation), node_index) not in seen:
+            seen.add((id(operation), node_index))
+            waiting += operation._inbound_nodes[node_index].arguments.keras_tensors
+            yield operation
 
 
 def _logits_of_probabilities(tensor: Any) -> Any:
@@ -133,7 +140,7 @@ def _logits_of_probabilities(tensor: Any) -> Any:
 
 def _logarithm(tensor: Any) -> Any:
     layer = LogOdds if tensor.shape[-1] == 1 else LogProbabilities
-    return layer(name=f"{tensor._keras_history[0].name}_log")(tensor)
+    return layer(name=free_name(f"{tensor._keras_history[0].name}_log", [tensor]))(tensor)
 
 
 class _Source(NamedTuple):
@@ -149,13 +156,16 @@ class _Source(NamedTuple):
     layer: layers.Layer | None = None
 
 
-def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -> _Source:
-    """Returns where the logits of a last layer's output, of the given shape and position, are found."""
+def _before_softmax(layer: Any, shape: tuple[int | None, ...], name: str, place: int = 0) -> _Source:
+    """Returns where the logits of a last layer's output, of the given shape and position, are found.
+
+    `name` is for the layer that takes its place.
+    """
     if isinstance(layer, layers.TimeDistributed):
-        found = _before_softmax(layer.layer, (shape[0], *shape[2:]))
+        found = _before_softmax(layer.layer, (shape[0], *shape[2:]), f"{layer.layer.name}_logits")
         if found.layer is None:
             return found
-        return _Source("layer", layers.TimeDistributed(found.layer, name=f"{layer.name}_logits"))
+        return _Source("layer", layers.TimeDistributed(found.layer, name=name))
     if isinstance(layer, keras.Model):
         if not _is_readable(layer):
             raise _Unreadable(_unreadable(layer, "is not functional, not built yet, or has a `call` of its own"))
@@ -163,7 +173,7 @@ def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -
         logits = _logits(output)
         if logits is output:
             return _Source("output")
-        return _Source("layer", keras.Model(symbolic_inputs(layer), logits, name=f"{layer.name}_logits"))
+        return _Source("layer", keras.Model(symbolic_inputs(layer), logits, name=name))
     if isinstance(layer, AfterLogits):
         return _Source("nowhere")
     if isinstance(layer, (layers.Identity, layers.Softmax, layers.Activation, *_AFFINE)) and has_own_call(layer):
@@ -180,11 +190,11 @@ def _before_softmax(layer: Any, shape: tuple[int | None, ...], place: int = 0) -
         _check_sigmoid(layer, shape)
         return _Source("input")
     elif isinstance(layer, (layers.Activation, *_AFFINE)):
-        return _before_activation(layer, shape)
+        return _before_activation(layer, shape, name)
     raise _Unreadable(_unreadable(layer, "is none of them"))
 
 
-def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...]) -> _Source:
+def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...], name: str) -> _Source:
     function, bare = layer.activation, isinstance(layer, layers.Activation)
     if function in (None, keras.activations.linear):
         return _Source("before" if bare else "output")
@@ -196,15 +206,15 @@ def _before_activation(layer: layers.Layer, shape: tuple[int | None, ...]) -> _S
     elif function in SOFTMAX or (isinstance(function, layers.Softmax) and function.axis == -1):
         _check_softmax(layer, shape)
     else:
-        name = getattr(function, "__name__", type(function).__name__)
-        raise _Unreadable(_unreadable(layer, f"has the activation {name!r}"))
+        called = getattr(function, "__name__", type(function).__name__)
+        raise _Unreadable(_unreadable(layer, f"has the activation {called!r}"))
     if bare:
         return _Source("input")
     # Only a plain Dense: a subclass or a quantized one may compute something else.
     plain = type(layer) is layers.Dense and layer.quantization_mode is None
     if not plain:
         return _Source("nowhere")
-    return _Source("layer", LinearHead(layer, name=f"{layer.name}_logits", dtype=layer.dtype_policy))
+    return _Source("layer", LinearHead(layer, name=name, dtype=layer.dtype_policy))
 
 
 def _check_softmax(layer: Any, shape: tuple[int | None, ...]) -> None:

@@ -7,6 +7,7 @@ import keras
 from keras_ls._checks import check_count, check_ignore_class, check_optional_flag
 from keras_ls._models.data import LabelledData, check_no_preprocessor, predicted_logits
 from keras_ls._models.devices import on_devices_of
+from keras_ls._models.logits import free_name
 from keras_ls.calibration.temperature import TemperatureScaling, fitted_temperature
 
 
@@ -74,8 +75,9 @@ def calibrate(
     data = LabelledData(x, y, sample_weight, check_ignore_class(ignore_class), output)
     source, rows = predicted_logits(model, data, from_logits, batch_size)
     temperature = fitted_temperature(rows, stacklevel=3)
+    name = model.name if output is None else f"{model.name}_{output.replace('/', '_')}"
     with on_devices_of(model):
         # PyTorch takes no dot in the name of a layer with weights; those of MobileNets have one.
-        scaling = TemperatureScaling(name=f"{model.name}_temperature".replace(".", "_"))
+        scaling = TemperatureScaling(name=free_name(f"{name}_temperature".replace(".", "_"), source.outputs))
         scaling.temperature.assign(temperature)
-        return keras.Model(source.input, scaling(source.output), name=f"{model.name}_calibrated")
+        return keras.Model(source.input, scaling(source.output), name=f"{name}_calibrated")

@@ -22,9 +22,9 @@ class BinnedError(keras.metrics.Metric):
     """`keras_ls.ExpectedCalibrationError` of confidences and hits that are known."""
 
     def __init__(self, name: str, num_bins: int = 15):
-        super().__init__(name=name, dtype="float32")
+        super().__init__(name=name, dtype=wide_dtype(keras.config.floatx()))
         self.num_bins = num_bins
-        self.statistics = self.add_variable((num_bins, 3), "zeros", name="statistics")
+        self.statistics = self.add_variable((num_bins, 3), "zeros", dtype=self.dtype, name="statistics")
 
     def update_state(self, confidence, hit, weight):
         """Adds a batch of confidences, hits and weights of one shape."""

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ls._arrays import to_numpy
+from keras_ls._arrays import to_numpy, wide_dtype
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_count, check_fraction, check_ignore_class, check_prior_length, shown
 from keras_ls._labels import spread_over
@@ -16,7 +16,7 @@ from keras_ls._models.around_model import AroundModel, warn_of_own_training
 from keras_ls._models.data import check_no_preprocessor
 from keras_ls._models.logits import check_model
 from keras_ls._models.output_layer import OutputLayer, check_dense, find_output_layer, left_out
-from keras_ls._models.outputs import symbolic_inputs
+from keras_ls._models.outputs import of_output, output_names, symbolic_inputs
 from keras_ls.fused_output._found import Found
 from keras_ls.fused_output._reduction import BinnedError, ReducedLosses
 from keras_ls.losses.functional import checked_prior
@@ -92,7 +92,8 @@ class FusedOutput(AroundModel):
         self.chunk_size = None if chunk_size is None else check_count("chunk_size", chunk_size)
         self.model = model
         self._found, self._reduced = Found(), ReducedLosses()
-        self._accuracy, self._nll = (keras.metrics.Mean(name) for name in ("accuracy", "nll"))
+        dtype = wide_dtype(keras.config.floatx())
+        self._accuracy, self._nll = (keras.metrics.Mean(name, dtype) for name in ("accuracy", "nll"))
         self._ece = BinnedError("ece")
         if model.built and getattr(model, "inputs", None):
             self._look_for_output_layer(symbolic_inputs(model))
@@ -131,15 +132,19 @@ class FusedOutput(AroundModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch, penalties included; within a step, `y_pred` is what the output layer is given."""
+        y, sample_weight = self._of_output(y), self._of_output(sample_weight)
         if _STEP.get()[0] is self:
             features = y_pred["features"] if isinstance(y_pred, dict) else y_pred
             loss = self._fused_loss(y, features, sample_weight, self._output_layer(x).dense)
         else:
             loss = self._plain_loss(self._output_layer(x).from_logits)(y, y_pred, sample_weight)
-        return sum([self._aggregate_additional_loss(each) for each in self.losses], loss)
+        # Of the dtype of their layers; TensorFlow adds numbers of one dtype only.
+        penalties = [ops.cast(self._aggregate_additional_loss(each), loss.dtype) for each in self.losses]
+        return sum(penalties, loss)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Metrics of a batch; those given to `compile` are updated outside of training alone."""
+        y, sample_weight = self._of_output(y), self._of_output(sample_weight)
         model, is_training = _STEP.get()
         if model is self and is_training:
             return self._own_results()
@@ -194,10 +199,6 @@ class FusedOutput(AroundModel):
         self._compile_model()
         return self.model.load_weights(*args, **kwargs)
 
-    def export(self, *args, **kwargs):
-        """Exports the model alone."""
-        return self.model.export(*args, **kwargs)
-
     def get_config(self):
         """Every constructor argument; the model whole."""
         return {
@@ -222,6 +223,10 @@ class FusedOutput(AroundModel):
             how = {name: given[name] for name in ("run_eagerly", "jit_compile", "steps_per_execution") if name in given}
             loss = self._plain_loss(self._found.output_layer.from_logits)
             self.model.compile(optimizer=self.optimizer, loss=loss, **how)
+
+    def _of_output(self, values: Any) -> Any:
+        """Labels or weights, which may be given by the name of the model's output."""
+        return of_output(values, None, output_names(self.model))
 
     def _own_results(self) -> dict[str, Any]:
         return {metric.name: metric.result() for metric in self.metrics if metric is not self._compile_metrics}

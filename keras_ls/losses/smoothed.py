@@ -64,8 +64,8 @@ class _SmoothedLoss(keras.losses.Loss):
             super().__init__(name=name, reduction=reduction, dtype=dtype)
         except ValueError:
             raise ValueError(
-                "`reduction` must be one that keras.losses.Loss takes: 'sum_over_batch_size', 'sum', "
-                f"'mean_with_sample_weight' or None. Received: reduction={shown(reduction)}."
+                "`reduction` must be one that keras.losses.Loss takes: 'sum_over_batch_size', 'sum', 'mean', "
+                f"'mean_with_sample_weight', 'none' or None. Received: reduction={shown(reduction)}."
             ) from None
         self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
         self._prior = checked_prior(prior)  # an array: it is checked in each call, which a list would make slow
@@ -123,7 +123,8 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
         prior: K non-negative numbers, normalised here; None is the uniform prior.
         from_logits: Whether predictions are logits (exact) rather than probabilities (clipped).
         axis: The class axis.
-        reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean_with_sample_weight" or None.
+        reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean", "mean_with_sample_weight",
+            "none" or None.
         name: Name of the loss.
         dtype: Dtype of the result; None is Keras's floatx. The computation is in float32 or wider.
 
@@ -180,7 +181,8 @@ class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
         from_logits: Whether predictions are logits (exact) rather than probabilities (clipped).
         ignore_class: A label. Positions with this label cost nothing and do not count in the mean.
         axis: The class axis.
-        reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean_with_sample_weight" or None.
+        reduction: As in `keras.losses.Loss`: "sum_over_batch_size", "sum", "mean", "mean_with_sample_weight",
+            "none" or None.
         name: Name of the loss.
         dtype: Dtype of the result; None is Keras's floatx. The computation is in float32 or wider, so that class
             ids above 256 survive a bfloat16 loss.

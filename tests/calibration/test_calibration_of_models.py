@@ -411,6 +411,27 @@ class TestMultiLabel:
         )
 
 
+@pytest.mark.parametrize("head", ["dense", "time distributed", "nested", "logarithm"])
+def test_layers_may_have_the_names_that_logits_would_get(rng, head):
+    x, y = rng.normal(size=(60, 4, 5)).astype("float32"), rng.integers(0, 3, (60, 4))
+    inputs = keras.Input((4, 5))
+    hidden = inputs
+    for name in ("a_logits", "a_logits_1", "a_log", "m_temperature"):
+        hidden = layers.Dense(5, name=name)(hidden)
+    softmax = layers.Dense(3, activation="softmax", name="a")
+    if head == "time distributed":
+        softmax = layers.TimeDistributed(softmax, name="a")
+    elif head == "nested":
+        softmax = keras.Sequential([keras.Input((4, 5)), softmax], name="a")
+    elif head == "logarithm":
+        softmax = layers.EinsumDense("abc,cd->abd", (4, 3), activation="softmax", name="a")
+    model = keras.Model(inputs, softmax(hidden), name="m")
+    calibrated = calibrate(model, x, y)
+    assert calibrated.layers[-1].name == "m_temperature_1"
+    calibrated.layers[-1].temperature.assign(1.0)
+    np.testing.assert_allclose(calibrated.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
+
+
 class TestSeveralOutputs:
     def case(self, rng, as_dict):
         x = rng.normal(size=(90, 5)).astype("float32")
@@ -461,6 +482,17 @@ class TestSeveralOutputs:
         alone = keras.Model(model.inputs[0], layer.output)
         wanted = calibrate(alone, x, y[output])
         np.testing.assert_allclose(calibrated.predict(x, verbose=0), wanted.predict(x, verbose=0), rtol=1e-6)
+
+    def test_one_model_of_all_calibrated_outputs(self, rng):
+        model, x, y, _ = self.case(rng, True)
+        parts = {output: calibrate(model, x, y, output=output) for output in y}
+        for outputs in (
+            {output: part.output for output, part in parts.items()},
+            {output: part(model.input) for output, part in parts.items()},
+        ):
+            found = keras.Model(model.input, outputs).predict(x, verbose=0)
+            for output, part in parts.items():
+                np.testing.assert_allclose(found[output], part.predict(x, verbose=0), rtol=1e-6)
 
     @pytest.mark.parametrize("output", ["kind", "good"])
     def test_datasets_may_give_labels_in_the_order_of_the_outputs(self, rng, output):

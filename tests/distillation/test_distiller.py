@@ -1374,6 +1374,19 @@ def test_a_student_whose_only_output_is_in_a_dict(softmax, beta, rng):
         np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a SavedModel is TensorFlow's")
+def test_the_exported_model_is_the_student(rng, tmp_path):
+    import tensorflow as tf
+
+    x, y = data(rng)
+    distiller = Distiller(network(), network(), beta=0.5)
+    distiller.compile("sgd", hard_loss())
+    distiller.fit(x, y, verbose=0)
+    distiller.export(str(tmp_path / "exported"))
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(exported.serve(x), distiller.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
 def test_half_precision_everywhere(rng):
     x, y = data(rng)
     before = keras.config.floatx()
