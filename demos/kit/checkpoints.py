@@ -78,9 +78,10 @@ class Progress(keras.callbacks.Callback):
         per_step = (now - self.start) / ((done - (self.first_epoch or 0)) * self.length)
         left = per_step * ((self.epochs - done) * self.length + self.later_steps)
         numbers = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        to_go = f"{_duration(left)} of training to go{' in all' * bool(self.later_steps)}"
         print(
             f"{self.label} epoch {done}/{self.epochs} step {done * self.length}: {numbers} "
-            f"({per_step * 1e3:.1f} ms per step, {_duration(left)} to go{' in all' * bool(self.later_steps)})",
+            f"({per_step * 1e3:.1f} ms per step, {to_go})",
             flush=True,
         )
 

@@ -161,8 +161,9 @@ class Output:
     out: str | None = option(None, "directory for results, checkpoints and logs", affects_result=False)
     resume: bool = option(
         False,
-        "continue the run in --out, each unfinished training from its last checkpoint; without this flag an earlier "
-        "run there is moved aside",
+        "continue the run in --out, each unfinished training from its last checkpoint; the results are of the seeds "
+        "and settings that are named now, so to add some, name those that are trained, too; without this flag an "
+        "earlier run there is moved aside",
         affects_result=False,
         action="store_true",
     )

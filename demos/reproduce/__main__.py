@@ -10,13 +10,12 @@ import tempfile
 from typing import NamedTuple
 
 from demos.kit import cli
-from demos.kit.errors import DamagedFile
 from demos.kit.options import Chosen, Group, Output, option
 from demos.kit.runs import open_run
 from demos.kit.values import count
 from demos.reproduce import estimate, report, running
 from demos.reproduce.experiment import SCALES, TITLES, Trial, names, trials
-from demos.reproduce.kept import kept_of, path_of
+from demos.reproduce.kept import path_of, usable
 
 EPILOG = f"""
 scales:
@@ -90,9 +89,13 @@ def plan(given: argparse.Namespace) -> Plan:
     if not found:
         at = [name for name in SCALES if trials(name, only)]
         raise ValueError(f"--only {' '.join(only)} is not at --scale {scale}, but at {' and '.join(at) or 'none'}.")
-    idle = [name for name in ("list", "trials", "jobs", "resume") if name in options.given()]
-    if options.report_only and idle:
-        raise ValueError(f"--{idle[0]} does nothing with --report-only: leave it out.")
+    idle = [name for name in ("trials", "jobs", "resume") if name in options.given()]
+    for is_asked, flag, others in (
+        (options.report_only, "--report-only", ["list"] * options.list + idle),
+        (options.list, "--list", idle),
+    ):
+        if is_asked and others:
+            raise ValueError(f"--{others[0]} does nothing with {flag}: leave it out.")
     if options.report_only and not any(path_of(trial, results).exists() for trial in found):
         raise ValueError(f"--report-only needs results of --scale {scale} in {results}, where there are none.")
     if not options.list and not options.report_only:
@@ -116,7 +119,7 @@ def run(plan: Plan) -> int:
     """Does it; a trial that fails leaves the others alone."""
     failed: list[str] = []
     if not plan.options.report_only:
-        todo = [trial for trial in plan.trials if is_to_do(trial, plan)]
+        todo = [trial for trial in plan.trials if usable(trial, plan.results) is None]
         if plan.options.list:
             list_trials(plan.trials, todo, plan.results)
             return 0
@@ -130,21 +133,12 @@ def run(plan: Plan) -> int:
     return int(bool(failed))
 
 
-def is_to_do(trial: Trial, plan: Plan) -> bool:
-    """Whether nothing was kept of a trial, or nothing that can be used, which is said."""
-    try:
-        return kept_of(trial, plan.results) is None
-    except DamagedFile as error:
-        print(f"{trial.label} is to do again: {error}", file=sys.stderr, flush=True)
-        return True
-
-
 def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Path) -> None:
     """Prints all trials, with what they take, and which are there."""
     rows = [["trial", "minutes", "on", "state"]]
     for trial in all_trials:
         minutes, machine = trial.setting.minutes, trial.setting.machine
-        kept = None if trial in todo else kept_of(trial, results)
+        kept = None if trial in todo else usable(trial, results)
         if kept is not None:
             minutes, machine = kept["seconds"] / 60, kept["machine"]
         took = ["", ""] if minutes is None else [f"{minutes:.0f}", machine]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -84,12 +85,21 @@ def kept_of(trial: Trial, results: pathlib.Path) -> dict[str, Any] | None:
     return kept
 
 
+def usable(trial: Trial, results: pathlib.Path) -> dict[str, Any] | None:
+    """As `kept_of`; None if it is damaged, too, which is said."""
+    try:
+        return kept_of(trial, results)
+    except DamagedFile as error:
+        print(f"{trial.label} is to do again: {error}", file=sys.stderr, flush=True)
+        return None
+
+
 def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found]:
     """What was kept of all experiments at a scale, in the order of their names."""
     found: dict[str, Found] = {}
     first: dict[str, tuple[pathlib.Path, dict[str, Any]]] = {}
     for trial in trials(scale, only):
-        there, kept = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), kept_of(trial, results)
+        there, kept = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), usable(trial, results)
         if kept is None:
             there.missing.append(trial)
             continue
@@ -99,7 +109,7 @@ def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found
             check_alike(*first.setdefault(trial.experiment.name, (path, kept)), path, kept)
     for there in found.values():
         for trial in trials(scale, [there.experiment.hard_targets]):
-            kept = kept_of(trial, results)
+            kept = usable(trial, results)
             if kept is not None:
                 there.compared.append(kept)
                 if there.experiment.name in first:

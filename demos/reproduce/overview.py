@@ -6,20 +6,26 @@ from typing import NamedTuple
 from demos.reproduce import verdict
 from demos.reproduce.document import Block, Finding, Heading, Paragraph, Table
 from demos.reproduce.experiment import TITLES, Claim, Experiment
+from demos.reproduce.questions import OVER_CONFIDENT
 
 # Parts whose claims are not the paper's: whether they can be expected to hold, and where they do
 NO_CLAIM = ("regime", "advice")
 NOT_RUN = "not run yet"
 WORDS = (verdict.AGREES, verdict.DISAGREES, verdict.CANNOT_TELL)
 LIKE, UNLIKE = "of networks at least about as over-confident as the paper's", "of networks that are not"
-UNKNOWN, UNASKED = "of networks whose over-confidence is undecided", "of experiments that do not measure it"
+UNKNOWN, UNASKED = (
+    "of networks whose over-confidence is undecided",
+    "of experiments whose over-confidence is not compared with the paper's",
+)
 AFTERWARDS = "of experiments that were added later to explain what did not agree, whatever their networks"
 KINDS = (LIKE, UNLIKE, UNKNOWN, UNASKED, AFTERWARDS)
 EXPLAINED = (
     "Networks are at least about as over-confident as the paper's ResNet-56 on CIFAR-100 if all claims under "
-    f"*{TITLES['regime']}* agree. This is judged for every experiment that measures it, even without a section "
-    "there; if all agree, its name is in *italics* below. If one does not, smoothing has less to mend, or nothing. A "
-    "dagger (†) marks experiments that were added later."
+    f"*{TITLES['regime']}* agree; translators, as the paper's Transformer on WMT, if their ECE with hard targets is "
+    f"above {OVER_CONFIDENT['translation'][0]:g} and their temperature above {OVER_CONFIDENT['translation'][1]:g}. "
+    "This is judged for every experiment that measures it, even without a section there; if all agree, its name is in "
+    "*italics* below. If one does not, smoothing has less to mend, or nothing. The paper has no such numbers of "
+    "speech. A dagger (†) marks experiments that were added later."
 )
 
 

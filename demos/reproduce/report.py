@@ -90,8 +90,9 @@ def judged(found: Found, part: Part) -> list[Finding]:
     """What became of the claims of a part."""
     rows, own, findings = list(found.rows()), list(found.own_rows()), []
     numbers = {number.label: verdict.values(number, rows) for number in part.numbers}
+    chosen = [number.label for number in part.numbers if "@" in number.path]
     for claim in part.claims:
-        said, of_claim = verdict.judge(claim, numbers), (claim.number, claim.than)
+        said, of_claim = verdict.judge(claim, numbers, chosen), (claim.number, claim.than)
         is_run = any(verdict.seeds(number, own) for number in part.numbers if number.label in of_claim)
         word = NOT_RUN if found.missing and not is_run else said.word
         findings.append(Finding(SHOWN_AS[word], claim.sentence, word, said.why))

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from demos.kit.errors import DamagedFile
@@ -14,9 +14,11 @@ RULE = (
     "from networks of the same seed, and the differences over the seeds have a mean and a 95 % t-interval. Where the "
     "whole interval lies on the side that the claim says, what is measured *agrees* with it; where all of it lies on "
     "the other side, it *does not*; otherwise, or with fewer than two seeds, one *cannot tell*. A number beside a "
-    "constant is judged by its own interval in the same way. That a ratio is nearer to 1 means that the absolute value "
-    "of its logarithm is smaller. Intervals cover variation between seeds only; other held-out data would widen them. "
-    "Claims are not corrected for multiplicity: of twenty with no true difference, about one is decided by chance."
+    "constant is judged by its own interval in the same way. A best temperature is one of the few that were tried: "
+    "where all seeds have the same one, its interval has no width, and one *cannot tell* either. That a ratio is "
+    "nearer to 1 means that the absolute value of its logarithm is smaller. Intervals cover variation between seeds "
+    "only; other held-out data would widen them. Claims are not corrected for multiplicity: of twenty with no true "
+    "difference, about one is decided by chance."
 )
 AGREES, DISAGREES, CANNOT_TELL = "agrees", "does not", "cannot tell"
 FEWEST_SEEDS = 2
@@ -83,8 +85,8 @@ def interval(numbers: Sequence[float]) -> Interval:
     return Interval(mean, quantile * statistics.stdev(numbers) / math.sqrt(count), count)
 
 
-def judge(claim: Claim, numbers: Mapping[str, OF_SEEDS]) -> Verdict:
-    """Holds a claim against the numbers, by label."""
+def judge(claim: Claim, numbers: Mapping[str, OF_SEEDS], coarse: Collection[str] = ()) -> Verdict:
+    """Holds a claim against the numbers, by label; those that are `coarse` are chosen from a few values."""
     one, side, bound = numbers[claim.number], claim.side, claim.by
     if not isinstance(claim.than, str):
         what, digits, bound, measured = claim.number, 4, claim.than + claim.by, list(one.values())
@@ -103,7 +105,8 @@ def judge(claim: Claim, numbers: Mapping[str, OF_SEEDS]) -> Verdict:
     low, high = found.mean - found.half_width, found.mean + found.half_width
     is_below, is_above = high < bound, low > bound
     word = CANNOT_TELL
-    if is_below or is_above:
+    has_width = found.half_width > 0 or claim.number not in coarse
+    if has_width and (is_below or is_above):
         word = AGREES if is_below == (side == "below") else DISAGREES
     spread = f"{low:.{digits}g} to {high:.{digits}g}, {found.seeds} seeds"
     claimed = f"claimed: {side} {bound:.4g}"

@@ -420,7 +420,9 @@ class TestMnist:
 
     def test_the_estimate_is_of_all_that_is_left(self, mnist):
         text = (mnist[0].parent / "printed.txt").read_text()
-        ends = re.findall(r"epoch (\d+)/\1 step (\d+): .* \((.*) ms per step, (\d+) s to go(| in all)\)", text)
+        ends = re.findall(
+            r"epoch (\d+)/\1 step (\d+): .* \((.*) ms per step, (\d+) s of training to go(| in all)\)", text
+        )
         left = [6 * 3 + 5 * 4]
         for _, steps, ms, seconds, suffix in ends:
             left.append(left[-1] - int(steps))

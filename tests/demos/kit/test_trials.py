@@ -227,8 +227,8 @@ def test_weights_that_are_no_longer_finite_are_noticed_where_the_loss_is(run, mo
 def test_the_estimate_is_of_all_that_is_left(run, capsys):
     run_trials([trial("a"), trial("b")], run)
     lines = [line for line in capsys.readouterr().out.splitlines() if "epoch 5/5" in line]
-    assert lines[0].endswith("to go in all)")
-    assert lines[1].endswith("0 s to go)")
+    assert lines[0].endswith("of training to go in all)")
+    assert lines[1].endswith("0 s of training to go)")
 
 
 @pytest.mark.parametrize("value", [1.0, np.nan, np.inf])

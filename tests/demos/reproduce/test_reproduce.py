@@ -19,7 +19,17 @@ from demos.image.analysis import calibration, distillation_curves
 from demos.kit import drawing, records
 from demos.kit.errors import DamagedFile
 from demos.reproduce import __main__ as command
-from demos.reproduce import document, estimate, experiment, overview, questions, report, running, verdict
+from demos.reproduce import (
+    document,
+    estimate,
+    experiment,
+    overview,
+    questions,
+    questions_of_text,
+    report,
+    running,
+    verdict,
+)
 from demos.reproduce.experiment import TITLES, Claim, Experiment, Setting, Trial
 from demos.reproduce.kept import Found, read
 
@@ -284,6 +294,7 @@ def test_a_list_of_trials_does_nothing(fake, tmp_path, capsys):
         (["--only", "mnist"], "--only mnist is not at --scale smoke, but at none."),
         (["--report-only"], "--report-only needs results of --scale smoke in"),
         (["--report-only", "--list"], "--list does nothing with --report-only: leave it out."),
+        (["--list", "--jobs", "2"], "--jobs does nothing with --list: leave it out."),
         (["--results", __file__], f"--results {__file__} cannot be written: File exists."),
         (["--only", "fig2", "--scale", "paper"], "--only fig2 is not at --scale paper, but at smoke."),
     ],
@@ -305,20 +316,31 @@ def test_bad_arguments_are_one_line(fake, tmp_path, capsys, arguments, message):
         ("{}", "it lacks 'commands'"),
         (kept_by("os"), "not those of the experiment's demos"),
         (kept_by(DEMO, "title"), "it lacks 'title'"),
-        (kept_by(DEMO, "series"), "is damaged: KeyError 'series'"),
     ],
 )
-def test_a_damaged_result_is_named(fake, tmp_path, capsys, text, message):
+def test_a_damaged_result_is_named_and_left_out(fake, tmp_path, capsys, text, message):
+    assert command.main(["--out", str(tmp_path)]) == 0
+    path = tmp_path / "results" / "smoke" / "a" / "seeds-0.json"
+    path.write_text(text)
+    capsys.readouterr()
+    assert command.main(["--report-only", "--out", str(tmp_path)]) == 0
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert errors.startswith(f"a --seeds 0 is to do again: {path}")
+    assert message in errors
+    assert "Not run yet: a --seeds 0;" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_a_result_that_cannot_be_drawn_is_named(fake, tmp_path, capsys):
     path = tmp_path / "results" / "smoke" / "a" / "seeds-0.json"
     path.parent.mkdir(parents=True)
-    path.write_text(text)
+    path.write_text(kept_by(DEMO, "series"))
     with pytest.raises(SystemExit) as stopped:
         command.main(["--report-only", "--out", str(tmp_path)])
     assert stopped.value.code == 1
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
-    assert "/results/smoke/a" in errors
-    assert message in errors
+    assert "/results/smoke/a is damaged: KeyError 'series'" in errors
 
 
 def test_common_beginnings_are_run_once_and_runs_find_each_other(tmp_path):
@@ -577,6 +599,16 @@ def test_networks_are_like_the_papers_if_they_know_their_images_and_are_too_sure
         kept.append({"results": [results]})
     found, number = Found(Experiment("a", "", "", {}, parts), "smoke", kept), parts["table3"].numbers[0]
     assert report.likeness(found, number) == expected
+
+
+@pytest.mark.parametrize(("ece", "expected"), [(0.07, report.LIKE), (0.03, report.UNLIKE)])
+def test_translators_are_held_against_the_papers(ece, expected):
+    parts, kept = questions_of_text.translation(0.1), []
+    for seed in range(3):
+        network = {"label_smoothing": 0.0, "seed": seed, "ece": ece + 0.001 * seed, "temperature": 1.15 + 0.01 * seed}
+        kept.append({"results": [{"experiment": "demos.translation.train", "settings": {}, "trials": [network]}]})
+    found = Found(Experiment("a", "", "", {}, parts), "cpu", kept)
+    assert report.likeness(found, parts["table3"].numbers[0]) == expected
 
 
 def test_each_case_of_an_experiment_is_judged_by_its_own_networks():

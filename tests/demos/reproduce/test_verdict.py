@@ -44,6 +44,13 @@ def test_agrees_where_the_whole_interval_does(differences, below, above):
     assert verdict.judge(ABOVE, numbers).word == above
 
 
+@pytest.mark.parametrize(("chosen", "word"), [([2.0, 2.0, 2.0], CANNOT_TELL), ([2.0, 2.0, 1.9], AGREES)])
+def test_the_same_choice_of_all_seeds_decides_nothing(chosen, word):
+    numbers = {"a": dict(enumerate(chosen))}
+    assert verdict.judge(Claim("", "a", "above", 1.0), numbers, coarse=["a"]).word == word
+    assert verdict.judge(Claim("", "a", "above", 1.0), numbers).word == AGREES
+
+
 def test_networks_of_the_same_seed_are_compared():
     numbers = {"a": {0: 1.0, 1: 2.0, 2: 3.0, 7: 99.0}, "b": {2: 3.11, 1: 2.1, 0: 1.09, 8: -99.0}}
     assert verdict.judge(BELOW, numbers).word == AGREES
