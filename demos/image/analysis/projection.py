@@ -44,8 +44,9 @@ def plan(options: Chosen) -> Plan:
         recipe = recipes.choose(options, len(images.x_train), "projection")
         comparison = prepare(options, images, recipe, PARENT)
         return Plan(**vars(comparison), triples=triples, earlier=None)
-    if options.strategy != "none":
-        raise ValueError("--strategy is for training: leave it out with --from.")
+    for name in ("strategy", "steps_per_execution", "jit_compile"):
+        if name in options.given():
+            raise ValueError(f"--{name.replace('_', '-')} is for training: leave it out with --from.")
     earlier = EarlierRun(options.from_run)
     earlier.settle(options)
     images, recipe = earlier.load(options)

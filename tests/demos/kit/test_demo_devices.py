@@ -266,8 +266,9 @@ def test_bounds_on_the_gradient_of_each_device_are_refused(four_devices, tmp_pat
 
 def test_what_does_not_train_and_what_would_train_otherwise_is_refused(tmp_path):
     plan = projection.COMMAND.load().plan
-    with pytest.raises(ValueError, match="--strategy is for training: leave it out with --from"):
-        plan(Chosen(projection.COMMAND.groups, {"strategy": "mirrored", "from_run": str(tmp_path)}))
+    for flag, option in (("strategy", {"strategy": "mirrored"}), ("jit-compile", {"jit_compile": "yes"})):
+        with pytest.raises(ValueError, match=f"--{flag} is for training: leave it out with --from"):
+            plan(Chosen(projection.COMMAND.groups, {**option, "from_run": str(tmp_path)}))
     pytest.importorskip("tensorflow", reason="the translation demo writes event files with TensorFlow")
     with pytest.raises(ValueError, match="--strategy must be data-parallel, with KERAS_BACKEND=jax"):
         train.COMMAND.load().plan(Chosen(train.COMMAND.groups, {"strategy": "mirrored"}))
