@@ -78,7 +78,11 @@ class Comparison:
         ALONE, fraction, metavar="α", nargs="+", shown="--label-smoothing", digits=None, cifar10=None
     )
     temperature: tuple[float, ...] | None = values(
-        "temperatures of the hard teacher", positive, metavar="T", **TEMPERATURES
+        "temperatures of the hard teacher; without any it has no students",
+        positive,
+        nargs="*",
+        metavar="T",
+        **TEMPERATURES,
     )
     smoothed_temperature: tuple[float, ...] | None = values(
         "temperatures of smoothed teachers", positive, metavar="T", digits=(1.0,), cifar10=(1.0,)

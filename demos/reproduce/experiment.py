@@ -143,7 +143,7 @@ class Trial:
     def is_of_other_networks_alone(self) -> bool:
         """Whether its own arguments choose among networks that are trained alike, by seed and label smoothing."""
         own = {word for word in shlex.split(self.arguments) if word.startswith("--")}
-        return own <= {"--seeds", "--label-smoothing"}
+        return own <= {"--seeds", "--label-smoothing", "--alone-label-smoothing", "--temperature"}
 
     @property
     def networks(self) -> str:

@@ -40,14 +40,14 @@ class Found:
             if "margins" in each:
                 of_demos.setdefault(each["experiment"], []).append(each)
         for demo, found in of_demos.items():
-            seeds = [seed for each in found for seed in each["seeds"]]
             # Together, since the γ of all seeds say which points count.
-            for curve, margin in drawing.of_networks(found, self.experiment.name)["margins"].items():
-                for seed, value in zip(seeds, margin["each"], strict=True):
+            all_seeds = drawing.of_networks(found, self.experiment.name)
+            for curve, margin in all_seeds["margins"].items():
+                for seed, value in zip(all_seeds["seeds"], margin["each"], strict=True):
                     yield {"curve": curve, "seed": seed, "margin": value, "demo": demo}
                 for point in margin["at"]:
                     of_point = {"curve": curve, "demo": demo, "temperature": point["temperature"]}
-                    for seed, value in zip(seeds, point["each"], strict=True):
+                    for seed, value in zip(all_seeds["seeds"], point["each"], strict=True):
                         yield of_point | {"seed": seed, "margin_there": value}
 
     def drawn(self, demo: str) -> list[dict[str, Any]]:

@@ -54,9 +54,10 @@ class Figure5:
 
         networks: list[Network] = []
         alphas = self.options.label_smoothing
+        # The hard teacher is needed for its students, whether or not it is asked for as a point.
+        taught_by = sorted({*alphas, 0.0} if self.options.temperature else alphas)
         for seed in self.options.seeds:
-            # The hard teacher is needed for its students, whether or not it is asked for as a point.
-            teachers = {alpha: alone("teacher", self.teacher, alpha, seed) for alpha in sorted({0.0, *alphas})}
+            teachers = {alpha: alone("teacher", self.teacher, alpha, seed) for alpha in taught_by}
             networks += teachers.values()
             alone_alphas = self.options.alone_label_smoothing or alphas
             networks += [alone("student-alone", self.student, alpha, seed) for alpha in alone_alphas]
@@ -79,7 +80,15 @@ class Figure5:
 
 
 def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The points of trained networks, a point per curve and setting, over all seeds, and what follows from them."""
+    """The points of trained networks, a point per curve and setting, over all seeds, and what follows from them.
+
+    Left out are seeds without some of the points of the one that has most, such as those trained in part so far.
+    """
+    places: dict[int, set[Any]] = {}
+    for result in results:
+        places.setdefault(result["seed"], set()).add(place_of(result))
+    seeds = [seed for seed, found in places.items() if found == max(places.values(), key=len)]
+    results = [result for result in results if result["seed"] in seeds]
     points = [
         {
             "curve": curve,
@@ -92,7 +101,7 @@ def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
     ]
     lines = curves(points).items()
     series = {name: {"gamma": gamma.tolist(), "accuracy": rows.tolist()} for name, (gamma, rows) in lines}
-    return {"summary": points, "margins": margins(points), "series": series}
+    return {"seeds": seeds, "summary": points, "margins": margins(points), "series": series}
 
 
 def place_of(result: dict[str, Any]) -> tuple[str, float, float | None]:

@@ -4,10 +4,13 @@ import importlib
 import pathlib
 import re
 import shlex
+import types
 
 import pytest
 from kept_results import RESULTS, section_of
 
+from demos.image import distillation
+from demos.image.analysis import distillation_curves
 from demos.kit.options import Output
 from demos.reproduce.experiment import NEARER_TO_1, SCALES, TITLES, Experiment, Setting, Trial, experiments, trials
 from demos.reproduce.kept import kept_of, path_of
@@ -48,6 +51,20 @@ def test_the_demos_take_the_commands(name, scale):
         importlib.import_module(module).COMMAND.parser().parse_args([*words, *short])
     assert setting.minutes or setting.updates
     assert scale != "cpu" or setting.minutes <= 60
+
+
+def test_the_parts_of_a_seed_are_the_whole():
+    def networks(arguments):
+        ((_, words),) = Trial(EXPERIMENTS["distillation_cifar10"], "cpu", arguments).commands()
+        options = distillation.COMMAND.choose(words)
+        options.settle("experiment")
+        images = types.SimpleNamespace(name="cifar10", x_train=range(10_000))
+        return [network.name for network in distillation_curves.Figure5(options, images).networks()]
+
+    seed_0, *parts = EXPERIMENTS["distillation_cifar10"].scales["cpu"].trials
+    found = [name for part in parts for name in networks(part)]
+    whole = [name.replace("seed-0", f"seed-{seed}") for seed in (1, 2) for name in networks(seed_0)]
+    assert sorted(found) == sorted(whole)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -575,7 +575,7 @@ def test_points_of_figure_5_count_for_all_seeds_or_for_none():
     for seed, gamma in ((0, 0.5), (1, 0.8)):  # the student alone has α up to 0.6
         trials = [network("student-alone", alpha, seed, alpha, 0.5) for alpha in (0.0, 0.6)]
         trials += [network("student-of-hard", 0.0, seed, g, 0.5 + g / 10, t) for g, t in ((0.1, 1), (gamma, 8))]
-        results = {"experiment": "demos.image.distillation", "title": "digits, 1 seed", "seeds": [seed], "settings": {}}
+        results = {"experiment": "demos.image.distillation", "title": "digits, 1 seed", "settings": {}, "teachers": []}
         kept.append({"results": [results | {"trials": trials} | distillation_curves.of_trials(trials)]})
     experiment = Experiment("a", "", "", {}, {})
     rows = list(Found(experiment, "cpu", kept).rows())
@@ -583,6 +583,14 @@ def test_points_of_figure_5_count_for_all_seeds_or_for_none():
     assert verdict.values(of_hard, rows) == pytest.approx({0: 1.0, 1: 1.0})  # T = 8 has γ = 0.65 in all
     assert verdict.values(at_1, rows) == pytest.approx({0: 1.0, 1: 1.0})
     assert verdict.values(at_8, rows) == {}
+
+    # A seed of which only a part has been trained is left out.
+    trials = [network("student-alone", 0.0, 2, 0.0, 0.5), network("student-of-hard", 0.0, 2, 0.1, 0.9, 1)]
+    kept.append({"results": [results | {"trials": trials} | distillation_curves.of_trials(trials)]})
+    with_part = list(Found(experiment, "cpu", kept).rows())
+    assert [row for row in with_part if "curve" in row] == [row for row in rows if "curve" in row]
+    together = drawing.together([results for each in kept for results in each["results"]], "a")
+    assert (together["title"], together["seeds"], len(together["trials"])) == ("digits, 2 seeds", [0, 1], 10)
 
 
 @pytest.mark.parametrize(
