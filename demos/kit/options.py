@@ -161,9 +161,8 @@ class Output:
     out: str | None = option(None, "directory for results, checkpoints and logs", affects_result=False)
     resume: bool = option(
         False,
-        "continue the run in --out, each unfinished training from its last checkpoint; the results are of the seeds "
-        "and settings that are named now, so to add some, name those that are trained, too; without this flag an "
-        "earlier run there is moved aside",
+        "continue the run in --out, each unfinished training from its last checkpoint; name all seeds and settings "
+        "that a comparison shall hold, trained ones, too; without this flag an earlier run there is moved aside",
         affects_result=False,
         action="store_true",
     )
