@@ -36,9 +36,11 @@ def together(found: list[dict[str, Any]], path: Any) -> dict[str, Any]:
     if len(found) == 1:
         return found[0]
     with _damage_named(path):
-        trials = [trial for results in found for trial in results["trials"]]
         of_all = of_networks(found, path)
-        count = len(of_all.get("seeds") or {trial["seed"] for trial in trials})
+        if "seeds" in of_all:  # without those that are trained in part
+            found = [each for each in found if all(trial["seed"] in of_all["seeds"] for trial in each["trials"])]
+        trials = [trial for results in found for trial in results["trials"]]
+        count = len({trial["seed"] for trial in trials})
         title = re.sub(r", [^,]*$", f", {count} seed{'s' * (count > 1)}", found[0]["title"])
         rows = {name: [row for results in found for row in results[name]] for name in OF_EACH if name in found[0]}
         if hasattr(work := _work(found), "together"):  # means over seeds that do not follow from networks

@@ -161,8 +161,8 @@ class Output:
     out: str | None = option(None, "directory for results, checkpoints and logs", affects_result=False)
     resume: bool = option(
         False,
-        "continue the run in --out, each unfinished training from its last checkpoint; name all seeds and settings "
-        "that a comparison shall hold, trained ones, too; without this flag an earlier run there is moved aside",
+        "continue the run in --out, each unfinished training from its last checkpoint; without this flag an earlier "
+        "run there is moved aside",
         affects_result=False,
         action="store_true",
     )
@@ -170,12 +170,25 @@ class Output:
 
 def label_smoothing(*default: float) -> Any:
     """The option that gives a comparison its α."""
-    return option(default, "α to compare; 0: hard targets", fraction, affects_result=False, unique=True, metavar="α")
+    return option(
+        default,
+        "α to compare, with --resume those already trained included; 0: hard targets",
+        fraction,
+        affects_result=False,
+        unique=True,
+        metavar="α",
+    )
 
 
 def seeds(*default: int) -> Any:
     """The option that gives a comparison its seeds."""
-    return option(default, "one network per seed and α", seed, affects_result=False, unique=True)
+    return option(
+        default,
+        "one network per seed and α; with --resume name those already trained, too",
+        seed,
+        affects_result=False,
+        unique=True,
+    )
 
 
 def _in_words(value: Any) -> str:

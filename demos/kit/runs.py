@@ -159,6 +159,7 @@ def _keep_other_results(path: pathlib.Path, experiment: str) -> None:
         if devices.is_first_process() and other != experiment:
             kept = path.with_name(f"{other.rpartition('.')[2]}.json")
             path.replace(kept)
+            path.with_name(f"{experiment.rpartition('.')[2]}.json").unlink(missing_ok=True)  # what this once kept
             print(f"Note: the results of {other} are now in {kept}.")
 
 

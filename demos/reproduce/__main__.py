@@ -89,13 +89,10 @@ def plan(given: argparse.Namespace) -> Plan:
     if not found:
         at = [name for name in SCALES if trials(name, only)]
         raise ValueError(f"--only {' '.join(only)} is not at --scale {scale}, but at {' and '.join(at) or 'none'}.")
-    idle = [name for name in ("trials", "jobs", "resume") if name in options.given()]
-    for is_asked, flag, others in (
-        (options.report_only, "--report-only", ["list"] * options.list + idle),
-        (options.list, "--list", idle),
-    ):
-        if is_asked and others:
-            raise ValueError(f"--{others[0]} does nothing with {flag}: leave it out.")
+    alone = "--report-only" if options.report_only else "--list"
+    idle = [name for name in ("list", "trials", "jobs", "resume") if name in options.given() and f"--{name}" != alone]
+    if idle and (options.report_only or options.list):
+        raise ValueError(f"--{idle[0]} does nothing with {alone}: leave it out.")
     if options.report_only and not any(path_of(trial, results).exists() for trial in found):
         raise ValueError(f"--report-only needs results of --scale {scale} in {results}, where there are none.")
     if not options.list and not options.report_only:

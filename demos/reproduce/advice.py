@@ -21,7 +21,7 @@ RULE = (
     f"NLL scaled: lower where the accuracy is above {ACCURATE}, higher where it is below {INACCURATE}, else no "
     f"difference. Excess AURC: lower where the accuracy is above {INACCURATE}, else no difference. The rule was chosen "
     "on the digits. Seen: the differences of networks of the same seed, beyond their 95 % t-interval, on the held-out "
-    "data that the prediction was made from: near a limit of the rule chance favours hits. No difference is seen where "
+    'data that the prediction was made from: near a limit of the rule chance favours hits. "No difference" means that '
     "none could be shown."
 )
 

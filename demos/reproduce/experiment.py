@@ -141,7 +141,7 @@ class Trial:
         return f"{self.experiment.name} {self.arguments}".strip()
 
     def is_of_other_networks_alone(self) -> bool:
-        """Whether its own arguments choose among networks that are trained alike, by seed and label smoothing."""
+        """Whether its own arguments choose among networks that are trained alike, by seed, α and temperature."""
         own = {word for word in shlex.split(self.arguments) if word.startswith("--")}
         return own <= {"--seeds", "--label-smoothing", "--alone-label-smoothing", "--temperature"}
 

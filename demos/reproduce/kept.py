@@ -90,16 +90,18 @@ def usable(trial: Trial, results: pathlib.Path) -> dict[str, Any] | None:
     try:
         return kept_of(trial, results)
     except DamagedFile as error:
-        print(f"{trial.label} is to do again: {error}", file=sys.stderr, flush=True)
+        print(f"What was kept of {trial.label} cannot be used: {error}", file=sys.stderr, flush=True)
         return None
 
 
 def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found]:
     """What was kept of all experiments at a scale, in the order of their names."""
     found: dict[str, Found] = {}
+    kept_at: dict[pathlib.Path, dict[str, Any] | None] = {}
     first: dict[str, tuple[pathlib.Path, dict[str, Any]]] = {}
     for trial in trials(scale, only):
-        there, kept = found.setdefault(trial.experiment.name, Found(trial.experiment, scale)), usable(trial, results)
+        there = found.setdefault(trial.experiment.name, Found(trial.experiment, scale))
+        kept = kept_at[path_of(trial, results)] = usable(trial, results)
         if kept is None:
             there.missing.append(trial)
             continue
@@ -109,7 +111,8 @@ def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found
             check_alike(*first.setdefault(trial.experiment.name, (path, kept)), path, kept)
     for there in found.values():
         for trial in trials(scale, [there.experiment.hard_targets]):
-            kept = usable(trial, results)
+            path = path_of(trial, results)
+            kept = kept_at[path] if path in kept_at else usable(trial, results)
             if kept is not None:
                 there.compared.append(kept)
                 if there.experiment.name in first:

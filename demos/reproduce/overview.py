@@ -24,7 +24,7 @@ EXPLAINED = (
     f"*{TITLES['regime']}* agree; translators, as the paper's Transformer on WMT, if their ECE with hard targets is "
     f"above {OVER_CONFIDENT['translation'][0]:g} and their temperature above {OVER_CONFIDENT['translation'][1]:g}. "
     "This is judged for every experiment that measures it, even without a section there; if all agree, its name is in "
-    "*italics* below. If one does not, smoothing has less to mend, or nothing. The paper has no such numbers of "
+    "*italics* below. If one does not, smoothing has less to mend, or nothing. The paper has no such numbers for "
     "speech. A dagger (†) marks experiments that were added later."
 )
 

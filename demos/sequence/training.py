@@ -118,7 +118,7 @@ def _trial(
 
     def evaluate(network: keras.Model, history: History) -> dict[str, Any]:
         splits = found.splits["dev"], found.splits["test"]
-        print(f"α={alpha:g} seed={seed} is trained; now its tokens are measured, and texts searched for.", flush=True)
+        print(f"α={alpha:g} seed={seed} is trained: evaluating next tokens, then searches.", flush=True)
         numbers, texts = evaluation.evaluate(find(network), *splits, options.beam_width, options.length_penalty)
         lines = "".join(f"{text}\n" for text in texts).encode()
         records.write(folder / TEXTS, lambda file: file.write(lines))

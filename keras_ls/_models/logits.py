@@ -106,8 +106,10 @@ def _logits(tensor: Any) -> Any:
     if found.where == "input" and sum(value is not None for value in tree.flatten((arguments.args, given))) == 1:
         return arguments.keras_tensors[0]
     # A wrapper in place of one that the graph has before, too, would save their common layers apart from each other.
-    is_before = any(each is operation for each in _operations_before(arguments.keras_tensors))
-    if found.layer is None or (not isinstance(operation, layers.Dense) and is_before):
+    is_wrapper = not isinstance(operation, layers.Dense)
+    if found.layer is None or (
+        is_wrapper and any(each is operation for each in _operations_before(arguments.keras_tensors))
+    ):
         return _logarithm(tensor)
     return found.layer(*arguments.args, **arguments.kwargs)
 

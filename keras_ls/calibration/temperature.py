@@ -21,10 +21,10 @@ def fitted_temperature(rows: LabelledRows, stacklevel: int = 2) -> np.float32:
     Warns, `stacklevel` calls up, if there is no optimum, or if what is given as logits looks like probabilities.
     """
     temperature, problem = optimal_temperature(rows)
-    if problem is None and rows.from_logits and _are_probabilities(rows):
+    if rows.from_logits and _are_probabilities(rows):
         problem = (
             "The logits look like probabilities: none is negative, and they sum to 1 for each example. "
-            "A temperature is fitted to logits, or to the logarithms of probabilities."
+            "Say from_logits=False, or give TemperatureScaling.fit the logarithms of the probabilities."
         )
     if problem is not None:
         warnings.warn(problem, stacklevel=stacklevel)
@@ -94,7 +94,7 @@ class TemperatureScaling(AfterLogits):
         steps in float64. If the optimum lies outside the bounds, T is the nearer bound and a warning says so: separable
         examples (a single one that is classified correctly, say) have no optimum above 0, and logits that are worse
         than uninformative have none below infinity. If the logits of each example are all equal, T is 1, with a
-        warning. Logits that look like probabilities are warned of.
+        warning. So do logits that look like probabilities.
 
         Args:
             logits: (..., K) raw scores, or log-probabilities; (..., 1), or (N,) with labels (N,), of two classes.

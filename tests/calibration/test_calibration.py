@@ -417,6 +417,8 @@ class TestTemperatureScaling:
         probs = tensor(reference.softmax(logits), dtype)
         with pytest.warns(UserWarning, match="look like probabilities: none is negative, and they sum to 1"):
             TemperatureScaling().fit(probs, labels)
+        with pytest.warns(UserWarning, match="look like probabilities"):
+            TemperatureScaling().fit(probs, numpy(probs).astype("float64").argmax(axis=-1))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             TemperatureScaling().fit(np.log(np.maximum(numpy(probs).astype("float64"), 1e-8)), labels)

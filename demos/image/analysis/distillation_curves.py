@@ -87,7 +87,8 @@ def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
     places: dict[int, set[Any]] = {}
     for result in results:
         places.setdefault(result["seed"], set()).add(place_of(result))
-    seeds = [seed for seed, found in places.items() if found == max(places.values(), key=len)]
+    most = max(places.values(), key=len)
+    seeds = [seed for seed, found in places.items() if found == most]
     results = [result for result in results if result["seed"] in seeds]
     points = [
         {

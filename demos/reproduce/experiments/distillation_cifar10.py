@@ -6,7 +6,7 @@ from demos.reproduce.experiment import Setting, by_seed
 FIGURE_5 = "python -m demos.image.distillation --experiment cifar10"
 SMALL = f"""{FIGURE_5} --train-images 10000 --no-augment --depth 8 --teacher-steps 3000 --steps 1500 \
     --label-smoothing 0 0.15 0.3 0.6 --alone-label-smoothing 0 0.15 0.3 0.6 0.75 --temperature 1 2 4 8"""
-# Seed 0 was run whole, which took 133 minutes on one core; the others are cut by the teachers' label smoothing.
+# Seed 0 was run whole, pinned to one core, which took 133 minutes; the others are cut by the teachers' label smoothing.
 PARTS_OF_A_SEED = (
     "--label-smoothing 0 --alone-label-smoothing 0",
     "--label-smoothing 0.15 0.3 --alone-label-smoothing 0.15 0.3 --temperature",

@@ -173,6 +173,9 @@ def test_results_of_another_demo_of_the_same_networks_are_kept(tmp_path, capsys)
     note = f"Note: the results of demos.image.calibration are now in {tmp_path / 'calibration.json'}.\n"
     assert publish("demos.image.projection", "third").startswith(note)
     assert (title("calibration.json"), title("results.json")) == ("second", "third")
+    publish("demos.image.calibration", "fourth")
+    assert (title("projection.json"), title("results.json")) == ("third", "fourth")
+    assert not (tmp_path / "calibration.json").exists()
 
 
 def test_settings_that_fit_no_result_are_not_kept(tmp_path):
