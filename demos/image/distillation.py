@@ -30,8 +30,8 @@ where it gives none, the demo's own.
 Under the results stands what the teachers have left to teach, all of training images: γ, the mutual information of two
 classes' logits (under the augmentation, or noise of s.d. 0.1 of full scale), and how tight the classes' clusters are in
 the span of the templates' differences.
-Each training lies in --out as a directory of its own: with --resume name all seeds, α and T that
-the results shall hold; those already trained are only read.
+Each training lies in --out as a directory of its own: with --resume name all seeds, α and T that the results shall
+hold; those already trained are only read.
 """
 
 

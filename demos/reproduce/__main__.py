@@ -15,7 +15,7 @@ from demos.kit.runs import open_run
 from demos.kit.values import count
 from demos.reproduce import estimate, report, running
 from demos.reproduce.experiment import SCALES, TITLES, Trial, names, trials
-from demos.reproduce.kept import path_of, usable
+from demos.reproduce.kept import kept_of, path_of, usable
 
 EPILOG = f"""
 scales:
@@ -135,7 +135,7 @@ def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Pat
     rows = [["trial", "minutes", "on", "state"]]
     for trial in all_trials:
         minutes, machine = trial.setting.minutes, trial.setting.machine
-        kept = None if trial in todo else usable(trial, results)
+        kept = None if trial in todo else kept_of(trial, results)
         if kept is not None:
             minutes, machine = kept["seconds"] / 60, kept["machine"]
         took = ["", ""] if minutes is None else [f"{minutes:.0f}", machine]

@@ -92,7 +92,7 @@ def table3(data: str, alpha: float, demo: str = "demos.image.calibration", more:
 
 
 def regime(demo: str = "demos.image.calibration", **where: Any) -> Part:
-    """Whether the networks of a run are such as the paper speaks of: they have learnt their data, and are too sure."""
+    """Whether the networks of a run are such as the paper speaks of: they are too sure and, if of images, know them."""
     data, learnt_at, networks = TRAINED[demo]
     hard = {"label_smoothing": 0.0, **networks, **where}
     source, paper, *_, scaling = ECE[data]

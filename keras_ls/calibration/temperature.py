@@ -94,7 +94,7 @@ class TemperatureScaling(AfterLogits):
         steps in float64. If the optimum lies outside the bounds, T is the nearer bound and a warning says so: separable
         examples (a single one that is classified correctly, say) have no optimum above 0, and logits that are worse
         than uninformative have none below infinity. If the logits of each example are all equal, T is 1, with a
-        warning. So do logits that look like probabilities.
+        warning. Logits that look like probabilities cause a warning, too.
 
         Args:
             logits: (..., K) raw scores, or log-probabilities; (..., 1), or (N,) with labels (N,), of two classes.
