@@ -116,7 +116,7 @@ def test_translation_stays_small_since_the_shelf_has_what_sequences_share():
 def test_public_names_are_those_of_their_modules():
     import keras_ls
 
-    of_metrics_alone = {"bin_statistics", "calibration_error_of_bins", "classwise_bin_statistics"}
+    of_metrics_alone = {"bin_statistics", "calibration_error_of_bins"}
     exported = set()
     for module in ORDER:
         if module.startswith("_"):

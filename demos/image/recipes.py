@@ -6,7 +6,7 @@ from typing import Any
 from demos.image import data, networks
 from demos.kit import devices
 from demos.kit.cli import Command
-from demos.kit.epochs import in_epochs, steps_per_execution
+from demos.kit.epochs import in_epochs, settle_steps_per_execution
 from demos.kit.options import Chosen, Group, Machine, Output, option
 from demos.kit.values import count, fraction, not_negative, number, positive
 
@@ -70,9 +70,9 @@ def paper_recipe(model: str, dataset: str) -> Recipe:
     return Recipe(model, **{**PAPER[model], **known.recipe, "augment": known.crops and model != "mlp"})
 
 
-def choose(options: Chosen, num_images: int, demo: str) -> Recipe:
+def chosen_in_epochs(options: Chosen, num_images: int, demo: str) -> Recipe:
     """As `chosen`, in epochs of about a pass over the images; a ValueError if a batch has more than there are."""
-    return in_epochs(chosen(options, demo), num_images, "images", steps_per_execution(options))
+    return in_epochs(chosen(options, demo), num_images, "images", settle_steps_per_execution(options))
 
 
 def chosen(options: Chosen, demo: str) -> Recipe:

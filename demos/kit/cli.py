@@ -22,6 +22,8 @@ from demos.kit.options import Chosen, Group
 
 # What TensorFlow writes before its own settings are heard.
 START_UP_NOTE = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
+# Characters of a backend's own error that are shown: it may name each operation of a network.
+LONGEST_ERROR = 300
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +43,8 @@ class Command:
     epilog: str  # what the help ends with
     groups: tuple[Group, ...]  # its options
     # The module that does it: `plan(options)` settles everything that can be wrong, `run(planned)` does the rest (an
-    # integer that it returns is the exit status); `table(results)` and `figure(results)` show what results.json holds
+    # integer that it returns is the exit status); `table(results)` and `figure(results)` show what results.json holds,
+    # and `of_trials(trials)` says what follows from all networks (`together(found)`, if it is there, what does not)
     work: str
 
     def parser(self) -> Parser:
@@ -58,7 +61,10 @@ class Command:
         return Chosen(self.groups, vars(self.parser().parse_args(argv)))
 
     def main(self, argv: list[str] | None = None) -> int:
-        """Runs the demo; returns the exit status (2 for bad arguments or data, 1 for training that diverged)."""
+        """Runs the demo; returns 0, or the integer that `run` returned.
+
+        Errors end in SystemExit: 2 for bad arguments or data, 1 for what fails later, 130 for Ctrl-C.
+        """
 
         def plan(given: argparse.Namespace) -> Any:
             options = Chosen(self.groups, vars(given))
@@ -84,7 +90,7 @@ class Command:
 
 
 def execute(parser: Parser, argv: list[str] | None, plan: Callable[[Any], Any], run: Callable[[Any], Any]) -> int:
-    """Plans and runs a demo; errors are one line. Returns the exit status, as `Command.main` does."""
+    """Plans and runs a demo; errors are one line. Returns and exits as `Command.main` does."""
     resumes = any(action.dest == "resume" for action in parser._actions)
     hint = " The same command with --resume goes on from here." if resumes else ""
     for stream in (sys.stdout, sys.stderr):
@@ -113,6 +119,10 @@ def execute(parser: Parser, argv: list[str] | None, plan: Callable[[Any], Any], 
         parser.exit(1, f"{parser.prog}: {_one_line(error) or 'out of memory'}.{hint}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"\nInterrupted.{hint}\n")
+    except Exception as error:
+        if not _is_exhausted(error):
+            raise
+        parser.exit(1, f"{parser.prog}: {_one_line(error)[:LONGEST_ERROR]}.{hint}\n")
     finally:
         runs.unlock()
         devices.stop()
@@ -155,6 +165,12 @@ def quiet_start() -> Iterator[None]:
 def _is_no_retracing(record: logging.LogRecord) -> bool:
     # Networks are compiled anew for each training and measurement; TensorFlow takes that for a mistake.
     return "retracing" not in record.getMessage()
+
+
+def _is_exhausted(error: Exception) -> bool:
+    """Whether memory or disk did not suffice for a backend, which says so with an error of its own."""
+    own = ("ResourceExhaustedError", "OutOfMemoryError")  # of TensorFlow and PyTorch; JAX has one for everything
+    return type(error).__name__ in own or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _one_line(error: BaseException) -> str:

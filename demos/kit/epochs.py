@@ -12,8 +12,8 @@ Recipe = TypeVar("Recipe", bound=Any)
 SHORTEST_EPOCH = 100
 
 
-def steps_per_execution(options: Any) -> int:
-    """The steps in one call: 1 on PyTorch, to which the options are changed, with a note."""
+def settle_steps_per_execution(options: Any) -> int:
+    """Settles the steps in one call, and returns them: on PyTorch the options are changed to 1, with a note."""
     import keras
 
     if options.steps_per_execution > 1 and keras.backend.backend() == "torch":

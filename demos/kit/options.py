@@ -138,7 +138,11 @@ class Machine:
 
     precision: str = option("float32", "dtype policy of the network's layers", choices=("float32", "mixed_bfloat16"))
     steps_per_execution: int = option(
-        1, "training steps per call of the compiled function; more are faster on a GPU", count, affects_result=False
+        1,
+        "training steps per call of the compiled function; more are faster on a GPU, and may make epochs longer, which "
+        "must be the same with --resume",
+        count,
+        affects_result=False,
     )
     jit_compile: str = option(
         "auto",

@@ -1,8 +1,10 @@
 """Pictures as files."""
 
+import contextlib
 import functools
 import pathlib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from demos.kit import records
@@ -13,7 +15,16 @@ def save(figure: Any, paths: Iterable[pathlib.Path]) -> None:
     paths = list(paths)
     for path, each in zip(paths, figure if isinstance(figure, list) else [figure] * len(paths), strict=True):
         format = path.suffix.removeprefix(".")
-        records.write(path, functools.partial(each.savefig, format=format, bbox_inches="tight"))
+        with quiet_about_glyphs():
+            records.write(path, functools.partial(each.savefig, format=format, bbox_inches="tight"))
+
+
+@contextlib.contextmanager
+def quiet_about_glyphs() -> Iterator[None]:
+    """Lets characters that the font lacks be boxes without a warning for each of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
 
 
 def plain(title: str) -> str:

@@ -77,15 +77,27 @@ def open_run(
     return run
 
 
+def check_apart(out: pathlib.Path, data_dir: str | None) -> None:
+    """Raises ValueError for an output directory that holds the data: a later run would move them aside with it."""
+    if data_dir:
+        place = pathlib.Path(data_dir).expanduser().resolve()
+        if out.resolve() in (place, *place.parents):
+            raise ValueError(f"--out must not be the directory of --data-dir, nor hold it. Received: {out}.")
+
+
 def _take(out: pathlib.Path, resume: bool) -> None:
     """Locks a directory; moves an earlier run in it aside unless it goes on, without what a kill left unfinished."""
     lock(out)
     if not os.path.lexists(out / "settings.json"):
+        if resume:
+            print(f"Note: there is no run in {out} to go on with; one begins there.", flush=True)
         return
     if resume:
         records.remove_leftovers(out)
     elif not out.name:
         raise ValueError(f"--out must not be a directory that has no name, with an earlier run in it. Received: {out}.")
+    elif out.is_symlink():  # it would be renamed itself, and the new run would lie elsewhere
+        raise ValueError(f"--out must not be a link to a directory with an earlier run in it. Received: {out}.")
     else:
         others = [path for path in out.rglob(".*lock") if path != out / locks.NAME]
         for path in others:  # of who reads the run, or works in a directory inside it
@@ -95,7 +107,13 @@ def _take(out: pathlib.Path, resume: bool) -> None:
         aside = next(p for i in range(1, sys.maxsize) if not (p := out.with_name(f"{out.name}.{i}")).exists())
         if locks.fcntl is None:  # Windows moves no directory that has an open file in it
             os.close(_locked.pop())
-        out.rename(aside)
+        try:
+            out.rename(aside)
+        except OSError as error:
+            raise ValueError(
+                f"The earlier run in {out} cannot be moved to {aside} ({error.strerror}): give --resume, or another "
+                "--out."
+            ) from error
         print(f"Note: the earlier run in {out} is now in {aside}.")
         lock(out)
 

@@ -11,7 +11,7 @@ import keras_ls
 from demos.kit import measures, pictures
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
-from demos.kit.runs import Run, open_run
+from demos.kit.runs import Run, check_apart, open_run
 from demos.kit.trials import Trial
 
 SPREAD = " (mean ± s.d.)"
@@ -60,8 +60,10 @@ def prepare(options: Chosen, data: Any, recipe: Any, parent: str, **settings: An
 
 
 def output_directory(options: Chosen, data: Any, recipe: Any, parent: str) -> pathlib.Path:
-    """Where the command line wants its results: `parent`/DATA-MODEL unless --out says so."""
-    return pathlib.Path(options.out or f"{parent}/{data.name}-{recipe.model}")
+    """Where the command line wants its results, apart from its data: `parent`/DATA-MODEL unless --out says so."""
+    out = pathlib.Path(options.out or f"{parent}/{data.name}-{recipe.model}")
+    check_apart(out, getattr(options, "data_dir", None))
+    return out
 
 
 def directory(alpha: float, seed: int) -> str:

@@ -20,9 +20,9 @@ RULE = (
     "and the ECE above 2α(accuracy − 1/K), else higher. "
     f"NLL scaled: lower where the accuracy is above {ACCURATE}, higher where it is below {INACCURATE}, else no "
     f"difference. Excess AURC: lower where the accuracy is above {INACCURATE}, else no difference. The rule was chosen "
-    "on the digits. Seen: the differences of networks of the same seed, beyond their 95 % t-interval, on the held-out "
-    'data that the prediction was made from: near a limit of the rule chance favours hits. "No difference" means that '
-    "none could be shown."
+    "on the digits. Seen: lower or higher where the 95 % t-interval of the differences between networks of the same "
+    "seed excludes 0. They are measured on the held-out data that the prediction was made from, so that chance favours "
+    'hits near a limit of the rule. "No difference" means that none could be shown.'
 )
 
 

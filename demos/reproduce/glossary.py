@@ -16,7 +16,8 @@ TERMS = {
     "distances to the third; 1 if all three are equally distant.",
     "student alone, points": "*− student alone*: how much more accurate a student is than one without a teacher whose "
     "labels are smoothed by α = γ; γ is the probability that the teacher's targets give to wrong classes of training "
-    "images, times K/(K − 1). Points whose γ no student alone has are left out.",
+    "images, times K/(K − 1). The student alone was trained at a few α; between them its accuracy is read off a "
+    "straight line, whose error no interval covers. Points beyond the largest of these α are left out.",
     "half-way": "Mutual information of the logits and the training image, of two classes, in nats.",
 }
 # By the name of the picture

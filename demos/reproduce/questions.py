@@ -68,7 +68,7 @@ def table2(data: str, alpha: float, more: tuple[float, ...] = ()) -> Part:
     """Accuracy; that of `more` label smoothing is only shown."""
     source, *papers = ACCURACY[data]
     accuracy = pair("accuracy %", "demos.image.calibration", "accuracy", alpha, (papers[0], papers[1]), "%")
-    says = "Smoothing costs no accuracy: less than a point of it is lost."
+    says = "Smoothing costs less than one point of accuracy."
     others = shown("accuracy %", "demos.image.calibration", "accuracy", more, "%")
     return Part(source, (*accuracy, *others), (compare(says, accuracy, "above", by=-1.0),))
 
@@ -99,7 +99,7 @@ def regime(demo: str = "demos.image.calibration", **where: Any) -> Part:
     ece = Number("ECE, hard targets", demo, "ece", hard, paper)
     temperature = Number("temperature, hard targets", demo, "temperature", hard, scaling)
     claims = tuple(
-        Claim(f"The {what} of hard targets is above {bound:g}.", number.label, "above", bound)
+        Claim(f"With hard targets the {what} is above {bound:g}.", number.label, "above", bound)
         for what, number, bound in zip(("ECE", "temperature"), (ece, temperature), OVER_CONFIDENT[data], strict=True)
     )
     if not learnt_at:
@@ -115,7 +115,12 @@ def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") 
     temperature, (low, high) = pair("temperature", demo, "temperature", alpha, (hard, "")), ON_THE_DIAGONAL
     gap = pair("confidence − accuracy, points", demo, "curve.gap", alpha, unit="%")
     claims = (
-        Claim("Hard targets are over-confident: their temperature is above 1.", temperature[0].label, "above", 1.0),
+        Claim(
+            "With hard targets networks are over-confident: their temperature is above 1.",
+            temperature[0].label,
+            "above",
+            1.0,
+        ),
         compare("Smoothing makes networks less sure: their temperature is lower.", temperature, "below"),
         Claim(
             f"Smoothing brings the temperature to the diagonal: below {high:g}.", temperature[1].label, "below", high
@@ -133,7 +138,7 @@ def reliability(data: str, alpha: float, demo: str = "demos.image.calibration") 
 def students(alpha: float) -> Part:
     """Figure 5; `alpha` is that of a teacher which should be better than that of hard targets.
 
-    Points whose γ no student alone has are left out.
+    Points whose γ is beyond the largest α of the students alone are left out.
     """
     hard, smoothed = (
         Number(f"teacher's accuracy %, {name}", DISTILLATION, "accuracy", {"name": "teacher/", **of}, unit="%")
@@ -155,18 +160,20 @@ def students(alpha: float) -> Part:
         )
         for t in TEMPERATURES
     )
-    better = "a hard teacher's student is better than one alone at the same γ"
+    better = "the hard teacher's student is better than a student alone at the same γ"
     claims = (
         Claim("Smoothing makes better teachers.", smoothed.label, "above", hard.label),
         Claim(f"On average over T {better}.", of_hard.label, "above", 0.0),
         *(Claim(f"At T = {each.where['temperature']} {better}.", each.label, "above", 0.0) for each in at),
         Claim(
-            f"A smoothed teacher's student is no better than one alone: by less than {POINTS:g} points.",
+            f"A smoothed teacher's student is less than {POINTS:g} points better than a student alone at the same γ.",
             of_smoothed.label,
             "below",
             POINTS,
         ),
-        Claim("A smoothed teacher's student is worse than one alone.", of_smoothed.label, "below", 0.0),
+        Claim(
+            "A smoothed teacher's student is worse than a student alone at the same γ.", of_smoothed.label, "below", 0.0
+        ),
         Claim("On average hard teachers teach better.", of_hard.label, "above", of_smoothed.label),
     )
     source = "CIFAR-10, ResNet-56 and AlexNet: a picture"

@@ -31,8 +31,8 @@ class Split:
         """One pass of (x, y, places in the order of `references`)."""
         raise NotImplementedError
 
-    def error_rates(self, texts: list[str]) -> dict[str, float]:
-        """Names of measures to how far texts, one per example, are from the references."""
+    def text_scores(self, texts: list[str]) -> dict[str, float]:
+        """Measures of texts, one per example, against the references, by name; of some the lowest is the best."""
         raise NotImplementedError
 
     def quality(self, text: str, place: int) -> float:
@@ -139,16 +139,16 @@ def evaluate(
     """Measures a model: what `evaluate_tokens` gives, and the texts that it finds greedily and with a beam.
 
     Returns:
-        The numbers, with the error rates of both splits as "greedy_…", "beam_…", "dev_greedy_…" and "dev_beam_…" and a
-        few texts as "examples"; and all texts of the test split that the beam found.
+        The numbers, with the scores of the texts of both splits as "greedy_…", "beam_…", "dev_greedy_…" and
+        "dev_beam_…" and a few texts as "examples"; and all texts of the test split that the beam found.
     """
     numbers = evaluate_tokens(searcher, dev, test)
     searches: dict[str, tuple[Any, ...]] = {"greedy": (), "beam": (beam_width, 1.0, length_penalty)}
     found = {name: test.search(searcher, *how) for name, how in searches.items()}
     for name, how in searches.items():
-        numbers |= {f"{name}_{rate}": value for rate, value in test.error_rates(found[name]).items()}
-        of_dev = dev.error_rates(dev.search(searcher, *how))
-        numbers |= {f"dev_{name}_{rate}": value for rate, value in of_dev.items()}
+        numbers |= {f"{name}_{score}": value for score, value in test.text_scores(found[name]).items()}
+        of_dev = dev.text_scores(dev.search(searcher, *how))
+        numbers |= {f"dev_{name}_{score}": value for score, value in of_dev.items()}
     rows = range(min(EXAMPLES, len(test.references)))
     examples = [{**test.about(i), **{name: texts[i] for name, texts in found.items()}} for i in rows]
     return {**numbers, "examples": examples}, found["beam"]

@@ -22,13 +22,13 @@ class Monitor(keras.callbacks.Callback):
     """Writes the logs of each epoch; once in `every` and after the last, what the model does on held-out examples.
 
     Nothing is chosen by it. After each look, and only then, the logs hold "val_accuracy", "val_nll", "val_ece" and the
-    error rate that the split calls `rate`.
+    one of the split's `text_scores` that is called `score`.
     """
 
-    def __init__(self, searcher: Searcher, split: Split, log_dir: pathlib.Path, epochs: int, every: int, rate: str):
+    def __init__(self, searcher: Searcher, split: Split, log_dir: pathlib.Path, epochs: int, every: int, score: str):
         super().__init__()
         self.searcher, self.split = searcher, split
-        self.log_dir, self.epochs, self.every, self.rate = str(log_dir), epochs, every, rate
+        self.log_dir, self.epochs, self.every, self.score = str(log_dir), epochs, every, score
         self.writer: Any = None
 
     def on_train_begin(self, logs=None):
@@ -66,7 +66,7 @@ class Monitor(keras.callbacks.Callback):
             "val_accuracy": float(np.mean(logits.argmax(-1) == labels)),
             "val_nll": numbers["nll"],
             "val_ece": numbers["ece"],
-            f"val_{self.rate}": self.split.error_rates(texts)[self.rate],
+            f"val_{self.score}": self.split.text_scores(texts)[self.score],
         }
 
     def _attention(self) -> dict[str, Any]:
@@ -132,5 +132,6 @@ def pixels(figure: Any) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with pictures.quiet_about_glyphs():
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[None]

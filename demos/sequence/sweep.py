@@ -1,4 +1,4 @@
-"""Temperature, beam width and length penalty swept over, for all networks of a run: error rates and calibration."""
+"""Temperature, beam width and length penalty swept over, for all networks of a run: text scores and calibration."""
 
 import contextlib
 import dataclasses
@@ -61,7 +61,7 @@ class Sweep:
         """Where what is measured of a network is kept until all are, and what it depends on."""
         depends = records.to_json({**self.options.settings(), "network": trained.result, **provenance()})
         name = f"{trained.folder.parent.name}-{trained.folder.name}"
-        return self.out / MEASURED / f"{name}-{zlib.crc32(json.dumps(depends).encode()):08x}.json", depends
+        return self.out / MEASURED / f"{name}-{checksum(depends)}.json", depends
 
     @property
     def split(self) -> Split:
@@ -112,6 +112,11 @@ def run(
     return trials
 
 
+def checksum(values: Any) -> str:
+    """Eight characters that other values would most likely not have."""
+    return f"{zlib.crc32(json.dumps(records.to_json(values)).encode()):08x}"
+
+
 def models(number: int) -> str:
     """So many models, in words."""
     return f"{number} model{'s' if number > 1 else ''}"
@@ -124,9 +129,10 @@ def publish_results(
 
     Of the pictures those of the sweep are first, then come those of `pictures` that trials have numbers for, and what
     `reliabilities` gives is last. They are shown in TensorBoard, too. The JSON file of an earlier sweep that had other
-    options or was of another run is renamed; its table and pictures are written over.
+    options or was of other networks is renamed; its table and pictures are written over.
     """
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
+    networks = [trained.result for trained, _ in planned.networks]
     pictures = [picture for picture in pictures if all(trial.get(picture) for trial in trials)]
     series = of_trials(trials)["series"]
     results = {
@@ -138,9 +144,9 @@ def publish_results(
         "series": series,
         "pictures": [f"{name}.png" for name in (*series, *pictures, *[NEXT_TOKENS] * _has_curves(trials))],
     }
-    elsewhere = {"from_run": str(pathlib.Path(options.run).resolve())} if options.out else {}
-    run = Run(planned.out, {**options.settings(), **elsewhere, "data": planned.data.fingerprint})
-    networks = [trained.result for trained, _ in planned.networks]
+    # Another training may have taken the place of the one that an earlier sweep was of.
+    source = {"from_run": str(pathlib.Path(options.run).resolve()), "networks": checksum(networks)}
+    run = Run(planned.out, {**options.settings(), **(source if options.out else {}), "data": planned.data.fingerprint})
     set_aside(run.out / f"{name}.json", records.to_json(run.settings))
     results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json", networks)
     monitor.show([run.out / picture for picture in results["pictures"]], run.out / name)
@@ -168,7 +174,7 @@ def of_trials(sweeps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def sweep(searcher: Searcher, search: Search, split: Split, options: Any, label: str, fitted: float) -> dict[str, Any]:
-    """Error rates and calibration of a model against temperature, and error rates against the rest.
+    """Scores of texts and calibration of a model against temperature, and the scores against the rest.
 
     Also the curves of its next tokens, as they are and at the `fitted` temperature, and of how many examples they are.
 
@@ -179,23 +185,23 @@ def sweep(searcher: Searcher, search: Search, split: Split, options: Any, label:
     logits, labels = next_tokens(searcher, split)
 
     @functools.cache  # what is usual belongs to all three sweeps
-    def rates(temperature: float, width: int, penalty: float) -> dict[str, float]:
-        found = split.error_rates(search(width, temperature, penalty))
-        name, rate = next(iter(found.items()))
+    def scores(temperature: float, width: int, penalty: float) -> dict[str, float]:
+        found = split.text_scores(search(width, temperature, penalty))
+        name, score = next(iter(found.items()))
         where = f"T = {temperature:g}, width {width}" + f", length penalty {penalty:g}" * (penalty != length_penalty)
-        print(f"{label}: {where}: {name.upper()} {100 * rate:.2f} %", flush=True)
+        print(f"{label}: {where}: {name.upper()} {100 * score:.2f} %", flush=True)
         return found
 
     swept: dict[str, list[dict[str, float]]] = {against: [] for against in AGAINST}
     for temperature in options.temperatures:
         numbers = calibration(logits / temperature, labels)
         of_tokens = {name: numbers[name] for name in CALIBRATION}
-        found = rates(temperature, beam_width, length_penalty)
+        found = scores(temperature, beam_width, length_penalty)
         swept["temperature"].append({"temperature": temperature, **found, **of_tokens})
     for width in options.beam_widths:
-        swept["beam_width"].append({"beam_width": width, **rates(1.0, width, length_penalty)})
+        swept["beam_width"].append({"beam_width": width, **scores(1.0, width, length_penalty)})
     for penalty in getattr(options, "length_penalties", ()):
-        swept["length_penalty"].append({"length_penalty": penalty, **rates(1.0, beam_width, penalty)})
+        swept["length_penalty"].append({"length_penalty": penalty, **scores(1.0, beam_width, penalty)})
     at = zip(smoothing.CURVES, (1.0, fitted), strict=True)
     return {
         **{against: _as_lists(rows) for against, rows in swept.items() if rows},
@@ -240,7 +246,7 @@ def _has_curves(trials: list[dict[str, Any]]) -> bool:
 
 
 def table(sweeps: list[dict[str, Any]], against: str) -> str:
-    """Means ± standard deviations over the seeds as text, a row per temperature or width; rates in percent."""
+    """Means ± standard deviations over the seeds as text, a row per temperature or width; scores in percent."""
     lines = curves(sweeps, against)
     x = next(iter(lines.values()))[against]
     columns = [[against.replace("_", " "), *(f"{value:g}" for value in x)]]
@@ -248,9 +254,9 @@ def table(sweeps: list[dict[str, Any]], against: str) -> str:
         for key, of_seeds in quantities.items():
             if key == against:
                 continue
-            is_rate = key not in CALIBRATION
-            title = f"{name}: {HEADINGS.get(key, key.upper())}{' %' if is_rate else ''}"
-            column = Column(title, key, *((2, 100) if is_rate else (4,)))
+            is_score = key not in CALIBRATION
+            title = f"{name}: {HEADINGS.get(key, key.upper())}{' %' if is_score else ''}"
+            column = Column(title, key, *((2, 100) if is_score else (4,)))
             found = (measures.mean_and_sd(values) for values in zip(*of_seeds, strict=True))
             columns.append([title, *(measures.shown(number, column) for number in found)])
     return cli.aligned([list(row) for row in zip(*columns, strict=True)])

@@ -54,8 +54,8 @@ class Kind:
         make_objective: A network, a recipe, α, all labels of the training and how steps are run to the compiled model.
         batches: The training split, a recipe, a seed and a first step to endless batches.
         first: The development split to the few examples of it that TensorBoard shows.
-        rate: The error rate that is shown with them.
-        rates: The names of all measures of texts in a result.
+        score: The score of their texts that TensorBoard shows with them.
+        scores: The names of all scores of texts in a result.
         computing: The options that say how networks are compiled.
     """
 
@@ -63,8 +63,8 @@ class Kind:
     make_objective: Callable[..., keras.Model]
     batches: Callable[[Any, Any, int, int], Any]
     first: Callable[[Any], Split]
-    rate: str
-    rates: Sequence[str]
+    score: str
+    scores: Sequence[str]
     computing: type[Computing] = Computing
 
 
@@ -126,7 +126,7 @@ def _trial(
 
     def callbacks(network: keras.Model, folder: pathlib.Path) -> Sequence[keras.callbacks.Callback]:
         every = max(1, how.epochs // LOOKS)
-        return [Monitor(find(network), kind.first(found.splits["dev"]), folder, how.epochs, every, kind.rate)]
+        return [Monitor(find(network), kind.first(found.splits["dev"]), folder, how.epochs, every, kind.score)]
 
     return experiment.trial(
         alpha,
@@ -134,6 +134,6 @@ def _trial(
         build=build,
         batches=functools.partial(kind.batches, train, how, seed),
         evaluate=evaluate,
-        fields=evaluation.fields(kind.rates),
+        fields=evaluation.fields(kind.scores),
         callbacks=callbacks,
     )

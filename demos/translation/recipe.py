@@ -38,7 +38,7 @@ class Recipe:
     learning_rate: float = option(
         1e-3, "Adam's learning rate after warm-up; then it decays as the inverse square root of the step", positive
     )
-    warmup_steps: int = option(400, "steps in which the learning rate rises from 0", count)
+    warmup_steps: int = option(400, "steps in which the learning rate rises from 0, at most all of them", count)
     clipnorm: float = option(1.0, "bound on the gradient's norm; 0 has none", not_negative)
     steps_per_epoch: int = 1
 

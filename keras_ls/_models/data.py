@@ -121,26 +121,26 @@ class LabelledData:
         with kept_random_state():
             return next(self._batches(names, batch_size))[0]
 
-    def check(self, predictor: Predictor, from_logits: bool, batch_size: int = 32) -> LabelledRows:
+    def check(self, predictor: Predictor) -> LabelledRows:
         """Predicts one batch and reads all labels, so that errors are found before training or prediction starts.
 
         Masked positions may have any label, so a model with a mask predicts all batches here.
 
         Returns:
-            The first batch.
+            The first batch, as if the model gave probabilities.
 
         Raises:
             ValueError: If data are empty, no prediction counts, or labels that count do not match the predictions or
                 lie outside [0, K).
         """
         with kept_random_state(predictor.model):
-            batches = self._batches(predictor.names, batch_size)
+            batches = self._batches(predictor.names, 32)
             inputs, labels, weight = next(batches)
             outputs, mask = predictor.predict_batch(inputs)
-            first = self._rows(labels, outputs, weight, from_logits, mask)
+            first = self._rows(labels, outputs, weight, False, mask)
             self.is_masked = mask is not None
             if self.is_masked:
-                self.predict(predictor, from_logits, batch_size)
+                self.predict(predictor, False)
                 return first
             columns = outputs.shape[1:] or (1,)  # (N,) are those of one unit
             if self.y is not None:

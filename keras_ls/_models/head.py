@@ -8,16 +8,17 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, tree
+from keras import layers, ops, tree
 
 from keras_ls._arrays import widened
-from keras_ls._backend import ONE_AT_A_TIME, get_mask, output_spec
+from keras_ls._backend import ONE_AT_A_TIME, output_spec
 from keras_ls._checks import check_count, shown
+from keras_ls._labels import spread_over
 from keras_ls._models.data import check_no_preprocessor, check_row_count
 from keras_ls._models.devices import BatchRunner, on_devices_of
 from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dataset
 from keras_ls._models.layers import AfterLogits, LinearHead
-from keras_ls._models.outputs import has_own_call, output_model, single, symbolic_inputs
+from keras_ls._models.outputs import has_own_call, mask_of_positions, output_model, single, symbolic_inputs
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._models.tracing import TRACED_SIZES, count_tracings_apart, having, symbol
 
@@ -31,7 +32,7 @@ class Forward:
     Attributes:
         activations: (N, D), or (N, T, D) for sequences: the inputs of the last `Dense`, float32 or wider.
         outputs: (N, K) or (N, T, K): the outputs of the model, float32 or wider.
-        mask: (N, T), False where a time step does not count, or None.
+        mask: (N, …), one per row of activations, False where it does not count; None if the model masks nothing.
         head: the `Dense`.
     """
 
@@ -155,9 +156,9 @@ class _WatchingModel(keras.Model):
         # Those of many classes are far larger than the activations; the first class tells how many rows there are.
         kept = outputs if self.with_outputs or len(outputs.shape) < 2 else outputs[..., :1]
         found = {"activations": widened(activations), "outputs": widened(kept)}
-        mask = get_mask(activations)
-        if mask is not None and len(activations.shape) == 3:
-            found["mask"] = mask
+        mask = mask_of_positions(activations)
+        if mask is not None:
+            found["mask"] = ops.cast(spread_over("mask", mask, activations[..., 0]), "bool")
         self.record.forget()  # symbols of the compiled function, of no use outside it
         return found
 

@@ -1,5 +1,6 @@
 """Inputs of a model, as `model.predict` takes them: arrays, or a dataset of batches."""
 
+import contextlib
 import math
 import types
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ import numpy as np
 from keras import tree
 
 from keras_ls._arrays import as_array
+from keras_ls._backend import ONE_AT_A_TIME, output_spec
 from keras_ls._checks import compatible_shapes, shown
 
 
@@ -86,7 +88,10 @@ def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
     if getattr(leaves[0], "dtype", None) == "O" and inputs[0].dtype != "string":
         raise ValueError(f"`{name}` must hold numbers for {shown(model.name)}. Received: strings.")
     wanted, given = tuple(inputs[0].shape), tuple(leaves[0].shape)
-    if not any(_fits(shape, wanted) for shape in _as_keras_reads(given)):
+    if any(_fits(shape, wanted) for shape in _as_keras_reads(given)):
+        return
+    # Keras holds a Sequential to no size of its input, which may be that of the batch that happened to build it.
+    if model.input_spec is not None or len(given) != len(wanted) or not _can_be_traced(model, given):
         raise ValueError(
             f"`{name}` must be of a shape that the model takes, {wanted}. Received: shape {shown(given)} for "
             f"{shown(model.name)}."
@@ -125,6 +130,14 @@ def one_pass(dataset: Any) -> Iterator[Any]:
 def _as_keras_reads(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Returns `shape`, and the shapes that Keras may turn it into by adding or removing a trailing 1."""
     return [shape, (*shape, 1), *([shape[:-1]] if shape[-1] == 1 else [])]
+
+
+def _can_be_traced(model: keras.Model, shape: tuple[int, ...]) -> bool:
+    """Returns whether all layers of a model with one input take one of that shape."""
+    with ONE_AT_A_TIME, contextlib.suppress(Exception):
+        output_spec(lambda x: model(x, training=False), keras.KerasTensor(shape, model.inputs[0].dtype))
+        return True
+    return False
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -57,6 +57,8 @@ def logits_model(
             logits = _logits_of_probabilities(tensor)
     with on_devices_of(given):
         network = keras.Model(symbolic_inputs(model), logits, name=f"{model.name}_logits")
+        if model.input_spec is None:  # of a Sequential, which may be called with inputs of any size
+            network.input_spec = None
     if given.compiled:
         network.run_eagerly, network.jit_compile = given.run_eagerly, given.jit_compile
     return network
@@ -248,8 +250,7 @@ def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Mo
     def called(rank_alone: bool) -> keras.Model:
         def symbol(leaf):
             shape = [None if rank_alone else size for size in leaf.shape[1:]]
-            is_text = leaf.dtype == object
-            return keras.Input(shape, dtype="string" if is_text else keras.backend.standardize_dtype(leaf.dtype))
+            return keras.Input(shape, dtype=_input_dtype(leaf))
 
         symbols = tree.map_structure(symbol, inputs)
         return keras.Model(symbols, single(of_output(model(symbols), output, names)), name=model.name)
@@ -262,6 +263,14 @@ def _functional(model: keras.Model, inputs: Any, output: str | None) -> keras.Mo
         if network.output_shape[-1] is not None:
             return network
     return called(rank_alone=False)
+
+
+def _input_dtype(leaf: Any) -> str:
+    """The dtype of a model's inputs of which `leaf` holds some, as `fit` and `predict` would read it."""
+    dtype = "string" if leaf.dtype == object else keras.backend.standardize_dtype(leaf.dtype)
+    if "float" in dtype:
+        return keras.config.floatx()
+    return "int32" if dtype == "int64" and keras.backend.backend() == "jax" else dtype
 
 
 def _unreadable(layer: Any, reason: str) -> str:

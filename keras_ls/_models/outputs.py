@@ -124,15 +124,15 @@ def of_output(values: Any, output: str | None, names: list[str] | None) -> Any:
     return values
 
 
-def single(values: Any, advice: str = "") -> Any:
+def single(values: Any, advice: str = "", name: str = "model") -> Any:
     """Returns the only leaf of a nest of outputs.
 
     Raises:
-        ValueError: If there are several; the message ends in `advice`.
+        ValueError: If there are several; the message begins with the argument's `name` and ends in `advice`.
     """
     leaves = tree.flatten(values)
     if len(leaves) != 1:
-        raise ValueError(f"`model` must have one output. Received: {len(leaves)} outputs. {advice}".rstrip())
+        raise ValueError(f"`{name}` must have one output. Received: {len(leaves)} outputs. {advice}".rstrip())
     return leaves[0]
 
 

@@ -50,7 +50,8 @@ def calibrate(
 
     Returns:
         A functional model with the inputs of `model` that gives probabilities (..., K), float32 or wider, or (..., 1)
-        for one sigmoid unit. It can be saved; `import keras_ls` before loading it.
+        for one sigmoid unit. It can be saved; `import keras_ls` before loading it. If `model` does not show its inputs,
+        as subclassed models do not, the new model's are integers where those in `x` are, and floats where they are.
 
     Raises:
         ValueError: If it cannot be told whether the model gives logits or probabilities and `from_logits` is None, the
@@ -80,4 +81,7 @@ def calibrate(
         # PyTorch takes no dot in the name of a layer with weights; those of MobileNets have one.
         scaling = TemperatureScaling(name=free_name(f"{name}_temperature".replace(".", "_"), source.outputs))
         scaling.temperature.assign(temperature)
-        return keras.Model(source.input, scaling(source.output), name=f"{name}_calibrated")
+        calibrated = keras.Model(source.input, scaling(source.output), name=f"{name}_calibrated")
+    if source.input_spec is None:
+        calibrated.input_spec = None
+    return calibrated

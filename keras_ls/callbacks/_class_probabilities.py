@@ -34,7 +34,7 @@ def _probabilities(outputs: np.ndarray, are_logits: bool) -> np.ndarray:
     return np.concatenate([1 - probability, probability], axis=1)
 
 
-def gives_logits(activations: np.ndarray, outputs: np.ndarray, head: keras.layers.Dense) -> bool:
+def outputs_are_logits(activations: np.ndarray, outputs: np.ndarray, head: keras.layers.Dense) -> bool:
     """Returns whether outputs are logits rather than probabilities.
 
     It is not guessed from their range: logits (and log-probabilities) are, but for a constant in each row, what the

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ls.callbacks._tensorboard import EventWriter
+from keras_ls.callbacks._tensorboard import new_event_file
 
 CONFIG = "projector_config.pbtxt"
 FILES = "projector"  # the folder, beside the config, of all that the config names
@@ -70,7 +70,7 @@ class ProjectorFolder:
         So it comes last. Where there is one already none is added, since TensorBoard may only follow the newest.
         """
         if not any("tfevents" in name for name in os.listdir(self.log_dir)):
-            EventWriter(self.log_dir)
+            new_event_file(self.log_dir)
 
     def _read_config(self) -> Any:
         from google.protobuf import text_format

@@ -45,47 +45,34 @@ def prepare_log_dir(log_dir: Any) -> str:
     return path
 
 
-class EventWriter:
-    """Writes scalars and images to a new event file in a folder.
+def new_event_file(log_dir: str) -> str:
+    """Makes an event file that holds nothing yet, and the folder unless it is there; returns the file's path."""
+    name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_serial)}"
+    path = os.path.join(log_dir, name)
+    append_records(path, [])
+    return path
 
-    The file is open only while something is written, so that nothing is left open if a training ends with an error.
 
-    Args:
-        log_dir: the folder. It is made again if somebody removes it.
+def append_records(path: str, records: list[bytes]) -> None:
+    """Adds records to an event file, all of them or none; file and folder are made again if somebody removes them.
+
+    The file is open only meanwhile, so that nothing is left open if a training ends with an error.
     """
-
-    def __init__(self, log_dir: str):
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_serial)}"
-        self._path = os.path.join(log_dir, name)
-        self._append([])
-
-    def write(self, step: int, scalars: Mapping[str, float], figures: Mapping[str, Any]) -> None:
-        """Adds one point to the curve of each scalar, and one picture to the images of each figure.
-
-        Args:
-            step: the epoch, counted from 0.
-            scalars: numbers by name.
-            figures: matplotlib figures by name.
-        """
-        self._append(_records(step, scalars, figures))
-
-    def _append(self, records: list[bytes]) -> None:
-        """Adds records to the file, all of them or none."""
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        with open(self._path, "ab", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            first = [] if end else [_event(file_version="brain.Event:2")]
-            content = b"".join([*first, *records])
-            try:
-                if file.write(content) != len(content):
-                    raise OSError(f"no space left to write {self._path!r}")
-            except BaseException:
-                file.truncate(end)  # readers stop at half a record, and would see nothing of what follows it
-                raise
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        first = [] if end else [_event(file_version="brain.Event:2")]
+        content = b"".join([*first, *records])
+        try:
+            if file.write(content) != len(content):
+                raise OSError(f"no space left to write {path!r}")
+        except BaseException:
+            file.truncate(end)  # readers stop at half a record, and would see nothing of what follows it
+            raise
 
 
-class BackgroundWriter(EventWriter):
-    """An `EventWriter` whose file is written on a thread of its own, in the order in which it is asked to.
+class BackgroundWriter:
+    """Writes scalars and images to a new event file, on a thread of its own, in the order in which it is asked to.
 
     Pictures are rendered in the caller's thread, since matplotlib is not made for several. An error of the other thread
     is raised by the next call. What was asked for is written even if no other call follows.
@@ -95,14 +82,22 @@ class BackgroundWriter(EventWriter):
     """
 
     def __init__(self, log_dir: str):
-        super().__init__(log_dir)
+        self._path = new_event_file(log_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="keras_ls_events")
         self._pending: Future[None] | None = None
 
     def write(self, step: int, scalars: Mapping[str, float], figures: Mapping[str, Any]) -> None:
-        """As `EventWriter.write`, but returns before it is done; waits for the write before it."""
+        """Adds one point to the curve of each scalar, and one picture to the images of each figure.
+
+        Returns before they are written, but waits for the write before.
+
+        Args:
+            step: the epoch, counted from 0.
+            scalars: numbers by name.
+            figures: matplotlib figures by name.
+        """
         self._wait()
-        self._pending = self._thread.submit(self._append, _records(step, scalars, figures))
+        self._pending = self._thread.submit(append_records, self._path, _records(step, scalars, figures))
 
     def close(self) -> None:
         """Waits until everything is written, and ends the thread."""

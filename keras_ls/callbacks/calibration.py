@@ -1,6 +1,5 @@
 """The `Calibration` callback: calibration on held-out data, epoch by epoch."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -114,7 +113,7 @@ class Calibration(MeasuringCallback):
 
     def _prepare(self) -> None:
         self._predictor = Predictor(self.model, self._data.output)
-        first = self._data.check(self._predictor, from_logits=True)  # builds the model, too
+        first = self._data.check(self._predictor)  # builds the model, too
         self._dtype = first.rows.dtype
         self._outputs = None
         if self._source is not None and not self._data.is_masked:  # a shared pass knows no mask of its outputs
@@ -127,7 +126,7 @@ class Calibration(MeasuringCallback):
             )
         self._gives_logits = bool(shown if self.from_logits is None else self.from_logits)
         if not self._gives_logits:
-            for _ in dataclasses.replace(first, from_logits=False).probabilities():  # raises for what are none
+            for _ in first.probabilities():  # raises for what are none
                 pass
             sums = first.rows[first.weight > 0].sum(-1, dtype="float64")
             # Small logits would pass for probabilities until training has made them larger.

@@ -15,7 +15,7 @@ from keras_ls._models.head import Forward
 from keras_ls._models.inputs import input_arrays, number_of_examples
 from keras_ls._models.outputs import of_output
 from keras_ls._processes import is_first_process
-from keras_ls.callbacks._class_probabilities import gives_logits, top_class
+from keras_ls.callbacks._class_probabilities import outputs_are_logits, top_class
 from keras_ls.callbacks._passes import Activations, Source
 from keras_ls.callbacks._probe import probe_for
 from keras_ls.callbacks._projector import ProjectorFolder
@@ -135,7 +135,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
                 "`model` must give one prediction per row of what its last Dense is given. Received: "
                 f"{run.outputs.shape} outputs of {run.activations.shape} activations, as with pooling after the Dense."
             )
-        self._gives_logits = gives_logits(_flat(run.activations), _flat(run.outputs), run.head)
+        self._gives_logits = outputs_are_logits(_flat(run.activations), _flat(run.outputs), run.head)
         places = self._places(run)
         if not len(places):
             raise ValueError("`x` must hold at least one time step that counts.")
@@ -168,7 +168,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         outputs = _flat(run.outputs)[places]
         # Training moves first weights at which it cannot be told, such as zeros, and may round where it could.
         with contextlib.suppress(ValueError):
-            self._gives_logits = gives_logits(points, outputs, run.head)
+            self._gives_logits = outputs_are_logits(points, outputs, run.head)
         predictions, confidence = top_class(outputs, self._gives_logits)
         ids, texts = self._label_columns(run, places)
         broken = np.isnan(confidence)

@@ -98,7 +98,7 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
     if scaled.problem is not None:
         notes.append(scaled.problem)
     top, found = positions.top, {}
-    scaled_top = dataclasses.replace(top, confidence=scaled.confidence)
+    scaled_top = dataclasses.replace(top, confidence=scaled.confidence, dtype=rows.bin_dtype(scaled.temperature))
     ranking = rank(positions, in_half, asked.num_resamples, asked.level, asked.seed)
     with_limits = len(positions.weight) * rows.num_classes <= _LARGEST_FOR_CLASSES
     classwise, errors, limits = class_errors(rows, positions, asked.num_bins, asked.level, with_limits)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import ops
 
 from keras_ls._arrays import wide_dtype
 from keras_ls._backend import get_mask, set_mask
@@ -80,14 +80,6 @@ class MatchingLoss(keras.losses.Loss):
         else:
             losses = softened_cross_entropy(y_true, y_pred, self.temperature, self.student_temperature)
         return self.scale * losses
-
-
-def only_output(outputs: Any, role: str) -> Any:
-    """The only tensor that a model has returned, which may be in a dict; `ValueError` if there are several."""
-    leaves = tree.flatten(outputs)
-    if len(leaves) != 1:
-        raise ValueError(f"`{role}` must have one output. Received: {len(leaves)} outputs.")
-    return leaves[0]
 
 
 def check_logits(teacher_logits, logits) -> None:

@@ -1,8 +1,9 @@
 """Where the logits of a teacher or student come from, and how one pass gives both them and its output."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -15,8 +16,8 @@ from keras_ls._models.devices import BatchRunner, inference_mode
 from keras_ls._models.inputs import check_fits
 from keras_ls._models.layers import LinearHead, LogOdds, LogProbabilities
 from keras_ls._models.logits import gives_logits, logits_model
+from keras_ls._models.outputs import single
 from keras_ls.distillation._inputs import backend_arrays, num_rows
-from keras_ls.distillation._matching import only_output
 
 _LOGITS = "_keras_ls_logits"
 
@@ -78,7 +79,7 @@ class LogitSource:
         network = self.model if self.network is None else self.network
         with no_gradients(), inference_mode(network):
             logits = network(inputs, training=False)
-            logits = only_output(logits, "teacher")
+            logits = single(logits, name="teacher")
             if self.logarithm is not None:
                 logits = self.logarithm(logits)
             network._clear_losses()  # activity penalties matter only when the teacher itself is trained
@@ -101,7 +102,7 @@ class LogitSource:
         check_fits("x", inputs, self.model)
         with ONE_AT_A_TIME:
             logits = self._runner.batch(backend_arrays(inputs))
-        logits = only_output(logits, "teacher")
+        logits = single(logits, name="teacher")
         if self.logarithm is not None:
             logits = ops.convert_to_numpy(self.logarithm(ops.convert_to_tensor(logits)))
         _check_rows(logits.shape, num_rows(inputs))
@@ -122,8 +123,7 @@ def logit_source(role: str, model: keras.Model, from_logits: bool | None, argume
     """
     argument = argument or f"{role}_from_logits"
     from_logits = check_optional_flag(argument, from_logits)
-    if len(getattr(model, "outputs", None) or [model]) != 1:
-        raise ValueError(f"`{role}` must have one output. Received: {len(model.outputs)} outputs.")
+    single(getattr(model, "outputs", None) or [None], name=role)
     if from_logits:
         return LogitSource(model)
     seen = _shows_logits(role, model)
@@ -161,6 +161,15 @@ class Frozen:
         self.teacher_source: LogitSource | None = None
         self.student_source: LogitSource | None = None
         self.class_weight: dict[int, float] | None = None
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Hides the teacher from Keras, which saves and loads the weights of all that a model's attributes give."""
+        teacher, self.teacher = self.teacher, None
+        try:
+            yield
+        finally:
+            self.teacher = teacher
 
 
 def _shows_logits(role: str, model: keras.Model) -> bool | None:

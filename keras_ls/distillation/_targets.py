@@ -43,6 +43,17 @@ def split_weights(sample_weight: Any, outputs: Any = None) -> tuple[Any, Any]:
     return sample_weight.get("labels"), sample_weight.get("teacher_logits")
 
 
+def check_cached(cached, is_needed: bool) -> None:
+    """Raises `ValueError` unless targets hold the teacher's logits exactly where they are needed."""
+    if is_needed and cached is None:
+        raise ValueError(
+            "Targets must be {'labels': y, 'teacher_logits': zt} where `teacher` is None. "
+            "Received: no 'teacher_logits'."
+        )
+    if not is_needed and cached is not None:
+        raise ValueError("Targets may hold 'teacher_logits' only where `teacher` is None.")
+
+
 def by_example(weight: Any, outputs: Any) -> Any:
     """Weights (N,) of outputs (N, T, K) as (N, T): Keras matches fewer dimensions from the right, with the steps.
 

@@ -1,7 +1,7 @@
 """The `Distiller`, a model that trains a student on its teacher's logits."""
 
 import inspect
-from typing import Any
+import warnings
 
 import keras
 import numpy as np
@@ -9,6 +9,8 @@ from keras import ops
 
 from keras_ls._checks import check_choice, check_flag, check_optional_flag, check_positive, check_proportion
 from keras_ls._models.around_model import AroundModel, warn_of_own_training
+from keras_ls._models.outputs import single
+from keras_ls.distillation._config import uncompiled
 from keras_ls.distillation._matching import (
     MATCHINGS,
     MatchingLoss,
@@ -16,10 +18,9 @@ from keras_ls.distillation._matching import (
     check_models,
     check_not_shared,
     check_same_outputs,
-    only_output,
 )
 from keras_ls.distillation._sources import Frozen, source_to_match
-from keras_ls.distillation._targets import by_example, class_weights, split_targets, split_weights
+from keras_ls.distillation._targets import by_example, check_cached, class_weights, split_targets, split_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_ls")
@@ -31,7 +32,7 @@ class Distiller(AroundModel):
     or, with ``matching="squared_logits"``, ``½ Σ_k (zᵗ_k − z_k)²`` in place of H. The second term is reduced like
     Keras's `sum_over_batch_size`, with sample weights and masks, in float32 or wider; regularisation and `add_loss`
     penalties of the student are added once, whatever β is. β = 0 trains exactly like the student alone; β = 1 reads no
-    labels for the loss, and trains without any (evaluated without labels, the loss is NaN).
+    labels for the loss, and trains without any (without labels, or a compiled loss, that of `evaluate` is NaN).
 
     Binary classifiers have one output each, a sigmoid unit or its logit z. H is then the cross-entropy of two classes,
     whose probabilities are 1 − p and p: p = sigmoid(zᵗ/T) for the teacher, and sigmoid(z/T_s) for the student.
@@ -42,7 +43,7 @@ class Distiller(AroundModel):
     the compiled loss ignores by their label still count in the second term: mask them, or give them weight 0.
 
     The teacher runs in inference mode and does not change, not even its `trainable` flags: its variables are merely
-    never among `trainable_variables`. It is saved with the distiller.
+    never among `trainable_variables`. `save` saves it with the distiller, `save_weights` leaves it out.
 
     **Cached logits.** With ``teacher=None`` the targets are ``{"labels": y, "teacher_logits": zt}``, zt from
     `teacher_logits`; a step then costs what a step of the student costs. `evaluate` takes that or the plain labels.
@@ -59,7 +60,7 @@ class Distiller(AroundModel):
         student: a model with the teacher's number of outputs; its input dtype and dtype policy may differ.
         temperature: T > 0. Not used by squared logits, except for `temperature_squared`.
         beta: β in [0, 1], the share of the teacher.
-        student_temperature: T_s > 0; None means T, or 1 if β = 1, as in the paper.
+        student_temperature: T_s > 0; None means T, or 1 if β = 1, as in the paper. Not used by squared logits.
         matching: "cross_entropy" or "squared_logits".
         temperature_squared: whether the second term is multiplied by T², which keeps its gradients' size as T grows.
         teacher_from_logits: True if the teacher's output holds logits, False if it holds probabilities, None to tell
@@ -67,7 +68,7 @@ class Distiller(AroundModel):
             one sigmoid unit, are taken from before it if it is a layer or the activation of a `Dense`; else log p
             stands for them (or log(p/(1 − p)) for one unit), in cross-entropy only.
         student_from_logits: the same for the student.
-        **kwargs: `name`, `trainable` and `dtype` of every Keras model; the dtype policy is the student's.
+        **kwargs: `name`, `trainable` and `dtype` of every Keras model; without `dtype` the policy is the student's.
 
     Raises:
         ValueError: If numbers are out of range, the teacher is not built or shares weights that the student trains, the
@@ -165,11 +166,13 @@ class Distiller(AroundModel):
         """Returns the loss that training minimises or, in evaluation, the student's own."""
         labels, cached = split_targets(y, y_pred)
         label_weight, logit_weight = split_weights(sample_weight, y_pred)
-        output = only_output(y_pred, "student")
+        output = single(y_pred, name="student")
         label_weight = by_example(label_weight, output)
         if labels is None and self.beta < 1.0:
             raise ValueError(f"Targets must hold labels where `beta` is below 1. Received: beta={self.beta}.")
         if not training and (labels is None or self._compile_loss is None):
+            if labels is not None:
+                warnings.warn("`compile` was given no `loss`, so that in evaluation the loss is NaN.", stacklevel=2)
             return ops.mean(ops.cast(output, "float32")) * np.nan  # the student's loss, which needs both
         if not training or self.beta == 0.0:
             return super().compute_loss(x, labels, y_pred, label_weight, training)
@@ -223,6 +226,16 @@ class Distiller(AroundModel):
         """Runs one step like `keras.Model.train_on_batch`; `class_weight` as in `fit`."""
         return self._with_class_weight(super().train_on_batch, args, kwargs)
 
+    def save_weights(self, *args, **kwargs):
+        """Saves the weights of the student and of the optimizer; the teacher's never change."""
+        with self._frozen.hidden():
+            super().save_weights(*args, **kwargs)
+
+    def load_weights(self, *args, **kwargs):
+        """Loads what `save_weights` saved; the teacher stays as it is."""
+        with self._frozen.hidden():
+            super().load_weights(*args, **kwargs)
+
     def get_config(self):
         """Returns every constructor argument, with the models in full.
 
@@ -235,8 +248,8 @@ class Distiller(AroundModel):
             )
         return {
             **super().get_config(),
-            "teacher": _uncompiled(keras.saving.serialize_keras_object(self.teacher)),
-            "student": _uncompiled(keras.saving.serialize_keras_object(self.student)),
+            "teacher": uncompiled(keras.saving.serialize_keras_object(self.teacher)),
+            "student": uncompiled(keras.saving.serialize_keras_object(self.student)),
             "temperature": self.temperature,
             "beta": self.beta,
             "student_temperature": self.student_temperature,
@@ -249,7 +262,7 @@ class Distiller(AroundModel):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Rebuilds both models and the distiller around them."""
-        models = _uncompiled({role: config[role] for role in ("teacher", "student")})
+        models = uncompiled({role: config[role] for role in ("teacher", "student")})
         models = keras.saving.deserialize_keras_object(models, custom_objects=custom_objects)
         return cls(**{**config, **models})
 
@@ -267,13 +280,7 @@ class Distiller(AroundModel):
         teacher, student = self._frozen.teacher_source, self._frozen.student_source
         if student is None:
             raise ValueError("The distiller must be called, built or fitted before its loss can be computed.")
-        if teacher is None and cached is None:
-            raise ValueError(
-                "Targets must be {'labels': y, 'teacher_logits': zt} where `teacher` is None. "
-                "Received: no 'teacher_logits'."
-            )
-        if teacher is not None and cached is not None:
-            raise ValueError("Targets may hold 'teacher_logits' only where `teacher` is None.")
+        check_cached(cached, is_needed=teacher is None)
         check_logits(y_pred, y_pred)
         logits = student.logits(y_pred, x, training)
         teacher_logits = ops.convert_to_tensor(cached) if teacher is None else teacher.frozen_logits(x)
@@ -291,10 +298,3 @@ class Distiller(AroundModel):
         if class_weight != self._frozen.class_weight:
             self._frozen.class_weight, self.train_function = class_weight, None  # the weights are compiled in
         return method(*call.args[1:], **call.kwargs)
-
-
-def _uncompiled(config: Any) -> Any:
-    """A config without how its models were compiled, which the distiller never uses and which can prevent loading."""
-    if isinstance(config, dict):
-        return {name: _uncompiled(part) for name, part in config.items() if name != "compile_config"}
-    return [_uncompiled(part) for part in config] if isinstance(config, (list, tuple)) else config

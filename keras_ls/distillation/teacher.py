@@ -33,8 +33,9 @@ def teacher_logits(
 
     With `path` they are stored in a file, which later calls read instead of running the teacher. The file records the
     weights and layers of its teacher, and the values, order and dtype of its inputs. If any of these differ, the logits
-    are computed again and the file is **replaced**; no other file is ever replaced. Recognising the inputs takes one
-    pass over them, without running the teacher.
+    are computed again and the file is **replaced**; no other file is ever replaced. (A `Lambda` of a Python lambda is
+    another layer where it is defined in another file, line or notebook kernel: give it a registered function.)
+    Recognising the inputs takes one pass over them, without running the teacher.
 
     The path always holds a complete file, or what was there before. Rows are first written to files beside it, whose
     names end in ``.part`` and ``.log``; after an interruption, an error or a full disk the next call continues from

@@ -152,13 +152,17 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """Loss of a batch, in which neither targets nor predictions are looked at where these are masked."""
-        mask = get_mask(y_pred)
-        if mask is None:
+        given = get_mask(y_pred)
+        if given is None:
             return super().__call__(y_true, y_pred, sample_weight)
         counting = copy.copy(self)
         axis = check_axis(self.axis, y_pred.shape, "y_pred")
-        counting._counts = ops.cast(spread_over("mask", mask, ops.take(y_pred, 0, axis=axis)), "bool")
-        return super(SmoothedCategoricalCrossentropy, counting).__call__(y_true, y_pred, sample_weight)
+        counting._counts = ops.cast(spread_over("mask", given, ops.take(y_pred, 0, axis=axis)), "bool")
+        set_mask(y_pred, counting._counts)  # Keras would match its last dimensions, not its first, with the losses'
+        try:
+            return super(SmoothedCategoricalCrossentropy, counting).__call__(y_true, y_pred, sample_weight)
+        finally:
+            set_mask(y_pred, given)
 
     def call(self, y_true, y_pred):
         """One loss per sample."""

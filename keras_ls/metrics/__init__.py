@@ -24,7 +24,7 @@ A Keras mask on the predictions is honoured wherever Keras hands it on. On the J
 for validation, but not for the training metrics of `fit`, its own included: there, use `ignore_class` or weights.
 """
 
-from keras_ls.metrics._bins import bin_statistics, calibration_error_of_bins, classwise_bin_statistics
+from keras_ls.metrics._bins import bin_statistics, calibration_error_of_bins
 from keras_ls.metrics.calibration_error import ClasswiseCalibrationError, ExpectedCalibrationError
 from keras_ls.metrics.risk_coverage import AreaUnderRiskCoverage
 from keras_ls.metrics.scores import BrierScore, NegativeLogLikelihood
@@ -37,5 +37,4 @@ __all__ = [
     "NegativeLogLikelihood",
     "bin_statistics",
     "calibration_error_of_bins",
-    "classwise_bin_statistics",
 ]

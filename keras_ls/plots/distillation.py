@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ls._arrays import to_numpy
-from keras_ls._checks import shown
 from keras_ls.plots._axes import add_grid, drawn_in, legend_beside, legend_inside, legend_name
+from keras_ls.plots._lines import checked_lines
 
 MARKERS = "osD^vP*X"
 
@@ -43,11 +42,7 @@ def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -
     Reference:
         Müller, Kornblith and Hinton 2019, Figure 5.
     """
-    if not isinstance(curves, Mapping) or not curves:
-        raise ValueError(
-            f"`curves` must be a dict of at least one (gamma, accuracy) by name. Received: {shown(curves)}."
-        )
-    lines = {str(name): _checked(name, curve) for name, curve in curves.items()}
+    lines = checked_lines(curves, "gamma", "accuracy")
     add_legend = legend_beside if ax is None else legend_inside
     ax = drawn_in(ax, (8.6, 4.6))
     for place, (name, (gamma, accuracy)) in enumerate(lines.items()):
@@ -69,22 +64,3 @@ def _draw(ax: Any, gamma: np.ndarray, accuracy: np.ndarray, color: str, marker: 
     # Translucent markers: points of different curves often overlap.
     markers = {"marker": marker, "markersize": 6, "markerfacecolor": to_rgba(color, 0.3), "markeredgecolor": color}
     ax.plot(gamma, mean, color=color, linewidth=1.4, label=legend_name(name), zorder=3, **markers)
-
-
-def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
-    """γ (P,), rising, and accuracies (R, P), float64."""
-    if not isinstance(curve, (tuple, list)) or len(curve) != 2:
-        raise ValueError(f"`curves` must map names to (gamma, accuracy). Received: {shown(curve)} for {shown(name)}.")
-    gamma, accuracy = (to_numpy(f"curves[{shown(name)}]", part).astype("float64") for part in curve)
-    if gamma.ndim != 1 or gamma.size == 0 or accuracy.ndim not in (1, 2) or accuracy.shape[-1] != len(gamma):
-        raise ValueError(
-            "`curves` must map names to gamma (P,) and accuracy (P,) or (R, P), P of at least 1. "
-            f"Received: shapes {gamma.shape} and {accuracy.shape} for {shown(name)}."
-        )
-    accuracy = np.atleast_2d(accuracy)
-    if len(accuracy) == 0 or not np.isfinite(gamma).all():
-        raise ValueError(
-            f"`curves` must hold a finite γ and at least one run per curve. Received: {shown(curve)} for {shown(name)}."
-        )
-    order = np.argsort(gamma, kind="stable")
-    return gamma[order], accuracy[:, order]

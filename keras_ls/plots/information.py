@@ -4,11 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from keras_ls._arrays import to_numpy
-from keras_ls._checks import check_count, shown
+from keras_ls._checks import check_count
 from keras_ls.plots._axes import add_grid, drawn_in, legend_below, legend_inside, legend_name
+from keras_ls.plots._lines import checked_lines
 
 
 def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int | None = None, ax: Any = None) -> Any:
@@ -18,8 +16,9 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
     to; another marks log N, the value if they identify every example.
 
     Args:
-        curves: maps names for the legend to (steps, values): steps (S,) at which it was measured, and values (S,) in
-            nats or, for several runs, (R, S): the line is their mean, and the band spans all runs.
+        curves: maps names for the legend to (steps, values): steps (S,), finite, in any order, at which it was
+            measured, and values (S,) in nats or, for several runs, (R, S): the line is their mean, and the band spans
+            all runs.
         num_examples: N, the number of examples of both classes together, at least 2; None draws no line at log N.
         ax: the matplotlib `Axes` to draw in; None creates one in a new figure that is not registered
             with pyplot (`ax.figure.savefig(...)` writes it), with the legend below the axes.
@@ -28,7 +27,7 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
         The `Axes` with the curves.
 
     Raises:
-        ValueError: If there is no curve, shapes do not fit, or `num_examples` is below 2.
+        ValueError: If there is no curve, shapes do not fit, a step is not finite, or `num_examples` is below 2.
 
     Example:
         >>> import keras_ls
@@ -40,9 +39,7 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
     Reference:
         Müller, Kornblith and Hinton 2019, Figure 6.
     """
-    if not isinstance(curves, Mapping) or not curves:
-        raise ValueError(f"`curves` must be a dict of at least one (steps, values) by name. Received: {shown(curves)}.")
-    lines = {legend_name(name): _checked(name, curve) for name, curve in curves.items()}
+    lines = {legend_name(name): line for name, line in checked_lines(curves, "steps", "values").items()}
     limits = {"log 2": math.log(2)}
     if num_examples is not None:
         limits[f"log {num_examples}"] = math.log(check_count("num_examples", num_examples, minimum=2))
@@ -58,19 +55,6 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
     _finish(ax, limits, min(steps.min() for steps, _ in lines.values()), max(s.max() for s, _ in lines.values()))
     add_legend(ax, ncols=min(3, len(lines)))
     return ax
-
-
-def _checked(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (S,) and values (R, S), float64."""
-    if not isinstance(curve, (tuple, list)) or len(curve) != 2:
-        raise ValueError(f"`curves` must map names to (steps, values). Received: {shown(curve)} for {shown(name)}.")
-    steps, values = (to_numpy(f"curves[{shown(name)}]", part).astype("float64") for part in curve)
-    if steps.ndim != 1 or values.size == 0 or values.ndim not in (1, 2) or values.shape[-1] != len(steps):
-        raise ValueError(
-            "`curves` must map names to steps (S,) and values (S,) or (R, S), S of at least 1. "
-            f"Received: shapes {steps.shape} and {values.shape} for {shown(name)}."
-        )
-    return steps, np.atleast_2d(values)
 
 
 def _finish(ax: Any, limits: dict[str, float], first: float, last: float) -> None:

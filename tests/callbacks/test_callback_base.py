@@ -18,9 +18,8 @@ import pytest
 from harness import BACKEND, EAGER, ROOT, TESTS, slow
 from keras import layers
 
-from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection
+from keras_ls.callbacks import Calibration, EmbeddingProjector, MutualInformation, PenultimateProjection, _tensorboard
 from keras_ls.callbacks._base import Measurement, MeasuringCallback
-from keras_ls.callbacks._tensorboard import EventWriter
 
 
 class Count(MeasuringCallback):
@@ -228,14 +227,14 @@ class TestEventFiles:
         assert [(step, tag) for step, tag, _ in read(file)] == [(0, "mutual_information")]
 
     def test_are_written_on_another_thread_in_order(self, data, tmp_path, monkeypatch):
-        threads, append = [], EventWriter._append
+        threads, append = [], _tensorboard.append_records
 
-        def slow(writer, records):
+        def slow(path, records):
             threads.append(threading.current_thread())
             time.sleep(0.02)
-            append(writer, records)
+            append(path, records)
 
-        monkeypatch.setattr(EventWriter, "_append", slow)
+        monkeypatch.setattr(_tensorboard, "append_records", slow)
         fit(classifier(), data, Count(log_dir=tmp_path), epochs=4)
         (file,) = tmp_path.iterdir()
         assert read(file) == [(epoch, "count", epoch + 1) for epoch in range(4)]
@@ -246,19 +245,20 @@ class TestEventFiles:
 
     @pytest.mark.parametrize(("epochs", "measured"), [(1, 1), (5, 2)])
     def test_raise_what_went_wrong_where_the_model_trains(self, data, tmp_path, monkeypatch, epochs, measured):
-        def full(writer, records):
+        def full(path, records):
             if records:
                 raise OSError(errno.ENOSPC, "no space left")
 
-        monkeypatch.setattr(EventWriter, "_append", full)
+        monkeypatch.setattr(_tensorboard, "append_records", full)
         count = Count(log_dir=tmp_path)
         with pytest.raises(OSError, match="no space left"):
             fit(classifier(), data, count, epochs=epochs)
         assert len(count.epochs) == measured
 
     def test_stay_readable_after_a_write_that_failed(self, tmp_path, monkeypatch):
-        writer = EventWriter(str(tmp_path))
+        writer = _tensorboard.BackgroundWriter(str(tmp_path))
         writer.write(0, {"a": 1.0}, {})
+        writer._wait()
 
         class Full(io.FileIO):
             def write(self, content):
@@ -267,19 +267,22 @@ class TestEventFiles:
 
         with monkeypatch.context() as patch:
             patch.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
+            writer.write(1, {"a": 2.0}, {})
             with pytest.raises(OSError, match="no space left"):
-                writer.write(1, {"a": 2.0}, {})
+                writer._wait()
         writer.write(2, {"a": 3.0}, {})
+        writer.close()
         (file,) = tmp_path.iterdir()
         assert read(file) == [(0, "a", 1.0), (2, "a", 3.0)]
 
     def test_come_again_where_somebody_removes_them(self, tmp_path):
         folder = tmp_path / "run"
         folder.mkdir()
-        writer = EventWriter(str(folder))
+        writer = _tensorboard.BackgroundWriter(str(folder))
         next(folder.iterdir()).unlink()
         folder.rmdir()
         writer.write(3, {"a": 1.0}, {})
+        writer.close()
         (file,) = folder.iterdir()
         assert b"brain.Event:2" in file.read_bytes()
         assert read(file) == [(3, "a", 1.0)]

@@ -265,7 +265,7 @@ class TestEmbeddings:
 
     def test_goes_on_where_rounding_hides_what_the_model_gives(self, data, tmp_path, monkeypatch):
         model = classifier(layers.Dense(3, activation="softmax"))
-        told, tell = [], embedding_projector.gives_logits
+        told, tell = [], embedding_projector.outputs_are_logits
 
         def once(*given):
             told.append(given)
@@ -273,7 +273,7 @@ class TestEmbeddings:
                 raise ValueError("neither")
             return tell(*given)
 
-        monkeypatch.setattr(embedding_projector, "gives_logits", once)
+        monkeypatch.setattr(embedding_projector, "outputs_are_logits", once)
         fit(model, EmbeddingProjector(data[0], tmp_path, labels=data[1]))
         assert len(told) == 2
         assert_shows(Server(tmp_path), "epoch_0001", model, *data)

@@ -119,6 +119,15 @@ def test_masked_steps_weights_outputs_and_datasets(data):
     assert half.num_predictions == 120
 
 
+def test_masked_positions_of_several_axes_do_not_count_on_training_data(rng):
+    model = Sequential([Input((3, 4, 6)), layers.Masking(), layers.Dense(5)])
+    x, y = rng.normal(size=(40, 3, 4, 6)).astype("float32"), rng.integers(0, 5, (40, 3, 4))
+    x[:, 2], y[:, 2] = 0, -1
+    found = keras_ls.diagnose(model, x, y, x_train=x, y_train=y, **FAST)
+    expected = keras_ls.neural_collapse(x[:, :2].reshape(-1, 6), y[:, :2].reshape(-1), keras_ls.class_templates(model))
+    assert found.estimates["cdnv"].value == pytest.approx(expected.cdnv, rel=1e-4)
+
+
 def test_a_last_dense_for_each_step_of_one_prediction_is_named_not_its_mask(data):
     steps = 1 + np.arange(240)[:, None] % 5 * np.ones((1, 4), "int32")
     inputs = Input((4,), dtype="int32")

@@ -5,6 +5,7 @@ import json
 import math
 import re
 
+import ml_dtypes
 import numpy as np
 import pytest
 import reference
@@ -28,6 +29,15 @@ def drawn(size, classes, temperature, spread=3.0, seed=0):
 
 def measured(diagnosis):
     return {name: estimate.value for name, estimate in diagnosis.estimates.items()}
+
+
+def test_scaled_confidences_of_half_precision_are_binned_as_they_are():
+    size = 200_000
+    p = np.tile([0.9375, 0.0625], (size, 1)).astype(ml_dtypes.bfloat16)
+    y = (np.random.default_rng(0).permutation(size) < 0.0656 * size).astype(int)  # right less often than 14/15
+    curve = keras_ls.diagnose_predictions(y, p, num_resamples=1).reliability["scaled"]
+    for low, high, confidence in zip(curve.bin_edges[:-1], curve.bin_edges[1:], curve.confidence, strict=True):
+        assert np.isnan(confidence) or low < confidence <= high
 
 
 @pytest.mark.parametrize(("num_bins", "is_weighted"), [(15, False), (40, True)])

@@ -632,7 +632,8 @@ def test_beta_1_reads_no_labels(labels, rng):
         assert np.isnan(distiller.evaluate(x, verbose=0))
         distiller = Distiller(linear(teacher_kernel), linear(kernel))
         distiller.compile("sgd", metrics=["accuracy"])  # a loss is what the labels are for, too
-        found = distiller.evaluate(x, y, verbose=0, return_dict=True)
+        with pytest.warns(UserWarning, match="given no `loss`, so that in evaluation the loss is NaN"):
+            found = distiller.evaluate(x, y, verbose=0, return_dict=True)
         assert np.isnan(found["loss"])
         assert found["accuracy"] == pytest.approx(((x @ kernel).argmax(-1) == y).mean())
         distiller = Distiller(linear(teacher_kernel), linear(kernel))
@@ -1449,3 +1450,18 @@ def test_a_distiller_loads_whatever_its_models_were_compiled_with(rng, tmp_path)
     older["teacher"] = keras.saving.serialize_keras_object(models[0])  # as earlier versions wrote it
     assert "compile_config" in older["teacher"]
     assert Distiller.from_config(older).teacher.count_params() == models[0].count_params()
+
+
+def test_weights_alone_are_those_of_the_student_and_the_optimizer(rng, tmp_path):
+    x, y = data(rng)
+    kernels = rng.standard_normal((4, D, K)).astype("float32")
+    first, second = (Distiller(linear(kernels[i]), linear(kernels[i + 1])) for i in (0, 2))
+    for distiller in (first, second):
+        distiller.compile("adam", hard_loss(), run_eagerly=EAGER)
+        distiller.fit(x, y, batch_size=N // 2, epochs=1 + (distiller is first), verbose=0)
+    first.save_weights(tmp_path / "some.weights.h5")
+    second.load_weights(tmp_path / "some.weights.h5")
+    np.testing.assert_array_equal(second.student.get_weights(), first.student.get_weights())
+    assert int(second.optimizer.iterations) == 4
+    np.testing.assert_array_equal(first.teacher.get_weights(), kernels[:1])
+    np.testing.assert_array_equal(second.teacher.get_weights(), kernels[2:3])

@@ -1202,6 +1202,22 @@ def test_a_mask_of_another_rank_counts_beside_ignored_labels(rng, positions):
         assert get_mask(y_pred).shape == shaped.shape
 
 
+@pytest.mark.parametrize("positions", [(2, 3, 4), (3, 3, 3)])
+def test_a_mask_of_leading_dimensions_counts_for_all_that_follow(rng, positions):
+    logits, labels = make_case(rng, (*positions, 5), -1)
+    mask = rng.random(positions[:2]) < 0.6
+    mask[0] = [True, False] + [True] * (positions[1] - 2)
+    expected = numpy(sparse(labels[mask], logits[mask], 0.1, from_logits=True)).mean()
+    for make, y_true in (
+        (keras_ls.SmoothedCategoricalCrossentropy, one_hot(labels, 5, -1)),
+        (keras_ls.SmoothedSparseCategoricalCrossentropy, labels),
+    ):
+        y_pred = ops.convert_to_tensor(logits)
+        set_mask(y_pred, ops.convert_to_tensor(mask))
+        np.testing.assert_allclose(numpy(make(0.1, from_logits=True)(y_true, y_pred)), expected, rtol=1e-5)
+        assert get_mask(y_pred).shape == mask.shape
+
+
 def test_both_classes_smooth_with_their_prior(rng):
     logits, labels = make_case(rng, (6, 4), -1)
     prior, normalised = make_prior("random", 4)

@@ -30,6 +30,10 @@ class TestPicture:
         assert corners >= {(0, 0.1), (0, 0.3), (10, 2.0), (10, 3.0), (20, 1.0), (20, 2.0)}
         assert [text.get_text() for text in ax.get_legend().get_texts()] == ["hard targets", "α = 0.1"]
 
+    def test_draws_steps_in_any_order(self, draw):
+        line = draw({"a": ([20, 0, 10], [3.0, 1.0, 2.0])}).get_lines()[0]
+        np.testing.assert_array_equal(line.get_xydata(), [[0, 1], [10, 2], [20, 3]])
+
     def test_marks_log_2_and_log_n(self, draw):
         ax = draw(self.CURVES, num_examples=600)
         heights = [line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"]
@@ -60,9 +64,10 @@ class TestPicture:
             ([], "`curves` must be a dict"),
             ({"a": 1}, "`curves` must map names to \\(steps, values\\)"),
             ({"a": ([0, 1], [1.0])}, "Received: shapes \\(2,\\) and \\(1,\\) for 'a'"),
-            ({"a": ([], [])}, "S of at least 1"),
-            ({"a": ([0, 1], np.zeros((1, 2, 2)))}, "S of at least 1"),
-            ({"a": ([0, 1], np.zeros((0, 2)))}, "S of at least 1"),
+            ({"a": ([], [])}, "P and R at least 1"),
+            ({"a": ([0, 1], np.zeros((1, 2, 2)))}, "P and R at least 1"),
+            ({"a": ([0, 1], np.zeros((0, 2)))}, "P and R at least 1"),
+            ({"a": ([0, math.inf], [1.0, 2.0])}, "must hold finite steps"),
         ],
     )
     def test_refuses_what_are_no_curves(self, draw, curves, message):

@@ -22,7 +22,7 @@ MEASUREMENTS = 10
 def plan(options: Chosen) -> Comparison:
     """Loads the data and settles everything that can be wrong before training starts."""
     images = data.load_chosen(options)
-    recipe = recipes.choose(options, len(images.x_train), "calibration")
+    recipe = recipes.chosen_in_epochs(options, len(images.x_train), "calibration")
     return prepare(options, images, recipe, "runs/calibration")
 
 

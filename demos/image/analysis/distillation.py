@@ -10,9 +10,9 @@ import numpy as np
 from demos.image import data
 from demos.image.analysis import distillation_curves, distillation_mnist, students
 from demos.image.analysis.students import Trainings, legend, teachers_table
-from demos.kit.epochs import steps_per_execution
+from demos.kit.epochs import settle_steps_per_execution
 from demos.kit.options import Chosen, Machine
-from demos.kit.runs import Run, device, open_run, publish
+from demos.kit.runs import Run, check_apart, device, open_run, publish
 
 
 class Plan(NamedTuple):
@@ -27,7 +27,7 @@ def plan(options: Chosen) -> Plan:
     """Loads the data and settles everything that can be wrong before training starts."""
     name = options.experiment
     options.settle("experiment")
-    steps_per_execution(options)
+    settle_steps_per_execution(options)
     images = data.load(name, options.data_dir, options.noise or 0.0)
     if options.train_images is not None:
         images = data.draw(images, options.train_images)
@@ -45,9 +45,9 @@ def plan(options: Chosen) -> Plan:
         "data": images.fingerprint,
         "backend": keras.backend.backend(),
     }
-    run = open_run(
-        pathlib.Path(options.out or f"runs/distillation/{name}"), settings, options.resume, experiment.defaults
-    )
+    out = pathlib.Path(options.out or f"runs/distillation/{name}")
+    check_apart(out, options.data_dir)
+    run = open_run(out, settings, options.resume, experiment.defaults)
     return Plan(options, experiment, run)
 
 

@@ -31,6 +31,8 @@ class Figure5:
     """Teachers of several α, such students alone, and students of these teachers."""
 
     def __init__(self, options: Chosen, images: ImageData):
+        if "smoothed_temperature" in options.given() and not any(options.label_smoothing):
+            raise ValueError("--smoothed-temperature needs a --label-smoothing above 0.")
         self.options, self.images = options, images
         self.teacher, self.student = (
             in_epochs(recipe, len(images.x_train), "images", options.steps_per_execution)

@@ -16,7 +16,7 @@ from demos.image.data.common.images import ImageData
 from demos.image.networks import building
 from demos.image.recipes import Recipe
 from demos.kit import cli, measures, pictures
-from demos.kit.epochs import check_batches, steps_per_execution
+from demos.kit.epochs import check_batches, settle_steps_per_execution
 from demos.kit.options import Chosen
 from demos.kit.pictures import network_name
 from demos.kit.runs import publish
@@ -88,7 +88,7 @@ def choose_classes(options: Chosen, images: ImageData) -> tuple[int, int]:
 
 def measured_recipe(recipe: Recipe, options: Chosen) -> Recipe:
     """The recipe with an epoch from each measurement to the next; steps are rounded up to whole epochs."""
-    multiple = steps_per_execution(options)
+    multiple = settle_steps_per_execution(options)
     every = min(options.measure_every or max(1, recipe.steps // MEASUREMENTS), recipe.steps)
     every = math.ceil(every / multiple) * multiple
     epochs = math.ceil(recipe.steps / every)

@@ -41,7 +41,7 @@ def plan(options: Chosen) -> Plan:
     if options.from_run is None:
         images = data.load_chosen(options)
         triples = choose_triples(options, images)
-        recipe = recipes.choose(options, len(images.x_train), "projection")
+        recipe = recipes.chosen_in_epochs(options, len(images.x_train), "projection")
         comparison = prepare(options, images, recipe, PARENT)
         return Plan(**vars(comparison), triples=triples, earlier=None)
     for name in ("strategy", "steps_per_execution", "jit_compile"):

@@ -44,6 +44,8 @@ def _read_folder(folder: pathlib.Path, classes: list[str], image_size: int):
         paths = sorted(p for p in (folder / name).iterdir() if p.is_file() and not p.name.startswith("."))
         if not paths:
             raise ValueError(f"{folder / name} holds no images.")
+        if deeper := [p.name for p in (folder / name).iterdir() if p.is_dir() and not p.name.startswith(".")]:
+            raise ValueError(f"{folder / name} must hold images, not folders. Received: {min(deeper)}.")
         found += [(*_read_image(path, image_size), label) for path in paths]
     images, are_grey, labels = zip(*found, strict=True)
     return np.stack(images), np.array(labels, "int32"), all(are_grey)

@@ -19,9 +19,10 @@ SCALES = {
 }
 TOO_LITTLE = (
     "Both α take away too little confidence, the larger one more; larger ones have not been tried. That hard targets "
-    "are more over-confident than the paper's does not explain it: those of projection_cifar100_few are even more so, "
-    "and α = 0.1 calibrates them. Networks come nearer there to meeting the smoothed targets of the training images "
-    "(docs/projection.md). That may be the reason here, but not on the noisiest digits (advice_digits)."
+    "are more over-confident than the paper's need not be the reason: those of projection_cifar100_few, with fewer "
+    "images and more passes, are even more so, and α = 0.1 calibrates them. Networks come nearer there to meeting the "
+    "smoothed targets of the training images (docs/projection.md). That may be the reason here, but not on the "
+    "noisiest digits (advice_digits)."
 )
 WHY = {
     "cpu": {

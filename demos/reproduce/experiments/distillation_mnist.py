@@ -23,4 +23,11 @@ SCALES = {
         short=SHORT,
     ),
 }
+WHY = {
+    "cpu": {
+        "mnist": "The two students of teachers were trained at different rates, each chosen from two candidates by "
+        "trainings of 4,000 steps, so that these results cannot tell the teacher's part from the rate's "
+        "(docs/distillation.md)."
+    }
+}
 PARTS = {"mnist": questions.mnist()}

@@ -11,7 +11,7 @@ from demos.sequence.training import Data
 from demos.speech import corpora
 from demos.speech.analysis.evaluation import Utterances
 from demos.speech.corpora import feature_cache
-from demos.speech.corpora.batches import too_long
+from demos.speech.corpora.batches import over_limit, too_long
 from demos.speech.networks.recognisers import encoded_lengths
 
 
@@ -24,18 +24,24 @@ def load(options: Chosen, known: tokenizers.Tokens | None = None, fingerprint: s
     if fingerprint not in (None, corpus.fingerprint()):
         raise ValueError(f"The corpus ({corpus.name}) has changed since the models were trained.")
     directory = os.path.expanduser(options.cache_dir) if options.cache_dir else cache_directory() / "features"
-    how = (directory, options.normalisation, options.skip_bad, options.workers)
-    found = {split: feature_cache.open_features(corpus, split, *how) for split in corpora.SPLITS}
+    made = (directory, options.normalisation, options.skip_bad, options.workers)
+    found = {split: feature_cache.open_features(corpus, split, *made) for split in corpora.SPLITS}
     if known is None:
         known = tokenizers.learn(options.tokens, found["train"].transcripts, options.vocabulary_size)
-    splits = {name: make_split(known, split, options.skip_bad) for name, split in found.items()}
+    usable = (options.max_seconds, options.skip_bad)
+    splits = {name: make_split(known, split, *usable) for name, split in found.items()}
     max_tokens = int(encoded_lengths(max(splits[name].features.num_frames.max() for name in ("dev", "test"))))
     skipped = {name: split.features.skipped for name, split in splits.items()}
     return Data(corpus.name, splits, known, corpus.fingerprint(), max_tokens, skipped)
 
 
-def make_split(known: tokenizers.Tokens, found: feature_cache.FeatureSet, skip_bad: bool) -> Utterances:
-    """The split, in which utterances of unknown characters, or of more tokens than their audio allows, are bad."""
+def make_split(
+    known: tokenizers.Tokens, found: feature_cache.FeatureSet, max_seconds: float, skip_bad: bool
+) -> Utterances:
+    """The split, in which utterances that are too long, of unknown characters or of too many tokens, are bad.
+
+    There may be as many tokens as the audio allows.
+    """
     ids: list[np.ndarray] = []
     bad = {}
     for i, transcript in enumerate(found.transcripts):
@@ -44,5 +50,5 @@ def make_split(known: tokenizers.Tokens, found: feature_cache.FeatureSet, skip_b
         except tokenizers.UnknownCharacter as error:
             ids.append(np.empty(0, "int32"))
             bad[i] = f"{found.keys[i]}: {error}."
-    bad.update(too_long(found, ids))
+    bad.update({**too_long(found, ids), **over_limit(found, max_seconds)})
     return Utterances(found.without(bad, skip_bad), [row for i, row in enumerate(ids) if i not in bad])

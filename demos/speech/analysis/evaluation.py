@@ -15,8 +15,8 @@ from demos.speech.sound.features import REDUCTION
 
 BATCH_SIZE = 32
 SECONDS_PER_OUTPUT = REDUCTION / 100
-RATES = ("greedy_wer", "greedy_cer", "beam_wer", "beam_cer", "dev_greedy_wer", "dev_beam_wer")
-MEASURES = (*evaluation.OF_TOKENS, *RATES)
+SCORES = ("greedy_wer", "greedy_cer", "beam_wer", "beam_cer", "dev_greedy_wer", "dev_beam_wer")
+MEASURES = (*evaluation.OF_TOKENS, *SCORES)
 
 
 class Utterances(Split):
@@ -30,7 +30,7 @@ class Utterances(Split):
         """One pass of (x, y, indices)."""
         return evaluation_batches(self.features, self.token_ids, BATCH_SIZE)
 
-    def error_rates(self, texts: list[str]) -> dict[str, float]:
+    def text_scores(self, texts: list[str]) -> dict[str, float]:
         """WER and CER of texts, one per utterance: edits per word, and per character, of all references."""
         jiwer = cli.optional("jiwer", PACKAGES["jiwer"], extra="speech")
         references = list(self.references)

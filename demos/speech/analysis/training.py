@@ -12,7 +12,7 @@ from demos.kit.runs import publish
 from demos.kit.smoothing import Comparison
 from demos.sequence import evaluation, tokenizers, training
 from demos.speech.analysis import PACKAGES, RULE, data, earlier
-from demos.speech.analysis.evaluation import MEASURES, RATES, best_on_dev
+from demos.speech.analysis.evaluation import MEASURES, SCORES, best_on_dev
 from demos.speech.corpora.batches import tensorflow_io, training_batches
 from demos.speech.networks import objective, recipe
 from demos.speech.networks.recipe import Computing
@@ -26,8 +26,8 @@ KIND = training.Kind(
         split.features, split.token_ids, how.batch_size, seed, step, how.augment
     ),
     first=lambda split: split.first(MONITORED_UTTERANCES),
-    rate="wer",
-    rates=RATES,
+    score="wer",
+    scores=SCORES,
     computing=Computing,
 )
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE, option
-from demos.kit.values import count
+from demos.kit.values import count, positive
 from demos.sequence import tokenizers
 from demos.speech.corpora import babble, feature_cache, fsdd, librispeech, manifest, speech_commands, synthetic
 from demos.speech.corpora.base import SPLITS, Corpus
@@ -45,6 +45,7 @@ class Options:
     snr: tuple[float, float] | None = option(
         None, "mix babble under all speech, at LOW to HIGH dB", float, nargs=2, metavar=("LOW", "HIGH")
     )
+    max_seconds: float = option(40.0, "the longest recording that can be used", positive)
     skip_bad: bool = option(False, "leave out utterances that cannot be used, with a count", action="store_true")
 
 

@@ -19,6 +19,15 @@ TOKENS, MELS = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None,
 SIGNATURE = {"features": MELS, "num_frames": tf.TensorSpec((None,), tf.int32), "tokens": TOKENS}, TOKENS
 
 
+def over_limit(features: FeatureSet, max_seconds: float) -> dict[int, str]:
+    """Lines on utterances that last longer than `max_seconds`, by their indices."""
+    seconds = features.num_frames / 100
+    return {
+        int(i): f"{features.keys[i]}: it lasts {seconds[i]:.1f} s, more than the {max_seconds:g} s of --max-seconds."
+        for i in np.flatnonzero(seconds > max_seconds)
+    }
+
+
 def too_long(features: FeatureSet, token_ids: list[np.ndarray]) -> dict[int, str]:
     """Lines on utterances with more tokens than their audio allows, one per `REDUCTION` frames, by their indices."""
     allowed = features.num_frames // REDUCTION

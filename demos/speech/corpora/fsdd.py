@@ -13,9 +13,10 @@ import numpy as np
 
 from demos.kit import download
 from demos.kit.download import find
+from demos.kit.seeds import DATA_SEED
 from demos.speech.corpora.base import Corpus, Utterance
 from demos.speech.corpora.grammar import FIELDS
-from demos.speech.corpora.synthetic import SEED, SIZES
+from demos.speech.corpora.synthetic import SIZES
 from demos.speech.sound import audio, noise
 
 DIGITS = FIELDS["digit"]
@@ -103,7 +104,7 @@ def _recordings(folder: pathlib.Path) -> dict[tuple[str, str, int], list[str]]:
 
 
 def _string(recordings, split: str, speakers: list[str], number: int) -> DigitString:
-    rng = noise.generator("digits", SEED, split, number)
+    rng = noise.generator("digits", DATA_SEED, split, number)
     speaker = speakers[rng.integers(len(speakers))]
     digits = rng.integers(0, 10, rng.integers(1, LONGEST + 1))
     choices = [recordings[split, speaker, int(digit)] for digit in digits]

@@ -11,6 +11,7 @@ from demos.kit import multi30k
 from demos.kit.cli import optional
 from demos.kit.download import cache_directory
 from demos.kit.options import DATA_VARIABLE
+from demos.kit.seeds import DATA_SEED
 from demos.kit.texts import read_text
 from demos.speech.corpora import grammar
 from demos.speech.corpora.base import Corpus, Utterance, normalise
@@ -22,7 +23,6 @@ VARIANTS = ("m1", "m2", "m3", "m7", "f1", "f2", "f3", "f4")
 SPEEDS = range(130, 196, 5)  # words per minute
 PITCHES = range(25, 81, 5)  # 50 is the voice's own
 SNR = (20.0, 45.0)  # of the hiss under the voice, in dB
-SEED = 1906
 MAX_WORDS = 60
 
 
@@ -64,7 +64,7 @@ def load(text: str | None, sizes: dict[str, int | None]) -> Synthetic:
     train, dev, test = sizes["train"], sizes["dev"] or SIZES["dev"], sizes["test"] or SIZES["test"]
     if text is None:
         train = train or SIZES["train"]
-        sentences = grammar.sentences(SEED, train + dev + test)
+        sentences = grammar.sentences(DATA_SEED, train + dev + test)
     else:
         sentences = _read(text)
         train = train or max(1, len(sentences) - dev - test)
@@ -73,7 +73,7 @@ def load(text: str | None, sizes: dict[str, int | None]) -> Synthetic:
                 f"{text} has {len(sentences)} different sentences, fewer than the {train} + {dev} + {test} of "
                 "--train-sentences, --dev-sentences and --test-sentences."
             )
-    order = noise.generator("split", SEED).permutation(len(sentences))
+    order = noise.generator("split", DATA_SEED).permutation(len(sentences))
     chosen = {"test": order[:test], "dev": order[test : test + dev], "train": order[test + dev : test + dev + train]}
     pairs = _settings()
     splits = {
@@ -87,7 +87,7 @@ def load(text: str | None, sizes: dict[str, int | None]) -> Synthetic:
 def _settings() -> dict[str, list[tuple[int, int]]]:
     """Split to its (speed, pitch) pairs."""
     pairs = [(speed, pitch) for speed in SPEEDS for pitch in PITCHES]
-    order = noise.generator("settings", SEED).permutation(len(pairs))
+    order = noise.generator("settings", DATA_SEED).permutation(len(pairs))
     cut = len(pairs) // 5
     rows = {"test": order[:cut], "dev": order[cut : 2 * cut], "train": order[2 * cut :]}
     return {split: [pairs[i] for i in chosen] for split, chosen in rows.items()}

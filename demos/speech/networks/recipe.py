@@ -47,7 +47,7 @@ class Recipe:
     learning_rate: float = option(
         2e-3, "rate of Adam after warm-up; it falls to 0 along a cosine", positive, shown="0.002, Transformer 0.001"
     )
-    warmup_steps: int = option(100, "steps in which the rate rises from 0", whole)
+    warmup_steps: int = option(100, "steps in which the rate rises from 0, at most all but one", whole)
     clipnorm: float = option(1.0, "bound on the gradient's norm; 0 has none", not_negative)
     ctc_weight: float = option(0.3, CTC, not_negative)
     augment: bool = option(True, "SpecAugment: mask channels and stretches of time at random", shown="yes")

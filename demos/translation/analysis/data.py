@@ -49,7 +49,7 @@ class Sentences(Split):
         tokens, y = buckets.teacher_forcing([self.token_ids[row] for row in rows], width)
         return {"sources": sources, "num_sources": lengths, "tokens": tokens}, y
 
-    def error_rates(self, texts: list[str]) -> dict[str, float]:
+    def text_scores(self, texts: list[str]) -> dict[str, float]:
         """BLEU and chrF, cased and as shares of 1, and the texts' length over the references'."""
         bleu, chrf = (scores.metrics()[name].corpus_score(texts, [self.references]) for name in ("bleu", "chrf"))
         return {"bleu": bleu.score / 100, "chrf": chrf.score / 100, "length_ratio": bleu.ratio}

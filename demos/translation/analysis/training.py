@@ -3,7 +3,7 @@
 from typing import Any
 
 from demos.kit import measures, records, smoothing, texts
-from demos.kit.epochs import in_passes, steps_per_execution
+from demos.kit.epochs import in_passes, settle_steps_per_execution
 from demos.kit.measures import Column
 from demos.kit.options import Chosen
 from demos.kit.runs import publish
@@ -13,15 +13,15 @@ from demos.translation import objective, recipe
 from demos.translation.analysis import RULE, data, scores
 
 figure = smoothing.reliability
-RATES = ("greedy_bleu", "greedy_chrf", "beam_bleu", "beam_chrf", "dev_beam_bleu")
+SCORES = ("greedy_bleu", "greedy_chrf", "beam_bleu", "beam_chrf", "dev_beam_bleu")
 MONITORED_SENTENCES = 50
 KIND = training.Kind(
     build=objective.build,
     make_objective=objective.make_objective,
     batches=lambda split, how, seed, step: data.training_batches(split, how.batch_tokens, seed, step),
     first=lambda split: split.part(range(min(MONITORED_SENTENCES, len(split.references)))),
-    rate="chrf",  # BLEU is 0 where sentences are short
-    rates=RATES,
+    score="chrf",  # BLEU is 0 where sentences are short
+    scores=SCORES,
 )
 
 
@@ -34,7 +34,7 @@ def plan(options: Chosen) -> Comparison:
     training.say_skipped(found, "pairs")
     how = options.read(recipe.Recipe)
     batches = len(data.training_plan(found.splits["train"], how.batch_tokens, 0, 0))
-    how = in_passes(how, batches, steps_per_execution(options))
+    how = in_passes(how, batches, settle_steps_per_execution(options))
     comparison = smoothing.prepare(options, found, how, "runs/translation")
     tokenizers.write(comparison.run.out / "tokens.json", found.tokens)
     records.write_json(comparison.run.out / "data.json", {"data_dir": texts.place(options.data_dir)})
@@ -60,7 +60,7 @@ def run(experiment: Comparison) -> dict[str, Any]:
 
 def of_trials(trials: list[dict[str, Any]]) -> dict[str, Any]:
     """The summary and the series of trained networks."""
-    summary = measures.summarize(trials, (*evaluation.OF_TOKENS, *RATES))
+    summary = measures.summarize(trials, (*evaluation.OF_TOKENS, *SCORES))
     return {"summary": summary, "series": smoothing.pooled_curves(trials)}
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from demos.kit import seeds
 from demos.translation.corpora.files import Corpus, Pairs
 
 SIZES = {"train": 20_000, "dev": 400, "test": 600}
-SEED = 1906
 MOST_DIGITS = 6
 NAMES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -55,7 +55,7 @@ def load(train_pairs: int | None = None) -> Corpus:
 
     Those to train on are as many as `SIZES` says, all different, or any number: beyond these each length is as likely.
     """
-    rng = np.random.default_rng(SEED)
+    rng = seeds.of_data()
 
     def drawn(count: int) -> np.ndarray:
         return (10 ** rng.integers(1, MOST_DIGITS + 1, count) * rng.random(count)).astype(int)

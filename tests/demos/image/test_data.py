@@ -260,6 +260,12 @@ class TestFolder:
         (tmp_path / "test" / "bird").mkdir()
         with pytest.raises(ValueError, match="bird holds no images"):
             load("folder", str(tmp_path))
+        for part in ("train", "test"):
+            (tmp_path / part / "bird").rmdir()
+        name = min(path.name for path in (tmp_path / "train").iterdir())
+        (tmp_path / "train" / name / "puppies").mkdir()
+        with pytest.raises(ValueError, match=rf"{name} must hold images, not folders. Received: puppies"):
+            load("folder", str(tmp_path))
 
 
 def test_refused_parts():

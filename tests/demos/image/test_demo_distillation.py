@@ -488,6 +488,7 @@ class TestRefused:
             (["--temperature", "0"], "--temperature"),
             (["--temperature", "nan"], "--temperature"),
             (["--smoothed-temperature=-1"], "--smoothed-temperature"),
+            (["--smoothed-temperature", "2", "--label-smoothing", "0"], "needs a --label-smoothing above 0"),
             (["--steps", "0"], "--steps"),
             (["--seeds", "-1"], "--seeds"),
             (["--experiment", "imagenet"], "imagenet"),

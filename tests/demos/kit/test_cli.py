@@ -118,6 +118,8 @@ def test_an_interrupt_while_starting_is_one_line(tmp_path, library):
         (OSError(28, "No space left on device", "x.npz"), 1, "[Errno 28] No space left on device: 'x.npz'."),
         (DamagedFile("a\nb"), 1, "a b"),
         (MemoryError(), 1, "out of memory."),
+        (type("ResourceExhaustedError", (Exception,), {})("disk\nfull"), 1, "disk full."),
+        (RuntimeError("RESOURCE_EXHAUSTED: " + 500 * "x"), 1, "RESOURCE_EXHAUSTED: " + 280 * "x" + "."),
     ],
 )
 def test_errors_of_a_run_are_one_line(capsys, error, status, line):

@@ -125,6 +125,35 @@ def test_a_directory_without_a_name_cannot_be_moved_aside(tmp_path, monkeypatch)
         open_run(pathlib.Path("."), {}, False)
 
 
+def test_an_earlier_run_that_cannot_be_moved_aside_is_named(tmp_path, monkeypatch):
+    def rename(path, target):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    out = tmp_path / "out"
+    open_run(out, {}, False)
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(ValueError, match="--out must not be a link to a directory with an earlier run in it"):
+        open_run(tmp_path / "link", {}, False)
+    open_run(tmp_path / "link", {}, True)
+    monkeypatch.setattr(pathlib.Path, "rename", rename)
+    with pytest.raises(ValueError, match=r"out cannot be moved to .*out\.1 \(Device or resource busy\): give --resume"):
+        open_run(out, {}, False)
+
+
+def test_a_run_that_should_go_on_and_is_not_there_is_noted(tmp_path, capsys):
+    for _ in range(2):
+        open_run(tmp_path / "out", {}, True)
+    assert capsys.readouterr().out == f"Note: there is no run in {tmp_path / 'out'} to go on with; one begins there.\n"
+
+
+def test_an_output_directory_must_not_hold_the_data(tmp_path):
+    for out, data in ((".", "."), (".", "pets/train"), (".", "speech.csv")):
+        with pytest.raises(ValueError, match="--out must not be the directory of --data-dir, nor hold it"):
+            runs.check_apart(tmp_path / out, str(tmp_path / data))
+    runs.check_apart(tmp_path / "out", str(tmp_path))
+    runs.check_apart(tmp_path / "out", None)
+
+
 def test_other_errors_of_locks_are_errors(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.EIO, "Input/output error")

@@ -22,8 +22,8 @@ def test_networks_are_trained_with_their_own_smoothing_and_the_labels_of_the_tra
         make_objective=lambda network, how, alpha, labels, **_: made.append((network, alpha, labels.tolist())),
         batches=lambda *_: None,
         first=None,
-        rate="",
-        rates=(),
+        score="",
+        scores=(),
     )
     data = types.SimpleNamespace(
         splits={"train": types.SimpleNamespace(token_ids=[np.array([2, 3]), np.array([4])])},
@@ -36,7 +36,7 @@ def test_networks_are_trained_with_their_own_smoothing_and_the_labels_of_the_tra
 
 
 class Made(evaluation.Split):
-    """Made-up logits; a text is how it was searched for, and its error rate also says in which split."""
+    """Made-up logits; a text is how it was searched for, and its score also says in which split."""
 
     def __init__(self, name, spread, rng, size=80):
         self.name, self.references = name, [""] * size
@@ -51,7 +51,7 @@ class Made(evaluation.Split):
     def search(self, searcher, *how):
         return [how] * len(self.y)
 
-    def error_rates(self, texts):
+    def text_scores(self, texts):
         return {"rate": (self.name, *texts[0])}
 
     def nll(self, temperature=1.0):

@@ -8,6 +8,7 @@ import pytest
 
 from demos.kit import records, runs
 from demos.sequence import sweep
+from demos.sequence.earlier import Trained
 from demos.speech.beam_search import COMMAND
 
 
@@ -61,8 +62,14 @@ def test_a_sweep_of_another_run_into_one_directory_keeps_the_earlier_results(tmp
     monkeypatch.setattr(sweep.monitor, "show", lambda *_: None)
     data = types.SimpleNamespace(name="words", fingerprint="f")
     (tmp_path / "out").mkdir()
-    for run in ("one", "one", "two"):
+    for run, nll in (("one", 1.0), ("one", 1.0), ("two", 1.0), ("two", 2.0)):  # at last one that took its place
         options = COMMAND.choose(["--from", str(tmp_path / run), "--out", str(tmp_path / "out")])
-        sweep.publish_results(sweep.Sweep(options, [], data), COMMAND.name, {"trials": [{}]}, None, None)
+        network = Trained(0.1, 0, tmp_path / run / "alpha-0.1" / "seed-0", {"dev_nll": nll})
+        planned = sweep.Sweep(options, [(network, None)], data)
+        sweep.publish_results(planned, COMMAND.name, {"trials": [{}]}, None, None)
     found = {path.name: records.read_json(path)["settings"]["from_run"] for path in (tmp_path / "out").iterdir()}
-    assert found == {"beam_search.json": str(tmp_path / "two"), "beam_search.1.json": str(tmp_path / "one")}
+    assert found == {
+        "beam_search.json": str(tmp_path / "two"),
+        "beam_search.1.json": str(tmp_path / "one"),
+        "beam_search.2.json": str(tmp_path / "two"),
+    }

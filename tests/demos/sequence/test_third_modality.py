@@ -73,7 +73,7 @@ class Words(Split):
     def batches(self):
         return map(self.batch, sorted_batches(self.groups, 4))
 
-    def error_rates(self, texts):
+    def text_scores(self, texts):
         return {"error": np.mean([text != word for text, word in zip(texts, self.references, strict=True)])}
 
 

@@ -51,7 +51,7 @@ def made_up(rng, size=24, noise=0.5):
 
 @pytest.fixture
 def split(rng):
-    return make_split(TOKENS, made_up(rng), skip_bad=False)
+    return make_split(TOKENS, made_up(rng), max_seconds=40, skip_bad=False)
 
 
 def ctc_by_enumeration(labels, log_probs):
@@ -216,9 +216,9 @@ class TestTrain:
         recipe = dataclasses.replace(
             RECIPE, steps=300, steps_per_epoch=150, batch_size=16, units=32, learning_rate=5e-3, warmup_steps=20
         )
-        model, history = train(make_split(TOKENS, made_up(rng, 200), skip_bad=False), tmp_path, recipe)
+        model, history = train(make_split(TOKENS, made_up(rng, 200), max_seconds=40, skip_bad=False), tmp_path, recipe)
         assert history[-1]["accuracy"] > 0.85
-        test = make_split(TOKENS, made_up(rng, 16), skip_bad=False)
+        test = make_split(TOKENS, made_up(rng, 16), max_seconds=40, skip_bad=False)
         searcher = Searcher(model, TOKENS, encoded_lengths(test.features.num_frames.max()))
         result, texts = evaluate(searcher, split, test, beam_width=3, length_penalty=1.0)
         assert len(texts) == 16
@@ -242,10 +242,10 @@ class TestEvaluation:
         pytest.importorskip("jiwer", reason='word error rates need pip install -e ".[speech]"')
         features = dataclasses.replace(made_up(rng, 2), transcripts=["one two three", "four"])
         utterances = evaluation.Utterances(features, [np.array([2])] * 2)
-        wer, cer = utterances.error_rates(["one to", "four"]).values()
+        wer, cer = utterances.text_scores(["one to", "four"]).values()
         assert wer == pytest.approx(2 / 4)  # a word replaced, one missing
         assert cer == pytest.approx(7 / 17)
-        assert utterances.error_rates(["", ""]) == {"wer": 1, "cer": 1}
+        assert utterances.text_scores(["", ""]) == {"wer": 1, "cer": 1}
 
     def test_texts_come_in_the_order_of_the_split(self, split):
         class Echo:
@@ -280,12 +280,14 @@ class TestEvaluation:
 def test_bad_utterances_are_refused_or_skipped(rng):
     features = dataclasses.replace(made_up(rng, 4), transcripts=["ab", "xa", "abc" * 50, "c"])
     with pytest.raises(ValueError, match=r"made-up-1: .*'x'.*--skip-bad"):
-        make_split(TOKENS, features, skip_bad=False)
-    split = make_split(TOKENS, features, skip_bad=True)
+        make_split(TOKENS, features, max_seconds=40, skip_bad=False)
+    split = make_split(TOKENS, features, max_seconds=40, skip_bad=True)
     assert split.features.transcripts == ["ab", "c"]
     assert [len(ids) for ids in split.token_ids] == [2, 1]
     assert len(split.features.skipped) == 2
     assert "made-up-2" in split.features.skipped[1]
+    with pytest.raises(ValueError, match=r"made-up-\d: it lasts \d\.\d s, more than the 0\.2 s of --max-seconds"):
+        make_split(TOKENS, made_up(rng, 4), max_seconds=0.2, skip_bad=False)
 
 
 def test_attention_picture(rng):

@@ -309,9 +309,9 @@ def test_measures_of_texts_are_those_of_sacrebleu():
 
     pairs = Pairs(["x", "y"], ["the cat sat on the mat today", "a dog"], [], [])
     split = data.Sentences(pairs, types.SimpleNamespace(encode=lambda text, strict: np.zeros(0, "int32")))
-    assert split.error_rates(split.references) == pytest.approx({"bleu": 1, "chrf": 1, "length_ratio": 1})
+    assert split.text_scores(split.references) == pytest.approx({"bleu": 1, "chrf": 1, "length_ratio": 1})
     texts = ["the cat sat on the mat again", "a cat and a dog"]
-    found = split.error_rates(texts)
+    found = split.text_scores(texts)
     assert found["bleu"] == pytest.approx(sacrebleu.corpus_bleu(texts, [split.references]).score / 100)
     assert found["chrf"] == pytest.approx(sacrebleu.corpus_chrf(texts, [split.references]).score / 100)
     assert found["length_ratio"] == pytest.approx(12 / 9)
