@@ -242,7 +242,7 @@ def test_the_cache_of_keras_hub_changes_no_hypothesis(sequences):
         logits_of,
         (sequences["batch"], sequences["length"]),
         beam_width=4,
-        length_penalty=0.6,
+        length_penalty=1.0,
     )
 
 

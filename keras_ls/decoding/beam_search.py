@@ -75,7 +75,8 @@ def beam_search(
 
     The search is one `keras.ops.while_loop` without Python per step inside `tf.function` (``jit_compile=True``
     included) and `jax.jit`; called eagerly it gives the same, at the speed of eager calls (JAX compiles the loop
-    anew for each eager call). No gradient passes through it.
+    anew for each eager call). `jax.jit` makes constants of the weights that `step_fn` reads, which later training does
+    not change: pass them to the compiled function, in a `keras.StatelessScope`. No gradient passes through it.
 
     Args:
         step_fn: ``step_fn(tokens, state) -> (logits, state)``: the last tokens (B·W,), int32 (the start token at the

@@ -200,7 +200,10 @@ def _ranking(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
         return Finding("ranking", "no better ranking found", text)
     changed = f"Normalised logits change the AURC by {change}"
     if change.high < 0:
-        advice = "they rank errors better. To reject predictions by confidence, rank by `logit_norm_scores`."
+        advice = (
+            "they rank errors better. To reject predictions by confidence, rank by `logit_norm_scores`, of the order p "
+        )
+        advice += "that has the lowest AURC on held-out data."
         return Finding("ranking", "normalised logits rank better", f"{measured} {changed}: {advice}")
     if change.low > 0:
         text = f"{measured} {changed}: rank by the largest probability, not by those."

@@ -268,12 +268,13 @@ def _traced_back(y_pred, from_logits):
 
 
 def _warn_of_one_class(name, shape, axis):
-    """Warns, as Keras does, where the loss is 0 whatever the prediction."""
+    """Warns, as Keras does, where the loss is 0 whatever the prediction, and the only label is 0."""
     if shape[axis] == 1:
         warnings.warn(
-            f"In loss {name}, expected `y_pred` to have more than one class on axis {axis}: the loss over one class is "
-            "always 0. For one sigmoid unit use `keras.losses.BinaryCrossentropy(label_smoothing=...)`, which is the "
-            f"smoothed loss of its two classes. Received: y_pred.shape={tuple(shape)}.",
+            f"In loss {name}, expected `y_pred` to have more than one class on axis {axis}: over one class the loss is "
+            "always 0, and 0 is the only label. For one sigmoid unit use "
+            "`keras.losses.BinaryCrossentropy(label_smoothing=...)`, which is the smoothed loss of its two classes. "
+            f"Received: y_pred.shape={tuple(shape)}.",
             SyntaxWarning,
             stacklevel=3,
         )
