@@ -97,6 +97,11 @@ def smallest_probability(dtype: str) -> float:
     return {"float16": 2.0**-24, "float64": 2.0**-1022}.get(dtype, 2.0**-126)
 
 
+def rounded_off_one(dtype: str) -> float:
+    """What stands for 1 − p where p was rounded to 1 in `dtype`: half of what the number below 1 lacks."""
+    return {"float16": 2.0**-12, "bfloat16": 2.0**-9, "float64": 2.0**-54}.get(dtype, 2.0**-25)
+
+
 def hard_labels(name: str, labels: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the class ids (N,), int64, of labels that belong to predictions of the given shape (..., K).
 

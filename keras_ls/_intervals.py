@@ -76,8 +76,8 @@ def share_interval(hits: np.ndarray, weight: np.ndarray, level: float) -> tuple[
     z = normal_quantile(level)
     are_partly_right = bool(((hits > 0) & (hits < weight)).any())
     if are_partly_right:
-        variance *= len(weight) / max(1, len(weight) - 1)
-        z = student_quantile(level, len(weight) - 1)
+        variance *= examples / max(1.0, examples - 1.0)
+        z = student_quantile(level, examples - 1.0)
     # Where all examples are alike the variance says nothing.
     trials = spread / variance if variance > 1e-12 * spread and spread > 0 else examples
     if not are_partly_right:  # heavy examples that all are right, say, look surer than they are
@@ -230,7 +230,9 @@ def squared_error_interval(cells: BinMoments, level: float) -> tuple[float, floa
     Whether a bin of one prediction is off nobody knows: it counts for the upper limit alone.
     """
     squared, error = _debiased_square(cells)
-    reach = normal_quantile(level) * error
+    # Nor are the shares of the bins known.
+    of_shares = float((cells.shares() * (cells.gap**2 - squared) ** 2).sum()) / float(cells.weight.sum())
+    reach = normal_quantile(level) * math.sqrt(error**2 + of_shares)
     unknown = float((cells.shares() * cells.gap**2)[cells.clusters < 2].sum())
     low, high = (math.sqrt(min(1.0, max(0.0, each))) for each in (squared - unknown - reach, squared + reach))
     return low, high

@@ -12,6 +12,7 @@ from keras_ls._arrays import (
     counted_labels,
     log_softmax,
     prediction_rows,
+    rounded_off_one,
     smallest_probability,
     spread_weights,
     to_numpy,
@@ -134,7 +135,9 @@ class LabelledRows:
     def _logits_of(self, block: np.ndarray) -> np.ndarray:
         if self.from_logits:
             return _two_columns(block, np.zeros_like(block))
-        return np.log(np.maximum(_two_columns(block, 1.0 - block), smallest_probability(str(self.rows.dtype))))
+        dtype = str(self.rows.dtype)
+        other = np.maximum(1.0 - block, rounded_off_one(dtype))
+        return np.log(np.maximum(_two_columns(block, other), smallest_probability(dtype)))
 
     def _probabilities_of(self, block: np.ndarray) -> np.ndarray:
         finite = np.isfinite(block)

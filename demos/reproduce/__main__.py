@@ -134,7 +134,7 @@ def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Pat
     """Prints all trials, with what they take, and which are there."""
     rows = [["trial", "minutes", "on", "state"]]
     for trial in all_trials:
-        minutes, machine = trial.setting.minutes, trial.setting.machine
+        minutes, machine = trial.minutes, trial.setting.machine
         kept = None if trial in todo else kept_of(trial, results)
         if kept is not None:
             minutes, machine = kept["seconds"] / 60, kept["machine"]
@@ -148,9 +148,11 @@ def announce(todo: list[Trial], plan: Plan) -> None:
     print(f"{len(todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
     known: dict[tuple[str, ...], float] = {}  # of first commands: what trials have in common is run once
     for trial in todo:
-        if trial.setting.minutes is not None:
-            begins = tuple(next(running.steps(trial, plan.out)).arguments)
-            known[begins] = max(known.get(begins, 0), trial.setting.minutes)
+        if trial.minutes is not None:
+            first = next(running.steps(trial, plan.out / "work"))
+            training = 0.0 if (first.folder / "results.json").exists() else trial.setting.training
+            begins = tuple(first.arguments)
+            known[begins] = max(known.get(begins, 0), trial.minutes + training)
     if known:
         print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")
     told: dict[str, float | str] = {}  # of first commands, which several trials may have in common

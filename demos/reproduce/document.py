@@ -21,6 +21,7 @@ a { color: inherit; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: 0.3rem 0.6rem 0.3rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--faint); }
+th[scope=row] { font-weight: normal; }
 pre { padding: 0.6rem; background: var(--card); border-radius: 0.4rem; white-space: pre-wrap; font-size: 0.85rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 0.4rem; }
 .verdict { margin: 0.5rem 0; padding-left: 0.7rem; border-left: 0.25rem solid var(--unsure); }
@@ -128,9 +129,13 @@ def _html(block: Block, folder: pathlib.Path) -> str:
         case Paragraph(text):
             return f"<p>{_emphasised(text)}</p>"
         case Table(rows):
-            head, *rest = ["".join(f"<TAG>{_cell(cell)}</TAG>" for cell in row) for row in rows]
-            lines = [head.replace("TAG>", "th>"), *(row.replace("TAG>", "td>") for row in rest)]
-            return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+            head, *rest = [[_cell(cell) for cell in row] for row in rows]
+            lines = ["".join(f'<th scope="col">{cell}</th>' for cell in head)]
+            lines += [
+                f'<th scope="row">{first}</th>' + "".join(f"<td>{each}</td>" for each in row) for first, *row in rest
+            ]
+            table = "".join(f"<tr>{line}</tr>" for line in lines)
+            return f'<div class="scroll" tabindex="0"><table>{table}</table></div>'  # scrolled without a mouse, too
         case Code(text):
             return f"<pre>{html.escape(text)}</pre>"
         case Picture(file, shows):

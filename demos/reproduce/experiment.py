@@ -89,6 +89,9 @@ class Setting:
     shown: str = ""  # the page and the heading there that show the commands with what they printed
     # Of all networks' weights in a trial, for the estimate of its time; where networks are unlike by how names begin
     updates: int | Mapping[str, int] = 0
+    # Minutes of trials that take longer than the others, by what they add to the commands
+    longer: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    training: float = 0.0  # minutes more where no other experiment has trained the networks in the same directory
     short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
 
 
@@ -124,6 +127,11 @@ class Trial:
     experiment: Experiment
     scale: str
     arguments: str  # of its own
+
+    @property
+    def minutes(self) -> float | None:
+        """What it takes, about, if its networks are there where another experiment trains them."""
+        return self.setting.longer.get(self.arguments, self.setting.minutes)
 
     @property
     def setting(self) -> Setting:

@@ -117,7 +117,11 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
         blocks.append(Paragraph(f"Its hard targets are those of {experiment.hard_targets}, which has not been run."))
     if found.missing:
         setting = found.missing[0].setting
-        about = "" if setting.minutes is None else f"; about {setting.minutes:g} minutes each on {setting.machine}"
+        minutes = [trial.minutes for trial in found.missing if trial.minutes is not None]
+        longest = "" if len(set(minutes)) < 2 else f" to {max(minutes):g}"
+        about = f"; about {min(minutes):g}{longest} minutes each on {setting.machine}" if minutes else ""
+        if setting.training:
+            about += f", and {setting.training:g} more where no other experiment has trained the networks"
         blocks.append(Paragraph(f"Not run yet: {', '.join(trial.label for trial in found.missing)}{about}."))
     return [*blocks, Code(commands(found)), *facts(found)]
 

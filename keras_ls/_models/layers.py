@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_ls._arrays import smallest_probability, wide_dtype
+from keras_ls._arrays import rounded_off_one, smallest_probability, wide_dtype
 from keras_ls._rows import LARGEST_PROBABILITY
 
 # As Keras names them, and as a user may give them.
@@ -95,14 +95,15 @@ class LogProbabilities(_Logarithm):
 class LogOdds(_Logarithm):
     """log(p/(1 − p)) of probabilities, in float32 or wider; 0 counts as the smallest positive number of their dtype.
 
-    1 − p is computed in the wider dtype: a float32 probability of 1 has log-odds of 87. The result is NaN below 0 and
-    above 1.01, where inputs are not probabilities.
+    A p of 1 counts as the largest that is rounded to it: 17.3 in float32. The result is NaN below 0 and above 1.01,
+    where inputs are not probabilities.
     """
 
     def call(self, inputs):
         """Returns log(p/(1 − p))."""
         probabilities, smallest = _probabilities(inputs)
-        return ops.log(ops.maximum(probabilities, smallest)) - ops.log(ops.maximum(1.0 - probabilities, smallest))
+        others = ops.maximum(1.0 - probabilities, rounded_off_one(keras.backend.standardize_dtype(inputs.dtype)))
+        return ops.log(ops.maximum(probabilities, smallest)) - ops.log(others)
 
 
 def _probabilities(inputs: Any) -> tuple[Any, float]:

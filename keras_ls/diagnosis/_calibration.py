@@ -7,6 +7,7 @@ import numpy as np
 from keras_ls._intervals import (
     BinMoments,
     calibration_error_interval,
+    effective_number,
     folding_bias,
     normal_quantile,
     ratio_residuals,
@@ -118,7 +119,8 @@ def _lower_limits(cells: BinMoments, positions: Positions, squares: np.ndarray, 
 
 def _dependence(positions: Positions, moved: np.ndarray) -> tuple[float, float]:
     """Of examples with several positions, the variance of S's linear part, (M,) `moved`, and degrees of freedom."""
-    return _error(positions.example_sums(moved) / positions.weight.sum()) ** 2, positions.num_examples - 1
+    degrees = effective_number(positions.example_weights()) - 1.0
+    return _error(positions.example_sums(moved) / positions.weight.sum()) ** 2, degrees
 
 
 def _error(residuals: np.ndarray) -> float:

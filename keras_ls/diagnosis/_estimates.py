@@ -107,7 +107,7 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
 
     mean = _means(positions, asked.level, mean_interval)
     if fewest(positions) < FEWEST:
-        notes.append(f"Fewer than {FEWEST} predictions are right, or wrong: NLL and Brier score have no interval.")
+        notes.append(f"Fewer than {FEWEST} examples are right, or wrong: NLL and Brier score have no interval.")
         mean = _means(positions, asked.level, _without_limits)
     found["accuracy"] = _means(positions, asked.level, share_interval)(top.correct)
     found["nll"], found["brier"] = _within(mean(positions.nll)), _within(mean(positions.brier), 2.0)

@@ -9,7 +9,7 @@ from keras_ls._intervals import effective_number, normal_quantile, wilson_interv
 from keras_ls.calibration.selective import RiskCoverageCurve, curve_of_ranking
 from keras_ls.diagnosis._positions import Positions
 
-# With fewer right or wrong predictions, or fewer examples, resamples hardly differ.
+# With fewer examples that are right, or wrong, or fewer at all, resamples hardly differ.
 FEWEST, FEWEST_EXAMPLES = 5, 10
 _UNKNOWN = (math.nan, math.nan, math.nan)
 
@@ -69,9 +69,9 @@ def rank(positions: Positions, in_half: np.ndarray, num_resamples: int, level: f
 
 
 def fewest(positions: Positions) -> int:
-    """How many predictions are right, or wrong if these are fewer."""
-    right = int(positions.top.correct.sum())
-    return min(right, len(positions.top.correct) - right)
+    """How many examples hold a right prediction, or a wrong one if these are fewer."""
+    correct = positions.top.correct
+    return min(int(np.count_nonzero(positions.example_sums(each))) for each in (correct, ~correct))
 
 
 class _Order:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from keras_ls._intervals import student_quantile
+from keras_ls._intervals import effective_number, student_quantile
 from keras_ls._rows import LabelledRows
 from keras_ls.calibration.search import HIGHEST, LOWEST, optimal_temperature
 from keras_ls.diagnosis._positions import Positions
@@ -69,15 +69,16 @@ def _limits(
     rows: LabelledRows, positions: Positions, temperature: float, problem: str | None, level: float
 ) -> tuple[float, float]:
     """Limits of the temperature: of log β by the sandwich variance, or what a test leaves at the ends of the range."""
-    reach = student_quantile(level, positions.num_examples - 1)
+    examples = effective_number(positions.example_weights())
+    reach = student_quantile(level, examples - 1.0)
     if temperature in (LOWEST, HIGHEST):
-        return _limits_at_the_end(rows, positions, temperature, reach)
+        return _limits_at_the_end(rows, positions, temperature, reach, examples)
     if problem is not None:
         return LOWEST, HIGHEST
     slopes, curvature, expected = _scores(rows, positions, 1.0 / temperature)
     if curvature <= 0:
         return LOWEST, HIGHEST
-    error = math.sqrt(_variance(slopes, expected)) * temperature / curvature
+    error = math.sqrt(_variance(slopes, expected, examples)) * temperature / curvature
     if not reach * error < math.log(HIGHEST / LOWEST):
         return LOWEST, HIGHEST
     low, high = (temperature * math.exp(sign * reach * error) for sign in (-1, 1))
@@ -85,22 +86,24 @@ def _limits(
 
 
 def _limits_at_the_end(
-    rows: LabelledRows, positions: Positions, temperature: float, reach: float
+    rows: LabelledRows, positions: Positions, temperature: float, reach: float, examples: float
 ) -> tuple[float, float]:
     """The end, and how far from it the slope of the likelihood is still as small as chance makes it."""
     inside, outside = math.log(temperature), math.log(LOWEST * HIGHEST / temperature)
     for _ in range(20):
         middle = (inside + outside) / 2
         slopes, _, expected = _scores(rows, positions, math.exp(-middle))
-        is_possible = not abs(slopes.sum()) > reach * math.sqrt(_variance(slopes, expected))  # of one example all is
+        is_possible = not abs(slopes.sum()) > reach * math.sqrt(
+            _variance(slopes, expected, examples)
+        )  # of one example all is
         inside, outside = (middle, outside) if is_possible else (inside, middle)
     end = min(max(math.exp(outside), LOWEST), HIGHEST)
     return min(temperature, end), max(temperature, end)
 
 
-def _variance(slopes: np.ndarray, expected: float) -> float:
+def _variance(slopes: np.ndarray, expected: float, examples: float) -> float:
     """Of the summed slope: between examples, and at least what the model itself expects, which few errors hide."""
-    return max(float(np.square(slopes).sum()) * len(slopes) / max(1, len(slopes) - 1), expected)
+    return max(float(np.square(slopes).sum()) * examples / max(1.0, examples - 1.0), expected)
 
 
 def _scores(rows: LabelledRows, positions: Positions, beta: float) -> tuple[np.ndarray, float, float]:

@@ -129,6 +129,48 @@ def test_steps_of_a_sequence_are_no_examples_of_their_own():
     assert b.high - b.low > 0.7 * (a.high - a.low)
 
 
+def test_an_example_that_is_wrong_often_is_one_that_is_wrong(rng):
+    p, y = rng.uniform(0.6, 1, 100), np.zeros(100, int)
+    y[0] = 1
+    rows = np.stack([p, 1 - p], -1)
+    once = keras_ls.diagnose_predictions(y, rows, num_resamples=50).estimates
+    often = keras_ls.diagnose_predictions(np.repeat(y[:, None], 6, 1), np.repeat(rows[:, None], 6, 1), num_resamples=50)
+    assert np.isnan([once["nll"].high, often.estimates["nll"].high]).all()
+    assert often.estimates["aurc"].high == pytest.approx(once["aurc"].high, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_sigmoid_units_that_rounding_took_to_1_have_the_temperature_of_their_logits(dtype):
+    limit = {"float32": 20.0, "float64": 40.0, "float16": 9.0}[dtype]
+    z = np.repeat([limit, -limit], 500)
+    y = np.concatenate([np.repeat([1, 0], [491, 9]), np.repeat([0, 1], [491, 9])])
+    p = (1 / (1 + np.exp(-z))).astype(dtype)
+    assert p.max() == 1
+    of_logits = keras_ls.diagnose_predictions(y, z[:, None], num_resamples=1, from_logits=True)
+    of_probabilities = keras_ls.diagnose_predictions(y, p, num_resamples=1)
+    expected = of_logits.estimates["temperature"].value
+    assert of_probabilities.estimates["temperature"].value == pytest.approx(expected, rel=0.15)
+
+
+def test_a_few_heavy_examples_make_a_temperature_less_sure():
+    y, z = drawn(1000, 4, 1.5)
+    weight = np.where(np.arange(1000) < 8, 200.0, 1.0)
+    found = keras_ls.diagnose_predictions(y, z, num_resamples=1, sample_weight=weight, from_logits=True)
+    temperature = found.estimates["temperature"]
+    p = special.softmax(z / temperature.value, -1)
+    mean = (p * z).sum(-1)
+    variance = (p * z**2).sum(-1) - mean**2
+    slopes = weight * (mean - z[np.arange(1000), y])
+    effective = weight.sum() ** 2 / np.square(weight).sum()
+    assert effective < 25
+    squares = max(np.square(slopes).sum() * effective / (effective - 1), (weight**2 * variance).sum())
+    error = temperature.value * np.sqrt(squares) / (weight * variance).sum()
+    expected = stats.t.ppf([0.025, 0.975], effective - 1) * error
+    np.testing.assert_allclose(
+        np.log([temperature.low, temperature.high]) - np.log(temperature.value), expected, rtol=0.02
+    )
+
+
 def test_blocks_of_predictions_cut_no_sequence(monkeypatch):
     rng = np.random.default_rng(0)
     y, p = rng.integers(0, 4, (30, 9)), np.repeat(rng.dirichlet(np.ones(4), (30, 1)), 9, 1)

@@ -98,6 +98,19 @@ def test_they_hold_the_truth(temperature):
     assert min(held.values()) >= 53  # of 60: 95 % less two standard errors and a half
 
 
+def test_the_root_mean_square_error_varies_with_the_shares_of_its_bins():
+    truth, held = np.sqrt((0.9**2 + 0.0) / 2), 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        is_off = rng.random(1000) < 0.5
+        confidence, right = np.where(is_off, 0.95, 0.65), rng.random(1000) < np.where(is_off, 0.05, 0.65)
+        metric = keras_ls.ExpectedCalibrationError(norm="l2")
+        metric.update_state((~right).astype("int32"), np.stack([confidence, 1 - confidence], -1))
+        low, high = metric.interval()
+        held += low <= truth <= high
+    assert held >= 90  # 73 if the shares were known
+
+
 def test_the_root_mean_square_error_has_one_and_the_largest_has_none():
     metric = filled(keras_ls.ExpectedCalibrationError, *drawn(2000, 0), norm="l2")
     low, high = metric.interval()

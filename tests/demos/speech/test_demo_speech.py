@@ -1,5 +1,6 @@
 """The speech demo from its command lines: what it writes, how it is resumed, what it refuses, what it transcribes."""
 
+import importlib.util
 import json
 import pathlib
 import shlex
@@ -23,12 +24,14 @@ from demos.speech.networks import recipe
 from demos.speech.networks.recognisers import Recogniser
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
-for package in ("soundfile", "librosa", "jiwer", "tensorflow_io"):
+for package in ("soundfile", "librosa", "jiwer"):
     pytest.importorskip(package, reason='the speech demo needs pip install -e ".[speech]"')
 
 ROOT = pathlib.Path(__file__).parents[3]
 RATE = 16_000
 SMALL = ["--corpus", "manifest", "--units", "8", "--steps", "4", "--batch-size", "6", "--workers", "1"]
+if importlib.util.find_spec("tensorflow_io") is None:  # which has no build for the newest Python
+    SMALL.append("--no-augment")
 
 
 def speech(transcript, rng):
