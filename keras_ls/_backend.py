@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -144,28 +144,6 @@ def no_inference_mode() -> contextlib.AbstractContextManager[Any]:
 
         return torch.inference_mode(False)
     return contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def values_kept_on_error(variables: Callable[[], Iterable[Any]], model: keras.Model) -> Iterator[None]:
-    """Gives variables their values back where an error ends JAX steps of `model`, which had taken them out.
-
-    After the first step these are that step's results.
-    """
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    values = [(variable, variable.value) for variable in variables()]
-    before = getattr(model, "_jax_state", None)
-    try:
-        yield
-    except BaseException:
-        if getattr(model, "_jax_state", None) is not before:  # else it is of an earlier call
-            model.jax_state_sync()
-        for variable, value in values:
-            if variable._value is None and not value.is_deleted():
-                variable.assign(value)
-        raise
 
 
 def row_maximum(rows):

@@ -136,8 +136,8 @@ def class_ids(labels, num_classes, ignore_class: int | None = None, name: str = 
     if kept is not None:
         valid = ops.logical_or(valid, ops.logical_not(kept))
     if is_concrete(valid):  # not the labels: a constant of a compiled graph can be read, but nothing computed from it
-        flags = ops.convert_to_numpy(valid)
-        if not flags.all():
+        if not bool(ops.all(valid)):
+            flags = ops.convert_to_numpy(valid)
             wrong = np.unique(ops.convert_to_numpy(numbers)[~flags])[:5]
             ignored = "" if ignore_class in (None, MASKED) else f" or ignore_class={ignore_class}"
             raise ValueError(

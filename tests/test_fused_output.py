@@ -149,18 +149,50 @@ def test_a_layer_that_is_quantized_later_is_refused_then(labelled):
         fused.evaluate(x, y, verbose=0)
 
 
-def test_an_error_costs_no_weights(labelled):
+@pytest.mark.parametrize("measures", [False, True])
+def test_an_error_costs_no_weights(labelled, measures):
     x, y = labelled[0], np.maximum(labelled[1], 0)
     model = classifier("sequential")[0]
     before = model.get_weights()
     fused = keras_ls.FusedOutput(model)
     fused.compile(keras.optimizers.SGD(0.0))
-    for wrong in (fused.fit, fused.evaluate):
+    callbacks = [keras_ls.Calibration(x, y, from_logits=None)] if measures else []
+    for wrong in (functools.partial(fused.fit, callbacks=callbacks), fused.evaluate):
         with pytest.raises(ValueError, match="`labels` must hold one class id"):
             wrong(x, np.eye(K)[y], verbose=0)
         for found, expected in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(found, expected)
         fused.fit(x, y, verbose=0)
+
+
+def test_an_error_between_epochs_costs_no_weights(labelled):
+    class Breaking(keras.utils.PyDataset):
+        epochs = 0
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            if self.epochs == 2:
+                raise OSError("the disk is gone")
+            return labelled[0], np.maximum(labelled[1], 0)
+
+        def on_epoch_end(self):
+            self.epochs += 1
+
+    x, y = labelled[0], np.maximum(labelled[1], 0)
+    model = classifier("sequential")[0]
+    fused = keras_ls.FusedOutput(model)
+    fused.compile("sgd")
+    with pytest.raises(Exception, match="the disk is gone"):  # TensorFlow makes another of it
+        fused.fit(
+            Breaking(),
+            epochs=5,
+            verbose=0,
+            callbacks=[keras_ls.Calibration(x, y, from_logits=None, temperature_scaling=False)],
+        )
+    assert np.isfinite(model.predict(x, verbose=0)).all()
+    fused.fit(x, y, verbose=0)
 
 
 def test_class_weights(labelled):

@@ -6,6 +6,12 @@ from typing import Any
 from demos.kit import values
 from demos.kit.options import Machine, option
 
+SWEEP_RULE = (
+    "All is of the {split} split. Temperatures are swept over, not fitted, but for the second reliability curve of "
+    "next tokens, whose temperature the training fitted on dev. What is best of anything was chosen on the split "
+    "itself, which no interval or p is corrected for."
+)
+
 SMOOTHING_KINDS = ("uniform", "unigram", "neighbourhood")
 # Beams compare the mean log p per token. Sums favour short texts, and smoothed models, whose best text loses α of every
 # token, end at once.

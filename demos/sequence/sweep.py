@@ -21,6 +21,7 @@ from demos.kit.runs import Run, lock, provenance, publish
 from demos.sequence import monitor
 from demos.sequence.earlier import Trained, trained_networks
 from demos.sequence.evaluation import Split, measured, next_tokens
+from demos.sequence.options import SWEEP_RULE
 from demos.sequence.search import Searcher
 from demos.sequence.tokenizers import Tokens
 from demos.sequence.training import Data
@@ -32,11 +33,6 @@ HEADINGS = {"chrf": "chrF", "length_ratio": "length"}
 AGAINST = ("temperature", "beam_width", "length_penalty")
 # The options of what is swept over; a demo may leave out the last.
 SWEPT = ("temperatures", "beam_widths", "length_penalties")
-RULE = (
-    "All is of the {split} split. Temperatures are swept over, not fitted, but for the second reliability curve of "
-    "next tokens, whose temperature the training fitted on dev. What is best of anything was chosen on the split "
-    "itself, which no interval or p is corrected for."
-)
 Search = Callable[[int, float, float], list[str]]  # width, temperature and length penalty to the texts of a split
 # Holds what was measured of each network until all are, so that a sweep that was stopped goes on.
 MEASURED = "measured"
@@ -138,7 +134,7 @@ def publish_results(
     results = {
         "experiment": demo,
         "title": f"{planned.data.name}, {options.split} split, {models(len(trials))}",
-        "evaluation": RULE.format(split=options.split),
+        "evaluation": SWEEP_RULE.format(split=options.split),
         **parts,
         "summary": [],
         "series": series,

@@ -10,8 +10,7 @@ import sys
 
 from demos.kit import cli, values
 from demos.kit.options import Group, option
-from demos.sequence.options import beam_width, length_penalty, run
-from demos.translation.analysis import RULE
+from demos.sequence.options import SWEEP_RULE, beam_width, length_penalty, run
 
 LISTS = (
     "The probabilities of a list are the softmax of log p / T over the translations that a beam holds. They are "
@@ -19,7 +18,7 @@ LISTS = (
     "counts as two translations. The temperature of the best BLEU, which other translations are compared with, is "
     "chosen on the split that is measured."
 )
-EPILOG = f"\n{cli.paragraph(RULE)}\n\n{cli.paragraph(LISTS)}\n"
+EPILOG = f"\n{cli.paragraph(SWEEP_RULE.format(split='chosen'))}\n\n{cli.paragraph(LISTS)}\n"
 
 
 @dataclasses.dataclass(frozen=True)

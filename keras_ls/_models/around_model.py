@@ -8,12 +8,19 @@ from typing import Any
 
 import keras
 
-from keras_ls._backend import values_kept_on_error
+from keras_ls._models.kept_values import values_kept_on_error
 from keras_ls._models.outputs import symbolic_inputs
 
-# What the training that runs in this thread has to restore if it ends with an error.
-_TRAINING: contextvars.ContextVar[contextlib.ExitStack | None]
-_TRAINING = contextvars.ContextVar("keras_ls_training", default=None)
+
+class _Training:
+    """What the training that runs in this thread has to restore if it ends with an error, and what notes it anew."""
+
+    def __init__(self, stack: contextlib.ExitStack):
+        self.stack = stack
+        self.note: Callable[[], None] = lambda: None
+
+
+_TRAINING: contextvars.ContextVar[_Training | None] = contextvars.ContextVar("keras_ls_training", default=None)
 
 
 def warn_of_own_training(model: keras.Model, trainer: str) -> None:
@@ -71,8 +78,15 @@ class AroundModel(keras.Model):
         """Compiles the training step, once all variables that it changes exist."""
         function, training = super().make_train_function(force), _TRAINING.get()
         if training is not None:
-            training.enter_context(values_kept_on_error(lambda: [*self._state(), *self.optimizer.variables], self))
+            kept = values_kept_on_error(lambda: [*self._state(), *self.optimizer.variables], self)
+            training.note = training.stack.enter_context(kept)
         return function
+
+    def _get_jax_state(self, *args, **kwargs):
+        """Called by JAX's trainer, which here takes the values out of the variables."""
+        if (training := _TRAINING.get()) is not None:
+            training.note()
+        return super()._get_jax_state(*args, **kwargs)
 
     def fit(self, *args, **kwargs):
         """Trains as `keras.Model.fit` does."""
@@ -98,7 +112,7 @@ class AroundModel(keras.Model):
 
     def _trained(self, method: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         with contextlib.ExitStack() as stack:
-            stack.callback(_TRAINING.reset, _TRAINING.set(stack))
+            stack.callback(_TRAINING.reset, _TRAINING.set(_Training(stack)))
             try:
                 return method(*args, **kwargs)
             except BaseException:

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ls._arrays import taken
-from keras_ls._backend import values_kept_on_error
 from keras_ls._models.inputs import number_of_examples, one_pass
+from keras_ls._models.kept_values import values_kept_on_error
 
 _WITHOUT_BATCHES = "`x` must hold examples. Received: a dataset without batches."
 
@@ -40,7 +40,7 @@ class BatchRunner:
     def arrays(self, x: Any, batch_size: int) -> Any:
         """Returns the outputs for arrays."""
         if _is_alone(self.network):
-            with self._values_kept():
+            with self._values_kept(), inference_mode(self.network):
                 return self.network.predict(_as_keras_slices(x), batch_size=batch_size, verbose=0)
         return self.in_equal_batches(x, batch_size)
 
@@ -48,7 +48,7 @@ class BatchRunner:
         """Returns the outputs for a dataset, whose batches may have targets."""
         if _is_alone(self.network):
             try:
-                with self._values_kept():
+                with self._values_kept(), inference_mode(self.network):
                     return self.network.predict(x, verbose=0)
             except (UnboundLocalError, StopIteration) as error:  # as Keras ends without a batch
                 if isinstance(error, UnboundLocalError) and "batch_outputs" not in str(error):
@@ -97,7 +97,7 @@ class BatchRunner:
         with inference_mode(self.network):
             return self.network.predict_on_batch(inputs)
 
-    def _values_kept(self) -> contextlib.AbstractContextManager[None]:
+    def _values_kept(self) -> contextlib.AbstractContextManager[Any]:
         return values_kept_on_error(lambda: self.network.variables, self.network)
 
     def _gathered(self, x: Any, given: int, size: int) -> Any:

@@ -60,7 +60,9 @@ def _unchanged_kind(path: tuple, old: Any, new: Any) -> Any:
             "`step_fn` must return a state of unchanged shapes and kinds of numbers. "
             f"Received: {dtypes[1]} {tuple(new.shape)} after {dtypes[0]} {tuple(old.shape)}{_place(path)}."
         )
-    return ops.cast(new, dtypes[0])
+    new = ops.cast(new, dtypes[0])
+    # TensorFlow's loop wants sizes that it once knew, whatever the step says of them.
+    return new if None in old.shape or None not in new.shape else ops.reshape(new, old.shape)
 
 
 def _kind(dtype: str) -> str:

@@ -99,7 +99,7 @@ def beam_search(
             serves all temperatures. Above 1 it flattens the distributions, below 1 it sharpens them. A tensor that is
             not above 0 makes all scores NaN.
         length_penalty: The power of the length that log p is divided by, at least 0. 0 compares log p itself, which
-            favours short sequences; 1 compares means per token.
+            favours short sequences; 1 compares means per token. Powers above 3.4e38 count as that.
         num_results: How many hypotheses are returned per element, R; at most W.
         max_lengths: None, or integers of shape (B,) in [max(1, `min_length`), `max_length`]: the most tokens of each
             element's sequences. Inside a compiled graph, where a tensor's values cannot be checked, they are clipped to
@@ -207,7 +207,8 @@ def _checked_limits(max_lengths: Any, batch_size: Any, shortest: int, longest: i
     limits = numbers_to_tensor(limits, "max_lengths")
     if keras.backend.standardize_dtype(limits.dtype).endswith(("int8", "int16")):  # which may not hold `longest`
         limits = ops.cast(limits, "int32")
-    return ops.cast(ops.clip(limits, shortest, longest), "int32")
+    limits = ops.cast(ops.clip(limits, shortest, longest), "int32")
+    return ops.reshape(limits, (batch_size,)) if known else limits  # of a size that TensorFlow may not know
 
 
 def _check_sizes(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from keras_ls.distillation._matching import (
     check_models,
     check_not_shared,
     check_same_outputs,
+    keep_apart,
 )
 from keras_ls.distillation._sources import Frozen, source_to_match
 from keras_ls.distillation._targets import by_example, check_cached, class_weights, split_targets, split_weights
@@ -118,13 +119,9 @@ class Distiller(AroundModel):
         self.temperature_squared = check_flag("temperature_squared", temperature_squared)
         self.teacher_from_logits = check_optional_flag("teacher_from_logits", teacher_from_logits)
         self.student_from_logits = check_optional_flag("student_from_logits", student_from_logits)
-        own = 1.0 if self.beta == 1.0 else self.temperature
-        self._matching_loss = MatchingLoss(
-            self.matching,
-            self.temperature,
-            own if self.student_temperature is None else self.student_temperature,
-            self.temperature**2 if self.temperature_squared else 1.0,
-        )
+        own = self.student_temperature or (1.0 if self.beta == 1.0 else self.temperature)
+        scale = self.temperature**2 if self.temperature_squared else 1.0
+        self._matching_loss = MatchingLoss(self.matching, self.temperature, own, scale)
         self._frozen = Frozen(teacher)
         self.student = student
         if teacher is not None:
@@ -205,7 +202,7 @@ class Distiller(AroundModel):
     def make_train_function(self, force=False):
         """Compiles the step; layers may have become trainable since the distiller was made."""
         if self._frozen.teacher is not None and self.student.built:
-            check_not_shared(self._frozen.teacher, self.student)
+            keep_apart(self._frozen.teacher, self.student)
         return super().make_train_function(force)
 
     def train_step(self, *args):

@@ -72,7 +72,8 @@ def without_forbidden(logits, targets):
 
     What they add to the loss, 0·log 0, is its limit then, 0, and so is their gradient.
     """
-    lowest = -0.5 * float(np.finfo(keras.backend.standardize_dtype(logits.dtype)).max)  # finite less the maximum, too
+    dtype = keras.backend.standardize_dtype(logits.dtype)
+    lowest = ops.convert_to_tensor(-0.5 * float(np.finfo(dtype).max), dtype=dtype)  # finite less the maximum, too
     return ops.where(ops.logical_and(ops.equal(logits, -np.inf), ops.equal(targets, 0.0)), lowest, logits)
 
 

@@ -175,9 +175,10 @@ class SmoothedCategoricalCrossentropy(_SmoothedLoss):
 class SmoothedSparseCategoricalCrossentropy(_SmoothedLoss):
     """Cross-entropy against smoothed targets, for integer labels; see `smoothed_sparse_categorical_crossentropy`.
 
-    Labels outside [0, K) raise an error only where their values can be read, which is rare in `fit`. If the loss of
-    `fit` is NaN, call the loss once, eagerly, on the labels of a batch or on all of them, as in the second example:
-    predictions of 0 will do, and the error names the wrong labels.
+    Labels outside [0, K) raise an error only where their values can be read: on PyTorch in `fit`, too, on TensorFlow
+    and JAX there only with ``run_eagerly=True``. If the loss of `fit` is NaN, call the loss once, eagerly, on the
+    labels of a batch or on all of them, as in the second example: predictions of 0 will do, and the error names the
+    wrong labels.
 
     Args:
         label_smoothing: α, in [0, 1).

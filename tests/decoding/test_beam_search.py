@@ -620,6 +620,26 @@ def test_batch_sizes_that_only_the_running_graph_knows(rng, jit):
         assert_same(result, expected, chosen)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has tensors of unknown size")
+def test_sizes_that_tensorflow_does_not_know():
+    import tensorflow as tf
+
+    def step(tokens, state):
+        return tf.zeros((4, 3)), state
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.int32)])
+    def limited(limits):
+        return beam_search(step, None, 1, 0, 0, 8, beam_width=4, length_penalty=2.0, max_lengths=limits)
+
+    assert arrays(limited(tf.constant([5]))).lengths.tolist() == [[5]]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32)])
+    def greedy(x):
+        return beam_search(lambda tokens, state: (state, state + x), tf.zeros((1, 3)), 1, 0, 0, 4, beam_width=1)
+
+    assert arrays(greedy(tf.constant([[0.0, 1.0, 2.0]]))).tokens.tolist() == [[[0, 0, 0, 0]]]
+
+
 def test_searches_with_a_keras_decoder(rng):
     """A GRU decoder, its state a list as Keras returns it: width 1 is the model's own greedy search."""
     embedding, cell, head = keras.layers.Embedding(6, 8), keras.layers.GRUCell(12), keras.layers.Dense(6)

@@ -1228,6 +1228,19 @@ def test_an_error_at_the_first_batch_costs_no_weights(rng):
     assert_same(before, kept)
 
 
+def test_a_student_may_begin_with_the_weights_of_its_teacher(rng):
+    x, y = data(rng)
+    teacher, student = network(), network()
+    for own, given in zip(student.variables, teacher.variables, strict=True):
+        own.assign(given)
+    before = [numpy(variable).copy() for variable in teacher.variables]
+    distiller = Distiller(teacher, student, beta=0.5)
+    distiller.compile("sgd", hard_loss())
+    distiller.fit(x, y, epochs=2, verbose=0)
+    assert_same(before, teacher.variables)
+    assert not np.array_equal(student.get_weights()[0], before[0])
+
+
 def test_an_error_in_evaluation_costs_no_weights(rng):
     x, y = data(rng)
     teacher, student = network(), network()

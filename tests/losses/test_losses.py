@@ -1181,6 +1181,13 @@ def test_pytorchs_cross_entropy_agrees(rng, alpha, reduction, shape):
     np.testing.assert_allclose(gradient, z.grad.numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_forbidden_class_costs_nothing_in_any_dtype(dtype):
+    logits = ops.convert_to_tensor(np.array([[1.0, 2.0, -np.inf]], dtype))
+    value = numpy(dense(np.array([[0.0, 1.0, 0.0]], dtype), logits, 0.0, from_logits=True))
+    np.testing.assert_allclose(value, [np.log1p(np.exp(-1))], rtol=1e-3)
+
+
 def test_symbolic_tensors_are_called_that():
     with pytest.raises(ValueError, match="`y_pred` must hold numbers: use symbolic tensors in"):
         keras_ls.smoothed_sparse_categorical_crossentropy(np.array([0]), keras.Input((2,)))

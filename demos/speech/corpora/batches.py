@@ -44,8 +44,9 @@ def training_batches(
 ):
     """Endless batches from `first_step` on, pass after pass over the data in new orders, with or without SpecAugment.
 
-    A batch depends on nothing but (seed, step). Utterances that do not fill a last batch wait for the next pass. It is
-    a ValueError if there are fewer than `batch_size`, or if a transcript is longer than its audio allows.
+    A batch depends on nothing but (seed, step). Utterances that do not fill a last batch are left out of a pass, others
+    of each. It is a ValueError if there are fewer than `batch_size`, or if a transcript is longer than its audio
+    allows.
 
     Returns:
         A `tf.data.Dataset` of (x, y): x = {"features": (B, T, 80) float32, "num_frames": (B,) int32, "tokens":

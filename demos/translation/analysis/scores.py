@@ -1,4 +1,4 @@
-"""BLEU and chrF, and how sure their differences are: bootstrap intervals and paired tests; all by sacrebleu."""
+"""BLEU and chrF, and how sure their differences are: bootstrap intervals and paired tests by sacrebleu."""
 
 import functools
 from collections.abc import Mapping, Sequence
