@@ -149,9 +149,9 @@ def announce(todo: list[Trial], plan: Plan) -> None:
     known: dict[tuple[str, ...], float] = {}  # of first commands: what trials have in common is run once
     for trial in todo:
         if trial.minutes is not None:
-            first = next(running.steps(trial, plan.out / "work"))
-            training = 0.0 if (first.folder / "results.json").exists() else trial.setting.training
-            begins = tuple(first.arguments)
+            step = next(running.steps(trial, plan.out / "work"))
+            training = 0.0 if (step.folder / "results.json").exists() else trial.setting.training
+            begins = tuple(step.arguments)
             known[begins] = max(known.get(begins, 0), trial.minutes + training)
     if known:
         print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")
