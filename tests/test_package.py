@@ -82,26 +82,6 @@ def test_every_public_name_has_a_docstring_and_stands_in_the_readme(name):
     assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_names_are_those_of_their_modules():
-    for name in (
-        "losses",
-        "metrics",
-        "calibration",
-        "projection",
-        "information",
-        "distillation",
-        "decoding",
-        "callbacks",
-        "plots",
-        "diagnosis",
-    ):
-        module = getattr(keras_ls, name)
-        for name, value in vars(module).items():
-            defined_here = getattr(value, "__module__", "").startswith(module.__name__)
-            if defined_here and not name.startswith("_") and name in PUBLIC:
-                assert getattr(keras_ls, name) is value
-
-
 def test_the_losses_and_metrics_are_registered_under_the_package():
     for name in PUBLIC:
         value = getattr(keras_ls, name)

@@ -112,6 +112,9 @@ def test_weights_are_shares_and_what_is_ignored_does_not_count():
     np.testing.assert_allclose(curve.coverage, [0.25, 0.75, 1.0])
     np.testing.assert_allclose(curve.risk, [0, 2 / 3, 0.5])
     assert curve.aurc() == pytest.approx(0.5 * 2 / 3 + 0.25 * 0.5)
+    assert curve.excess_aurc() == pytest.approx(1 / 6)
+    assert [curve.risk_at(coverage) for coverage in (0.25, 0.3, 0.8)] == pytest.approx([0, 2 / 3, 0.5])
+    assert [curve.coverage_at(risk) for risk in (0.4, 0.5)] == [0.25, 1.0]
     np.testing.assert_allclose(keras_ls.risk_coverage_curve(y, p, sample_weight=[1, 0, 1]).risk, [0, 0])
     np.testing.assert_allclose(keras_ls.risk_coverage_curve([0, -1, 0], p, ignore_class=-1).risk, [0, 0])
     np.testing.assert_allclose(keras_ls.risk_coverage_curve(y, p, scores=[1.0, 3.0, 2.0]).risk, [1, 0.5, 1 / 3])

@@ -128,6 +128,17 @@ def test_both_limits_of_length_together(rng):
     assert_is_enumeration(model.search(beam_width=16, num_results=7, **options), model, **options)
 
 
+@pytest.mark.parametrize("graph", [False, pytest.param(True, marks=needs_graph)])
+def test_a_least_length_holds_for_greedy_search_too(graph):
+    def search():
+        return tuple(beam_search(steady([2.0, 1.0, 0.0]), None, 1, 1, 0, 5, beam_width=1, min_length=3))
+
+    found = arrays(BeamSearchResult(*(compiled(search) if graph else search)()))
+    assert (found.tokens.tolist(), found.lengths.tolist()) == ([[[1, 1, 0, 0, 0]]], [[3]])
+    total = np.log(np.exp([2.0, 1.0, 0.0]).sum())
+    np.testing.assert_allclose(found.log_probs, [[4.0 - 3 * total]], rtol=1e-5)
+
+
 @needs_graph
 @pytest.mark.parametrize(("width", "jit"), [(1, False), (3, True), slow(1, True), slow(3, False)])
 def test_each_limit_bounds_the_search_of_its_element_alone(rng, width, jit):

@@ -45,6 +45,15 @@ def test_logits_softmax_and_predictions_agree(data):
             np.testing.assert_allclose(found.estimates[name].value, estimate.value, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+def test_settings_and_weights_reach_the_measurements(data):
+    x, y = data
+    how = {"num_bins": 4, "seed": 3, "sample_weight": 1 + np.arange(240) % 3, "num_resamples": 10}
+    found = keras_ls.diagnose(classifier(), x, y, **how).estimates
+    expected = keras_ls.diagnose_predictions(y, x, from_logits=True, **how).estimates
+    for name, estimate in expected.items():
+        np.testing.assert_allclose(found[name].value, estimate.value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
 def test_training_data_add_clusters_and_what_they_teach(data):
     x, y = data
     model = classifier("softmax")

@@ -319,6 +319,10 @@ def test_each_half_is_scaled_by_the_temperature_of_the_other():
     diagnosis = keras_ls.diagnose_predictions(y, z, num_resamples=1, seed=3, from_logits=True)
     found = diagnosis.estimates
     assert found["nll_scaled"].value == pytest.approx(reference.cross_entropy(np.eye(4)[y], scaled).mean(), rel=1e-5)
+    gained = reference.cross_entropy(np.eye(4)[y], z) - reference.cross_entropy(np.eye(4)[y], scaled)
+    loss, error = found["calibration_loss"], gained.std(ddof=1) / 1000**0.5
+    assert loss.value == pytest.approx(gained.mean(), rel=1e-5)
+    assert (loss.high - loss.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.1)
     expected = keras_ls.calibration_error(y, scaled, from_logits=True)
     assert found["ece_scaled"].value == pytest.approx(expected, rel=1e-4)
     assert diagnosis.reliability["scaled"].ece() == pytest.approx(expected, rel=1e-4)

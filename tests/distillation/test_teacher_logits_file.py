@@ -594,9 +594,11 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
         os._exit(0)
     try:
         assert _lock.try_open_locked(path) is None
-        time.sleep(0.5)  # the child has closed its copy
         file.close()  # what the end of the process does
-        again = _lock.try_open_locked(path)
+        until, again = time.monotonic() + 20, _lock.try_open_locked(path)
+        while again is None and time.monotonic() < until:  # the child has yet to close its copy
+            time.sleep(0.02)
+            again = _lock.try_open_locked(path)
         assert again is not None
         _lock.remove_locked(again)
     finally:
@@ -639,15 +641,20 @@ def test_a_process_killed_at_any_moment_leaves_no_wrong_row(rng, tmp_path):
     for kill in range(40):
         child = os.fork()
         if child == 0:
-            compute(size=(7, 100)[kill % 2], seen=[])
-            os._exit(0)
+            status = 1
+            try:
+                compute(size=(7, 100)[kill % 2], seen=[])
+                status = 0
+            finally:
+                os._exit(status)
         time.sleep(rng.uniform(0, 0.02))
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        assert os.waitpid(child, 0)[1] in (0, signal.SIGKILL)
         if path.exists():
             np.testing.assert_array_equal(np.load(path), whole)
             if kill % 4:
                 path.unlink()
+    np.testing.assert_array_equal(compute(64, []), whole)  # of whatever the last one left
     for file in tmp_path.iterdir():
         file.unlink()
     child = os.fork()

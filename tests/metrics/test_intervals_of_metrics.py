@@ -200,3 +200,19 @@ def test_an_error_far_from_zero_is_as_sure_as_a_share(level):
     for name, (low, high) in limits.items():
         assert (0.3 - low) / error == pytest.approx(z, rel=0.02), name
         assert z < (high - 0.3) / error <= 1.001 * most, name  # the upper limit shares its tail between two bounds
+    root = keras_ls.ExpectedCalibrationError(norm="l2")
+    root.update_state(labels, p.astype("float32"))
+    squared = 0.09 - error**2
+    reach = z * math.sqrt(4 * 0.09 * error**2 + 2 * error**4)
+    np.testing.assert_allclose(
+        root.interval(level), [math.sqrt(squared - reach), math.sqrt(squared + reach)], rtol=1e-3
+    )
+
+
+def test_of_one_sigmoid_unit_they_are_those_of_two_columns():
+    y, z = np.repeat([1, 0], [600, 400]), np.full((1000, 1), np.log(9), "float32")  # a probability of 0.9
+    for make in METRICS:
+        one, two = filled(make, y, z), filled(make, y, np.concatenate([0 * z, z], axis=-1))
+        np.testing.assert_allclose(one.interval(), two.interval(), rtol=1e-5)
+    errors = filled(keras_ls.ClasswiseCalibrationError, y, z).per_class()
+    np.testing.assert_allclose(errors, [0.3, 0.3], rtol=1e-5)

@@ -212,7 +212,8 @@ def test_calibration_sweeps_goes_on_and_draws(trained, tmp_path, capsys, monkeyp
     trial = results["trials"][0]
     assert {**trial, "texts": first["texts"]} == first
     assert trial["temperature"]["temperature"] == trial["lists"]["temperature"] == [1.0, 2.0]
-    assert trial["length_penalty"]["length_ratio"][0] >= 0
+    for name in ("bleu", "length_ratio"):
+        assert trial["length_penalty"][name] == [trial["temperature"][name][0]]
     best = results["significance"][0]
     assert best["bleu"]["score"] == pytest.approx(100 * max(trial["temperature"]["bleu"]))
     assert 0 < trial["lists"]["first_is_best"] <= 1
