@@ -100,6 +100,7 @@ def _fetch(archives: tuple[Archive, ...], folder: pathlib.Path) -> pathlib.Path:
             raise ValueError(f"{path} could not be unpacked and is removed: {error}") from error
         except OSError as error:  # a full disk, say, for which the archive cannot be blamed
             raise ValueError(f"{path} could not be unpacked: {error}. The same command tries again.") from error
+    getattr(os, "sync", lambda: None)()  # else a power cut might leave empty files under the final name
     os.replace(unpacking, folder)
     for path in paths:
         path.unlink()

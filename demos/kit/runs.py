@@ -14,6 +14,7 @@ from typing import Any
 
 from demos.kit import devices, locks, pictures, records
 from demos.kit.errors import DamagedFile
+from demos.kit.options import CACHE_VARIABLE, DATA_VARIABLE
 
 _locked: list[int] = []
 
@@ -77,12 +78,16 @@ def open_run(
     return run
 
 
-def check_apart(out: pathlib.Path, data_dir: str | None) -> None:
-    """Raises ValueError for an output directory that holds the data: a later run would move them aside with it."""
-    if data_dir:
-        place = pathlib.Path(data_dir).expanduser().resolve()
-        if out.resolve() in (place, *place.parents):
-            raise ValueError(f"--out must not be the directory of --data-dir, nor hold it. Received: {out}.")
+def check_apart(out: pathlib.Path, places: dict[str, str | None]) -> None:
+    """Raises ValueError for an output directory that holds data, which a later run would move aside with it.
+
+    `places` has the options that say where data lie; the environment may say it, too.
+    """
+    named = places | {f"${name}": os.environ.get(name) for name in (DATA_VARIABLE, CACHE_VARIABLE)}
+    for name, given in named.items():
+        place = pathlib.Path(given or os.devnull).expanduser().resolve()
+        if given and out.resolve() in (place, *place.parents):
+            raise ValueError(f"--out must not be the directory of {name}, nor hold it. Received: {out}.")
 
 
 def _take(out: pathlib.Path, resume: bool) -> None:

@@ -1,6 +1,7 @@
 """The command `keras-ls diagnose`: a diagnosis of a saved model, or of the saved predictions of any framework."""
 
 import argparse
+import os
 import pathlib
 import sys
 import zipfile
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         diagnosis = _diagnosis(args)
         try:
-            encoding = sys.stdout.encoding or "utf-8"
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             print(str(diagnosis).encode(encoding, "replace").decode(encoding), flush=True)  # a pipe on Windows has no α
         finally:
             if args.json:
@@ -41,8 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # a model raises what its layers and the backend do
         kind = "" if isinstance(error, ValueError | OSError | ImportError | TypeError) else f"{type(error).__name__}: "
         print(f"keras-ls diagnose: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+        _let_go_of_output()
         return 2
     return 0
+
+
+def _let_go_of_output() -> None:
+    """Drops what can be written no more, a pipe's reader having left, say: Python would fail on it when it ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +93,9 @@ def _diagnosis(args: argparse.Namespace) -> Diagnosis:
     *models, file = args.files
     if len(models) > 1:
         raise ValueError(f"Give a model, or none, and one file of arrays. Received: {len(args.files)} files.")
+    named = [pathlib.Path(each).resolve() for each in (args.html, args.json, *args.files) if each]
+    if len(set(named)) < len(named):
+        raise ValueError("--html and --json must be files of their own, and none of those that are read.")
     for path in (args.html, args.json):
         if path and not pathlib.Path(path).resolve().parent.is_dir():
             raise ValueError(f"There is no folder to write {path} in.")

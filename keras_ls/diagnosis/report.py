@@ -122,8 +122,9 @@ def write_text(path: Any, text: str) -> None:
         target = pathlib.Path(path)
     except TypeError:
         raise ValueError(f"`path` must be the path of a file. Received: {path!r}.") from None
-    if target.exists() and not target.is_file():
-        target.write_text(text, encoding="utf-8")
+    if target.exists() and (not target.is_file() or target.absolute().is_relative_to("/dev")):
+        with open(target, "a", encoding="utf-8") as file:  # /dev/stdout may be a file that holds something
+            file.write(text)
         return
     target = target.resolve()  # the file that a link stands for, not the link
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")

@@ -83,6 +83,7 @@ def load_or_compute(
                 rows = stored.rows(start, stop)
                 unfinished.add(start, compute(batch) if rows is None else rows)
             start = stop
+        stored = rows = None  # Windows replaces no file that is mapped
         found = unfinished.publish(path, identity)
     _remove_abandoned(path)
     return found
@@ -137,7 +138,13 @@ class _UnfinishedRows:
         # (Windows cannot rename an open file.)
         array = None if os.name == "nt" else self.layout.rows(self.part, 0, self.num_rows)
         self.part.close()
-        os.replace(self.part.name, path)
+        try:
+            os.replace(self.part.name, path)
+        except PermissionError as error:  # on Windows
+            raise ValueError(
+                f"`path` must not be open. Received: path={shown(path)}, which an array of an earlier call may still "
+                "map: delete that, and call again; the rows are kept."
+            ) from error
         if array is None:
             with open(path, "rb") as file:
                 array = self.layout.rows(file, 0, self.num_rows)
@@ -161,9 +168,12 @@ def _unfinished_rows(path: str, identity: str, num_rows: int) -> Iterator[_Unfin
             # A unique name, which no other process finds: if interrupted, these rows are lost.
             log, is_shared = FileIO(f"{path}.{identity}.{secrets.token_hex(8)}.log", "a+"), False
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(error.filename or path, error) from error
     with log:
-        rows = _UnfinishedRows(log, num_rows)
+        try:
+            rows = _UnfinishedRows(log, num_rows)
+        except OSError as error:  # what somebody else left
+            raise _unwritable(error.filename or path, error) from error
         try:
             with rows.part:
                 yield rows

@@ -32,7 +32,9 @@ def teacher_digest(teacher: keras.Model) -> str:
         if hasattr(layer, "save_assets"):
             with tempfile.TemporaryDirectory() as folder:
                 layer.save_assets(folder)
-                for file in sorted(pathlib.Path(folder).iterdir()):
+                for file in sorted(each for each in pathlib.Path(folder).rglob("*") if each.is_file()):
+                    if (place := file.relative_to(folder)).parent.name:  # in a subfolder
+                        digest.update(place.as_posix().encode())
                     digest.update(file.read_bytes())
             arrays: dict = {}
             layer.save_own_variables(arrays)

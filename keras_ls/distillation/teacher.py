@@ -40,9 +40,9 @@ def teacher_logits(
     The path always holds a complete file, or what was there before. Rows are first written to files beside it, whose
     names end in ``.part`` and ``.log``; after an interruption, an error or a full disk the next call continues from
     them. If another process is computing the same logits, this one waits and uses its result; computations of other
-    logits do not interfere, and `path` keeps the result of the last to finish. Every 1,024 rows have a checksum, which
-    is verified when the file is opened; damaged rows are computed again, with a warning. (Files of earlier versions
-    have no checksums.)
+    logits do not interfere, and `path` keeps the result of the last to finish, which deletes what interrupted ones
+    left. Every 1,024 rows have a checksum, which is verified when the file is opened; damaged rows are computed again,
+    with a warning. (Files of earlier versions have no checksums.)
 
     Where a `keras.distribution` runs several processes, all of them call this with the same arguments and share the
     work; the first writes the file, in a folder that all see.

@@ -4,12 +4,14 @@ import dataclasses
 import io
 import json
 import os
+import subprocess
 import sys
 import threading
 import zipfile
 
 import numpy as np
 import pytest
+from harness import ROOT
 from keras import Input, Model, Sequential, layers
 
 import keras_ls
@@ -296,6 +298,8 @@ def test_the_command_line(data, tmp_path, capsys, monkeypatch):
         (strange[3:], "must hold the arrays logits or probabilities and labels. Received: labels, outputs."),
         ([predictions, "--html", str(tmp_path / "no" / "p.html")], "no folder"),
         ([predictions, "--html", str(tmp_path)], "is a folder"),
+        ([predictions, "--json", predictions], "--html and --json must be files of their own"),
+        ([predictions, "--json", str(tmp_path / "x"), "--html", str(tmp_path / "x")], "must be files of their own"),
         ([predictions, "--level", "2"], "`level`"),
         ([predictions, "--from-logits"], "--from-logits needs a model"),
     ):
@@ -371,6 +375,28 @@ def test_the_command_line_names_damaged_files_and_survives_a_narrow_encoding(dat
     assert json.loads(target.read_text(encoding="utf-8"))["num_examples"] == len(y)
     narrow.flush()
     assert "accuracy" in narrow.buffer.getvalue().decode("cp1252")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/stdout")
+def test_the_command_line_in_a_shell(data, tmp_path):
+    x, y = data
+    np.savez(tmp_path / "p.npz", logits=x, labels=y)
+    program = "import sys; from keras_ls.diagnosis.cli import main; sys.exit(main())"
+    command = f'{sys.executable} -c "{program}" diagnose p.npz --num-resamples 5'
+    (tmp_path / "all.log").write_text("kept\n")
+    for line, status in (
+        (f"{command} --json /dev/stdout >> all.log", 0),
+        (f"{command} --json a.json >&-", 0),
+        (f"{command} | true; exit ${{PIPESTATUS[0]}}", 2),
+    ):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr.count("keras-ls diagnose:")) == (status, int(status > 0)), done.stderr
+        assert "Exception ignored" not in done.stderr
+    log = (tmp_path / "all.log").read_text("utf-8")
+    assert log.startswith("kept\nDiagnosis of")
+    assert log.endswith("}\n")
+    assert json.loads((tmp_path / "a.json").read_text("utf-8"))["num_examples"] == len(y)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes")

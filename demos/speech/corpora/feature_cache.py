@@ -4,6 +4,7 @@ import concurrent.futures.process
 import dataclasses
 import functools
 import hashlib
+import itertools
 import multiprocessing
 import os
 import pathlib
@@ -21,6 +22,7 @@ from demos.speech.sound import features
 from demos.speech.sound.headers import Unreadable
 
 PART = 256  # utterances
+DTYPE = "<f2"
 NORMALISATIONS = ("utterance", "corpus")
 VERSION = 1  # to be raised whenever features or made waveforms change
 # The index of a part, as `records.read_json` takes it; earlier versions noted no checksum. "again" is there if some of
@@ -29,12 +31,29 @@ INDEX = {"num_frames": [int], "bad": dict}
 
 
 @dataclasses.dataclass(frozen=True)
+class StoredFrames:
+    """Frames (T, `NUM_MELS`) of an utterance in the file of a part, which is open only while they are read."""
+
+    path: pathlib.Path
+    offset: int  # bytes
+    rows: int  # T
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """Reads them."""
+        found = np.fromfile(self.path, DTYPE, self.rows * features.NUM_MELS, offset=self.offset)
+        return found.reshape(self.rows, features.NUM_MELS).astype(dtype or DTYPE, copy=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class FeatureSet:
     """Features of the utterances of a split, read from disk as they are asked for."""
 
     keys: list[str]  # names of the utterances
     transcripts: list[str]
-    frames: list[np.ndarray]  # memory maps (T, `NUM_MELS`) float16
+    frames: list[Any]  # (T, `NUM_MELS`) float16, `StoredFrames` or arrays
     corpus_statistics: np.ndarray | None  # (2, `NUM_MELS`) that features are normalised by, if not by each one's own
     skipped: list[str]  # one line for each utterance left out as bad
 
@@ -52,7 +71,7 @@ class FeatureSet:
 
     def raw(self, index: int) -> np.ndarray:
         """What `features.log_mel` gave, to half precision: (T, `NUM_MELS`) float32."""
-        return self.frames[index].astype("float32")
+        return np.asarray(self.frames[index], "float32")
 
     def without(self, bad: dict[int, str], skip_bad: bool) -> "FeatureSet":
         """The set without some utterances, whose indices `bad` maps to lines that say what is wrong with them.
@@ -97,11 +116,11 @@ def open_features(
     parts |= {number: _read(folder, number) for number in missing}
     if any(part is None for part in parts.values()):  # which the first process has written
         raise ValueError(f"--cache-dir must be a directory that all processes see. Received: {directory}.")
-    frames: list[np.ndarray] = []
+    frames: list[StoredFrames] = []
     bad: dict[int, str] = {}
     for index, part in parts.values():
         bad |= {len(frames) + int(row): line for row, line in index["bad"].items()}
-        frames += np.split(part, np.cumsum(index["num_frames"])[:-1])
+        frames += part
     opened = FeatureSet(
         keys=[utterance.key for utterance in utterances],
         transcripts=[utterance.transcript for utterance in utterances],
@@ -128,14 +147,20 @@ def corpus_statistics(train: FeatureSet) -> np.ndarray:
 
 
 def _read(folder: pathlib.Path, number: int) -> Any:
-    """The index of a part and its frames, a memory map; None unless all of it is on disk, and unharmed."""
+    """The index of a part and the frames of its utterances; None unless all of it is on disk, and unharmed."""
+    path = _path(folder, number, "npy")
     try:
         index = records.read_json(_path(folder, number, "json"), INDEX)
-        frames = np.load(_path(folder, number, "npy"), mmap_mode="r")
-    except (OSError, ValueError, EOFError):  # absent or damaged
+        whole: Any = np.load(path, mmap_mode="r")
+    except Exception:  # absent or damaged: NumPy reads the header as Python
         return None
-    is_whole = frames.shape == (sum(index["num_frames"]), features.NUM_MELS)
-    return (index, frames) if is_whole and index.get("crc32") in (None, zlib.crc32(frames.data)) else None
+    rows = index["num_frames"]
+    is_whole = (whole.shape, whole.dtype.str) == ((sum(rows), features.NUM_MELS), DTYPE)
+    if not is_whole or index.get("crc32") not in (None, zlib.crc32(whole.data)):
+        return None
+    size = features.NUM_MELS * whole.dtype.itemsize
+    starts = itertools.accumulate(rows[:-1], initial=0)
+    return index, [StoredFrames(path, whole.offset + size * at, count) for at, count in zip(starts, rows, strict=True)]
 
 
 def _path(folder: pathlib.Path, number: int, suffix: str) -> pathlib.Path:

@@ -146,12 +146,14 @@ def test_a_run_that_should_go_on_and_is_not_there_is_noted(tmp_path, capsys):
     assert capsys.readouterr().out == f"Note: there is no run in {tmp_path / 'out'} to go on with; one begins there.\n"
 
 
-def test_an_output_directory_must_not_hold_the_data(tmp_path):
+def test_an_output_directory_must_not_hold_the_data(tmp_path, monkeypatch):
     for out, data in ((".", "."), (".", "pets/train"), (".", "speech.csv")):
         with pytest.raises(ValueError, match="--out must not be the directory of --data-dir, nor hold it"):
-            runs.check_apart(tmp_path / out, str(tmp_path / data))
-    runs.check_apart(tmp_path / "out", str(tmp_path))
-    runs.check_apart(tmp_path / "out", None)
+            runs.check_apart(tmp_path / out, {"--data-dir": str(tmp_path / data)})
+    runs.check_apart(tmp_path / "out", {"--data-dir": str(tmp_path), "--cache-dir": None})
+    monkeypatch.setenv("KERAS_LS_DATA", str(tmp_path / "data"))
+    with pytest.raises(ValueError, match=r"--out must not be the directory of \$KERAS_LS_DATA, nor hold it"):
+        runs.check_apart(tmp_path, {})
 
 
 def test_other_errors_of_locks_are_errors(tmp_path, monkeypatch):

@@ -125,6 +125,24 @@ class TestFeatureCache:
         for i in range(20):
             np.testing.assert_array_equal(first[i], again[i])
 
+    @pytest.mark.parametrize(("of_header", "bit"), [(b"<f2", 2), (b"}", 1)])
+    def test_a_part_whose_header_is_damaged_is_made_again(self, tmp_path, of_header, bit):
+        first = feature_cache.open_features(Noises(), "dev", tmp_path)[0]
+        (path,) = tmp_path.glob("*/*.npy")
+        content = bytearray(path.read_bytes())
+        content[content.index(of_header)] ^= bit
+        path.write_bytes(content)
+        corpus = Noises()
+        np.testing.assert_array_equal(feature_cache.open_features(corpus, "dev", tmp_path)[0], first)
+        assert corpus.made
+
+    @pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="counts open files")
+    def test_no_file_stays_open(self, tmp_path, parts_of_4):
+        opened = feature_cache.open_features(Noises(), "train", tmp_path)
+        assert len(opened[7]) == opened.num_frames[7]
+        maps = pathlib.Path("/proc/self/maps").read_text()
+        assert str(tmp_path) not in maps
+
     @pytest.mark.parametrize("place", [slow("audio"), "features", slow("index")])
     def test_killed_at_any_moment_it_goes_on(self, tmp_path, parts_of_4, place):
         program = f"""
