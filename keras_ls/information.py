@@ -97,7 +97,8 @@ def logit_mutual_information(
     Y = z_a − z_b is the difference of the logits of the two classes for a randomly augmented example of one of them;
     the estimate is `mutual_information` of its samples. It is log N if the network tells all N examples apart in spite
     of the augmentation, and log 2 if it keeps only their class (for unequal numbers of examples a little less: the
-    entropy of the classes). For a binary classifier with one output z, the logits of its classes 0 and 1 are 0 and z.
+    entropy of the classes), plus ½·log(L/(L − 1)) of L samples, 0.11 for 5: their variance is that about their own
+    mean. For a binary classifier with one output z, the logits of its classes 0 and 1 are 0 and z.
 
     `seed` determines which examples are drawn, and the augmentation as far as it uses seed generators of Keras layers
     (in a function, of those that it refers to), `keras.random` without a seed, `random`, `numpy.random`, or PyTorch's

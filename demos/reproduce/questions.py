@@ -23,6 +23,9 @@ HARD_TEACHER = "student of the hard teacher, over T"
 # What counts as a gain of accuracy, in points, and as a change of mutual information, in nats
 POINTS = 0.5
 FALL = 0.1
+# What is estimated of two classes of which nothing but the class is left: log 2, and a bias, since the variance of 5
+# samples of an example is that about their own mean.
+COLLAPSED = round(math.log(2) + 0.5 * math.log(5 / 4), 4)
 # Temperatures between which `keras_ls.diagnose` calls a network calibrated
 ON_THE_DIAGONAL = (0.9, 1.1)
 # Above which ECE and temperature networks are at least about as over-confident as the paper's
@@ -225,8 +228,8 @@ def information(alpha: float) -> Part:
             Claim(f"{how} the information rises by {FALL:g} nats or more.", top.label, "above", start.label, FALL),
             Claim(f"{how} the information then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL),
         ]
-    near = f"With smoothing the information ends less than {FALL:g} nats above log 2."
-    claims.append(Claim(near, last[1].label, "below", round(math.log(2), 4), FALL))
+    near = f"With smoothing the information ends less than {FALL:g} nats above that of classes that are points."
+    claims.append(Claim(near, last[1].label, "below", COLLAPSED, FALL))
     picture = (demo, "information.png")
     return Part("CIFAR-10, ResNet-56: a picture", (*first, *highest, *half, *last), tuple(claims), picture)
 

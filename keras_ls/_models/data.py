@@ -124,10 +124,8 @@ class LabelledData:
     def check(self, predictor: Predictor) -> LabelledRows:
         """Predicts one batch and reads all labels, so that errors are found before training or prediction starts.
 
-        Masked positions may have any label, so a model with a mask predicts all batches here.
-
-        Returns:
-            The first batch, as if the model gave probabilities.
+        Masked positions may have any label, so a model with a mask predicts all batches here. Returns the first batch,
+        as if the model gave probabilities.
 
         Raises:
             ValueError: If data are empty, no prediction counts, or labels that count do not match the predictions or
@@ -140,6 +138,7 @@ class LabelledData:
             first = self._rows(labels, outputs, weight, False, mask)
             self.is_masked = mask is not None
             if self.is_masked:
+                batches.close()  # a dataset may allow one reader at a time, as tf.data's cache in a file does
                 self.predict(predictor, False)
                 return first
             columns = outputs.shape[1:] or (1,)  # (N,) are those of one unit

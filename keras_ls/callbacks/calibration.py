@@ -34,11 +34,12 @@ class Calibration(MeasuringCallback):
     `History` records them, and callbacks that stand after this one can watch them with `mode="min"`. The epochs between
     two measurements repeat the last values, except where the model has a metric of the same name, which Keras has just
     measured; before the first one there are none, as for Keras's `validation_freq`, except in a training that goes on
-    (`initial_epoch` above 0), which has values from its first epoch. With a `freq` above 1 `CSVLogger` lacks them: its
-    columns are those of the first epoch. A model that gives NaN or infinities has NaN here.
-    Random generators are left as they were: training is the same with the callback and without it. An
-    `EmbeddingProjector` or `PenultimateProjection` that is given the same array `x` shares the prediction pass,
-    unless the model masks its output.
+    (`initial_epoch` above 0), which is measured after its first epoch, too. Keras's callbacks count epochs, not
+    measurements: `EarlyStopping` needs a `patience` of at least `freq`, and `CSVLogger` takes its columns from the
+    first epoch, where a `freq` above 1 has none of these. A model that gives NaN or infinities has NaN here. Random
+    generators are left as they were: training is the same with the callback and without it. An `EmbeddingProjector` or
+    `PenultimateProjection` that is given the same array `x` shares the prediction pass, unless the model masks its
+    output.
 
     Args:
         x: inputs, an array or a list or dict of arrays, as `model.predict` takes them; or a dataset of (inputs,
@@ -55,7 +56,7 @@ class Calibration(MeasuringCallback):
             matplotlib.
         freq: number of epochs from one measurement to the next, at least 1.
         temperature_scaling: whether to measure `temperature` and `ece_scaled` too.
-        prefix: put before each name.
+        prefix: put before each name; several of these callbacks in one training need different ones.
         sample_weight: None, or weights ≥ 0, (N, ...) or its leading dimensions: a weight of 2 counts the example twice
             (in `aurc` it is twice the coverage).
             What the model masks (`Embedding(mask_zero=True)`) never counts, so that `ece` and `nll` are those of the
@@ -124,6 +125,11 @@ class Calibration(MeasuringCallback):
                 "`from_logits` must be True or False for a model whose layers do not tell what it gives. "
                 f"Received: from_logits=None and {self.model.name!r}."
             )
+        if self.from_logits and shown is False:
+            raise ValueError(
+                "`from_logits` must be False for a model whose last layer gives probabilities. "
+                f"Received: from_logits=True and {self.model.name!r}."
+            )
         self._gives_logits = bool(shown if self.from_logits is None else self.from_logits)
         if not self._gives_logits:
             for _ in first.probabilities():  # raises for what are none
@@ -137,8 +143,7 @@ class Calibration(MeasuringCallback):
                 )
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Sees to the values that a training starts with, and lets go of the last epoch's predictions."""
-        super().on_epoch_begin(epoch, logs)
+        """Lets go of the last epoch's predictions."""
         if self._outputs is not None:
             self._outputs.forget()
 

@@ -19,10 +19,10 @@ class MutualInformation(MeasuringCallback):
     augments them anew, with the same random numbers, so that only the model changes from one to the next.
 
     `History` records the value, and callbacks that stand after this one see it. The epochs between two measurements
-    repeat the last one. Before the first there is none, except when training goes on (`initial_epoch` above 0): it then
-    starts with the last value of this object, or measures the model as it is. A model that gives NaN or infinities has
-    NaN here. Random generators are left as they were, as far as `logit_mutual_information` says: training is the same
-    with the callback and without it.
+    repeat the last one. Before the first there is none, except when training goes on (`initial_epoch` above 0): it is
+    then measured after its first epoch, too. One such callback per training: the name is fixed. A model that gives NaN
+    or infinities has NaN here. Random generators are left as they were, as far as `logit_mutual_information` says:
+    training is the same with the callback and without it.
 
     Args:
         x: training inputs: an array, or a list or dict of arrays.

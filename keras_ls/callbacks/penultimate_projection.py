@@ -52,7 +52,7 @@ class PenultimateProjection(MeasuringCallback):
         y: class ids (N,) or (N, 1), or one-hot (N, K); for models with an output per time step (N, T), of which masked
             steps are left out. With `output` also the dict by outputs that `fit` takes.
         classes: the three classes: ids in [0, K), or names if `class_names` is given.
-        log_dir: folder for TensorBoard.
+        log_dir: folder for TensorBoard, one for each such callback, since the names in it are fixed.
         freq: number of epochs from one picture to the next, at least 1.
         examples_per_class: at most this many of each class are drawn at random, always the same; all of them if a class
             has fewer (with a warning if you gave another number than the default).

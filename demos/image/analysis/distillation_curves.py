@@ -98,6 +98,7 @@ def of_trials(results: list[dict[str, Any]]) -> dict[str, Any]:
             "label_smoothing": alpha,
             "temperature": temperature,
             "gamma": float(np.mean([result["gamma"] for result in group])),
+            "gammas": [result["gamma"] for result in group],
             "accuracy": [result["accuracy"] for result in group],
         }
         for (curve, alpha, temperature), group in grouped(results, place_of).items()
@@ -171,9 +172,10 @@ def curves(points: list[dict[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarr
 def margins(points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """How far the students of teachers are above the student alone at the same γ, in points of accuracy %.
 
-    The student alone is interpolated between its α. Points with a γ beyond its largest α are left out. Each curve of
-    taught students with others has "points", how many, the "mean" over them and seeds, "each", the seeds' means, "sd",
-    their deviation (None for one seed), and "at", the seeds' margins at each point.
+    Each seed has a γ of its own (but in results of earlier versions), at which its student alone is interpolated
+    between its α. Points with a γ beyond the largest α are left out. Each curve of taught students with others has
+    "points", how many, the "mean" over them and seeds, "each", the seeds' means, "sd", their deviation (None for one
+    seed), and "at", the seeds' margins at each point.
     """
     by_name, by_curve = curves(points), grouped(points, lambda point: point["curve"])
     if ALONE not in by_name:
@@ -182,10 +184,15 @@ def margins(points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     order = np.argsort(gamma_alone)
     found = {}
     for name, (gamma, accuracy) in by_name.items():
-        inside = (gamma >= gamma_alone.min()) & (gamma <= gamma_alone.max())
+        gammas = np.array(
+            [point.get("gammas", [g] * len(accuracy)) for point, g in zip(by_curve[name], gamma, strict=True)]
+        ).T
+        inside = ((gammas >= gamma_alone.min()) & (gammas <= gamma_alone.max())).all(axis=0)
         if name in (TEACHER, ALONE) or not inside.any():
             continue
-        baseline = np.array([np.interp(gamma[inside], gamma_alone[order], row[order]) for row in alone])
+        baseline = np.array(
+            [np.interp(own, gamma_alone[order], row[order]) for own, row in zip(gammas[:, inside], alone, strict=True)]
+        )
         above = 100 * (accuracy[:, inside] - baseline)
         each = above.mean(axis=1)
         there = [point for point, is_inside in zip(by_curve[name], inside, strict=True) if is_inside]

@@ -77,7 +77,7 @@ class MnistExperiment:
         recipe = Recipe(
             steps=steps,
             batch_size=BATCH_SIZE,
-            # The paper's momentum is averaged, m ← 0.9·m + 0.1·g: with Keras's m ← 0.9·m + g its rate is a tenth.
+            # The paper's momentum is averaged, m ← 0.9·m + 0.1·g: with Keras's, which is a sum, its rate is a tenth.
             learning_rate=rate * (1 - MOMENTUM),
             head_rate=HEAD_RATE,
             momentum=MOMENTUM,

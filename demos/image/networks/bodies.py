@@ -1,7 +1,8 @@
 """The paper's three image networks: the layers below the last one, and the arguments of that one.
 
 Its fully connected network for MNIST; AlexNet, the network of TensorFlow's CIFAR-10 tutorial, with its initial values;
-and the residual network that He et al. (2016) trained on CIFAR: 3 stages of 16, 32 and 64 filters.
+and the residual network that He et al. (2016) trained on CIFAR: 3 stages of 16, 32 and 64 filters. Where it halves the
+size, Keras pads on one side: a block then looks one pixel beside its shortcut, where He et al. pad on both.
 """
 
 from typing import Any

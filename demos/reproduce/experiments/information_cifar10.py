@@ -25,8 +25,9 @@ SCALES = {
 WHY = {
     "cpu": {
         "fig6": "It rises in each seed; by how much depends on where the untrained network starts, which differs "
-        "between seeds. Both curves level off as the learning rate falls. On digits three times as many steps bring "
-        "the smoothed one nearer to log 2 (information_digits_long), and so presumably would more steps here."
+        "between seeds (its batch normalisation has no statistics yet). Both curves level off as the learning rate "
+        "falls. On digits three times as many steps bring the smoothed one nearer to log 2 (information_digits_long), "
+        "and so presumably would more steps here."
     }
 }
 PARTS = {"regime": questions.regime("demos.image.information"), "fig6": questions.information(0.1)}

@@ -195,7 +195,7 @@ def test_a_trial_that_fails_leaves_the_others_alone(fake, tmp_path, monkeypatch,
     assert [path.name for path in (tmp_path / "results").rglob("*.json")] == ["all.json"]
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Not run yet: a --seeds 0, a --seeds 1, a --seeds 2; about 3 minutes each" in said
-    assert "less than a point of it is lost. | b |  |  | a |" in said
+    assert "Smoothing costs less than one point of accuracy. | b |  |  | a |" in said
     assert f"| {overview.UNKNOWN} | 1 | 0 | 0 |" in said
 
 
