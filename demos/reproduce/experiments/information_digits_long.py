@@ -6,10 +6,4 @@ from demos.reproduce.experiment import Setting
 PAPER = "Figure 6, of other data: it rises, then falls towards log 2, faster with smoothing"
 SCALES = {"cpu": Setting("python -m demos.image.information --steps 9000", 5)}
 AFTERWARDS = True
-WHY = {
-    "cpu": {
-        "fig6": "It is nearer to log 2 than after a third of the steps (information_digits, at smoke). Fresh noise in "
-        "each batch may keep the logits of an example from meeting in one point."
-    }
-}
 PARTS = {"regime": questions.regime("demos.image.information"), "fig6": questions.information(0.1)}
