@@ -156,7 +156,7 @@ class _WatchingModel(keras.Model):
         # Those of many classes are far larger than the activations; the first class tells how many rows there are.
         kept = outputs if self.with_outputs or len(outputs.shape) < 2 else outputs[..., :1]
         found = {"activations": widened(activations), "outputs": widened(kept)}
-        mask = mask_of_positions(activations)
+        mask = mask_of_positions(activations) if len(activations.shape) > 2 else None
         if mask is not None:
             found["mask"] = ops.cast(spread_over("mask", mask, activations[..., 0]), "bool")
         self.record.forget()  # symbols of the compiled function, of no use outside it
