@@ -53,7 +53,7 @@ class Recipe:
 
 # What the paper's networks do not have in common. Where the paper asks for more steps than two cores can do (AlexNet:
 # 390,000) they are the demo's own. The MLP's rate in the paper is 1 with averaged momentum, m ← 0.9·m + 0.1·g, which is
-# 0.1 with Keras's v ← 0.9·v − rate·g, but that there the rate of a step stays in what comes after it.
+# 0.1 with Keras's v ← 0.9·v − rate·g, except that there each gradient keeps the rate of its own step.
 PAPER: dict[str, dict[str, Any]] = {
     "mlp": {"momentum": 0.9, "head_rate": 0.1},
     "alexnet": {"steps": 20_000, "decay_at": (1 / 3, 2 / 3), "weight_decay": 0.04},

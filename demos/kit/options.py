@@ -139,8 +139,8 @@ class Machine:
     precision: str = option("float32", "dtype policy of the network's layers", choices=("float32", "mixed_bfloat16"))
     steps_per_execution: int = option(
         1,
-        "training steps per call of the compiled function; more are faster on a GPU, and may make epochs longer, which "
-        "must be the same with --resume",
+        "training steps per call of the compiled function; more are faster on a GPU, and may change the length of "
+        "epochs, which must stay the same with --resume",
         count,
         affects_result=False,
     )

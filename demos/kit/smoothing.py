@@ -62,7 +62,8 @@ def prepare(options: Chosen, data: Any, recipe: Any, parent: str, **settings: An
 def output_directory(options: Chosen, data: Any, recipe: Any, parent: str) -> pathlib.Path:
     """Where the command line wants its results, apart from its data: `parent`/DATA-MODEL unless --out says so."""
     out = pathlib.Path(options.out or f"{parent}/{data.name}-{recipe.model}")
-    check_apart(out, {f"--{name}-dir": getattr(options, f"{name}_dir", None) for name in ("data", "cache")})
+    if not options.resume:  # which moves nothing aside
+        check_apart(out, {f"--{name}-dir": getattr(options, f"{name}_dir", None) for name in ("data", "cache")})
     return out
 
 

@@ -147,12 +147,14 @@ def announce(todo: list[Trial], plan: Plan) -> None:
     """Says what is to come and how long it takes: where nobody has run it, as short runs tell."""
     print(f"{len(todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
     known: dict[tuple[str, ...], float] = {}  # of first commands: what trials have in common is run once
+    work = plan.out / "work"
+    trained = {next(running.steps(trial, work)).folder for trial in todo if not trial.training}
     for trial in todo:
         if trial.minutes is not None:
-            step = next(running.steps(trial, plan.out / "work"))
-            training = 0.0 if (step.folder / "results.json").exists() else trial.setting.training
+            step = next(running.steps(trial, work))
+            is_there = step.folder in trained or (step.folder / "results.json").exists()
             begins = tuple(step.arguments)
-            known[begins] = max(known.get(begins, 0), trial.minutes + training)
+            known[begins] = max(known.get(begins, 0), trial.minutes + (0 if is_there else trial.training))
     if known:
         print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")
     told: dict[str, float | str] = {}  # of first commands, which several trials may have in common

@@ -91,7 +91,8 @@ class Setting:
     updates: int | Mapping[str, int] = 0
     # Minutes of trials that take longer than the others, by what they add to the commands
     longer: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    training: float = 0.0  # minutes more where no other experiment has trained the networks in the same directory
+    # Minutes more where no other experiment has trained a trial's networks in the same directory, by what it adds
+    training: Mapping[str, float] = dataclasses.field(default_factory=dict)
     short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
 
 
@@ -132,6 +133,11 @@ class Trial:
     def minutes(self) -> float | None:
         """What it takes, about, if its networks are there where another experiment trains them."""
         return self.setting.longer.get(self.arguments, self.setting.minutes)
+
+    @property
+    def training(self) -> float:
+        """Minutes more where its networks are not there."""
+        return self.setting.training.get(self.arguments, 0.0)
 
     @property
     def setting(self) -> Setting:

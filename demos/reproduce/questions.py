@@ -228,7 +228,9 @@ def information(alpha: float) -> Part:
             Claim(f"{how} the information rises by {FALL:g} nats or more.", top.label, "above", start.label, FALL),
             Claim(f"{how} the information then falls by {FALL:g} nats or more.", end.label, "below", top.label, -FALL),
         ]
-    near = f"With smoothing the information ends less than {FALL:g} nats above that of classes that are points."
+    near = (
+        f"With smoothing the information ends less than {FALL:g} nats above the estimate where only the class is left."
+    )
     claims.append(Claim(near, last[1].label, "below", COLLAPSED, FALL))
     picture = (demo, "information.png")
     return Part("CIFAR-10, ResNet-56: a picture", (*first, *highest, *half, *last), tuple(claims), picture)

@@ -120,8 +120,8 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
         minutes = [trial.minutes for trial in found.missing if trial.minutes is not None]
         longest = "" if len(set(minutes)) < 2 else f" to {max(minutes):g}"
         about = f"; about {min(minutes):g}{longest} minutes each on {setting.machine}" if minutes else ""
-        if setting.training:
-            about += f", and {setting.training:g} more where no other experiment has trained the networks"
+        if training := sum(trial.training for trial in found.missing):
+            about += f", and {training:g} more in all where no other experiment has trained the networks"
         blocks.append(Paragraph(f"Not run yet: {', '.join(trial.label for trial in found.missing)}{about}."))
     return [*blocks, Code(commands(found)), *facts(found)]
 

@@ -28,8 +28,8 @@ RESULTS = {
     **{"trials": [{"seed": int}], "provenance": {"device": str, "versions": dict}},
 }
 KEPT = {"commands": [str], "seconds": float, "machine": str, "results": [RESULTS]}
-# What names places of one machine, and lists of texts; of histories the end is kept.
-PLACES, TEXTS, HISTORY = ("from_run", "data_dir"), "examples", "history"
+# What names places of one machine or the networks of one trial, and lists of texts; of histories the end is kept.
+PLACES, TEXTS, HISTORY = ("from_run", "data_dir", "checksum_of_networks"), "examples", "history"
 DIGITS = 7
 # Else the first of several commands on a GPU takes all of its memory, and each starts a thread on every core.
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

@@ -125,7 +125,7 @@ def publish_results(
 
     Of the pictures those of the sweep are first, then come those of `pictures` that trials have numbers for, and what
     `reliabilities` gives is last. They are shown in TensorBoard, too. The JSON file of an earlier sweep that had other
-    options or was of other networks is renamed; its table and pictures are written over.
+    options, or with --out was of other networks, is renamed; its table and pictures are written over.
     """
     options, trials, name = planned.options, parts["trials"], demo.rpartition(".")[2]
     networks = [trained.result for trained, _ in planned.networks]
@@ -141,7 +141,7 @@ def publish_results(
         "pictures": [f"{name}.png" for name in (*series, *pictures, *[NEXT_TOKENS] * _has_curves(trials))],
     }
     # Another training may have taken the place of the one that an earlier sweep was of.
-    source = {"from_run": str(pathlib.Path(options.run).resolve()), "networks": checksum(networks)}
+    source = {"from_run": str(pathlib.Path(options.run).resolve()), "checksum_of_networks": checksum(networks)}
     run = Run(planned.out, {**options.settings(), **(source if options.out else {}), "data": planned.data.fingerprint})
     set_aside(run.out / f"{name}.json", records.to_json(run.settings))
     results = publish(run, results, table, figure, f"{name}.txt", f"{name}.json", networks)

@@ -46,7 +46,8 @@ def plan(options: Chosen) -> Plan:
         "backend": keras.backend.backend(),
     }
     out = pathlib.Path(options.out or f"runs/distillation/{name}")
-    check_apart(out, {"--data-dir": options.data_dir})
+    if not options.resume:
+        check_apart(out, {"--data-dir": options.data_dir})
     run = open_run(out, settings, options.resume, experiment.defaults)
     return Plan(options, experiment, run)
 

@@ -11,8 +11,8 @@ SCALES = {
 }
 WHY = {
     "smoke": {
-        "fig6": "The curve levels off while the learning rate falls to 0. Three times as many steps bring it there "
-        "(information_digits_long, at the scale cpu)."
+        "fig6": "The curve levels off while the learning rate falls to 0. Three times as many steps bring it near "
+        "enough (information_digits_long, at the scale cpu)."
     }
 }
 PARTS = {"regime": questions.regime("demos.image.information"), "fig6": questions.information(0.1)}

@@ -14,6 +14,8 @@ from demos.speech.corpora import feature_cache
 from demos.speech.corpora.batches import over_limit, too_long
 from demos.speech.networks.recognisers import encoded_lengths
 
+LONG = 60.0  # seconds
+
 
 def load(options: Chosen, known: tokenizers.Tokens | None = None, fingerprint: str | None = None) -> Data:
     """The corpus of the command line, in tokens that are `known` or else learned from the training transcripts.
@@ -30,13 +32,19 @@ def load(options: Chosen, known: tokenizers.Tokens | None = None, fingerprint: s
         known = tokenizers.learn(options.tokens, found["train"].transcripts, options.vocabulary_size)
     usable = (options.max_seconds, options.skip_bad)
     splits = {name: make_split(known, split, *usable) for name, split in found.items()}
+    longest = max(split.features.num_frames.max() for split in splits.values()) / 100
+    if longest > LONG:
+        print(
+            f"Note: the longest recording lasts {longest:.0f} s, and attention needs memory for each token and moment: "
+            "--max-seconds N says which are too long."
+        )
     max_tokens = int(encoded_lengths(max(splits[name].features.num_frames.max() for name in ("dev", "test"))))
     skipped = {name: split.features.skipped for name, split in splits.items()}
     return Data(corpus.name, splits, known, corpus.fingerprint(), max_tokens, skipped)
 
 
 def make_split(
-    known: tokenizers.Tokens, found: feature_cache.FeatureSet, max_seconds: float, skip_bad: bool
+    known: tokenizers.Tokens, found: feature_cache.FeatureSet, max_seconds: float | None, skip_bad: bool
 ) -> Utterances:
     """The split, in which utterances that are too long, of unknown characters or of too many tokens, are bad.
 

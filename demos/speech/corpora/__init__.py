@@ -45,7 +45,9 @@ class Options:
     snr: tuple[float, float] | None = option(
         None, "mix babble under all speech, at LOW to HIGH dB", float, nargs=2, metavar=("LOW", "HIGH")
     )
-    max_seconds: float = option(40.0, "the longest recording that can be used", positive)
+    max_seconds: float | None = option(
+        None, "the longest recording that can be used; longer ones are bad", positive, shown="no limit"
+    )
     skip_bad: bool = option(False, "leave out utterances that cannot be used, with a count", action="store_true")
 
 

@@ -19,9 +19,11 @@ TOKENS, MELS = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None,
 SIGNATURE = {"features": MELS, "num_frames": tf.TensorSpec((None,), tf.int32), "tokens": TOKENS}, TOKENS
 
 
-def over_limit(features: FeatureSet, max_seconds: float) -> dict[int, str]:
-    """Lines on utterances that last longer than `max_seconds`, by their indices."""
+def over_limit(features: FeatureSet, max_seconds: float | None) -> dict[int, str]:
+    """Lines on utterances that last longer than `max_seconds`, by their indices; without a limit there are none."""
     seconds = features.num_frames / 100
+    if max_seconds is None:
+        return {}
     return {
         int(i): f"{features.keys[i]}: it lasts {seconds[i]:.1f} s, more than the {max_seconds:g} s of --max-seconds."
         for i in np.flatnonzero(seconds > max_seconds)
@@ -44,9 +46,9 @@ def training_batches(
 ):
     """Endless batches from `first_step` on, pass after pass over the data in new orders, with or without SpecAugment.
 
-    A batch depends on nothing but (seed, step). Utterances that do not fill a last batch are left out of a pass, others
-    of each. It is a ValueError if there are fewer than `batch_size`, or if a transcript is longer than its audio
-    allows.
+    A batch depends on nothing but (seed, step). Utterances that do not fill a last batch are left out of that pass,
+    different ones each time. It is a ValueError if there are fewer than `batch_size`, or if a transcript is longer than
+    its audio allows.
 
     Returns:
         A `tf.data.Dataset` of (x, y): x = {"features": (B, T, 80) float32, "num_frames": (B,) int32, "tokens":

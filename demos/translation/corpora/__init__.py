@@ -36,9 +36,8 @@ class Options:
 def load(options: Any) -> Corpus:
     """The corpus that the command line names; a ValueError if it cannot be found or read."""
     if options.corpus == "toy":
-        for name in ("data_dir", "skip_bad"):
-            if getattr(options, name):
-                raise ValueError(f"--{name.replace('_', '-')} is for --corpus multi30k or tsv. Received: --corpus toy.")
+        if options.data_dir:
+            raise ValueError("--data-dir is for --corpus multi30k or tsv. Received: --corpus toy.")
         corpus = toy.load(options.train_pairs)
     elif options.corpus == "multi30k":
         options.data_dir = str(multi30k.directory(options.data_dir))

@@ -68,7 +68,7 @@ def results_of(seeds):
         "trials": trials,
         **calibration.of_trials(trials),
         "pictures": ["reliability.png"],
-        "settings": {"steps": 1000, "from_run": "runs/elsewhere"},
+        "settings": {"steps": 1000, "from_run": "runs/elsewhere", "checksum_of_networks": str(seeds)},
         "provenance": {"backend": "tensorflow", "device": "CPU (2 cores)", "versions": versions},
     }
 
@@ -280,14 +280,19 @@ def test_trials_that_begin_alike_wait_for_each_other(fake, tmp_path, monkeypatch
 
 def test_the_estimate_knows_longer_trials_and_networks_that_are_not_trained(fake, tmp_path, monkeypatch, capsys):
     a = experiment.experiments()["a"]
-    setting = dataclasses.replace(a.scales["smoke"], longer={"--seeds 0": 30}, training=5)
+    setting = dataclasses.replace(
+        a.scales["smoke"], longer={"--seeds 0": 30}, training=dict.fromkeys(a.scales["smoke"].trials, 5.0)
+    )
     monkeypatch.setattr(experiment, "experiments", lambda: {"a": dataclasses.replace(a, scales={"smoke": setting})})
     assert command.main(["--out", str(tmp_path), "--list"]) == 0
     assert "a --seeds 0  30 " in capsys.readouterr().out
     assert command.main(["--out", str(tmp_path), "--trials", "1"]) == 0
     assert "About 35 minutes in all" in capsys.readouterr().out
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "about 3 minutes each on 2 cores of an AMD EPYC, and 5 more where no other experiment has trained" in said
+    assert (
+        "about 3 minutes each on 2 cores of an AMD EPYC, and 10 more in all where no other experiment has trained"
+        in said
+    )
     shutil.rmtree(tmp_path / "results")
     assert command.main(["--out", str(tmp_path), "--resume", "--trials", "2"]) == 0
     assert "About 38 minutes in all" in capsys.readouterr().out  # of the first they are there
