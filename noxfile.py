@@ -130,7 +130,7 @@ def translation_on_jax(session):
 
 @nox.session(python="3.11")
 def nightly(session):
-    """Runs the tests on the last nightly build of the next Keras and lists what fails, without failing itself."""
+    """Runs the tests on the latest nightly build of the next Keras and lists what fails, without failing itself."""
     session.install("-e", ".[tests]")
     # It has the modules of the release, which therefore goes first.
     session.run("python", "-m", "pip", "uninstall", "-q", "-y", "keras", "keras-nightly")

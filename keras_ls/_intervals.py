@@ -230,7 +230,7 @@ def squared_error_interval(cells: BinMoments, level: float) -> tuple[float, floa
     Whether a bin of one prediction is off nobody knows: it counts for the upper limit alone.
     """
     squared, error = _debiased_square(cells)
-    # Nor are the shares of the bins known.
+    # The shares of the bins are estimates, too.
     of_shares = float((cells.shares() * (cells.gap**2 - squared) ** 2).sum()) / float(cells.weight.sum())
     reach = normal_quantile(level) * math.sqrt(error**2 + of_shares)
     unknown = float((cells.shares() * cells.gap**2)[cells.clusters < 2].sum())

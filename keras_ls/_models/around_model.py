@@ -8,15 +8,15 @@ from typing import Any
 
 import keras
 
-from keras_ls._models.kept_values import values_kept_on_error
+from keras_ls._models.kept_values import own_arrays, values_kept_on_error
 from keras_ls._models.outputs import symbolic_inputs
 
 
 class _Training:
     """What the training that runs in this thread has to restore if it ends with an error, and what notes it anew."""
 
-    def __init__(self, stack: contextlib.ExitStack):
-        self.stack = stack
+    def __init__(self, model: keras.Model, stack: contextlib.ExitStack):
+        self.model, self.stack = model, stack
         self.note: Callable[[], None] = lambda: None
 
 
@@ -84,7 +84,9 @@ class AroundModel(keras.Model):
 
     def _get_jax_state(self, *args, **kwargs):
         """Called by JAX's trainer, which here takes the values out of the variables."""
-        if (training := _TRAINING.get()) is not None:
+        own_arrays(self._state())  # of a student that began with its teacher's
+        training = _TRAINING.get()
+        if training is not None and training.model is self:  # which may train while another one predicts
             training.note()
         return super()._get_jax_state(*args, **kwargs)
 
@@ -112,7 +114,7 @@ class AroundModel(keras.Model):
 
     def _trained(self, method: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         with contextlib.ExitStack() as stack:
-            stack.callback(_TRAINING.reset, _TRAINING.set(_Training(stack)))
+            stack.callback(_TRAINING.reset, _TRAINING.set(_Training(self, stack)))
             try:
                 return method(*args, **kwargs)
             except BaseException:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import types
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from keras import tree
 from keras_ls._arrays import as_array
 from keras_ls._backend import ONE_AT_A_TIME, output_spec
 from keras_ls._checks import compatible_shapes, shown
+
+# Shapes of examples that models are known to take.
+_TRACED: weakref.WeakKeyDictionary[keras.Model, set[tuple[int, ...]]] = weakref.WeakKeyDictionary()
 
 
 def is_dataset(x: Any) -> bool:
@@ -133,11 +137,13 @@ def _as_keras_reads(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _can_be_traced(model: keras.Model, shape: tuple[int, ...]) -> bool:
-    """Returns whether all layers of a model with one input take one of that shape."""
-    with ONE_AT_A_TIME, contextlib.suppress(Exception):
-        output_spec(lambda x: model(x, training=False), keras.KerasTensor(shape, model.inputs[0].dtype))
-        return True
-    return False
+    """Returns whether all layers of a model with one input take one of that shape, whatever the size of the batch."""
+    known = _TRACED.setdefault(model, set())
+    if shape[1:] not in known:
+        with ONE_AT_A_TIME, contextlib.suppress(Exception):
+            output_spec(lambda x: model(x, training=False), keras.KerasTensor(shape, model.inputs[0].dtype))
+            known.add(shape[1:])
+    return shape[1:] in known
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -37,10 +37,10 @@ def values_kept_on_error(variables: Callable[[], Iterable[Any]], model: keras.Mo
         raise
 
 
-def own_arrays(variables: Iterable[Any], others: Iterable[Any]) -> None:
-    """Gives variables copies of the arrays that they have in common with others, which JAX lets no step take twice."""
-    if keras.backend.backend() == "jax":
-        taken = {id(other.value): other for other in others}
-        for variable in variables:
-            if taken.get(id(variable.value), variable) is not variable:
-                variable.assign(ops.copy(variable.value))
+def own_arrays(variables: Iterable[Any]) -> None:
+    """Gives each of the variables that share an array one of its own, since JAX lets no step take an array twice."""
+    seen = set()
+    for variable in variables:
+        if id(variable.value) in seen:
+            variable.assign(ops.copy(variable.value))
+        seen.add(id(variable.value))

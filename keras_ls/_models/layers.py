@@ -95,7 +95,7 @@ class LogProbabilities(_Logarithm):
 class LogOdds(_Logarithm):
     """log(p/(1 − p)) of probabilities, in float32 or wider; 0 counts as the smallest positive number of their dtype.
 
-    A p of 1 counts as the largest that is rounded to it: 17.3 in float32. The result is NaN below 0 and above 1.01,
+    A p of 1 counts as the smallest that is rounded to it: 17.3 in float32. The result is NaN below 0 and above 1.01,
     where inputs are not probabilities.
     """
 

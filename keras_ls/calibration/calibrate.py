@@ -52,6 +52,8 @@ def calibrate(
         A functional model with the inputs of `model` that gives probabilities (..., K), float32 or wider, or (..., 1)
         for one sigmoid unit. It can be saved; `import keras_ls` before loading it. If `model` does not show its inputs,
         as subclassed models do not, the new model's are integers where those in `x` are, and floats where they are.
+        That of a `Sequential` without a `keras.Input` takes inputs of other sizes, as it does, but once saved and
+        loaded only those of the batch that built it: begin the model with `keras.Input((None,))`, say.
 
     Raises:
         ValueError: If it cannot be told whether the model gives logits or probabilities and `from_logits` is None, the

@@ -69,8 +69,9 @@ class Calibration(MeasuringCallback):
         ValueError: Here if data are empty, `x` and `y` are of different length, `log_dir` cannot be written, or
             `num_bins` or `freq` is below 1; when training begins if labels that count are outside [0, K), shapes cannot
             match, predictions are outside [0, 1] without `from_logits`, or do not sum to 1 where the layers tell that
-            they are logits, the model is multi-label (several sigmoid units), has no output of that name, or does not
-            tell what it gives and `from_logits` is None.
+            they are logits, the layers tell that they are probabilities with `from_logits`, the model is multi-label
+            (several sigmoid units), has no output of that name, or does not tell what it gives and `from_logits` is
+            None.
 
     Example:
         >>> import numpy as np, keras, keras_ls

@@ -62,7 +62,8 @@ def _unchanged_kind(path: tuple, old: Any, new: Any) -> Any:
         )
     new = ops.cast(new, dtypes[0])
     # TensorFlow's loop wants sizes that it once knew, whatever the step says of them.
-    return new if None in old.shape or None not in new.shape else ops.reshape(new, old.shape)
+    sizes = [-1 if size is None else size for size in old.shape]
+    return new if None not in new.shape or sizes.count(-1) > 1 else ops.reshape(new, sizes)
 
 
 def _kind(dtype: str) -> str:

@@ -109,9 +109,9 @@ def _lower_limits(cells: BinMoments, positions: Positions, squares: np.ndarray, 
     share, deviation = cells.shares(), np.sqrt(cells.variances())
     error, quantile = np.sqrt((share**2 * deviation**2).sum(axis=0)), normal_quantile(level)
     if positions.example is not None:  # what is right or wrong together moves all bins together
-        count = positions.num_examples
-        error = np.maximum(error, np.sqrt(squares * count / max(1, count - 1)) / positions.weight.sum())
-        quantile = student_quantile(level, count - 1)
+        count = effective_number(positions.example_weights())
+        error = np.maximum(error, np.sqrt(squares * count / max(1.0, count - 1.0)) / positions.weight.sum())
+        quantile = student_quantile(level, count - 1.0)
     bias = (share * folding_bias(cells.gap, deviation)).sum(axis=0)
     # Of a single example the quantile is infinite, and an error of 0 must stay one.
     return np.maximum(0.0, cells.errors() - bias - np.minimum(quantile, 1e9) * error)

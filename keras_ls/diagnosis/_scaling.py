@@ -93,9 +93,8 @@ def _limits_at_the_end(
     for _ in range(20):
         middle = (inside + outside) / 2
         slopes, _, expected = _scores(rows, positions, math.exp(-middle))
-        is_possible = not abs(slopes.sum()) > reach * math.sqrt(
-            _variance(slopes, expected, examples)
-        )  # of one example all is
+        reached = reach * math.sqrt(_variance(slopes, expected, examples))
+        is_possible = not abs(slopes.sum()) > reached  # of one example all is
         inside, outside = (middle, outside) if is_possible else (inside, middle)
     end = min(max(math.exp(outside), LOWEST), HIGHEST)
     return min(temperature, end), max(temperature, end)

@@ -202,8 +202,8 @@ def _ranking(estimates: Mapping[str, Estimate], num_classes: int) -> Finding:
     if change.high < 0:
         advice = (
             "they rank errors better. To reject predictions by confidence, rank by `logit_norm_scores`, of the order p "
+            "that has the lowest AURC on held-out data."
         )
-        advice += "that has the lowest AURC on held-out data."
         return Finding("ranking", "normalised logits rank better", f"{measured} {changed}: {advice}")
     if change.low > 0:
         text = f"{measured} {changed}: rank by the largest probability, not by those."

@@ -122,7 +122,8 @@ def write_text(path: Any, text: str) -> None:
         target = pathlib.Path(path)
     except TypeError:
         raise ValueError(f"`path` must be the path of a file. Received: {path!r}.") from None
-    if target.exists() and (not target.is_file() or target.absolute().is_relative_to("/dev")):
+    is_stream = target.parent in (pathlib.Path("/dev"), pathlib.Path("/dev/fd"))
+    if target.exists() and (not target.is_file() or is_stream):
         with open(target, "a", encoding="utf-8") as file:  # /dev/stdout may be a file that holds something
             file.write(text)
         return

@@ -140,10 +140,12 @@ class _UnfinishedRows:
         self.part.close()
         try:
             os.replace(self.part.name, path)
-        except PermissionError as error:  # on Windows
+        except PermissionError as error:
+            if os.name != "nt":
+                raise _unwritable(path, error) from error
             raise ValueError(
                 f"`path` must not be open. Received: path={shown(path)}, which an array of an earlier call may still "
-                "map: delete that, and call again; the rows are kept."
+                "map: delete that, and call again."
             ) from error
         if array is None:
             with open(path, "rb") as file:

@@ -11,7 +11,6 @@ from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_optional_flag, compatible_shapes, shown
 from keras_ls._labels import spread_over
 from keras_ls._models.data import check_no_preprocessor
-from keras_ls._models.kept_values import own_arrays
 
 MATCHINGS = ("cross_entropy", "squared_logits")
 _IMPOSSIBLE = -1e30  # a logit whose probability is 0, and 0 times whose logarithm is not NaN
@@ -122,12 +121,6 @@ def check_not_shared(teacher: keras.Model, student: keras.Model) -> None:
         changed += layer._non_trainable_variables if layer.trainable else []  # such as moving statistics
     if {id(variable) for variable in changed} & {id(variable) for variable in teacher.variables}:
         raise ValueError("`teacher` must not share variables with what is trained in `student`.")
-
-
-def keep_apart(teacher: keras.Model, student: keras.Model) -> None:
-    """Raises `ValueError` as `check_not_shared` does; on JAX a teacher that gave a student its weights gets copies."""
-    check_not_shared(teacher, student)
-    own_arrays(teacher.variables, student.variables)
 
 
 def check_models(teacher: Any, student: Any, teacher_from_logits: Any) -> None:

@@ -18,7 +18,6 @@ from keras_ls.distillation._matching import (
     check_models,
     check_not_shared,
     check_same_outputs,
-    keep_apart,
 )
 from keras_ls.distillation._sources import Frozen, source_to_match
 from keras_ls.distillation._targets import by_example, check_cached, class_weights, split_targets, split_weights
@@ -202,7 +201,7 @@ class Distiller(AroundModel):
     def make_train_function(self, force=False):
         """Compiles the step; layers may have become trainable since the distiller was made."""
         if self._frozen.teacher is not None and self.student.built:
-            keep_apart(self._frozen.teacher, self.student)
+            check_not_shared(self._frozen.teacher, self.student)
         return super().make_train_function(force)
 
     def train_step(self, *args):

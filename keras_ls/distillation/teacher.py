@@ -119,7 +119,8 @@ def equivalent_smoothing(
         labels: class ids (…,) or (…, 1), or one row per prediction (…, K), whose largest entry is the class. For
             predictions (…, 1) always ids 0 and 1.
         temperature: T > 0. It applies to probabilities, too: p(T) ∝ p^(1/T), where a probability that underflowed to 0
-            counts as the smallest positive number of its dtype.
+            counts as the smallest positive number of its dtype, and, of one sigmoid unit, one that was rounded to 1 as
+            the smallest that is.
         from_logits: whether predictions are logits (the default) or probabilities.
 
     Returns:

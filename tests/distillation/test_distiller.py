@@ -1236,6 +1236,8 @@ def test_a_student_may_begin_with_the_weights_of_its_teacher(rng):
     before = [numpy(variable).copy() for variable in teacher.variables]
     distiller = Distiller(teacher, student, beta=0.5)
     distiller.compile("sgd", hard_loss())
+    distiller.evaluate(x, y, verbose=0)
+    distiller.predict(x, verbose=0)
     distiller.fit(x, y, epochs=2, verbose=0)
     assert_same(before, teacher.variables)
     assert not np.array_equal(student.get_weights()[0], before[0])
