@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -23,12 +24,21 @@ History = list[dict[str, Any]]
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the history and saves all that is needed to go on: after an epoch, if the last time was seconds ago.
 
-    `start` is when training began, on the clock `time.monotonic`.
+    `start` is when training began, on the clock `time.monotonic`; `sessions` say what it ran on until now.
     """
 
-    def __init__(self, path: pathlib.Path, history: History, freq: int, settings: dict[str, Any], start: float):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        history: History,
+        freq: int,
+        settings: dict[str, Any],
+        start: float,
+        sessions: list[dict[str, Any]],
+    ):
         super().__init__()
-        self.path, self.history, self.freq, self.settings, self.start = path, history, freq, settings, start
+        self.path, self.history, self.freq, self.settings = path, history, freq, settings
+        self.start, self.sessions = start, sessions
         self.first_epoch = len(history)
         self.saved = -math.inf
 
@@ -43,7 +53,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **self._as_without_a_break(epoch, numbers)})
         now, is_last = time.monotonic(), epoch + 1 == self.params["epochs"]
         if is_last or now - self.saved >= SECONDS_BETWEEN_CHECKPOINTS:
-            save(self.path, self.model, epoch + 1, self.history, self.settings, now - self.start)
+            save(self.path, self.model, epoch + 1, self.history, self.settings, now - self.start, self.sessions)
             self.saved = time.monotonic()
 
     def _as_without_a_break(self, epoch: int, numbers: dict[str, float]) -> dict[str, float]:
@@ -93,10 +103,12 @@ def save(
     history: History,
     settings: dict[str, Any] | None = None,
     seconds: float = 0.0,
+    sessions: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Writes the weights, the optimizer's state and all other arguments into one file, atomically."""
     arrays = {f"{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
-    state = json.dumps({"epoch": epoch, "history": history, "settings": settings, "seconds": seconds})
+    facts = {"settings": settings, "seconds": seconds, "sessions": list(sessions)}
+    state = json.dumps({"epoch": epoch, "history": history, **facts})
     records.write(path, lambda file: np.savez(file, state=np.array(state), **arrays))
 
 
@@ -121,6 +133,11 @@ def seconds_before(path: pathlib.Path) -> float:
     return _read(path)[1]["seconds"] if path.exists() else 0.0
 
 
+def sessions_before(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The backends, devices and versions that a training has run on, as far as its checkpoint says."""
+    return _read(path)[1]["sessions"] if path.exists() else []
+
+
 def load_network(folder: pathlib.Path) -> keras.Model:
     """The network that a finished training left in a folder; a DamagedFile if it cannot be read."""
     path = folder / "model.keras"
@@ -143,7 +160,7 @@ def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-        state = {"settings": None, "seconds": 0.0, **json.loads(str(arrays.pop("state")))}
+        state = {"settings": None, "seconds": 0.0, "sessions": [], **json.loads(str(arrays.pop("state")))}
         state |= {"epoch": int(state["epoch"]), "history": list(state["history"]), "seconds": float(state["seconds"])}
         if [entry["epoch"] for entry in state["history"]] != list(range(1, state["epoch"] + 1)):
             raise ValueError("its history is not that of its epochs")

@@ -193,7 +193,8 @@ def mixture(networks: list[dict[str, Any]]) -> str:
         backend, versions = network["backend"], {name: f"{name} {v}" for name, v in network["versions"].items()}
         return {"backend": versions.pop(backend, backend), "device": network["device"], **versions}
 
-    rows = [named(network) for network in networks if "versions" in network]
+    sessions = [each for network in networks for each in (network, *network.get("earlier_sessions", []))]
+    rows = [named(session) for session in sessions if "versions" in session]
     names = dict.fromkeys(name for row in rows for name in row)
     counts = [collections.Counter(row.get(name, f"unknown {name}") for row in rows) for name in names]
     parts = [", ".join(f"{value} ({n})" for value, n in count.items()) for count in counts if len(count) > 1]

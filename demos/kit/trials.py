@@ -60,6 +60,8 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
             (folder / "checkpoint.npz").unlink(missing_ok=True)
         return result
     start = time.monotonic() - checkpoints.seconds_before(folder / "checkpoint.npz")  # as without a break
+    here = provenance()
+    elsewhere = [each for each in checkpoints.sessions_before(folder / "checkpoint.npz") if each != here]
     devices.new_session()
     keras.utils.set_random_seed(trial.seed)
     with devices.scope():
@@ -76,7 +78,9 @@ def run_trial(trial: Trial, run: Run, later_steps: int = 0) -> dict[str, Any]:
         numbers = trial.evaluate(None, history)
     if trial.keeps_network:
         records.write_as(folder / "model.keras", network.save)
-    result = {**trial.facts, **numbers, "seconds": time.monotonic() - start, **provenance()}
+    result = {**trial.facts, **numbers, "seconds": time.monotonic() - start, **here}
+    if elsewhere:
+        result["earlier_sessions"] = elsewhere
     records.write_json(folder / "result.json", {**result, "settings": run.settings, "history": history})
     if devices.is_first_process():
         (folder / "checkpoint.npz").unlink(missing_ok=True)
@@ -103,6 +107,8 @@ def fit(
     if epoch < trial.epochs:
         freq = max([1, *(getattr(callback, "freq", 1) for callback in callbacks)])
         start = time.monotonic() if start is None else start
+        here, sessions = provenance(), checkpoints.sessions_before(path)
+        sessions += [] if here in sessions else [here]
         progress = checkpoints.Progress(trial.label, trial.steps_per_epoch, trial.epochs, later_steps)
         model.fit(
             devices.part_of(trial.batches(epoch * trial.steps_per_epoch)),
@@ -111,7 +117,11 @@ def fit(
             steps_per_epoch=trial.steps_per_epoch,
             shuffle=False,
             verbose=0,
-            callbacks=[*callbacks, progress, checkpoints.Checkpoint(path, history, freq, run.settings, start)],
+            callbacks=[
+                *callbacks,
+                progress,
+                checkpoints.Checkpoint(path, history, freq, run.settings, start, sessions),
+            ],
         )
     return history
 

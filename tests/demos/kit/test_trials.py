@@ -36,16 +36,16 @@ class Batches(keras.utils.PyDataset):
 
 
 class Measure(keras.callbacks.Callback):
-    """Measures every third epoch and repeats it, after a break from the start, as callbacks of keras_ls do."""
+    """Measures every third epoch and repeats it, and after a break the first, as callbacks of keras_ls do."""
 
     freq = 3
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if not hasattr(self, "value"):
-            self.value = float(np.sum(self.model.get_weights()[0])) if epoch else None
+    def on_train_begin(self, logs=None):
+        self.first = self.value = None
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.freq == 0:
+        self.first = epoch if self.first is None else self.first
+        if (epoch + 1) % self.freq == 0 or epoch == self.first > 0:
             self.value = float(np.sum(self.model.get_weights()[0]))
         if self.value is not None:
             logs["val_sum"] = self.value
@@ -101,6 +101,17 @@ def test_history_and_result_after_a_kill_are_those_without_one(run, tmp_path, mo
     assert resumed["error"] == pytest.approx(whole["error"], rel=1e-5)
     assert "settings" not in resumed
     assert sorted(path.name for path in (run.out / "a").iterdir()) == ["model.keras", "result.json"]
+
+
+def test_a_result_names_what_all_sessions_ran_on(run, monkeypatch):
+    here = trials.provenance()
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "provenance", lambda: here | {"device": "another"})
+        killed(monkeypatch, 3, [trial()], run)
+    result = run_trial(trial(), run)
+    assert result["device"] == here["device"]
+    assert result["earlier_sessions"] == [here | {"device": "another"}]
+    assert "earlier_sessions" not in run_trial(trial("b"), run)
 
 
 def test_seconds_of_a_result_are_those_of_all_sessions(run, monkeypatch):
