@@ -57,7 +57,8 @@ def test_the_guide_has_the_coverage_that_was_kept():
         for found in files
     ]
     low, high, low_of_sequences, high_of_sequences = (f"{100 * end(each):.1f}" for each in close for end in (min, max))
-    assert f"{low} to {high} % in 1,000 draws, and {low_of_sequences} to {high_of_sequences} % in 200 draws" in GUIDE
+    assert f"in 1,000 draws, {low} to {high} %." in GUIDE
+    assert f"In 200 draws of sequences it is {low_of_sequences} to {high_of_sequences} %" in GUIDE
     assert [found["draws"] for found in files] == [1000, 200]
 
 
