@@ -228,14 +228,14 @@ def test_cached_keys_and_values_change_no_hypothesis(sequences):
     )
 
 
-@pytest.mark.peer
-@needs_keras_hub
 @pytest.mark.skipif(BACKEND != "jax", reason="the compiled search of the page is for JAX")
 def test_the_compiled_search_finds_the_same(sequences):
     for found, expected in zip(sequences["compiled"], sequences["result"], strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.peer
+@needs_keras_hub
 def test_the_cache_of_keras_hub_changes_no_hypothesis(sequences):
     decoder = sequences["decoder"]
 
