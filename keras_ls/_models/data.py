@@ -1,6 +1,6 @@
 """Labelled data as arrays or as a dataset, and a model's predictions for it, example by example."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import keras
@@ -16,6 +16,8 @@ from keras_ls._models.outputs import check_output, mask_of_positions, of_output,
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._models.tracing import count_tracings_apart
 from keras_ls._rows import LabelledRows, check_counts, joined, labelled_rows
+
+_Batch = tuple[Any, np.ndarray, np.ndarray | None]  # inputs, labels and weights
 
 
 class Predictor:
@@ -189,15 +191,14 @@ class LabelledData:
         return "labels" if self.y is None else "y"
 
     def _rows(self, labels, outputs, weight, from_logits, mask) -> LabelledRows:
-        names = (self._name, "predictions")
-        return labelled_rows(labels, outputs, weight, self.ignore_class, from_logits, mask, names)
+        return labelled_rows(labels, outputs, weight, self.ignore_class, from_logits, mask, (self._name, "predictions"))
 
     def _any_counts(self, labels: np.ndarray, weight: np.ndarray | None, shape: tuple[int, ...]) -> bool:
         """Whether any of the labels, which are checked, counts."""
         counts = spread_weights("sample_weight", weight, shape[:-1]) > 0
         return bool(counted_labels(self._name, labels, shape, self.ignore_class, counts)[1].any())
 
-    def _batches(self, names: list[str] | None, batch_size: int) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]:
+    def _batches(self, names: list[str] | None, batch_size: int) -> Generator[_Batch, None, None]:
         """Yields inputs, labels and weights of each batch; `names` are those of the model's outputs."""
         if self.y is not None:
             for start in range(0, len(self.y), batch_size):

@@ -83,7 +83,8 @@ def load_or_compute(
                 rows = stored.rows(start, stop)
                 unfinished.add(start, compute(batch) if rows is None else rows)
             start = stop
-        stored = rows = None  # Windows replaces no file that is mapped
+        rows = None
+        del stored  # Windows replaces no file that is mapped
         found = unfinished.publish(path, identity)
     _remove_abandoned(path)
     return found
