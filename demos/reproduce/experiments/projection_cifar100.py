@@ -24,9 +24,9 @@ WHY = {
     "cpu": {
         "fig1": "The steps are enough to memorise the images and perhaps too few to meet smoothed targets (no longer "
         "training was run), whose loss ends above the least possible, and farther above it than in the other "
-        "experiments (docs/projection.md). Where more "
-        "passes over fewer images come nearer, clusters do tighten (projection_cifar100_few). By another measure, the "
-        "within-class variability, they tighten on training images here, too. "
+        "experiments (docs/projection.md). Where more passes over fewer images come nearer, clusters do tighten "
+        "(projection_cifar100_few). By another measure, the within-class variability, they tighten on training images "
+        "here, too. "
         f"{questions_of_clusters.WHY_HELD_OUT} These networks get three quarters wrong."
     }
 }
