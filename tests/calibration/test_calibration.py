@@ -420,7 +420,7 @@ class TestTemperatureScaling:
         with pytest.warns(UserWarning, match="look like probabilities"):
             TemperatureScaling().fit(probs, numpy(probs).astype("float64").argmax(axis=-1))
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", UserWarning)
             TemperatureScaling().fit(np.log(np.maximum(numpy(probs).astype("float64"), 1e-8)), labels)
             TemperatureScaling().fit(np.abs(logits), labels)
             TemperatureScaling().fit(logits - logits.mean(axis=-1, keepdims=True) + 1 / 3, labels)
