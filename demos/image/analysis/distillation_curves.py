@@ -126,7 +126,8 @@ def recipes_of(options: Chosen) -> tuple[Recipe, Recipe]:
         )
     else:
         teacher = dataclasses.replace(paper_recipe("mlp", "digits"), shift=DIGITS_SHIFT if options.augment else 0)
-        student = teacher
+        # The only layer of a linear student is no last layer of a deep network.
+        student = teacher if options.student_hidden else dataclasses.replace(teacher, head_rate=1.0)
     steps = options.teacher_steps or options.steps
     teacher = _with_given(teacher, steps=steps, hidden=options.hidden, depth=options.depth, clipnorm=options.clipnorm)
     return teacher, _with_given(student, steps=options.steps, hidden=options.student_hidden)

@@ -170,6 +170,9 @@ class TestFigure:
         assert distillation_curves.network_name(teacher) == "mlp"
         assert distillation_curves.network_name(student) == "linear"
         assert distillation_curves.network_name(dataclasses.replace(student, model="resnet")) == "resnet"
+        assert (teacher.head_rate, student.head_rate) == (0.1, 1.0)
+        wide = distillation.COMMAND.choose(["--student-hidden", "8"])
+        assert distillation_curves.recipes_of(wide)[1].head_rate == 0.1
 
     def test_measures_of_teachers(self, digits):
         out, results, _ = digits
