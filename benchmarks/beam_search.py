@@ -55,7 +55,7 @@ def beam_search(decoder, state, width, steps):
 
 
 def greedy_search(decoder, state, width, steps):
-    """The most probable token at each step of B·W rows: the least that a beam of width W has to do."""
+    """The most probable token at each step of B·W rows, for which the decoder works as much as for beams of width W."""
     from keras import ops
 
     def proceed(step, last, tokens, state):

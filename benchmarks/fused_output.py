@@ -1,4 +1,4 @@
-"""The loss of a large output layer without its logits, beside Dense and Keras's loss of the logits."""
+"""The loss of a large output layer without its logits, beside Dense and a loss of the logits, Keras's or ours."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from benchmarks import backends
 from benchmarks.harness import Bound, Case, Prepared, Subject
 
 ALPHA = 0.1
-OURS, ONE_HOT = "keras_ls", "Dense and Keras"
+OURS, ONE_HOT, SPARSE = "keras_ls", "Dense and Keras", "Dense and our loss"
 LIGER = "Liger-Kernel"  # where there is a GPU, after `pip install liger-kernel`
 FEW = ", 10 classes"
 ENDINGS = {
@@ -33,12 +33,18 @@ def losses(name):
         losses = keras.losses.categorical_crossentropy(targets, logits, from_logits=True, label_smoothing=ALPHA)
         return ops.mean(losses)
 
+    def sparse(features, kernel, bias, labels):
+        logits = ops.matmul(features, kernel) + bias
+        return ops.mean(
+            keras_ls.losses.smoothed_sparse_categorical_crossentropy(labels, logits, ALPHA, from_logits=True)
+        )
+
     def liger(features, kernel, bias, labels):
         from liger_kernel.transformers.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyLoss
 
         return LigerFusedLinearCrossEntropyLoss(label_smoothing=ALPHA)(ops.transpose(kernel), features, labels, bias)
 
-    return {OURS: fused, ONE_HOT: one_hot, LIGER: liger}[name]
+    return {OURS: fused, ONE_HOT: one_hot, SPARSE: sparse, LIGER: liger}[name]
 
 
 def prepare(case, examples, features, classes):
@@ -71,8 +77,8 @@ def prepare(case, examples, features, classes):
 SUBJECT = Subject(
     title="Output layer and smoothed loss in one",
     about="Mean loss of softmax(features · kernel + bias), label smoothing 0.1, and the gradients of all three, beside "
-    "Keras's loss of the logits and one-hot targets. Times of 10 classes are of 50 such steps, their memory "
-    "that of two.",
+    "Keras's loss of the logits and one-hot targets, and beside ours of the logits and class ids. Times of 10 classes "
+    "are of 50 such steps, their memory that of two.",
     prepare=prepare,
     size={"examples": 4096, "features": 512, "classes": 128_000},
     quick={"examples": 32, "features": 8, "classes": 300},
@@ -82,17 +88,18 @@ SUBJECT = Subject(
             backend,
             {"loss": loss, "jit": jit, **({"classes": 10, "repeats": 50} if few else {})},
             growth=loss == OURS and backend == "jax" and not few,
-            group=(few + ending).removeprefix(", "),  # at most two at a time fit into memory
+            group=(few + ending).removeprefix(", "),  # more at a time do not fit into memory
         )
         for few in ("", FEW)
         for ending, (backend, jit) in ENDINGS.items()
-        for loss in (OURS, ONE_HOT, *([LIGER] if backend == "torch" and not few else []))
+        for loss in (OURS, ONE_HOT, *([] if few else [SPARSE]), *([LIGER] if backend == "torch" and not few else []))
     ),
     bounds=tuple(
         bound
         for ending in ENDINGS
         for bound in (
             Bound(OURS + ending, 1.1, ONE_HOT + ending),
+            Bound(OURS + ending, 1.2, SPARSE + ending),
             Bound(OURS + ending, 0.1, ONE_HOT + ending, "beyond"),
             Bound(OURS + FEW + ending, 1.3, ONE_HOT + FEW + ending),
         )
