@@ -226,3 +226,8 @@ def predict(model: Any, x: Any, batch_size: int) -> Any:
         return model.predict(x, batch_size=batch_size, verbose=0)
     with scope():
         return keras_ls.teacher_logits(model, x, batch_size)
+
+
+def cores() -> int:
+    """The number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -234,4 +234,5 @@ def _name_of_device() -> str:
 
         if torch.cuda.is_available():
             return torch.cuda.get_device_name(0)
-    return f"CPU ({os.cpu_count()} cores)"
+    number = devices.cores()
+    return f"CPU ({number} core{'s' if number > 1 else ''})"

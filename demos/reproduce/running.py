@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
-from demos.kit import records
+from demos.kit import devices, records
 from demos.kit.options import Output
 from demos.reproduce.experiment import SMOOTHING, Trial
 
@@ -151,7 +151,7 @@ def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | Non
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open(log, "ab"))
-            threads = dict.fromkeys(THREADS, str(max(1, (os.cpu_count() or 1) // jobs)))
+            threads = dict.fromkeys(THREADS, str(max(1, devices.cores() // jobs)))
             output = {"stdout": file, "stderr": subprocess.STDOUT, "env": threads | os.environ | SHARED_GPU}
         process = stack.enter_context(subprocess.Popen(command, **output))
         _at_work.add(process)
@@ -177,9 +177,9 @@ def machine(jobs: int = 1) -> str:
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text(errors="replace").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = os.cpu_count() or 1
-    share = f"{cores}" if jobs == 1 else f"{max(1, cores // jobs)} of {cores}"
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {share} cores"
+    cores, share = os.cpu_count() or 1, max(1, devices.cores() // jobs)
+    shown = f"{cores}" if share == cores else f"{share} of {cores}"
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {shown} cores"
 
 
 def code() -> str | None:

@@ -16,7 +16,7 @@ import pytest
 from harness import BACKEND, ROOT, slow
 
 from demos.image.analysis import calibration, distillation_curves
-from demos.kit import drawing, records
+from demos.kit import devices, drawing, records
 from demos.kit.errors import DamagedFile
 from demos.reproduce import __main__ as command
 from demos.reproduce import (
@@ -758,7 +758,8 @@ def test_the_clock_counts_the_sessions_before_and_knows_their_commits(tmp_path, 
 
 def test_trials_at_a_time_share_the_cores(tmp_path, monkeypatch):
     shown = [sys.executable, "-c", f"import os; print(*map(os.environ.get, {running.THREADS}))"]
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(devices, "cores", lambda: 5)
     for names, jobs in (({}, 2), ({}, 9), ({running.THREADS[1]: "3"}, 2)):
         for name in running.THREADS:
             monkeypatch.delenv(name, raising=False)
@@ -766,7 +767,10 @@ def test_trials_at_a_time_share_the_cores(tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         assert running.run_command(shown, tmp_path / "clock.json", tmp_path / "log", jobs) == 0
     assert (tmp_path / "log").read_text().splitlines() == ["2 2", "1 1", "2 3"]
-    assert running.machine(2).endswith(", 2 of 5 cores")
+    assert running.machine(2).endswith(", 2 of 8 cores")
+    assert running.machine().endswith(", 5 of 8 cores")
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    assert running.machine().endswith(", 8 cores")
 
 
 def test_the_commit_is_that_which_the_commands_ran_with(tmp_path, monkeypatch):
