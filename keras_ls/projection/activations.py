@@ -60,7 +60,8 @@ def penultimate_activations(model: keras.Model, x: Any, batch_size: int = 256, o
             the output, is a `Dense`, whatever follows it (an activation, a softmax, a temperature). It may have a
             single unit, as binary classifiers do. Where outputs of several layers with weights are added or multiplied
             in the end, the one that ran last is taken, which alone does not give the logits.
-        x: inputs as `model.predict` takes them: an array, a list or dict of arrays, or a dataset.
+        x: inputs as `model.predict` takes them: an array, a list or dict of arrays, or a dataset. A dataset that
+            shuffles gives its rows in an order that no other pass over it has.
         batch_size: number of examples in a batch, for arrays.
         output: the name of one output, if the model has several.
 

@@ -268,7 +268,9 @@ def test_the_guide_counts_the_rankings_of_the_kept_diagnoses():
     [
         ("advice_cifar", 18, "its AURC is {:.3f} to {:.3f} higher (`advice_cifar`)"),
         ("speech_multi30k", 12, "it is {:.4f} to {:.4f} higher (`speech_multi30k`)"),
+        ("speech_unigram", 3, "{0:.4f} to {1:.4f} (`speech_unigram`)"),
         ("advice_spoken_digits", 9, "up to {1:.5f} (`advice_spoken_digits`)"),
+        ("translation_multi30k", 4, "{0:.3f} to {1:.3f} higher (`translation_multi30k`)"),
     ],
 )
 def test_the_guide_says_how_the_largest_logit_ranks(experiment, number, said):
