@@ -423,6 +423,7 @@ class TestTemperatureScaling:
             warnings.simplefilter("error", UserWarning)
             TemperatureScaling().fit(np.log(np.maximum(numpy(probs).astype("float64"), 1e-8)), labels)
             TemperatureScaling().fit(np.abs(logits), labels)
+            TemperatureScaling().fit([[0.25, 0.75], [3.0, 1.0], [2.0, 1.0]], [0, 0, 1])  # but for the first row
             TemperatureScaling().fit(logits - logits.mean(axis=-1, keepdims=True) + 1 / 3, labels)
 
     def test_fit_leaves_masked_classes_out(self, rng):

@@ -202,6 +202,13 @@ class TestIgnoredAndWeighted:
         with pytest.raises(ValueError, match="`debiased=True` needs norm='l2'"):
             calibration_error(labels, probs, debiased=True)
 
+    def test_bins_of_one_prediction_are_left_out_of_the_debiased_error_but_not_of_the_total(self):
+        confidence, hits = np.array([0.95, 0.95, 0.95, 0.55]), np.array([1.0, 1.0, 0.0, 0.0])
+        probs, gap = np.stack([confidence, 1 - confidence], -1), (hits - confidence)[:3]
+        total = 3 / 4 * (gap.mean() ** 2 - gap.var(ddof=1) / 3)
+        found = calibration_error((hits == 0).astype(int), probs, num_bins=10, norm="l2", debiased=True)
+        assert found == pytest.approx(np.sign(total) * np.sqrt(abs(total)), rel=1e-9)
+
     def test_debiased_error_of_calibrated_predictions_is_near_zero(self, rng):
         found, plain = [], []
         for _ in range(100):

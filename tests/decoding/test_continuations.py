@@ -97,10 +97,23 @@ def test_nan_counts_wherever_it_stands_in_an_open_hypothesis(bad, rest):
 
 
 def test_a_single_hypothesis_is_extended_by_its_highest_logit_at_any_temperature(rng):
-    logits = rng.standard_normal((3, 1000)).astype("float32")
-    result = found(np.zeros((3, 1), "float32"), logits, 1, 1e37)
-    np.testing.assert_array_equal(result.tokens[:, 0], logits.argmax(1))
+    logits = rng.permutation(1000).astype("float32") * np.float32(1e-9)  # over the temperature all are as good as 0
+    result = found(np.zeros((1, 1), "float32"), logits[None], 1, 1e37)
+    assert result.tokens.tolist() == [[logits.argmax()]]
     np.testing.assert_allclose(result.scores[:, 0] - result.shift, -np.log(1000.0), rtol=1e-6)
+
+
+def test_a_single_hypothesis_that_may_not_end_has_the_temperature_once():
+    logits = np.array([[3.0, 1.0, 0.0]], "float32")
+    result = found(np.zeros((1, 1), "float32"), logits, 1, 2.0, (0, ops.convert_to_tensor(True)))
+    assert result.tokens.tolist() == [[1]]
+    np.testing.assert_allclose(result.scores - result.shift, [[reference.log_softmax(logits[0] / 2)[1]]], rtol=1e-6)
+
+
+def test_ties_of_blocks_whose_maxima_differ():
+    logits = np.zeros((8, 1000), "float32")
+    logits[:, [0, 998]], logits[:, 999] = 1.0, 2.0
+    assert_best(found(np.zeros((1, 8), "float32"), logits, 15), np.zeros((1, 8), "float32"), logits, 15)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

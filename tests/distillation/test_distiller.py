@@ -1403,6 +1403,14 @@ def test_the_exported_model_is_the_student(rng, tmp_path):
     np.testing.assert_allclose(exported.serve(x), distiller.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
 
 
+def test_t_squared_is_that_of_the_teachers_temperature(rng):
+    zt, z = rng.standard_normal((2, N, K)).astype("float32")
+    distiller = Distiller(None, linear(np.eye(K)), 3.0, 1.0, student_temperature=1.5, temperature_squared=True)
+    loss, _ = one_step(distiller, z, {"teacher_logits": zt})
+    wanted = 3.0**2 * reference.cross_entropy(reference.softmax(zt / 3), z / 1.5).mean()
+    assert loss == pytest.approx(wanted, rel=1e-5)
+
+
 def test_half_precision_everywhere(rng):
     x, y = data(rng)
     before = keras.config.floatx()
@@ -1412,6 +1420,7 @@ def test_half_precision_everywhere(rng):
             distiller = Distiller(network(), network(), temperature=2.0, beta=0.5)
             distiller.compile("sgd", hard_loss(), run_eagerly=EAGER)
             assert np.isfinite(distiller.fit(x, y, batch_size=N, verbose=0).history["loss"]).all()
+            assert distiller._matching_loss.dtype == "float32"
     finally:
         keras.config.set_floatx(before)
 

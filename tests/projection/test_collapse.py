@@ -129,10 +129,19 @@ def test_many_classes_in_blocks_and_means_that_almost_coincide(monkeypatch):
     means = 1e4 + rng.normal(size=(40, 6))
     means[7] = means[31] + 1e-9  # so near to each other that products leave nothing but rounding
     y = np.repeat(np.arange(40), 3)
-    x = means[y] + 1e-2 * rng.normal(size=(120, 6))
+    x = means[y] + 1e-2 * np.tile(rng.normal(size=(3, 6)), (40, 1))  # noise that moves all means alike
     templates = rng.normal(size=(40, 7))
     found, expected = keras_ls.neural_collapse(x, y, templates), reference(x, y, templates)
     np.testing.assert_allclose([getattr(found, n) for n in NAMES], [expected[n] for n in NAMES], rtol=1e-6)
+
+
+@pytest.mark.parametrize("second", [1e-2, 1e-4])  # its square is the singular value, kept above 1e-6 of the largest
+def test_directions_below_the_tolerance_have_no_part_in_the_variability(second):
+    rng, y = np.random.default_rng(0), np.repeat(np.arange(4), 10)
+    means = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, second, 0.0]])
+    x = means[y] + np.tile(1e-3 * rng.normal(size=(10, 3)), (4, 1))
+    expected = reference(x, y, rng.normal(size=(4, 4)))["variability"]
+    assert keras_ls.neural_collapse(x, y).variability == pytest.approx(expected, rel=1e-6)
 
 
 def test_of_equal_logits_the_first_class_is_the_prediction(rng):

@@ -100,6 +100,7 @@ def test_without_locks_a_run_goes_on_with_one_note(tmp_path, monkeypatch, capsys
     assert notes == [f"Note: files cannot be locked in {tmp_path / 'out'}: let no other process work there meanwhile."]
 
 
+@pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="lists open files")
 def test_on_windows_no_file_is_open_in_a_run_that_is_moved_aside(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(locks, "fcntl", None)
     locks._say_that_there_are_none.cache_clear()
