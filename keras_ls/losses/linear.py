@@ -190,12 +190,14 @@ def _at_once(examples, layer, smoothing, with_statistics):
 
 def _in_blocks(examples, layer, by):
     """(N,) losses, and statistics if asked for, with the gradients of features, kernel and bias."""
-    given = [examples.features, *(each for each in layer if each is not None)]
+    weights = [each for each in layer if each is not None]
+    # All as arguments: JAX takes no gradient of a compiled function through what a custom one holds by closure.
+    given = [examples.features, *weights, *(each for each in examples[1:] if each is not None)]
 
     @ops.custom_gradient
-    def loss(*tensors):
-        features, kernel, bias = tensors if len(tensors) == 3 else (*tensors, None)
-        own = examples._replace(features=features)
+    def loss(features, *tensors):
+        kernel, bias = (*tensors[: len(weights)], None)[:2]
+        own = Examples(features, *(*tensors[len(weights) :], None)[:2])
         columns, shift, total = by.forward(own, Layer(kernel, bias))
 
         def gradient(*args, upstream=None):
@@ -205,11 +207,12 @@ def _in_blocks(examples, layer, by):
             if own.kept is not None:
                 upstream = ops.where(own.kept, upstream, 0.0)
             found = by.backward(own, Layer(kernel, bias), shift, total, upstream)
-            return tuple(
+            slopes = [
                 ops.cast(slope, tensor.dtype)
-                for slope, tensor in zip(found, tensors, strict=False)
+                for slope, tensor in zip(found, (features, kernel, bias), strict=True)
                 if slope is not None
-            )
+            ]
+            return *slopes, *([None] * (len(given) - len(slopes)))
 
         return columns, gradient
 

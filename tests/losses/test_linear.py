@@ -374,6 +374,24 @@ def test_blocks_are_as_large_as_documented(examples, classes, size):
     assert linear._size(examples, classes, None) == size
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="compiles functions and then differentiates them")
+@pytest.mark.parametrize("ignore_class", [None, -1])
+def test_the_gradient_of_a_compiled_loss_on_jax(case, blocks, ignore_class):
+    import jax
+
+    tensors, labels, _ = case
+    labels = labels if ignore_class else np.maximum(labels, 0)
+
+    def loss(*given):
+        return ops.mean(linear_loss(*given, ignore_class=ignore_class, chunk_size=7))
+
+    expected = jax.grad(lambda *given: of_logits(labels, ignore_class=ignore_class)(*given).mean(), (0, 1, 2))(*tensors)
+    for inner in (jax.jit, jax.checkpoint, lambda function: jax.jit(jax.checkpoint(function))):
+        found = jax.jit(jax.grad(inner(loss), (0, 1, 2)))(*tensors, labels)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-6)
+
+
 def test_float64_is_computed_as_keras_multiplies_it(case, blocks):
     tensors, labels, upstream = case
     wide, upstream = [each.astype("float64") for each in tensors], upstream.astype("float64")
