@@ -417,6 +417,19 @@ def test_the_saved_model_is_the_plain_one(tmp_path, labelled, kind):
     np.testing.assert_allclose(plain.predict(x, verbose=0), fused.predict(x, verbose=0), rtol=1e-5)
 
 
+def test_keras_saves_the_wrapper_which_goes_on(tmp_path, labelled):
+    x, y = labelled
+    fused = keras_ls.FusedOutput(classifier("sequential")[0], 0.1, ignore_class=-1)
+    fused.compile("adam", **STEPS)
+    fused.fit(x, y, verbose=0)
+    keras.saving.save_model(fused, tmp_path / "fused.keras")
+    loaded = keras.saving.load_model(tmp_path / "fused.keras")
+    for each in (fused, loaded):
+        each.fit(x, y, shuffle=False, verbose=0)
+    for ours, theirs in zip(loaded.get_weights(), fused.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
 def test_what_is_saved_is_what_trains_now(tmp_path, labelled):
     x, y = labelled[0], np.maximum(labelled[1], 0)
     model, _ = classifier("sequential")

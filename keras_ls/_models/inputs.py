@@ -74,7 +74,7 @@ def input_arrays(name: str, x: Any) -> Any:
 
 
 def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
-    """Raises `ValueError` if a dict lacks an input of the model, or a single array does not fit its only input.
+    """Raises `ValueError` if a dict lacks an input of the model, or an array does not fit its input.
 
     Nothing is checked for models that do not show their inputs.
     """
@@ -87,11 +87,20 @@ def check_fits(name: str, arrays: Any, model: keras.Model) -> None:
                 f"`{name}` must hold the inputs of {shown(model.name)} by their names, {shown(names)}. "
                 f"Received: {shown(list(arrays))}."
             )
-    if len(inputs) != 1 or len(leaves) != 1:
-        return
-    if getattr(leaves[0], "dtype", None) == "O" and inputs[0].dtype != "string":
+        # Others may be there as well.
+        leaves = tree.flatten(
+            {key: arrays[key] for key in names} if isinstance(structure, Mapping) else list(map(arrays.get, names))
+        )
+    if len(leaves) == len(inputs):
+        for leaf, tensor in zip(leaves, inputs, strict=True):
+            _check_one(name, leaf, tensor, model)
+
+
+def _check_one(name: str, leaf: Any, tensor: keras.KerasTensor, model: keras.Model) -> None:
+    """Raises `ValueError` if an array does not fit an input of the model."""
+    if getattr(leaf, "dtype", None) == "O" and tensor.dtype != "string":
         raise ValueError(f"`{name}` must hold numbers for {shown(model.name)}. Received: strings.")
-    wanted, given = tuple(inputs[0].shape), tuple(leaves[0].shape)
+    wanted, given = tuple(tensor.shape), tuple(leaf.shape)
     if any(_fits(shape, wanted) for shape in _as_keras_reads(given)):
         return
     # Keras holds a Sequential to no size of its input, which may be that of the batch that happened to build it.

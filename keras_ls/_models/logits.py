@@ -34,8 +34,9 @@ def logits_model(
         inputs: a batch of inputs, for models that do not show theirs.
 
     Raises:
-        ValueError: If neither the last layers nor `from_logits` tell logits from probabilities, several sigmoid units
-            make the model multi-label, it gives a number per example without a class axis, or has no such output.
+        ValueError: If neither the last layers nor `from_logits` tell logits from probabilities, `from_logits` is True
+            where they give probabilities, several sigmoid units make the model multi-label, it gives a number per
+            example without a class axis, or has no such output.
     """
     check_model(model)
     given = model
@@ -53,6 +54,12 @@ def logits_model(
             logits = _logits(tensor)
         elif from_logits:
             logits = tensor
+            with contextlib.suppress(_Unreadable):
+                if _logits(tensor) is not tensor:
+                    raise ValueError(
+                        "`from_logits` must be False for a model whose last layer gives probabilities. "
+                        f"Received: from_logits=True and {given.name!r}."
+                    )
         else:
             logits = _logits_of_probabilities(tensor)
     with on_devices_of(given):

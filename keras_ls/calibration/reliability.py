@@ -121,7 +121,8 @@ def calibration_error(
             confidences, so that each holds as many (the adaptive calibration error). Equal confidences stay together.
         from_logits: whether `y_pred` holds logits.
         sample_weight: as for `reliability_curve`. Quantiles are those of the repeated rows if all weights are whole
-            numbers or multiples of the smallest, else those of the weighted distribution.
+            numbers or multiples of the smallest, else those of the weighted distribution. If `debiased`, weights that
+            are not all whole numbers count as so many predictions as are as informative, whatever they sum to.
         ignore_class: as for `reliability_curve`.
         debiased: whether to take off the bias of few predictions per bin; "l2" only.
 
@@ -188,8 +189,10 @@ def _debiased_error(top: TopLabel, bins: np.ndarray, num_bins: int) -> float:
     difference, weight = top.correct - top.confidence, top.weight
     if np.isnan(difference).any():
         return np.nan
+    if (weight != np.floor(weight)).any():  # no numbers of predictions: as many as would be as informative (Kish)
+        weight = weight * (weight.sum() / np.square(weight).sum())
     count = np.bincount(bins, weight, minlength=num_bins)
-    enough = count >= 2
+    enough = count >= 2 - 1e-9  # of what rounding has left
     with np.errstate(divide="ignore", invalid="ignore"):  # of bins that are left out
         gap = np.bincount(bins, weight * difference, minlength=num_bins) / count
         variance = np.bincount(bins, weight * np.square(difference - gap[bins]), minlength=num_bins) / (count - 1)

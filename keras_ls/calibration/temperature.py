@@ -21,7 +21,7 @@ def fitted_temperature(rows: LabelledRows, stacklevel: int = 2) -> np.float32:
     Warns, `stacklevel` calls up, if there is no optimum, or if what is given as logits looks like probabilities.
     """
     temperature, problem = optimal_temperature(rows)
-    if rows.from_logits and _are_probabilities(rows):
+    if rows.from_logits and are_probabilities(rows):
         problem = (
             "The logits look like probabilities: none is negative, and they sum to 1 for each example. "
             "Say from_logits=False, or give TemperatureScaling.fit the logarithms of the probabilities."
@@ -32,7 +32,8 @@ def fitted_temperature(rows: LabelledRows, stacklevel: int = 2) -> np.float32:
     return max(np.float32(temperature), np.nextafter(np.float32(LOWEST), np.float32(1)))
 
 
-def _are_probabilities(rows: LabelledRows) -> bool:
+def are_probabilities(rows: LabelledRows) -> bool:
+    """Says whether what is given as logits looks like probabilities, by the first 1,000 rows that count."""
     first = rows.rows[np.flatnonzero(rows.weight > 0)[:1000]].astype("float64")
     return first.shape[-1] > 1 and first.min() >= 0 and np.abs(first.sum(axis=-1) - 1).max() < 0.01  # of half precision
 

@@ -75,7 +75,9 @@ def most_probable(log_probs: Any, logits: Any, count: int, temperature: Any, for
     scores, codes = _best(blocks, largest, offset, count, divisor, forbidden)
     scores = scores if width > 1 else _divided(scores, temperature)
     classes = blocks.logits.shape[1] * blocks.logits.shape[2]
-    tokens = ops.minimum(codes % classes, num_classes - 1)
+    tokens = codes % classes
+    # Not `ops.minimum`: under a half-precision floatx that makes floats of them on JAX.
+    tokens = ops.where(tokens < num_classes, tokens, num_classes - 1)
     return Continuations(scores, shift[:, 0], codes // classes, tokens, is_nan)
 
 

@@ -77,7 +77,7 @@ class Hypotheses(NamedTuple):
 def start(settings: Settings, start_token: int) -> Hypotheses:
     """One open hypothesis per element, without tokens; nothing finished."""
     size, width, results = settings.batch_size, settings.beam_width, settings.num_results
-    first = ops.broadcast_to(ops.arange(width) == 0, (size, width))
+    first = ops.broadcast_to(ops.arange(width, dtype="int32") == 0, (size, width))
     none = ops.full((size, results), -math.inf, dtype="float32")
     zero = ops.zeros((size,), dtype="float32")
     last = ops.full((size, width), start_token, dtype="int32")

@@ -1,6 +1,7 @@
 """All numbers of a diagnosis, from predictions with their labels."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from keras_ls._intervals import mean_interval, share_interval, within
 from keras_ls._rows import LabelledRows
 from keras_ls.calibration.reliability import ReliabilityCurve, curve_of_top
 from keras_ls.calibration.selective import RiskCoverageCurve
+from keras_ls.calibration.temperature import are_probabilities
 from keras_ls.diagnosis._calibration import class_errors, top_label_error
 from keras_ls.diagnosis._positions import Positions, read_positions
 from keras_ls.diagnosis._ranking import FEWEST, fewest, rank
@@ -92,6 +94,12 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
         rows = dataclasses.replace(rows, weight=np.ldexp(rows.weight, -exponent))
     positions = read_positions(rows, epsilon)
     size, notes = positions.num_examples, []
+    if rows.from_logits and are_probabilities(rows):
+        notes.append(
+            "The logits look like probabilities: none is negative, and they sum to 1 for each example. If they are, "
+            "all numbers here are wrong: say from_logits=False."
+        )
+        warnings.warn(notes[0], stacklevel=4)
     in_half = np.zeros(size, bool)
     in_half[np.random.default_rng([asked.seed, 0]).permutation(size)[: size // 2]] = True
     scaled = scale(rows, positions, in_half, asked.level, epsilon)

@@ -24,6 +24,9 @@ def softened_cross_entropy(teacher_logits, logits, temperature: float, student_t
     """
     teacher_logits, logits = teacher_logits / temperature, logits / student_temperature
     if logits.shape[-1] == 1:
+        teacher_logits = ops.where(teacher_logits == math.inf, math.nan, teacher_logits)  # as a softmax has it
+        none = ops.logical_and(ops.sigmoid(teacher_logits) == 0, logits == -math.inf)
+        logits = ops.where(none, _IMPOSSIBLE, logits)
         # 1 − sigmoid(z) = sigmoid(−z), which stays exact where sigmoid(z) is nearly 1.
         losses = ops.sigmoid(teacher_logits) * ops.log_sigmoid(logits)
         losses = losses + ops.sigmoid(-teacher_logits) * ops.log_sigmoid(-logits)

@@ -17,6 +17,7 @@ from keras_ls._models.inputs import check_fits
 from keras_ls._models.layers import LinearHead, LogOdds, LogProbabilities
 from keras_ls._models.logits import gives_logits, logits_model
 from keras_ls._models.outputs import single
+from keras_ls._models.tracing import count_tracings_apart
 from keras_ls.distillation._inputs import backend_arrays, num_rows
 
 _LOGITS = "_keras_ls_logits"
@@ -137,6 +138,7 @@ def logit_source(role: str, model: keras.Model, from_logits: bool | None, argume
     if seen is False:
         network = logits_model(model)
         if _stands_for(network, model):
+            count_tracings_apart(network)
             return LogitSource(model, network=network)
     return LogitSource(model, logarithm=_logarithm(role))
 

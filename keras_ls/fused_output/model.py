@@ -130,6 +130,12 @@ class FusedOutput(AroundModel):
             )
         super().compile(optimizer=optimizer, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs)
 
+    def compile_from_config(self, config):
+        """Compiles as the saved one was, its optimizer's state included."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of a batch, penalties included; within a step, `y_pred` is what the output layer is given."""
         y, sample_weight = self._of_output(y), self._of_output(sample_weight)

@@ -170,10 +170,10 @@ def project_classes(
     ids = check_classes(classes)
     probe = Probe(model, output)
     arrays, labels = check_labels(x, of_output(y, output, output_names(model)))
+    if labels.ndim == 2 and labels.shape[1:] == probe.forward(taken(arrays, slice(256))).outputs.shape[1:]:
+        labels = hard_labels("y", labels, labels.shape)  # one-hot rows
     if labels.ndim == 2:
         run = probe.forward(arrays)
-        if labels.shape == run.outputs.shape:
-            labels = hard_labels("y", labels, run.outputs.shape)
         check_steps(labels, run)
         places = drawn(labels, ids, examples_per_class, seed, run.mask, EXAMPLES_PER_CLASS)
         activations = run.activations[places]

@@ -209,6 +209,17 @@ class TestIgnoredAndWeighted:
         found = calibration_error((hits == 0).astype(int), probs, num_bins=10, norm="l2", debiased=True)
         assert found == pytest.approx(np.sign(total) * np.sqrt(abs(total)), rel=1e-9)
 
+    def test_the_debiased_error_does_not_depend_on_what_weights_sum_to(self, rng):
+        labels, probs = rng.integers(0, 3, 60), reference.softmax(rng.normal(size=(60, 3)))
+
+        def error(weight):
+            return calibration_error(labels, probs, norm="l2", debiased=True, sample_weight=weight)
+
+        for equal in (1 / 60, 0.01, 0.7, 1.0):
+            assert error(np.full(60, equal)) == pytest.approx(error(None), rel=1e-9)
+        weight = rng.exponential(size=60)
+        assert error(weight / weight.sum()) == pytest.approx(error(weight), rel=1e-9)
+
     def test_debiased_error_of_calibrated_predictions_is_near_zero(self, rng):
         found, plain = [], []
         for _ in range(100):
@@ -607,6 +618,14 @@ class TestFromLogits:
         found = calibrate(model, x, labels, from_logits=False).layers[-1].temperature
         wanted = keras_ls.TemperatureScaling().fit(np.log(x), labels).temperature
         assert float(found) == pytest.approx(float(wanted), rel=1e-3)
+
+    @pytest.mark.parametrize(("units", "activation"), [(1, "sigmoid"), (3, "softmax")])
+    def test_probabilities_are_not_taken_for_logits(self, rng, units, activation):
+        x, labels = rng.normal(size=(80, 4)).astype("float32"), rng.integers(0, 2, 80)
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(units, activation)])
+        for measure in (calibrate, keras_ls.diagnose):
+            with pytest.raises(ValueError, match="`from_logits` must be False for a model whose last layer gives prob"):
+                measure(model, x, labels, from_logits=True)
 
     @pytest.mark.parametrize("units", [1, 3])
     def test_logits_are_not_taken_for_probabilities(self, rng, units):

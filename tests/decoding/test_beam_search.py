@@ -904,3 +904,22 @@ def test_the_bound_of_an_element_is_over_its_own_limit(limits, steps):
         result = arrays(beam_search(step, state, 2, 1, 0, **options))
     np.testing.assert_allclose(result.log_probs[:, 0], np.log([0.98, 0.36]), **CLOSE)
     assert len(calls) == steps
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+def test_a_half_precision_floatx_changes_nothing(rng, floatx):
+    table = rng.standard_normal((301, 301)).astype("float32")
+
+    def search():
+        logits = ops.convert_to_tensor(table)
+        return beam_search(lambda tokens, state: (ops.take(logits, tokens, axis=0), state), None, 3, 0, 1, 6, 4)
+
+    expected, before = arrays(search()), keras.config.floatx()
+    keras.config.set_floatx(floatx)
+    try:
+        results = [arrays(search()), BeamSearchResult(*map(numpy, compiled(lambda: tuple(search()))()))]
+    finally:
+        keras.config.set_floatx(before)
+    for found in results:
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)

@@ -538,3 +538,13 @@ def test_a_common_factor_of_the_weights_changes_nothing(rng, scale):
         np.testing.assert_allclose(
             [found.value, found.low, found.high], [estimate.value, estimate.low, estimate.high], rtol=1e-6, atol=1e-9
         )
+
+
+def test_logits_that_look_like_probabilities_are_said_to():
+    y, z = drawn(200, 4, 1.5)
+    probabilities = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    with pytest.warns(UserWarning, match="look like probabilities: none is negative, and they sum to 1") as found:
+        notes = keras_ls.diagnose_predictions(y, probabilities, from_logits=True).notes
+    assert found[0].filename == __file__
+    assert "look like probabilities" in notes[0]
+    assert not any("look like" in note for note in keras_ls.diagnose_predictions(y, z, from_logits=True).notes)

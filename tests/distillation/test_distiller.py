@@ -13,7 +13,7 @@ from keras import layers, ops
 
 import keras_ls
 from keras_ls.distillation import Distiller, equivalent_smoothing, teacher_logits
-from keras_ls.distillation._matching import MatchingLoss
+from keras_ls.distillation._matching import MatchingLoss, softened_cross_entropy
 
 K, D, N = 4, 5, 12
 
@@ -222,6 +222,15 @@ def test_a_class_that_cannot_occur_costs_nothing(matching, rng):
     assert float(found) == pytest.approx(float(rest), rel=1e-6)
     student[:, 1] = np.nan
     assert np.isnan(float(MatchingLoss(matching, 2.0, 1.0, 1.0)(teacher, student)))
+
+
+def test_one_unit_is_two_columns_at_infinity():
+    for teacher, logit in ((np.inf, 0.5), (-np.inf, 0.5), (-np.inf, -np.inf), (-200.0, -np.inf), (0.5, -np.inf)):
+        one, two = (
+            float(softened_cross_entropy(*(ops.convert_to_tensor([[*row, z]], "float32") for z in pair), 1.0, 1.0)[0])
+            for row, pair in (((), (teacher, logit)), ((0.0,), (teacher, logit)))
+        )
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("teachers", [-np.inf, -1e9, -200.0])

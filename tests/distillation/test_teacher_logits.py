@@ -11,6 +11,7 @@ from harness import BACKEND, ROOT
 from keras import layers
 from teachers import Batches, D, K, counting, network
 
+import keras_ls
 from keras_ls.distillation import Distiller, teacher_logits
 
 
@@ -337,3 +338,18 @@ def test_sequences_that_change_their_length_are_refused(tmp_path):
     teacher = keras.Sequential([keras.Input((None,)), layers.Embedding(9, D), layers.Dense(K)])
     with pytest.raises(ValueError, match=r"of one shape.*Received: rows of shape"):
         teacher_logits(teacher, Ragged(np.zeros(24)), path=tmp_path / "zt.npy")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_inputs_that_do_not_fit_are_refused_one_by_one(rng, named):
+    p, q = keras.Input((3,), name="p"), keras.Input((2,), name="q")
+    hidden = keras.layers.Dense(4)(keras.layers.concatenate([p, q]))
+    model = keras.Model({"p": p, "q": q} if named else [p, q], keras.layers.Dense(4, "softmax")(hidden))
+    x, y, labels = rng.normal(size=(12, 3)), rng.normal(size=(12, 2)), np.arange(12) % 2
+    right, wrong = ({"q": y, "p": x}, {"p": y, "q": x}) if named else ([x, y], [y, x])
+    assert teacher_logits(model, right).shape == (12, 4)
+    match = r"must be of a shape that the model takes, \(None, 3\)\. Received: shape \(12, 2\)"
+    with pytest.raises(ValueError, match=match):
+        teacher_logits(model, wrong)
+    with pytest.raises(ValueError, match="must be of a shape that the model takes"):
+        keras_ls.logit_mutual_information(model, wrong, labels, (0, 1), lambda given: given)
