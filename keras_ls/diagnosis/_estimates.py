@@ -82,6 +82,18 @@ def check_settings(num_bins: Any, level: Any, num_resamples: Any, seed: Any) -> 
     )
 
 
+def _doubts(rows: LabelledRows) -> list[str]:
+    """What is said, and warned of, where probabilities were probably given as logits."""
+    if not (rows.from_logits and are_probabilities(rows)):
+        return []
+    doubt = (
+        "The logits look like probabilities: none is negative, and they sum to 1 for each example. If they are, all "
+        "numbers here are wrong: say from_logits=False."
+    )
+    warnings.warn(doubt, stacklevel=5)
+    return [doubt]
+
+
 def measure(rows: LabelledRows, asked: Settings) -> Measured:
     """Measures predictions, of which one at least must count.
 
@@ -93,13 +105,7 @@ def measure(rows: LabelledRows, asked: Settings) -> Measured:
     if abs(exponent) > _LARGEST_EXPONENT:  # by a power of 2, which rounds nothing
         rows = dataclasses.replace(rows, weight=np.ldexp(rows.weight, -exponent))
     positions = read_positions(rows, epsilon)
-    size, notes = positions.num_examples, []
-    if rows.from_logits and are_probabilities(rows):
-        notes.append(
-            "The logits look like probabilities: none is negative, and they sum to 1 for each example. If they are, "
-            "all numbers here are wrong: say from_logits=False."
-        )
-        warnings.warn(notes[0], stacklevel=4)
+    size, notes = positions.num_examples, _doubts(rows)
     in_half = np.zeros(size, bool)
     in_half[np.random.default_rng([asked.seed, 0]).permutation(size)[: size // 2]] = True
     scaled = scale(rows, positions, in_half, asked.level, epsilon)
