@@ -9,8 +9,9 @@ import types
 import pytest
 from kept_results import RESULTS, section_of
 
-from demos.image import distillation
+from demos.image import data, distillation
 from demos.image.analysis import distillation_curves
+from demos.kit import records
 from demos.kit.options import Output
 from demos.reproduce.experiment import NEARER_TO_1, SCALES, TITLES, Experiment, Setting, Trial, experiments, trials
 from demos.reproduce.kept import kept_of, path_of
@@ -51,6 +52,34 @@ def test_the_demos_take_the_commands(name, scale):
         importlib.import_module(module).COMMAND.parser().parse_args([*words, *short])
     assert setting.minutes or setting.updates
     assert scale != "cpu" or setting.minutes <= 60
+
+
+def settings_now(module, words):
+    """Of a demo of images that come with a package: the data and, of Figure 5, the recipes; None of other data."""
+    options = importlib.import_module(module).COMMAND.choose(words)
+    if module != "demos.image.distillation":
+        return None if data.get(options.dataset).reads_files else {"data": data.load_chosen(options).fingerprint}
+    options.settle("experiment")
+    if data.get(options.experiment).reads_files:
+        return None
+    images = data.load(options.experiment, noise=options.noise)
+    recipes = distillation_curves.Figure5(options, images).settings
+    return {"data": images.fingerprint, **records.to_json(recipes)}
+
+
+def test_what_was_kept_is_what_the_demos_would_do_now():
+    checked, stale = 0, []
+    for trial in (trial for scale in ("smoke", "cpu") for trial in trials(scale, EXPERIMENTS)):
+        (module, words), *_ = trial.commands()
+        if not module.startswith("demos.image.") or not path_of(trial, RESULTS).exists():
+            continue
+        now = settings_now(module, words)
+        if now is not None:
+            kept = kept_of(trial, RESULTS)["results"][0]["settings"]
+            stale += [trial.label] if {name: kept[name] for name in now} != now else []
+            checked += 1
+    assert checked > 15
+    assert stale == []
 
 
 def test_the_parts_of_a_seed_are_the_whole():
