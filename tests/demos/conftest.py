@@ -1,5 +1,7 @@
 """What all tests of demos have in common."""
 
+import tempfile
+
 import pytest
 
 from demos.kit import checkpoints
@@ -15,9 +17,10 @@ def _a_checkpoint_after_each_epoch():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _places_of_their_own(tmp_path_factory):
+def _places_of_their_own():
     """Neither the user's cache, which a demo may be filling behind a lock, nor the user's data."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+    # Not in a test's own directory, which a demo refuses to write to where it holds the cache.
+    with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, cache)
         patch.delenv(DATA_VARIABLE, raising=False)
         yield
