@@ -88,7 +88,7 @@ SUBJECT = Subject(
             backend,
             {"loss": loss, "jit": jit, **({"classes": 10, "repeats": 50} if few else {})},
             growth=loss == OURS and backend == "jax" and not few,
-            group=(few + ending).removeprefix(", "),  # more at a time do not fit into memory
+            group=(few + ending).removeprefix(", "),  # what takes turns has to fit into memory together
         )
         for few in ("", FEW)
         for ending, (backend, jit) in ENDINGS.items()
