@@ -134,7 +134,7 @@ def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Pat
     """Prints all trials, with what they take, and which are there."""
     rows = [["trial", "minutes", "on", "state"]]
     for trial in all_trials:
-        minutes, machine = trial.minutes, trial.setting.machine
+        minutes, machine = trial.setting.minutes, trial.setting.machine
         kept = None if trial in todo else kept_of(trial, results)
         if kept is not None:
             minutes, machine = kept["seconds"] / 60, kept["machine"]
@@ -148,13 +148,14 @@ def announce(todo: list[Trial], plan: Plan) -> None:
     print(f"{len(todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
     known: dict[tuple[str, ...], float] = {}  # of first commands: what trials have in common is run once
     work = plan.out / "work"
-    trained = {next(running.steps(trial, work)).folder for trial in todo if not trial.training}
+    trained = {next(running.steps(trial, work)).folder for trial in todo if not trial.setting.training}
     for trial in todo:
-        if trial.minutes is not None:
+        setting = trial.setting
+        if setting.minutes is not None:
             step = next(running.steps(trial, work))
             is_there = step.folder in trained or (step.folder / "results.json").exists()
             begins = tuple(step.arguments)
-            known[begins] = max(known.get(begins, 0), trial.minutes + (0 if is_there else trial.training))
+            known[begins] = max(known.get(begins, 0), setting.minutes + (0 if is_there else setting.training))
     if known:
         print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")
     told: dict[str, float | str] = {}  # of first commands, which several trials may have in common

@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 # What --only takes, in the order of the report.
@@ -27,7 +27,7 @@ TITLES = {
 }
 SCALES = {
     "smoke": "small data that come with the packages",
-    "cpu": "real data on two cores, in trials most of which take less than an hour",
+    "cpu": "real data on two cores, in trials of at most an hour",
     "paper": "the settings of the paper's appendix",
 }
 NEARER_TO_1 = "nearer to 1"
@@ -83,22 +83,26 @@ class Setting:
     """How an experiment is run at a scale."""
 
     commands: str  # line by line; --from is the run of the first, and --resume that of the one before
-    minutes: float | None  # what a trial takes, about; None where nobody has run one to its end
+    # What a trial takes, about, if its networks are there where another experiment trains them; None where nobody has
+    # run one to its end
+    minutes: float | None
     machine: str = "2 cores of an AMD EPYC"  # that it takes them on
     trials: tuple[str, ...] = ("",)  # what each trial adds to the commands; each can run on its own day and machine
     shown: str = ""  # the page and the heading there that show the commands with what they printed
     # Of all networks' weights in a trial, for the estimate of its time; where networks are unlike by how names begin
     updates: int | Mapping[str, int] = 0
-    # Minutes of trials that take longer than the others, by what they add to the commands
-    longer: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    # Minutes more where no other experiment has trained a trial's networks in the same directory, by what it adds
-    training: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    training: float = 0.0  # minutes more where no other experiment has trained a trial's networks in the same directory
     short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
 
 
 def by_seed(count: int = 3) -> tuple[str, ...]:
     """What the trials of a setting add to its commands where each has a seed of its own."""
     return tuple(f"--seeds {seed}" for seed in range(count))
+
+
+def by_network(*label_smoothing: float, seeds: Iterable[int] = range(3)) -> tuple[str, ...]:
+    """The same where each has a seed and an α of its own."""
+    return tuple(f"--seeds {seed} --label-smoothing {alpha:g}" for seed in seeds for alpha in label_smoothing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,16 +132,6 @@ class Trial:
     experiment: Experiment
     scale: str
     arguments: str  # of its own
-
-    @property
-    def minutes(self) -> float | None:
-        """What it takes, about, if its networks are there where another experiment trains them."""
-        return self.setting.longer.get(self.arguments, self.setting.minutes)
-
-    @property
-    def training(self) -> float:
-        """Minutes more where its networks are not there."""
-        return self.setting.training.get(self.arguments, 0.0)
 
     @property
     def setting(self) -> Setting:
@@ -201,12 +195,16 @@ def trials(scale: str, only: Collection[str]) -> list[Trial]:
     First seeds come first, and trials that measure what others train after these.
     """
     found = [each for each in experiments().values() if scale in each.scales and each.chosen(only)]
-    cut = [(i, Trial(each, scale, own)) for each in found for i, own in enumerate(each.scales[scale].trials)]
+    cut: list[Trial] = []
     last: dict[str, int] = {}
-    for i, trial in cut:
-        last[trial.networks] = max(last.get(trial.networks, 0), i)
+    for each in found:
+        places: dict[str, int] = {}
+        for trial in (Trial(each, scale, own) for own in each.scales[scale].trials):
+            place = places.setdefault(trial.networks, len(places))
+            last[trial.networks] = max(last.get(trial.networks, 0), place)
+            cut.append(trial)
 
-    def place(pair: tuple[int, Trial]) -> tuple[int, int, bool]:
-        return last[pair[1].networks], len(pair[1].commands()), pair[1].experiment.afterwards
+    def order(trial: Trial) -> tuple[int, int, bool]:
+        return last[trial.networks], len(trial.commands()), trial.experiment.afterwards
 
-    return [trial for _, trial in sorted(cut, key=place)]
+    return sorted(cut, key=order)

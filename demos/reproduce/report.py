@@ -117,11 +117,9 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
         blocks.append(Paragraph(f"Its hard targets are those of {experiment.hard_targets}, which has not been run."))
     if found.missing:
         setting = found.missing[0].setting
-        minutes = [trial.minutes for trial in found.missing if trial.minutes is not None]
-        longest = "" if len(set(minutes)) < 2 else f" to {max(minutes):g}"
-        about = f"; about {min(minutes):g}{longest} minutes each on {setting.machine}" if minutes else ""
-        if training := sum(trial.training for trial in found.missing):
-            about += f", and {training:g} more in all where no other experiment has trained the networks"
+        about = f"; about {setting.minutes:g} minutes each on {setting.machine}" if setting.minutes else ""
+        if setting.training:
+            about += f", and {setting.training:g} more where no other experiment has trained their networks"
         blocks.append(Paragraph(f"Not run yet: {', '.join(trial.label for trial in found.missing)}{about}."))
     return [*blocks, Code(commands(found)), *facts(found)]
 
@@ -187,6 +185,7 @@ def facts(found: Found) -> list[Block]:
         "Commit": [kept.get("code") or "not recorded" for kept in found.kept],
         "Time": [f"{sum(kept['seconds'] for kept in found.kept) / 60:.1f} minutes"],
         "Networks of other trials": networks_of_others(found),
+        "Run together": run_together(found),
         "Hard targets": [f"those of {found.experiment.hard_targets}"] * bool(found.compared),
     }
     known = {name: "; ".join(dict.fromkeys(texts)) for name, texts in said.items() if any(texts)}
@@ -198,6 +197,15 @@ def networks_of_others(found: Found) -> list[str]:
     trained = [sum(row.get("seconds", 0) for row in kept["results"][0]["trials"]) for kept in found.kept]
     before = sum(took for took, kept in zip(trained, found.kept, strict=True) if took > kept["seconds"])
     return [f"trained in {before / 60:.1f} minutes"] * (before > 0)
+
+
+def run_together(found: Found) -> list[str]:
+    """Which trials are the results of one command that trained more networks, which were then kept apart."""
+    together: dict[str, list[str]] = {}
+    for kept in found.kept:
+        if "cut_from" in kept:
+            together.setdefault(kept["cut_from"]["commands"][0], []).append(kept["trial"])
+    return [", ".join(trials) for trials in together.values()]
 
 
 def titles(of_first: list[dict[str, Any]]) -> list[str]:

@@ -17,9 +17,7 @@ SCALES = {
     for scale, trained in TRAINED.items()
 }
 # Of a seed whose networks `calibration_cifar100` trains.
-SCALES["cpu"] = dataclasses.replace(
-    SCALES["cpu"], minutes=5, trials=by_seed(), longer={}, training=dict.fromkeys(by_seed(), 90.0)
-)
+SCALES["cpu"] = dataclasses.replace(SCALES["cpu"], minutes=5, trials=by_seed(), training=90)
 WHY = {
     "cpu": {
         "fig1": "The steps are enough to memorise the images and perhaps too few to meet smoothed targets (no longer "
