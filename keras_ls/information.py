@@ -11,9 +11,9 @@ from keras import ops, tree
 
 from keras_ls._arrays import hard_labels, to_numpy
 from keras_ls._checks import check_count, shown
-from keras_ls._models.data import LabelledData, check_no_preprocessor, check_row_count
+from keras_ls._models.data import LabelledData, check_row_count
 from keras_ls._models.devices import BatchRunner
-from keras_ls._models.inputs import check_fits
+from keras_ls._models.inputs import check_fits, check_no_preprocessor
 from keras_ls._models.logits import logits_model
 from keras_ls._models.random_state import seeded
 from keras_ls._models.tracing import count_tracings_apart

@@ -31,11 +31,14 @@ class Trained:
 def trained_networks(out: pathlib.Path, fields: dict[str, Any]) -> list[Trained]:
     """The finished networks of a run, of which there is at least one, by α, then by seed.
 
-    `fields` are what must stand in their results, as `records.read_json` takes it.
+    `fields` are what must stand in their results, as `records.read_json` takes it; those of other demos lack some.
     """
-    required = {"label_smoothing": float, "seed": int, **fields}
-    found = [(path.parent, records.read_json(path, required)) for path in out.glob("alpha-*/seed-*/result.json")]
-    networks = [Trained(result["label_smoothing"], result["seed"], folder, result) for folder, result in found]
+    own, networks = {"label_smoothing": float, "seed": int}, []
+    for path in out.glob("alpha-*/seed-*/result.json"):
+        if lacking := fields.keys() - records.read_json(path, own).keys():
+            raise ValueError(f"--from {str(out)!r} is of another demo: its results lack {', '.join(sorted(lacking))}.")
+        result = records.read_json(path, own | fields)
+        networks.append(Trained(result["label_smoothing"], result["seed"], path.parent, result))
     if not networks:
         raise ValueError(
             f"--from must be the directory of a run with a model trained to its end. Received: {str(out)!r}."

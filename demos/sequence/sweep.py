@@ -68,15 +68,19 @@ class Sweep:
 def plan(
     options: Chosen,
     kind: Any,
+    fields: dict[str, Any],
     read_tokens: Callable[[pathlib.Path], Tokens],
     load: Callable[[pathlib.Path, Any], Data],
 ) -> Sweep:
-    """Loads the networks, of the class or classes `kind`, and then, in their tokens, what they were trained on."""
+    """Loads the networks, of the class or classes `kind`, and then, in their tokens, what they were trained on.
+
+    `fields` are as `trained_networks` takes them.
+    """
     for name in SWEPT:
         if hasattr(options, name):
             setattr(options, name, sorted(set(getattr(options, name))))
     out = pathlib.Path(options.run)
-    trained = trained_networks(out, {})
+    trained = trained_networks(out, fields)
     tokens = read_tokens(out)
     networks = [(each, each.load(kind, tokens)) for each in trained]
     planned = Sweep(options, networks, load(out, tokens))

@@ -10,12 +10,12 @@ from keras import ops, tree
 from keras_ls._arrays import counted_labels, prediction_rows, spread_weights, taken, to_numpy
 from keras_ls._backend import ONE_AT_A_TIME
 from keras_ls._models.devices import BatchRunner, on_devices_of
-from keras_ls._models.inputs import check_ends, check_fits, input_arrays, known_length, number_of_examples, one_pass
+from keras_ls._models.inputs import check_dataset, check_fits, input_arrays, number_of_examples, one_pass
 from keras_ls._models.logits import check_model, logits_model
 from keras_ls._models.outputs import check_output, mask_of_positions, of_output, single
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._models.tracing import count_tracings_apart
-from keras_ls._rows import LabelledRows, check_counts, joined, labelled_rows
+from keras_ls._rows import LARGEST_PROBABILITY, LabelledRows, check_counts, joined, labelled_rows
 
 _Batch = tuple[Any, np.ndarray, np.ndarray | None]  # inputs, labels and weights
 
@@ -219,21 +219,6 @@ class LabelledData:
             raise ValueError("`x` must hold examples. Received a dataset without batches.")
 
 
-def check_no_preprocessor(model: Any, name: str = "model") -> None:
-    """Raises `ValueError` if a model preprocesses its inputs in `predict`, as KerasHub's tasks do.
-
-    Its network expects other inputs than its users give, and would silently compute with those.
-
-    Raises:
-        ValueError: If the model has a `preprocessor`.
-    """
-    if getattr(model, "preprocessor", None) is not None:
-        raise ValueError(
-            f"`{name}` must not preprocess its inputs. Received: {model.name!r}, which has a `preprocessor`. Give what "
-            f"the network itself takes: x = model.preprocessor(x), then model.preprocessor = None."
-        )
-
-
 def check_row_count(rows: np.ndarray, inputs: Any) -> np.ndarray:
     """Returns predictions unchanged, after checking that there is one per input.
 
@@ -248,40 +233,32 @@ def check_row_count(rows: np.ndarray, inputs: Any) -> np.ndarray:
     return rows
 
 
-def check_dataset(x: Any, names: tuple[str, str] = ("x", "y")) -> None:
-    """Checks that `x` is a dataset that ends, can be read repeatedly, and is not known to be empty.
-
-    Args:
-        x: what was given.
-        names: what the caller calls it, and the labels that would otherwise have to come with it.
-
-    Raises:
-        ValueError: If `x` is something else.
-    """
-    if x is None or isinstance(x, (list, tuple, dict, str, bytes, range)) or hasattr(x, "shape"):
-        raise ValueError(
-            f"`{names[1]}` must be given if `{names[0]}` is not a dataset. "
-            f"Received: {names[0]} of type {type(x).__name__}."
-        )
-    is_known = isinstance(x, keras.utils.PyDataset) or hasattr(x, "cardinality")
-    if not is_known and (hasattr(x, "__next__") or not hasattr(x, "__iter__")):
-        raise ValueError(
-            f"`{names[0]}` must be an array or a dataset that can be read repeatedly. "
-            f"Received: {type(x).__name__} (a generator can be read only once)."
-        )
-    check_ends(names[0], x)
-    if known_length(x) == 0:
-        raise ValueError(f"`{names[0]}` must hold examples. Received a dataset without batches.")
-
-
 def predicted_logits(
     model: keras.Model, data: LabelledData, from_logits: bool | None, batch_size: int
 ) -> tuple[keras.Model, LabelledRows]:
-    """The model of a classifier's logits, as `logits_model` makes it, and what it predicts for labelled data."""
+    """The model of a classifier's logits, as `logits_model` makes it, and what it predicts for labelled data.
+
+    Raises:
+        ValueError: As for `logits_model` and `LabelledData.predict`, and if `from_logits` is False where predictions
+            are no probabilities.
+    """
     check_model(model)
     names = check_output(model, data.output)
-    source = logits_model(model, data.output, from_logits, data.first_inputs(names, batch_size))
-    return source, data.predict(Predictor(source, None), True, batch_size, names)
+    inputs = data.first_inputs(names, batch_size)
+    source = logits_model(model, data.output, from_logits, inputs)
+    rows = data.predict(Predictor(source, None), True, batch_size, names)
+    if from_logits is False and (np.isnan(rows.rows).any(axis=-1) & (rows.weight > 0)).any():
+        _check_probabilities(Predictor(model, data.output).predict_batch(inputs)[0], model)
+    return source, rows
+
+
+def _check_probabilities(outputs: np.ndarray, model: keras.Model) -> None:
+    low, high = float(outputs.min()), float(outputs.max())
+    if low < 0 or high > LARGEST_PROBABILITY:
+        raise ValueError(
+            "`from_logits` must be True for a model that gives logits. "
+            f"Received: from_logits=False and {model.name!r}, whose predictions lie between {low:.4g} and {high:.4g}."
+        )
 
 
 class _WithMask(keras.Model):

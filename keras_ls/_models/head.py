@@ -14,9 +14,9 @@ from keras_ls._arrays import widened
 from keras_ls._backend import ONE_AT_A_TIME, output_spec
 from keras_ls._checks import check_count, shown
 from keras_ls._labels import spread_over
-from keras_ls._models.data import check_no_preprocessor, check_row_count
+from keras_ls._models.data import check_row_count
 from keras_ls._models.devices import BatchRunner, on_devices_of
-from keras_ls._models.inputs import check_ends, check_fits, input_arrays, is_dataset
+from keras_ls._models.inputs import check_ends, check_fits, check_no_preprocessor, input_arrays, is_dataset
 from keras_ls._models.layers import AfterLogits, LinearHead
 from keras_ls._models.outputs import has_own_call, mask_of_positions, output_model, single, symbolic_inputs
 from keras_ls._models.random_state import kept_random_state

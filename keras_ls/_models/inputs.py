@@ -178,3 +178,44 @@ def _as_array(name: str, leaf: Any) -> Any:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype("float64")
     return signed(name, array)
+
+
+def check_no_preprocessor(model: Any, name: str = "model") -> None:
+    """Raises `ValueError` if a model preprocesses its inputs in `predict`, as KerasHub's tasks do.
+
+    Its network expects other inputs than its users give, and would silently compute with those.
+
+    Raises:
+        ValueError: If the model has a `preprocessor`.
+    """
+    if getattr(model, "preprocessor", None) is not None:
+        raise ValueError(
+            f"`{name}` must not preprocess its inputs. Received: {model.name!r}, which has a `preprocessor`. Give what "
+            f"the network itself takes: x = model.preprocessor(x), then model.preprocessor = None."
+        )
+
+
+def check_dataset(x: Any, names: tuple[str, str] = ("x", "y")) -> None:
+    """Checks that `x` is a dataset that ends, can be read repeatedly, and is not known to be empty.
+
+    Args:
+        x: what was given.
+        names: what the caller calls it, and the labels that would otherwise have to come with it.
+
+    Raises:
+        ValueError: If `x` is something else.
+    """
+    if x is None or isinstance(x, (list, tuple, dict, str, bytes, range)) or hasattr(x, "shape"):
+        raise ValueError(
+            f"`{names[1]}` must be given if `{names[0]}` is not a dataset. "
+            f"Received: {names[0]} of type {type(x).__name__}."
+        )
+    is_known = isinstance(x, keras.utils.PyDataset) or hasattr(x, "cardinality")
+    if not is_known and (hasattr(x, "__next__") or not hasattr(x, "__iter__")):
+        raise ValueError(
+            f"`{names[0]}` must be an array or a dataset that can be read repeatedly. "
+            f"Received: {type(x).__name__} (a generator can be read only once)."
+        )
+    check_ends(names[0], x)
+    if known_length(x) == 0:
+        raise ValueError(f"`{names[0]}` must hold examples. Received a dataset without batches.")

@@ -5,8 +5,9 @@ from typing import Any
 import keras
 
 from keras_ls._checks import check_count, check_ignore_class, check_optional_flag
-from keras_ls._models.data import LabelledData, check_no_preprocessor, predicted_logits
+from keras_ls._models.data import LabelledData, predicted_logits
 from keras_ls._models.devices import on_devices_of
+from keras_ls._models.inputs import check_no_preprocessor
 from keras_ls._models.logits import free_name
 from keras_ls.calibration.temperature import TemperatureScaling, fitted_temperature
 

@@ -131,9 +131,12 @@ class PenultimateProjection(MeasuringCallback):
         one_hot = self._labels.ndim == 2 and self._labels.shape == run.outputs.shape
         labels = hard_labels("y", self._labels, run.outputs.shape) if one_hot else self._labels
         check_steps(labels, run)
-        if self._labels.ndim == 1:
-            width = run.activations.shape[-1]
-            inputs = Activations(self.model, self._source, self._rows, self._x, probe, width, self._is_due)
+        if labels.ndim == 1:
+            rows, x, width = self._rows, self._x, run.activations.shape[-1]
+            if one_hot:
+                (rows,) = self._drawn(labels)
+                x, labels = taken(x, rows), labels[rows]
+            inputs = Activations(self.model, self._source, rows, x, probe, width, self._is_due)
             return _Shown(inputs.forward, (np.arange(len(labels)),), labels)
         # Only the model knows which time steps count.
         places = self._drawn(labels, run.mask)

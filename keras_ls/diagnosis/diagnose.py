@@ -6,8 +6,15 @@ import keras
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_count, check_flag, check_ignore_class, check_optional_flag
-from keras_ls._models.data import LabelledData, check_dataset, check_no_preprocessor, predicted_logits
-from keras_ls._models.inputs import check_fits, input_arrays, is_dataset, number_of_examples
+from keras_ls._models.data import LabelledData, predicted_logits
+from keras_ls._models.inputs import (
+    check_dataset,
+    check_fits,
+    check_no_preprocessor,
+    input_arrays,
+    is_dataset,
+    number_of_examples,
+)
 from keras_ls._models.outputs import of_output
 from keras_ls._rows import LabelledRows, labelled_rows
 from keras_ls.diagnosis._estimates import Settings, check_settings, measure

@@ -10,8 +10,7 @@ from keras import tree
 
 from keras_ls._arrays import as_array, taken
 from keras_ls._checks import shown
-from keras_ls._models.data import check_dataset
-from keras_ls._models.inputs import number_of_examples, one_pass, signed
+from keras_ls._models.inputs import check_dataset, number_of_examples, one_pass, signed
 
 
 class Inputs:

@@ -10,7 +10,7 @@ from keras_ls._arrays import wide_dtype
 from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_optional_flag, compatible_shapes, shown
 from keras_ls._labels import spread_over
-from keras_ls._models.data import check_no_preprocessor
+from keras_ls._models.inputs import check_no_preprocessor
 
 MATCHINGS = ("cross_entropy", "squared_logits")
 _IMPOSSIBLE = -1e30  # a logit whose probability is 0, and 0 times whose logarithm is not NaN

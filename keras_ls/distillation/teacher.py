@@ -8,8 +8,8 @@ import numpy as np
 
 from keras_ls._arrays import log_softmax
 from keras_ls._checks import check_count, check_flag, check_optional_flag, check_positive, shown
-from keras_ls._models.data import check_no_preprocessor
 from keras_ls._models.devices import number_of_processes
+from keras_ls._models.inputs import check_no_preprocessor
 from keras_ls._models.random_state import kept_random_state
 from keras_ls._rows import LARGEST_PROBABILITY, LabelledRows, labelled_rows
 from keras_ls.distillation._cache import cache_path, load_or_compute

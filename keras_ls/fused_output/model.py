@@ -13,7 +13,7 @@ from keras_ls._backend import get_mask, set_mask
 from keras_ls._checks import check_count, check_fraction, check_ignore_class, check_prior_length, shown
 from keras_ls._labels import spread_over
 from keras_ls._models.around_model import AroundModel, warn_of_own_training
-from keras_ls._models.data import check_no_preprocessor
+from keras_ls._models.inputs import check_no_preprocessor
 from keras_ls._models.logits import check_model
 from keras_ls._models.output_layer import OutputLayer, check_dense, find_output_layer, left_out
 from keras_ls._models.outputs import of_output, output_names, symbolic_inputs

@@ -629,11 +629,13 @@ class TestFromLogits:
 
     @pytest.mark.parametrize("units", [1, 3])
     def test_logits_are_not_taken_for_probabilities(self, rng, units):
-        """They were cut off at 0, and T was 100."""
         x, labels = rng.normal(size=(80, 4)).astype("float32"), rng.integers(0, 2, 80)
         model = keras.Sequential([keras.Input((4,)), layers.Dense(units, kernel_initializer="normal")])
+        for measure in (calibrate, keras_ls.diagnose):
+            with pytest.raises(ValueError, match=r"`from_logits` must be True .* lie between -"):
+                measure(model, x, labels, from_logits=False)
         with pytest.raises(ValueError, match="NaN"):
-            calibrate(model, x, labels, from_logits=False)
+            calibrate(model, x * np.nan, labels, from_logits=False)
 
     @pytest.mark.parametrize("is_built", [True, False])
     def test_a_subclassed_model_of_sequences_of_any_length(self, rng, is_built):

@@ -60,14 +60,14 @@ def embedding(folder, epoch):
     return np.fromfile(folder / f"projector/epoch_{epoch:04d}_tensors.bytes", "<f4")
 
 
-@pytest.mark.parametrize("order", [slow(1), -1])
-def test_one_pass_per_epoch(data, passes, tmp_path, order):
+@pytest.mark.parametrize(("order", "one_hot"), [slow(1, False), (-1, False), slow(-1, True)])
+def test_one_pass_per_epoch(data, passes, tmp_path, order, one_hot):
     x, y = data
 
     def make(folder):
         return [
             Calibration(x, y, from_logits=True, temperature_scaling=False),
-            PenultimateProjection(x, y, (0, 1, 2), folder / "plane", examples_per_class=5),
+            PenultimateProjection(x, np.eye(3)[y] if one_hot else y, (0, 1, 2), folder / "plane", examples_per_class=5),
             EmbeddingProjector(x, folder / "points", labels=y, freq=1),
         ]
 

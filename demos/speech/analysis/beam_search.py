@@ -22,7 +22,10 @@ def plan(options: Chosen) -> Sweep:
                 setattr(of_run, name, getattr(options, name))
         return data.load(of_run, tokens, of_run.data)
 
-    return sweep.plan(options, earlier.RECOGNISERS, lambda out: tokenizers.read(out / "tokens.json"), load)
+    def tokens(out: pathlib.Path) -> tokenizers.Tokens:
+        return tokenizers.read(out / "tokens.json")
+
+    return sweep.plan(options, earlier.RECOGNISERS, {"dev_beam_wer": float}, tokens, load)
 
 
 def run(planned: Sweep) -> None:

@@ -21,7 +21,7 @@ def plan(options: Chosen) -> tuple[Sweep, list[int]]:
     """Finds the networks of the run and its data, which must be what they were trained on, and the tokens to draw."""
     scores.sacrebleu()
     load = functools.partial(earlier.read_data, data_dir=options.data_dir)
-    planned = sweep.plan(options, Translator, earlier.tokens, load)
+    planned = sweep.plan(options, Translator, {"dev_beam_bleu": float}, earlier.tokens, load)
     labels = np.concatenate(planned.split.token_ids)
     return planned, tokens_in_plane.choose(labels, planned.data.tokens, options.tokens)
 

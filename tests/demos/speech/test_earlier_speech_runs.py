@@ -19,6 +19,7 @@ from speech_files import tone, write_wav
 from demos.speech import beam_search, train, transcribe
 from demos.speech.analysis import earlier
 from demos.speech.corpora import synthetic
+from demos.translation import calibration, translate
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the speech demo needs TensorFlow")
 for package in ("soundfile", "librosa", "jiwer"):
@@ -133,6 +134,14 @@ def test_a_damaged_file_is_named(out, where, capsys, name, main, damage):
         (out / name).write_text(damage)
     given = [where[1]] if main is transcribe.main else where
     assert str(out / name) in refused(capsys, main, "--from", str(out), *given)
+
+
+@pytest.mark.parametrize(
+    ("main", "lacks"), [(translate.main, "dev_beam_bleu, dev_beam_chrf"), (calibration.main, "dev_beam_bleu")]
+)
+def test_the_demos_of_translation_refuse_it(out, capsys, main, lacks):
+    told = refused(capsys, main, "--from", str(out))
+    assert f"--from {str(out)!r} is of another demo: its results lack {lacks}." in told
 
 
 @pytest.mark.parametrize(
