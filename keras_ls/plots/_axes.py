@@ -29,9 +29,19 @@ def new_figure(figsize: tuple[float, float]) -> Any:
     return Figure(figsize=figsize, dpi=DPI, layout="constrained")
 
 
-def add_grid(ax: Any, grey: str = "0.9") -> None:
+def muted(ax: Any, strength: float) -> tuple[float, ...]:
+    """A colour between that of the background of `ax` (0) and that of the text (1), whatever the style."""
+    from matplotlib import rcParams
+    from matplotlib.colors import to_rgb
+
+    opaque = (each.get_facecolor() for each in (ax, ax.figure) if each.get_facecolor()[3] > 0)
+    pairs = zip(next(opaque, (1.0, 1.0, 1.0)), to_rgb(rcParams["text.color"]), strict=False)
+    return tuple((1 - strength) * back + strength * text for back, text in pairs)
+
+
+def add_grid(ax: Any, strength: float = 0.1) -> None:
     """Adds a grid behind what is drawn in `ax`."""
-    ax.grid(color=grey, linewidth=0.8)
+    ax.grid(color=muted(ax, strength), linewidth=0.8)
     ax.set_axisbelow(True)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ls._arrays import to_numpy
 from keras_ls._checks import check_string, shown
-from keras_ls.plots._axes import add_grid, legend_beside, legend_name, new_figure
+from keras_ls.plots._axes import add_grid, legend_beside, legend_name, muted, new_figure
 
 LABELS = {"wer": "WER", "cer": "CER", "bleu": "BLEU", "chrf": "chrF", "ece": "ECE", "nll": "NLL (nats)"}
 LOWEST_IS_BEST = ("wer", "cer", "ece", "nll")
@@ -100,7 +100,7 @@ def _finish(ax: Any, against: str, label: str, models: dict[str, dict[str, np.nd
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
     ax.set(xlabel=_label(against), ylabel=label)
-    add_grid(ax, "0.92")
+    add_grid(ax, 0.08)
 
 
 def _label(name: str) -> str:
@@ -110,11 +110,12 @@ def _label(name: str) -> str:
 def _add_legend(panels: Any) -> None:
     """Adds the legend of all panels: the models, and stars and bands if any are drawn."""
     last = panels[-1]
+    color = muted(last, 0.6)
     lines = [line for ax in panels for line in ax.get_lines()]
     if any(line.get_marker() == STAR["marker"] for line in lines):
-        last.plot([], [], color="0.4", **STAR, label="best value")
+        last.plot([], [], color=color, **STAR, label="best value")
     if any(ax.collections for ax in panels):
-        last.fill_between([], [], color="0.4", alpha=0.2, linewidth=0, label="range of the runs")
+        last.fill_between([], [], color=color, alpha=0.2, linewidth=0, label="range of the runs")
     legend_beside(last)
 
 

@@ -48,7 +48,7 @@ def distillation_curves(curves: Mapping[str, tuple[Any, Any]], ax: Any = None) -
     for place, (name, (gamma, accuracy)) in enumerate(lines.items()):
         _draw(ax, gamma, 100 * accuracy, f"C{place}", MARKERS[place % len(MARKERS)], name)
     ax.set(xlabel="γ, (equivalent) label smoothing of the targets", ylabel="Accuracy (%)")
-    add_grid(ax, "0.92")
+    add_grid(ax, 0.08)
     add_legend(ax)
     return ax
 

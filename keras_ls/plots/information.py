@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_ls._checks import check_count
-from keras_ls.plots._axes import add_grid, drawn_in, legend_below, legend_inside, legend_name
+from keras_ls.plots._axes import add_grid, drawn_in, legend_below, legend_inside, legend_name, muted
 from keras_ls.plots._lines import checked_lines
 
 
@@ -58,8 +58,9 @@ def information_curves(curves: Mapping[str, tuple[Any, Any]], num_examples: int 
 
 
 def _finish(ax: Any, limits: dict[str, float], first: float, last: float) -> None:
+    color = muted(ax, 0.65)
     for label, value in limits.items():
-        ax.axhline(value, color="0.35", linewidth=1, linestyle="--", zorder=1)
+        ax.axhline(value, color=color, linewidth=1, linestyle="--", zorder=1)
         ax.annotate(
             label,
             (1, value),
@@ -67,7 +68,7 @@ def _finish(ax: Any, limits: dict[str, float], first: float, last: float) -> Non
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             verticalalignment="center",
-            color="0.35",
+            color=color,
             annotation_clip=False,
         )
     if last > first:
@@ -75,4 +76,4 @@ def _finish(ax: Any, limits: dict[str, float], first: float, last: float) -> Non
     ax.set_ylim(0, None)
     ax.margins(y=0.05)
     ax.set(xlabel="Training step", ylabel="Estimated mutual information (nats)")
-    add_grid(ax, "0.92")
+    add_grid(ax, 0.08)

@@ -14,6 +14,7 @@ from keras_ls.plots._axes import (
     legend_beside,
     legend_inside,
     legend_name,
+    muted,
     new_figure,
 )
 from keras_ls.projection.plane import Projection
@@ -116,12 +117,13 @@ def _draw(projection: Projection, ax: Any, point_size: float = 14.0) -> None:
         label = legend_name(name).replace("$", r"\$")  # which matplotlib would read as mathematics
         ax.scatter(*points.T, point_size, color=f"C{place}", alpha=0.7, linewidths=0, label=label, zorder=3)
     corners = np.asarray(projection.templates_2d)
-    ax.plot(*corners[[0, 1, 2, 0]].T, color="0.4", linewidth=0.8, zorder=2)
+    grey = muted(ax, 0.6)
+    ax.plot(*corners[[0, 1, 2, 0]].T, color=grey, linewidth=0.8, zorder=2)
     # Crosses on white ones, so that they stand out from points of the same colour.
     ax.scatter(*corners.T, 6 * point_size, color="white", marker="X", linewidths=0, zorder=4)
     colors = [f"C{place}" for place in range(len(corners))]
     ax.scatter(*corners.T, 3.5 * point_size, color=colors, edgecolors="black", marker="X", linewidths=0.7, zorder=5)
-    ax.plot([], [], color="0.4", linewidth=0.8, marker="X", markersize=3.5, label="templates")
+    ax.plot([], [], color=grey, linewidth=0.8, marker="X", markersize=3.5, label="templates")
     # matplotlib cannot move the limits of axes that share both.
     shares_both = ax in ax.get_shared_x_axes() and ax in ax.get_shared_y_axes()
     ax.set_aspect("equal", adjustable="box" if shares_both else "datalim")

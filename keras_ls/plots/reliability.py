@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ls._checks import check_flag
 from keras_ls.calibration.reliability import ReliabilityCurve
-from keras_ls.plots._axes import CARD_INCHES, add_grid, drawn_in, legend_below, legend_inside, named_curves
+from keras_ls.plots._axes import CARD_INCHES, add_grid, drawn_in, legend_below, legend_inside, muted, named_curves
 
 # Bins with a smaller share of the predictions are pale points without a line.
 SMALLEST_SHARE = 5e-3
@@ -146,7 +146,7 @@ def _shares(curve: ReliabilityCurve) -> np.ndarray:
 
 
 def _finish(ax: Any, strip: Any) -> None:
-    ax.plot([0, 1], [0, 1], color="0.4", linewidth=1, linestyle="--", zorder=1)
+    ax.plot([0, 1], [0, 1], color=muted(ax, 0.6), linewidth=1, linestyle="--", zorder=1)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", anchor="N", ylabel="Accuracy")
     ax.tick_params(labelbottom=False)
     add_grid(ax)

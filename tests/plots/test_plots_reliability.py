@@ -2,8 +2,10 @@
 
 import io
 
+import matplotlib.style
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from keras_ls.calibration import ReliabilityCurve, reliability_curve
@@ -197,3 +199,13 @@ def test_leaves_nothing_to_pyplot(curve):
     before = pyplot.get_fignums()
     reliability_diagram(curve)
     assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize(
+    ("style", "grid"),
+    [({}, 0.9), ("dark_background", 0.1), ({"axes.facecolor": "none", "figure.facecolor": "none"}, 0.9)],
+)
+def test_the_grid_is_faint_whatever_the_style(curve, style, grid):
+    with matplotlib.style.context(style):
+        ax = reliability_diagram(curve)
+    assert to_rgb(ax.get_xgridlines()[0].get_color()) == pytest.approx((grid,) * 3)
