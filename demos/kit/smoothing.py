@@ -83,6 +83,13 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
+def legend(trials: list[dict[str, Any]]) -> dict[float, str]:
+    """What networks are called in legends, by α, with the number of their seeds where that of others differs."""
+    seeds = {alpha: [each["seed"] for each in group] for alpha, group in measures.by_smoothing(trials).items()}
+    alike = len(set(map(len, seeds.values()))) == 1
+    return {alpha: network_name(alpha) + f", {seeds_in_words(each)}" * (not alike) for alpha, each in seeds.items()}
+
+
 def pooled_curves(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The reliability curves of all seeds together, before and after temperature scaling, for JSON."""
     return [
@@ -97,9 +104,9 @@ def reliability(results: dict[str, Any], scaled: str = "scaled") -> Any:
 
     The calibration errors in its legend are those of pooled predictions, at most the mean of those of the seeds.
     """
-    curves = {}
+    curves, names = {}, legend(results["trials"])
     for row in results["series"]:
-        name = network_name(row["label_smoothing"])
+        name = names[row["label_smoothing"]]
         curves[name] = measures.curve_from_json(row["curve"])
         if row["label_smoothing"] == 0:
             curves[f"{name}, {scaled}"] = measures.curve_from_json(row["curve_scaled"])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import keras_ls
-from demos.kit import cli, measures
+from demos.kit import cli, measures, smoothing
 from demos.kit.pictures import network_name
 from demos.sequence.evaluation import Split
 from demos.sequence.search import Searcher
@@ -54,8 +54,8 @@ def table(trials: list[dict[str, Any]]) -> str:
 
 def figure(trials: list[dict[str, Any]]) -> Any:
     """How often the first text of a list is the best, against its probability; a line for each label smoothing."""
-    groups = measures.by_smoothing(trials).items()
-    pooled = {network_name(alpha): measures.pool(each["lists"]["curve"] for each in group) for alpha, group in groups}
+    groups, names = measures.by_smoothing(trials).items(), smoothing.legend(trials)
+    pooled = {names[alpha]: measures.pool(each["lists"]["curve"] for each in group) for alpha, group in groups}
     axes = keras_ls.reliability_diagram(pooled)
     axes.set_title("the best of a list")
     return axes.figure

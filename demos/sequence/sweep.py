@@ -212,8 +212,9 @@ def sweep(searcher: Searcher, search: Search, split: Split, options: Any, label:
 
 def curves(sweeps: list[dict[str, Any]], against: str) -> dict[str, dict[str, Any]]:
     """The sweeps as `keras_ls.beam_temperature_curves` takes them: one line per α, over its seeds."""
+    names = smoothing.legend(sweeps)
     return {
-        network_name(alpha): {
+        names[alpha]: {
             key: values if key == against else [each[against][key] for each in group]
             for key, values in group[0][against].items()
         }

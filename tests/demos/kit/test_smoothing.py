@@ -93,8 +93,10 @@ def test_the_reliability_picture_has_hard_targets_scaled_too():
     results = {"series": series, "title": f"digits{smoothing.SPREAD}", "trials": trials}
     figure = smoothing.reliability(results, "T = 2")
     texts = " ".join(text.get_text() for text in figure.findobj(lambda part: hasattr(part, "get_text")))
-    assert "hard targets, T = 2" in texts
-    assert "α = 0.1" in texts
-    assert "α = 0.1, T" not in texts
+    assert "hard targets, 2 seeds, T = 2" in texts
+    assert "α = 0.1, 1 seed" in texts
+    assert "α = 0.1, 1 seed, T" not in texts
     assert figure.axes[0].get_title() == "digits, predictions pooled"
-    assert smoothing.reliability({**results, "trials": trials[:2]}).axes[0].get_title() == "digits"
+    alike = smoothing.reliability({**results, "trials": trials[:2]})
+    assert alike.axes[0].get_title() == "digits"
+    assert not any("seed" in text.get_text() for text in alike.findobj(lambda part: hasattr(part, "get_text")))
