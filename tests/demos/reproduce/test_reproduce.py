@@ -695,6 +695,17 @@ def test_rows_of_single_networks_are_those_of_all_trials():
     assert "significance" not in drawing.together([results_of([seed]) for seed in range(2)], "x")
 
 
+def test_networks_that_one_command_trained_are_named(fake, tmp_path):
+    assert command.main(["--out", str(tmp_path)]) == 0
+    assert "| Run together |" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    for seed in (0, 2):
+        path = tmp_path / "results" / "smoke" / "a" / f"seeds-{seed}.json"
+        one = {"cut_from": {"commands": [f"python -m {DEMO}"], "seconds": 9.0}}
+        records.write_json(path, records.read_json(path) | one)
+    assert command.main(["--report-only", "--out", str(tmp_path)]) == 0
+    assert "| Run together | seeds-0, seeds-2 |\n" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
 def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):
     assert command.main(["--out", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
