@@ -23,4 +23,11 @@ SCALES = {
         short="--seeds 0 --label-smoothing 0 --temperature 1 --teacher-steps {steps} --steps {steps}",
     ),
 }
+WHY = {
+    "cpu": {
+        "fig5": "The teachers memorise 10,000 images, which smoothing costs accuracy (calibration_cifar10, too); the "
+        "paper's see 40,000, cropped and flipped. Students have not fitted their images after 1,500 steps, and how far "
+        "they come differs from seed to seed (docs/distillation.md); no longer training was run."
+    }
+}
 PARTS = {"regime": questions.regime(questions.DISTILLATION), "fig5": questions.students(0.15)}
