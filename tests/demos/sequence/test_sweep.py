@@ -24,7 +24,7 @@ def test_a_second_sweep_is_refused_until_the_first_ends_and_training_is_not(tmp_
     options = argparse.Namespace(run=str(tmp_path), out=out and str(tmp_path / out))
 
     def plan():
-        return sweep.plan(options, None, lambda _: None, lambda *_: None)
+        return sweep.plan(options, None, {}, lambda _: None, lambda *_: None)
 
     planned = plan()
     with pytest.raises(
