@@ -158,8 +158,8 @@ def _svg(draw: Any, diagnosis: Diagnosis, place: int, label: str) -> str:
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>d{place}-", text)
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
-    # Greys and whites of the pictures: grids, guides, and the rims of points.
-    text = re.sub(r"(stroke|fill): #(666666|808080|7f7f7f)", r"\1: var(--muted)", text)
+    # Greys and whites of the pictures: grids, guides (six parts of the text's colour, four of white), rims of points.
+    text = re.sub(r"(stroke|fill): #(676768|808080|7f7f7f)", r"\1: var(--muted)", text)
     text = re.sub(r"(stroke|fill): #(e5e5e5|e6e6e6)", r"\1: var(--faint)", text)
     text = re.sub(r"(stroke|fill): #ffffff", r"\1: var(--card)", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
