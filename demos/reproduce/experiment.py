@@ -27,7 +27,7 @@ TITLES = {
 }
 SCALES = {
     "smoke": "small data that come with the packages",
-    "cpu": "real data on two cores, in trials of at most an hour",
+    "cpu": "real data on two cores, in trials planned to take at most an hour",
     "paper": "the settings of the paper's appendix",
 }
 NEARER_TO_1 = "nearer to 1"

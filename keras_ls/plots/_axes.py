@@ -34,8 +34,9 @@ def muted(ax: Any, strength: float) -> tuple[float, ...]:
     from matplotlib import rcParams
     from matplotlib.colors import to_rgb
 
-    opaque = (each.get_facecolor() for each in (ax, ax.figure) if each.get_facecolor()[3] > 0)
-    pairs = zip(next(opaque, (1.0, 1.0, 1.0)), to_rgb(rcParams["text.color"]), strict=False)
+    faces = ax.get_facecolor(), ax.figure.get_facecolor()
+    background = to_rgb(next((face for face in faces if face[3] > 0), "white"))
+    pairs = zip(background, to_rgb(rcParams["text.color"]), strict=True)
     return tuple((1 - strength) * back + strength * text for back, text in pairs)
 
 

@@ -25,9 +25,9 @@ SCALES = {
 }
 WHY = {
     "cpu": {
-        "fig5": "The teachers memorise 10,000 images, which smoothing costs accuracy (calibration_cifar10, too); the "
-        "paper's see 40,000, cropped and flipped. Students have not fitted their images after 1,500 steps, and how far "
-        "they come differs from seed to seed (docs/distillation.md); no longer training was run."
+        "fig5": "The teachers memorise 10,000 images, and smoothing costs such networks accuracy (calibration_cifar10, "
+        "too); the paper's see 40,000, cropped and flipped. Students have not fitted their images after 1,500 steps, "
+        "and how far they come differs from seed to seed (docs/distillation.md); no longer training was run."
     }
 }
 PARTS = {"regime": questions.regime(questions.DISTILLATION), "fig5": questions.students(0.15)}
