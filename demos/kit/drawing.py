@@ -43,7 +43,7 @@ def together(found: list[dict[str, Any]], path: Any) -> dict[str, Any]:
         count = len({trial["seed"] for trial in trials})
         title = re.sub(r", [^,]*$", f", {count} seed{'s' * (count > 1)}", found[0]["title"])
         rows = {name: [row for results in found for row in results[name]] for name in OF_EACH if name in found[0]}
-        if hasattr(work := _work(found), "together"):  # means over seeds that do not follow from networks
+        if hasattr(work := _work(found), "together"):  # what does not follow from rows of networks
             rows |= work.together(found)
     return {**found[0], "title": title, "trials": trials, **rows, **of_all}
 

@@ -148,13 +148,13 @@ def announce(todo: list[Trial], plan: Plan) -> None:
     print(f"{len(todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
     known: dict[tuple[str, ...], float] = {}  # of first commands: what trials have in common is run once
     work = plan.out / "work"
-    trained = {next(running.steps(trial, work)).folder for trial in todo if not trial.setting.training}
+    trained = {tuple(next(running.steps(trial, work)).arguments) for trial in todo if not trial.setting.training}
     for trial in todo:
         setting = trial.setting
         if setting.minutes is not None:
             step = next(running.steps(trial, work))
-            is_there = step.folder in trained or (step.folder / "results.json").exists()
             begins = tuple(step.arguments)
+            is_there = begins in trained or running.has_ended(step, trial)
             known[begins] = max(known.get(begins, 0), setting.minutes + (0 if is_there else setting.training))
     if known:
         print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")

@@ -92,6 +92,7 @@ class Setting:
     # Of all networks' weights in a trial, for the estimate of its time; where networks are unlike by how names begin
     updates: int | Mapping[str, int] = 0
     training: float = 0.0  # minutes more where no other experiment has trained a trial's networks in the same directory
+    picks: bool = False  # whether commands with --from take a trial's arguments, too, which pick networks
     short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
 
 
@@ -159,11 +160,12 @@ class Trial:
         return SMOOTHING.sub("", self.said()[0])
 
     def commands(self) -> list[tuple[str, list[str]]]:
-        """The module and the arguments of each command; those that take an earlier run with --from stay as they are."""
+        """The module and the arguments of each command; with --from they stay as they are unless they pick networks."""
         found = []
         for line in self.setting.commands.splitlines():
             _python, _m, module, *arguments = shlex.split(line)
-            own = [] if "--from" in arguments else shlex.split(self.arguments)
+            is_told = self.setting.picks or "--from" not in arguments
+            own = shlex.split(self.arguments) if is_told else []
             found.append((module, [*arguments, *own]))
         return found
 

@@ -50,14 +50,15 @@ class Step(NamedTuple):
 def steps(trial: Trial, work: pathlib.Path) -> Iterator[Step]:
     """The commands of a trial in folders of their own; what trials have in common at their beginning is run once.
 
-    Networks of a trial that only trains lie beside those of other label smoothing, where another trial finds them all.
+    Networks of a trial that only trains, or whose other commands pick some, lie beside those of other label smoothing.
     """
     first = folder = None
     said, commands = "", trial.commands()
-    shared = SMOOTHING.sub("", trial.arguments) if len(commands) == 1 else trial.arguments
     clock = f"{trial.experiment.name}-{trial.name}.{CLOCK}"
-    named = dataclasses.replace(trial, arguments=shared).commands()
-    for (module, arguments), (_, words) in zip(commands, named, strict=True):
+    lie_together = len(commands) == 1 or trial.setting.picks
+    of_any = dataclasses.replace(trial, arguments=SMOOTHING.sub("", trial.arguments)).commands()
+    for place, (module, arguments) in enumerate(commands):
+        _, words = (of_any if lie_together and place == 0 else commands)[place]
         said += f"{shlex.join([module, *words])}\n"
         if folder is None or "--resume" not in arguments:
             folder = work / f"{module.removeprefix('demos.')}-{zlib.crc32(said.encode()):08x}"
@@ -67,6 +68,12 @@ def steps(trial: Trial, work: pathlib.Path) -> Iterator[Step]:
         first = first or folder
         arguments = [*arguments, "--out", str(folder), *["--resume"] * _can_resume(module)]
         yield Step(module, arguments, folder, folder / clock)
+
+
+def has_ended(step: Step, trial: Trial) -> bool:
+    """Whether a step of a trial has results, which another experiment's trial of the same networks may have left."""
+    clocks = step.folder.glob(f"*-{trial.name}.{CLOCK}")
+    return _results_file(step.folder, step.module).exists() and any(clocks)
 
 
 def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial], pathlib.Path], jobs: int) -> list[str]:

@@ -122,8 +122,14 @@ def run(plan: Plan) -> dict[str, Any]:
 
 
 def of_trials(networks: list[dict[str, Any]]) -> dict[str, Any]:
-    """The summary of networks; the series is of the first seed's, which trained alone."""
+    """The summary of networks; the series is of the first seed's alone."""
     return {"summary": clusters.summarize(networks)}
+
+
+def together(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The series of the first seed's networks, of several results."""
+    of_first = [results["series"] for results in found if results["seeds"][0] == found[0]["seeds"][0]]
+    return {"series": [column for series in of_first for column in series]}
 
 
 def trained_networks(plan: Plan) -> list[dict[str, Any]]:

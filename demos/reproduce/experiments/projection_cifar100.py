@@ -3,7 +3,7 @@
 import dataclasses
 
 from demos.reproduce import questions_of_clusters
-from demos.reproduce.experiment import by_seed
+from demos.reproduce.experiment import by_network
 from demos.reproduce.experiments.calibration_cifar100 import SCALES as TRAINED
 
 PAPER = "Figure 1, second row: tight, equally distant clusters with smoothing"
@@ -13,11 +13,13 @@ CLASSES = " ".join(f"--classes {' '.join(triple)}" for triple in TRIPLES)
 PROJECTED = f"python -m demos.image.projection --from runs/calibration/cifar100-resnet {CLASSES}"
 SHOWN = {"cpu": "docs/projection.md: CIFAR-100: two similar classes and one unlike them"}
 SCALES = {
-    scale: dataclasses.replace(trained, commands=f"{trained.commands}\n{PROJECTED}", shown=SHOWN.get(scale, ""))
+    scale: dataclasses.replace(
+        trained, commands=f"{trained.commands}\n{PROJECTED}", shown=SHOWN.get(scale, ""), picks=True
+    )
     for scale, trained in TRAINED.items()
 }
-# Of a seed whose networks `calibration_cifar100` trains.
-SCALES["cpu"] = dataclasses.replace(SCALES["cpu"], minutes=5, trials=by_seed(), training=90)
+# Of a network that `calibration_cifar100` trains.
+SCALES["cpu"] = dataclasses.replace(SCALES["cpu"], minutes=2, trials=by_network(0, 0.1), training=31)
 WHY = {
     "cpu": {
         "fig1": "The steps are enough to memorise the images and perhaps too few to meet smoothed targets (no longer "

@@ -20,7 +20,7 @@ from demos.image.analysis import clusters
 from demos.image.analysis import projection as analysis
 from demos.image.data import cifar10, cifar100, fashion_mnist
 from demos.image.data.common.images import ImageData
-from demos.kit import trials
+from demos.kit import drawing, trials
 from demos.kit.smoothing import Comparison
 
 for package in ("sklearn", "PIL"):
@@ -258,6 +258,19 @@ class TestFrom:
         results = run(tmp_path / "out", "--from", str(calibrated), *arguments, "--label-smoothing", "0.1")
         assert [(r["label_smoothing"], r["seed"]) for r in results["trials"]] == [(0.1, 3)]
         assert results["summary"][0]["ratio"]["sd"] is None
+
+    def test_results_of_single_networks_are_drawn_together(self, tmp_path, calibrated, grids):
+        every = [("0", "0"), ("0", "0.1"), ("3", "0"), ("3", "0.1")]
+        found = []
+        for seed, alpha in every:
+            out, chosen = tmp_path / f"{seed}-{alpha}", ["--seeds", seed, "--label-smoothing", alpha]
+            found.append(run(out, "--from", str(calibrated), *chosen))
+        whole = run(tmp_path / "whole", "--from", str(calibrated))
+        together = drawing.together(found, tmp_path)
+        for name in ("trials", "summary", "series", "caption"):
+            assert together[name] == whole[name]
+        analysis.figure(together)
+        assert [list(row) for row in grids[-1]] == [TITLES, TITLES]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

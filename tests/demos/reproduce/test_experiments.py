@@ -1,5 +1,6 @@
 """Experiments as files: pages show their commands, demos take them, and their claims are of numbers they have."""
 
+import dataclasses
 import importlib
 import pathlib
 import re
@@ -51,7 +52,7 @@ def test_the_demos_take_the_commands(name, scale):
         short = shlex.split(setting.short.format(steps=100))
         importlib.import_module(module).COMMAND.parser().parse_args([*words, *short])
     assert setting.minutes or setting.updates
-    assert scale != "cpu" or setting.minutes <= 60
+    assert scale != "cpu" or setting.minutes + setting.training <= 60
 
 
 def settings_now(module, words):
@@ -155,6 +156,9 @@ def test_a_trial_adds_its_arguments_to_what_it_trains_and_has_a_name():
     own = ["--seeds", "0", "--label-smoothing", "0"]
     assert one.commands() == [("a", ["--b", "c", "d e", *own]), ("f", ["--from", "a"])]
     assert one.name == "seeds-0-label-smoothing-0"
+    picks = dataclasses.replace(one.setting, picks=True)
+    told = dataclasses.replace(one, experiment=dataclasses.replace(one.experiment, scales={"cpu": picks}))
+    assert told.commands() == [("a", ["--b", "c", "d e", *own]), ("f", ["--from", "a", *own])]
     assert trial("python -m a").name == "all"
 
 
@@ -167,7 +171,10 @@ def test_names_of_trials_differ():
 def test_what_measures_networks_comes_after_what_trains_them():
     order = [each.label for each in trials("cpu", list(TITLES))]
     for measures, trains in (
-        ("projection_cifar100 --seeds 1", "calibration_cifar100 --seeds 1 --label-smoothing 0.1"),
+        (
+            "projection_cifar100 --seeds 1 --label-smoothing 0.1",
+            "calibration_cifar100 --seeds 1 --label-smoothing 0.1",
+        ),
         ("projection_cifar10 --seeds 0", "calibration_cifar10 --seeds 0"),
         ("speech_sums --seeds 1 --label-smoothing 0.1", "speech_multi30k --seeds 1 --label-smoothing 0.1"),
     ):

@@ -291,6 +291,11 @@ def test_the_estimate_knows_networks_that_are_not_trained(fake, tmp_path, monkey
     shutil.rmtree(tmp_path / "results")
     assert command.main(["--out", str(tmp_path), "--resume", "--trials", "2"]) == 0
     assert "About 11 minutes in all" in capsys.readouterr().out  # of the first they are there
+    shutil.rmtree(tmp_path / "results")
+    for clock in (tmp_path / "work").rglob("*-seeds-0.clock.json"):
+        clock.rename(clock.with_name("a-seeds-9.clock.json"))  # other networks in the same directory
+    assert command.main(["--out", str(tmp_path), "--resume", "--trials", "2"]) == 0
+    assert "About 11 minutes in all" in capsys.readouterr().out  # of the second they are there
 
 
 def test_a_list_of_trials_does_nothing(fake, tmp_path, capsys):
@@ -372,16 +377,21 @@ def test_common_beginnings_are_run_once_and_runs_find_each_other(tmp_path):
     assert more[0].folder == more[1].folder == first.folder
     at_cpu = experiment.trials("cpu", ["calibration_cifar100", "projection_cifar100"])
     trial = next(each for each in at_cpu if each.arguments == "--seeds 1 --label-smoothing 0")
-    (one,), (other,), (all_of_them, _) = (
+    (one,), (other,), *shown = (
         list(running.steps(each, tmp_path))
         for each in (
             trial,
             dataclasses.replace(trial, arguments="--seeds 1 --label-smoothing 0.1"),
-            next(each for each in at_cpu if each.label == "projection_cifar100 --seeds 1"),
+            *(each for each in at_cpu if each.label.startswith("projection_cifar100 --seeds 1")),
         )
     )
-    assert one.folder == other.folder == all_of_them.folder
-    assert len({one.clock, other.clock, all_of_them.clock}) == 3
+    assert [first.arguments for first, _ in shown] == [one.arguments, other.arguments]
+    assert len({each.folder for each in (one, other, *(first for first, _ in shown))}) == 1
+    assert len({each.clock for each in (one, other, *(first for first, _ in shown))}) == 4
+    for (_, project), alpha in zip(shown, ("0", "0.1"), strict=True):
+        assert project.arguments[:2] == ["--from", str(one.folder)]
+        assert project.arguments[-7:-3] == ["--seeds", "1", "--label-smoothing", alpha]
+    assert shown[0][1].folder != shown[1][1].folder
     (train, sweep) = steps("python -m demos.speech.train\npython -m demos.speech.beam_search --from runs/y")
     assert sweep.arguments == ["--from", str(train.folder), "--out", str(sweep.folder)]
 
