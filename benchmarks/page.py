@@ -23,8 +23,8 @@ the process's high-water mark, which the kernel keeps, during one call.
 
 The second table of a subject has the bounds that we set ourselves. *reached* is what was measured, *at most* the bound,
 and the last column says whether it *holds* or was *missed*. The measures *time* and *memory* are ratios to the case
-compared with (memory without such a case is in the unit of the first table), *beyond* is the ratio of the memory that
-is taken beyond one such unit, and *seconds* is a difference.
+compared with (memory without such a case is in the unit of the first table), *beyond* compares only the memory above
+one such unit, (memory − 1) / (memory of the other case − 1), and *seconds* is a difference.
 """
 
 
