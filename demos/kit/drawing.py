@@ -27,7 +27,9 @@ def picture(found: list[dict[str, Any]], name: str, path: Any) -> Any:
     names = found[0]["pictures"]
     if name not in names:
         raise DamagedFile(f"{path} is damaged: it has no picture {name!r}.")
-    _, figure = shown(found, path)
+    results = together(found, path)
+    with _damage_named(path):
+        figure = _work(found).figure(results)
     return figure[names.index(name)] if isinstance(figure, list) else figure
 
 

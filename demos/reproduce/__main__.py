@@ -118,7 +118,7 @@ def run(plan: Plan) -> int:
     if not plan.options.report_only:
         todo = [trial for trial in plan.trials if usable(trial, plan.results) is None]
         if plan.options.list:
-            list_trials(plan.trials, todo, plan.results)
+            list_trials(plan, todo)
             return 0
         todo, kept = todo[: plan.options.trials], functools.partial(path_of, results=plan.results)
         announce(todo, plan)
@@ -130,12 +130,13 @@ def run(plan: Plan) -> int:
     return int(bool(failed))
 
 
-def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Path) -> None:
+def list_trials(plan: Plan, todo: list[Trial]) -> None:
     """Prints all trials, with what they take, and which are there."""
     rows = [["trial", "minutes", "on", "state"]]
-    for trial in all_trials:
-        minutes, machine = trial.setting.minutes, trial.setting.machine
-        kept = None if trial in todo else kept_of(trial, results)
+    there = are_there(todo, plan.out / "work")
+    for trial in plan.trials:
+        minutes, machine = minutes_of(trial, there), trial.setting.machine
+        kept = None if trial in todo else kept_of(trial, plan.results)
         if kept is not None:
             minutes, machine = kept["seconds"] / 60, kept["machine"]
         took = ["", ""] if minutes is None else [f"{minutes:.0f}", machine]
@@ -146,27 +147,38 @@ def list_trials(all_trials: list[Trial], todo: list[Trial], results: pathlib.Pat
 def announce(todo: list[Trial], plan: Plan) -> None:
     """Says what is to come and how long it takes: where nobody has run it, as short runs tell."""
     print(f"{len(todo)} trials to do at the scale {plan.options.scale}, in {plan.out}.", flush=True)
-    known: dict[tuple[str, ...], float] = {}  # of first commands: what trials have in common is run once
-    work = plan.out / "work"
-    trained = {tuple(next(running.steps(trial, work)).arguments) for trial in todo if not trial.setting.training}
-    for trial in todo:
-        setting = trial.setting
-        if setting.minutes is not None:
-            step = next(running.steps(trial, work))
-            begins = tuple(step.arguments)
-            is_there = begins in trained or running.has_ended(step, trial)
-            known[begins] = max(known.get(begins, 0), setting.minutes + (0 if is_there else setting.training))
+    there = are_there(todo, plan.out / "work")
+    known = [minutes for trial in todo if (minutes := minutes_of(trial, there)) is not None]
     if known:
-        print(f"About {sum(known.values()):g} minutes in all on the machines that --list names.")
+        print(f"About {sum(known):g} minutes in all on the machines that --list names.")
     told: dict[str, float | str] = {}  # of first commands, which several trials may have in common
+    for trial in (trial for trial in todo if trial.setting.minutes is None):
+        first = trial.setting.commands.partition("\n")[0]
+        if trial.label in there:
+            print(f"{trial.label}: no training, its networks are there by then", flush=True)
+            continue
+        if first not in told:
+            told[first] = estimate.hours(trial)
+        hours = told[first]
+        about = f"about {hours:.1f} hours here" if isinstance(hours, float) else f"no estimate: {hours}"
+        print(f"{trial.label}: {about}", flush=True)
+
+
+def are_there(todo: list[Trial], work: pathlib.Path) -> set[str]:
+    """The labels of trials whose networks were trained before, or are by those that come before them."""
+    found, trained = set(), set()
     for trial in todo:
-        if trial.setting.minutes is None:
-            first = trial.setting.commands.partition("\n")[0]
-            if first not in told:
-                told[first] = estimate.hours(trial)
-            hours = told[first]
-            about = f"about {hours:.1f} hours here" if isinstance(hours, float) else f"no estimate: {hours}"
-            print(f"{trial.label}: {about}", flush=True)
+        step = next(running.steps(trial, work))
+        if tuple(step.arguments) in trained or running.has_ended(step, trial):
+            found.add(trial.label)
+        trained.add(tuple(step.arguments))
+    return found
+
+
+def minutes_of(trial: Trial, there: set[str]) -> float | None:
+    """What a trial takes, about; None if nobody knows."""
+    setting = trial.setting
+    return setting.minutes if trial.label not in there or setting.once_trained is None else setting.once_trained
 
 
 if __name__ == "__main__":

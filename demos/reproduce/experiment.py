@@ -32,6 +32,8 @@ SCALES = {
 }
 NEARER_TO_1 = "nearer to 1"
 SMOOTHING = re.compile(r" ?--label-smoothing( [\d.]+)+")
+# What chooses among networks that are trained alike
+NETWORKS = re.compile(r" ?--(seeds|(alone-)?label-smoothing|temperature)( [\d.]+)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +85,13 @@ class Setting:
     """How an experiment is run at a scale."""
 
     commands: str  # line by line; --from is the run of the first, and --resume that of the one before
-    # What a trial takes, about, if its networks are there where another experiment trains them; None where nobody has
-    # run one to its end
-    minutes: float | None
+    minutes: float | None  # what a trial takes, about; None where nobody has run one to its end
     machine: str = "2 cores of an AMD EPYC"  # that it takes them on
     trials: tuple[str, ...] = ("",)  # what each trial adds to the commands; each can run on its own day and machine
     shown: str = ""  # the page and the heading there that show the commands with what they printed
     # Of all networks' weights in a trial, for the estimate of its time; where networks are unlike by how names begin
     updates: int | Mapping[str, int] = 0
-    training: float = 0.0  # minutes more where no other experiment has trained a trial's networks in the same directory
+    once_trained: float | None = None  # the same where another experiment has trained its networks in the directory
     picks: bool = False  # whether commands with --from take a trial's arguments, too, which pick networks
     short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
 
@@ -149,10 +149,10 @@ class Trial:
         """What it is called in lines of progress."""
         return f"{self.experiment.name} {self.arguments}".strip()
 
-    def is_of_other_networks_alone(self) -> bool:
-        """Whether its own arguments choose among networks that are trained alike, by seed, α and temperature."""
-        own = {word for word in shlex.split(self.arguments) if word.startswith("--")}
-        return own <= {"--seeds", "--label-smoothing", "--alone-label-smoothing", "--temperature"}
+    @property
+    def kind(self) -> str:
+        """Its own arguments but those that choose among networks: trials that have it in common train alike."""
+        return NETWORKS.sub("", self.arguments).strip()
 
     @property
     def networks(self) -> str:

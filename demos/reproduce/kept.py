@@ -98,7 +98,7 @@ def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found
     """What was kept of all experiments at a scale, in the order of their names."""
     found: dict[str, Found] = {}
     kept_at: dict[pathlib.Path, dict[str, Any] | None] = {}
-    first: dict[str, tuple[pathlib.Path, dict[str, Any]]] = {}
+    first: dict[tuple[str, str], tuple[pathlib.Path, dict[str, Any]]] = {}
     for trial in trials(scale, only):
         there = found.setdefault(trial.experiment.name, Found(trial.experiment, scale))
         kept = kept_at[path_of(trial, results)] = usable(trial, results)
@@ -106,17 +106,16 @@ def read(results: pathlib.Path, scale: str, only: Collection[str]) -> list[Found
             there.missing.append(trial)
             continue
         there.kept.append({**kept, "trial": trial.name, "arguments": trial.arguments})
-        if trial.is_of_other_networks_alone():
-            path = path_of(trial, results)
-            check_alike(*first.setdefault(trial.experiment.name, (path, kept)), path, kept)
+        path = path_of(trial, results)
+        check_alike(*first.setdefault((trial.experiment.name, trial.kind), (path, kept)), path, kept)
     for there in found.values():
         for trial in trials(scale, [there.experiment.hard_targets]):
             path = path_of(trial, results)
             kept = kept_at[path] if path in kept_at else usable(trial, results)
             if kept is not None:
                 there.compared.append(kept)
-                if there.experiment.name in first:
-                    check_alike(*first[there.experiment.name], path_of(trial, results), kept, OF_SMOOTHING)
+                if (alike := first.get((there.experiment.name, trial.kind))) is not None:
+                    check_alike(*alike, path_of(trial, results), kept, OF_SMOOTHING)
     return [found[name] for name in sorted(found)]
 
 

@@ -93,7 +93,8 @@ def judged(found: Found, part: Part) -> list[Finding]:
     chosen = [number.label for number in part.numbers if "@" in number.path]
     for claim in part.claims:
         said, of_claim = verdict.judge(claim, numbers, chosen), (claim.number, claim.than)
-        is_run = any(verdict.seeds(number, own) for number in part.numbers if number.label in of_claim)
+        named = [number for number in part.numbers if number.label in of_claim]
+        is_run = any(verdict.seeds(each, own) for each in named) and all(verdict.seeds(each, rows) for each in named)
         word = NOT_RUN if found.missing and not is_run else said.word
         findings.append(Finding(SHOWN_AS[word], claim.sentence, word, said.why))
     return findings
@@ -118,8 +119,8 @@ def section(found: Found, name: str, findings: list[Finding]) -> list[Block]:
     if found.missing:
         setting = found.missing[0].setting
         about = f"; about {setting.minutes:g} minutes each on {setting.machine}" if setting.minutes else ""
-        if setting.training:
-            about += f", and {setting.training:g} more where no other experiment has trained their networks"
+        if setting.once_trained is not None:
+            about += f", or {setting.once_trained:g} where another experiment has trained their networks"
         blocks.append(Paragraph(f"Not run yet: {', '.join(trial.label for trial in found.missing)}{about}."))
     return [*blocks, Code(commands(found)), *facts(found)]
 
@@ -143,12 +144,10 @@ def numbers(found: Found, part: Part) -> list[Block]:
 
 def commands(found: Found) -> str:
     """How to get the results: the commands alone where one trial is all, since others need folders of their own."""
-    if not found.kept:
-        return re.sub(" +", " ", found.missing[0].setting.commands)
     if len(found.kept) + len(found.missing) == 1:
-        return "\n".join(found.kept[0]["commands"])
+        return "\n".join(found.kept[0]["commands"] if found.kept else found.missing[0].said())
     lines = [f"python -m demos.reproduce --scale {found.scale} --only {found.experiment.name}"]
-    lines.append("# which runs, in folders of their own, for each trial:")
+    lines += ["# which runs, in folders of their own, for each trial:"] * bool(found.kept)
     for kept in found.kept:
         said = [without_overruled(command, kept["arguments"]) for command in kept["commands"]]
         lines += [f"# {line}" for line in (kept["trial"], *said)]

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
 from demos.kit import devices, records
+from demos.kit.errors import DamagedFile
 from demos.kit.options import Output
 from demos.reproduce.experiment import SMOOTHING, Trial
 
@@ -71,15 +72,18 @@ def steps(trial: Trial, work: pathlib.Path) -> Iterator[Step]:
 
 
 def has_ended(step: Step, trial: Trial) -> bool:
-    """Whether a step of a trial has results, which another experiment's trial of the same networks may have left."""
-    clocks = step.folder.glob(f"*-{trial.name}.{CLOCK}")
-    return _results_file(step.folder, step.module).exists() and any(clocks)
+    """Whether a step of a trial came to its end, this trial's or another experiment's of the same networks."""
+    for clock in step.folder.glob(f"*-{trial.name}.{CLOCK}"):
+        with contextlib.suppress(DamagedFile):  # which is said when the trial is run
+            if records.read_json(clock, CLOCK_FIELDS).get("ended"):
+                return True
+    return False
 
 
 def run_all(trials: Sequence[Trial], work: pathlib.Path, kept: Callable[[Trial], pathlib.Path], jobs: int) -> list[str]:
     """Runs trials, `jobs` at a time, and keeps their results; returns the labels of those that failed.
 
-    Of several at a time each writes into a file of its own. Those that begin with the same command wait for each other.
+    Of several at a time each writes into a file of its own. Those that begin in the same folder wait for each other.
     """
     failed = []
     _stopping.clear()
@@ -145,8 +149,8 @@ def run(trial: Trial, work: pathlib.Path, kept: pathlib.Path, jobs: int = 1) -> 
 def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | None = None, jobs: int = 1) -> int:
     """Runs a command, which ends with this process.
 
-    `clock` is told how long it runs, and the commit of the code, sessions before included. One of several `jobs`
-    writes into `log`, and has its share of the cores.
+    `clock` is told how long it runs, the commit of the code, sessions before included, and whether it came to its end.
+    One of several `jobs` writes into `log`, and has its share of the cores.
     """
     told: dict[str, Any] = records.read_json(clock, CLOCK_FIELDS) if clock.exists() else {"seconds": 0.0}
     before, commits = told["seconds"], [*told.get("code", [])]
@@ -172,7 +176,8 @@ def run_command(command: list[str], clock: pathlib.Path, log: pathlib.Path | Non
                 except subprocess.TimeoutExpired:
                     pass
                 finally:
-                    records.write_json(clock, {"seconds": before + time.monotonic() - start, "code": commits})
+                    spent = {"seconds": before + time.monotonic() - start, "code": commits}
+                    records.write_json(clock, spent | {"ended": status == 0})
         except BaseException:
             process.terminate()
             raise

@@ -6,7 +6,10 @@ from demos.reproduce.experiment import Setting
 PAPER = "nothing like it: a case in which its claim should not hold"
 SCALES = {
     "cpu": Setting(
-        "python -m demos.image.calibration --noise 0", 1, shown="docs/calibration.md: Digits without the noise"
+        "python -m demos.image.calibration --noise 0",
+        1,
+        shown="docs/calibration.md: Digits without the noise",
+        once_trained=0,  # `advice_digits` trains the networks
     ),
 }
 PARTS = {"regime": questions.regime(), "table3": questions.table3("cifar100", 0.05, more=(0.1,))}

@@ -10,6 +10,7 @@ SCALES = {
     "cpu": Setting(
         f"{TRAINED['cpu'].commands}\n{PROJECTED}",
         12,
+        once_trained=6,
         shown="docs/projection.md: MNIST, the paper's fully connected network",
     ),
 }

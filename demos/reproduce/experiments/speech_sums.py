@@ -11,7 +11,7 @@ PAPER = "only in its reference 10, Chorowski and Jaitly (2017): with hard target
 RUN_ON = CAPTIONS
 TRIALS = by_network(0, 0.02, 0.05, 0.1, seeds=[0]) + by_network(0, 0.1, seeds=[1, 2])
 # `speech_multi30k` trains the networks.
-SCALES = {"cpu": Setting(COMMANDS, 4, "2 cores of an Intel Xeon", TRIALS, training=30)}
+SCALES = {"cpu": Setting(COMMANDS, 34, "2 cores of an Intel Xeon", TRIALS, once_trained=4)}
 AFTERWARDS = True
 WHY = {
     "cpu": {

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 from harness import BACKEND, ROOT, slow
 
@@ -108,7 +109,7 @@ def fake(monkeypatch):
             results["trials"] = [each for each in results["trials"] if each["label_smoothing"] == 0.1]
             results["settings"]["smoothing_kind"] = "unigram"
         records.write_json(folder / "results.json", results)
-        records.write_json(clock, {"seconds": 60.0})
+        records.write_json(clock, {"seconds": 60.0, "ended": True})
         return 0
 
     monkeypatch.setattr(running, "run_command", run)
@@ -208,6 +209,8 @@ def test_what_no_trial_has_measured_is_not_run_yet(fake, tmp_path):
     part = dataclasses.replace(part, numbers=(*part.numbers, other), claims=claims)
     words = [each.word for each in report.judged(found, part)]
     assert words == ["cannot tell", "not run yet"]  # of one seed, and of none
+    half = dataclasses.replace(part, claims=(Claim("These are better.", claims[0].number, "above", "other"),))
+    assert [each.word for each in report.judged(found, half)] == ["not run yet"]
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -261,7 +264,9 @@ def test_several_trials_at_a_time_write_into_files(fake, tmp_path, monkeypatch, 
 
 def test_trials_that_begin_alike_wait_for_each_other(fake, tmp_path, monkeypatch, capsys):
     a = experiment.experiments()["a"]
-    monkeypatch.setattr(experiment, "experiments", lambda: {"a": a, "c": dataclasses.replace(a, name="c")})
+    again = dataclasses.replace(a.scales["smoke"], once_trained=0)
+    c = dataclasses.replace(a, name="c", scales={"smoke": again})
+    monkeypatch.setattr(experiment, "experiments", lambda: {"a": a, "c": c})
     run, at_work = running.run_command, []
 
     def alone(words, clock, log, jobs):
@@ -280,22 +285,23 @@ def test_trials_that_begin_alike_wait_for_each_other(fake, tmp_path, monkeypatch
 
 def test_the_estimate_knows_networks_that_are_not_trained(fake, tmp_path, monkeypatch, capsys):
     a = experiment.experiments()["a"]
-    setting = dataclasses.replace(a.scales["smoke"], training=5)
+    setting = dataclasses.replace(a.scales["smoke"], minutes=8, once_trained=3)
     monkeypatch.setattr(experiment, "experiments", lambda: {"a": dataclasses.replace(a, scales={"smoke": setting})})
     assert command.main(["--out", str(tmp_path), "--list"]) == 0
-    assert "a --seeds 0  3 " in capsys.readouterr().out
+    assert "a --seeds 0  8 " in capsys.readouterr().out
     assert command.main(["--out", str(tmp_path), "--trials", "1"]) == 0
     assert "About 8 minutes in all" in capsys.readouterr().out
     said = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "about 3 minutes each on 2 cores of an AMD EPYC, and 5 more where no other experiment has trained" in said
+    assert "about 8 minutes each on 2 cores of an AMD EPYC, or 3 where another experiment has trained" in said
     shutil.rmtree(tmp_path / "results")
-    assert command.main(["--out", str(tmp_path), "--resume", "--trials", "2"]) == 0
-    assert "About 11 minutes in all" in capsys.readouterr().out  # of the first they are there
-    shutil.rmtree(tmp_path / "results")
-    for clock in (tmp_path / "work").rglob("*-seeds-0.clock.json"):
-        clock.rename(clock.with_name("a-seeds-9.clock.json"))  # other networks in the same directory
-    assert command.main(["--out", str(tmp_path), "--resume", "--trials", "2"]) == 0
-    assert "About 11 minutes in all" in capsys.readouterr().out  # of the second they are there
+    assert command.main(["--out", str(tmp_path), "--list"]) == 0
+    assert "a --seeds 0  3 " in capsys.readouterr().out
+    (clock,) = (tmp_path / "work").rglob("*-seeds-0.clock.json")
+    for text, minutes in ((clock.read_text(), 11), ('{"seconds": 60.0, "ended": false}', 16), ("{", 16)):
+        clock.write_text(text)
+        (trial, other), there = command.trials("smoke", ["a"])[:2], command.are_there
+        found = there([trial, other], tmp_path / "work")
+        assert command.minutes_of(trial, found) + command.minutes_of(other, found) == minutes
 
 
 def test_a_list_of_trials_does_nothing(fake, tmp_path, capsys):
@@ -437,6 +443,14 @@ def test_what_nobody_has_run_is_estimated_before_it_starts(fake, tmp_path, monke
     printed = capsys.readouterr().out.splitlines()
     assert printed[:2] == [f"3 trials to do at the scale paper, in {tmp_path}.", "a --seeds 0: about 1.2 hours here"]
     assert printed[3] == "a --seeds 2: about 1.2 hours here"
+    both = {name: dataclasses.replace(only, name=name) for name in ("a", "c")}
+    monkeypatch.setattr(experiment, "experiments", lambda: both)
+    assert command.main(["--out", str(tmp_path / "both"), "--scale", "paper"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1:3] == [
+        "a --seeds 0: about 1.2 hours here",
+        "c --seeds 0: no training, its networks are there by then",
+    ]
 
 
 def test_help_imports_nothing_heavy():
@@ -485,9 +499,13 @@ def test_a_killed_reproduction_goes_on(tmp_path, kill, jobs):
     assert "Traceback" not in errors
     assert not list(tmp_path.glob("results/**/*.json"))
     assert checkpoints[0].exists()
+    with np.load(checkpoints[0]) as checkpoint:
+        done = json.loads(str(checkpoint["state"]))["epoch"]
     second = start("--resume", "--trials", "1")
-    _, errors = second.communicate()
+    said, errors = second.communicate()
     assert second.returncode == 0, errors
+    assert int(re.search(r"α=0 seed=0 epoch (\d+)/", said)[1]) > done
+    assert not list(tmp_path.glob("work/*.1"))  # nothing was moved aside
     (kept,) = tmp_path.glob("results/smoke/x/*.json")
     found = json.loads(kept.read_text(encoding="utf-8"))
     assert [row["label_smoothing"] for row in found["results"][0]["trials"]] == [0, 0.1]
@@ -528,6 +546,27 @@ def test_a_damaged_result_is_run_again(fake, tmp_path, capsys):
     assert "What was kept of a --seeds 0 cannot be used" in capsys.readouterr().err
     assert len(fake) == 4
     assert read(tmp_path / "results", "smoke", ["a"])[0].missing == []
+
+
+def test_trials_are_compared_with_those_of_their_kind(fake, tmp_path, monkeypatch):
+    a = experiment.experiments()["a"]
+    kinds = [f"--noise {noise} --seeds {seed}" for noise in (1, 2) for seed in (0, 1)]
+    scales = {"smoke": dataclasses.replace(a.scales["smoke"], trials=kinds)}
+    monkeypatch.setattr(experiment, "experiments", lambda: {"a": dataclasses.replace(a, scales=scales, parts={})})
+    assert command.main(["--only", "a", "--out", str(tmp_path)]) == 0
+
+    def change(name, steps):
+        path = tmp_path / "results" / "smoke" / "a" / f"{name}.json"
+        kept = json.loads(path.read_text("utf-8"))
+        kept["results"][0]["settings"]["steps"] = steps
+        path.write_text(json.dumps(kept))
+
+    change("noise-2-seeds-0", 999)
+    change("noise-2-seeds-1", 999)
+    assert len(read(tmp_path / "results", "smoke", ["a"])[0].kept) == 4
+    change("noise-2-seeds-1", 998)
+    with pytest.raises(DamagedFile, match=r"noise-2-seeds-1.json is of other networks than .*noise-2-seeds-0.json"):
+        read(tmp_path / "results", "smoke", ["a"])
 
 
 def test_trials_of_other_settings_are_refused(fake, tmp_path, capsys):
@@ -714,6 +753,12 @@ def test_networks_that_one_command_trained_are_named(fake, tmp_path):
         records.write_json(path, records.read_json(path) | one)
     assert command.main(["--report-only", "--out", str(tmp_path)]) == 0
     assert "| Run together | seeds-0, seeds-2 |\n" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_what_has_not_been_run_is_not_shown_without_the_arguments_of_its_trials(fake, tmp_path):
+    found = {each.experiment.name: each for each in read(tmp_path, "smoke", ["a", "b"])}
+    assert report.commands(found["a"]) == "python -m demos.reproduce --scale smoke --only a"
+    assert report.commands(found["b"]) == f"python -m {DEMO}"
 
 
 def test_commands_and_titles_of_several_trials(fake, tmp_path, capsys):
