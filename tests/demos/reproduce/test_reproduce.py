@@ -32,7 +32,7 @@ from demos.reproduce import (
     verdict,
 )
 from demos.reproduce.experiment import TITLES, Claim, Experiment, Setting, Trial
-from demos.reproduce.kept import Found, read
+from demos.reproduce.kept import Found, path_of, read
 
 DEMO = "demos.image.calibration"
 PLACES = ("/work", "/tmp", "/root", "/home")
@@ -552,21 +552,22 @@ def test_trials_are_compared_with_those_of_their_kind(fake, tmp_path, monkeypatc
     a = experiment.experiments()["a"]
     kinds = [f"--noise {noise} --seeds {seed}" for noise in (1, 2) for seed in (0, 1)]
     scales = {"smoke": dataclasses.replace(a.scales["smoke"], trials=kinds)}
-    monkeypatch.setattr(experiment, "experiments", lambda: {"a": dataclasses.replace(a, scales=scales, parts={})})
-    assert command.main(["--only", "a", "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(experiment, "experiments", lambda: {"a": dataclasses.replace(a, scales=scales)})
+    for trial in experiment.trials("smoke", ["a"]):
+        assert running.run(trial, tmp_path / "work", path_of(trial, tmp_path)) == 0
 
     def change(name, steps):
-        path = tmp_path / "results" / "smoke" / "a" / f"{name}.json"
+        path = tmp_path / "smoke" / "a" / f"{name}.json"
         kept = json.loads(path.read_text("utf-8"))
         kept["results"][0]["settings"]["steps"] = steps
         path.write_text(json.dumps(kept))
 
     change("noise-2-seeds-0", 999)
     change("noise-2-seeds-1", 999)
-    assert len(read(tmp_path / "results", "smoke", ["a"])[0].kept) == 4
+    assert len(read(tmp_path, "smoke", ["a"])[0].kept) == 4
     change("noise-2-seeds-1", 998)
     with pytest.raises(DamagedFile, match=r"noise-2-seeds-1.json is of other networks than .*noise-2-seeds-0.json"):
-        read(tmp_path / "results", "smoke", ["a"])
+        read(tmp_path, "smoke", ["a"])
 
 
 def test_trials_of_other_settings_are_refused(fake, tmp_path, capsys):
