@@ -58,8 +58,8 @@ def steps(trial: Trial, work: pathlib.Path) -> Iterator[Step]:
     clock = f"{trial.experiment.name}-{trial.name}.{CLOCK}"
     lie_together = len(commands) == 1 or trial.setting.picks
     of_any = dataclasses.replace(trial, arguments=SMOOTHING.sub("", trial.arguments)).commands()
-    for place, (module, arguments) in enumerate(commands):
-        _, words = (of_any if lie_together and place == 0 else commands)[place]
+    for i, (module, arguments) in enumerate(commands):
+        _, words = (of_any if lie_together and i == 0 else commands)[i]
         said += f"{shlex.join([module, *words])}\n"
         if folder is None or "--resume" not in arguments:
             folder = work / f"{module.removeprefix('demos.')}-{zlib.crc32(said.encode()):08x}"

@@ -8,6 +8,8 @@ PAPER = "Figure 1, first row, after 390,000 steps: tight, equally distant cluste
 TRAINED = """python -m demos.image.calibration --dataset cifar10 --train-images 10000 --no-augment \
     --model resnet --depth 8 --steps 12000 --out runs/calibration/long"""
 PROJECTED = f"python -m demos.image.projection --from runs/calibration/long {CLASSES}"
-SCALES = {"cpu": Setting(f"{TRAINED}\n{PROJECTED}", 40, trials=by_network(0, 0.1), picks=True)}
+SCALES = {
+    "cpu": Setting(f"{TRAINED}\n{PROJECTED}", 40, "1 core of an AMD EPYC", by_network(0, 0.1), picks=True),
+}
 AFTERWARDS = True
 PARTS = {"fig1": questions_of_clusters.clusters(0.1, TRIPLES)}
