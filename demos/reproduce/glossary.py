@@ -14,6 +14,9 @@ TERMS = {
     "tr(Σ_W Σ_B⁺)/K, in the whole space (NC1 of Papyan, Han and Donoho 2020).",
     "distance over that": "*distance over that to*: the distance of the first two class means over the mean of their "
     "distances to the third, in the whole space, not in the plane of the picture; 1 if all three are equally distant.",
+    "logits see": "*as the logits see them*: in the span of the differences of the templates.",
+    "correlation of": "*correlation of the two distances*: over pairs of classes, of the templates' distance and that "
+    "of the class means as the logits see them; -1 if means are the nearer, the farther apart their templates are.",
     "student alone, points": "*− student alone*: how much more accurate a student is than one without a teacher whose "
     "labels are smoothed by α = γ; γ is the probability that the teacher's targets give to wrong classes of training "
     "images, times K/(K − 1). The student alone was trained at a few α; between them its accuracy is read off a "

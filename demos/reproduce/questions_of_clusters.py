@@ -17,14 +17,16 @@ WHY_HELD_OUT = (
     "Clusters of held-out digits tighten as long as about a quarter of them or fewer are misclassified, and spread "
     "where about half of them are (projection_digits_noise)."
 )
+SEEN = "training images, as the logits see them"
 WITHIN, VARIABILITY = "within / between", "within-class variability, held-out images"
 DISTANCES = "c.v. of the templates' distances"
 
 
-def clusters(alpha: float, triples: tuple[tuple[str, str, str], ...] = ()) -> Part:
+def clusters(alpha: float, triples: tuple[tuple[str, str, str], ...] = (), in_span: bool = False) -> Part:
     """How tight, how large and how equally distant the classes' clusters are.
 
-    `triples` are the classes of each row of the picture: the paper's, then two similar ones and one unlike them.
+    `triples` are the classes of each row of the picture: the paper's, then two similar ones and one unlike them. With
+    `in_span` the distances of class means are looked at as the logits see them, too.
     """
     ratio = pair(f"{WITHIN}, training images", DEMO, f"{TRAINING}.ratio", alpha)
     held_out = pair(f"{WITHIN}, held-out images", DEMO, f"{HELD_OUT}.ratio", alpha)
@@ -51,6 +53,21 @@ def clusters(alpha: float, triples: tuple[tuple[str, str, str], ...] = ()) -> Pa
     if triples:
         at_last = f"With smoothing similar classes are at least {EQUIDISTANT:g} times as distant as others."
         claims += (Claim(at_last, nearness[1].label, "above", EQUIDISTANT),)
+    if in_span:
+        means = pair(f"c.v. of the class means' distances, {SEEN}", DEMO, f"{TRAINING}.means_distance_cv", alpha)
+        numbers += means
+        numbers += pair("correlation of the two distances", DEMO, f"{TRAINING}.distances_correlation", alpha)
+        nearness = pair(f"{label}, {SEEN}", DEMO, f"{TRAINING}.first_two_over_others_in_span.{row}", alpha)
+        numbers += nearness
+        claims += (
+            compare(
+                "As the logits see them, the class means are more equally distant from each other.", means, "below"
+            ),
+            compare("As the logits see them, similar classes become more nearly as distant.", nearness, NEARER_TO_1),
+            Claim(
+                f"As the logits see them, {at_last[0].lower()}{at_last[1:]}", nearness[1].label, "above", EQUIDISTANT
+            ),
+        )
     return Part(SOURCE, numbers, claims, (DEMO, "projection.png"))
 
 

@@ -11,6 +11,7 @@ SCATTER = (
     "of the classes' templates, the paper's plane for all classes at once: within, of an image to the mean of its "
     "class; between, of that to the mean of all; ratio, within / between. Beside it stands the ratio in the whole "
     "space of the activations. Template distance is the mean over pairs of classes, distance cv their s.d. over "
-    f"that mean (0 where all are equally distant). Of more than {MEASURED_IMAGES:,} images that many are drawn, always "
-    "the same."
+    "that mean (0 where all are equally distant); means' distance cv is the same of the class means in that span, and "
+    "correlation says whether classes with distant templates have distant means there (1) or near ones (-1). Of more "
+    f"than {MEASURED_IMAGES:,} images that many are drawn, always the same."
 )

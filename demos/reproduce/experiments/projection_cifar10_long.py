@@ -1,6 +1,6 @@
 """Penultimate activations of the networks of `projection_cifar10` after four times as many steps."""
 
-from demos.reproduce import questions_of_clusters
+from demos.reproduce import questions, questions_of_clusters
 from demos.reproduce.experiment import Setting, by_network
 from demos.reproduce.experiments.projection_cifar10 import CLASSES, TRIPLES
 
@@ -12,4 +12,4 @@ SCALES = {
     "cpu": Setting(f"{TRAINED}\n{PROJECTED}", 40, "1 core of an AMD EPYC", by_network(0, 0.1), picks=True),
 }
 AFTERWARDS = True
-PARTS = {"fig1": questions_of_clusters.clusters(0.1, TRIPLES)}
+PARTS = questions.calibration("cifar10", 0.1) | {"fig1": questions_of_clusters.clusters(0.1, TRIPLES, in_span=True)}

@@ -126,11 +126,20 @@ class TestRun:
         distances = [np.linalg.norm(a - b) for i, a in enumerate(templates) for b in templates[:i]]
         assert found["template_distance"] == pytest.approx(np.mean(distances), rel=1e-4)
         assert found["template_distance_cv"] == pytest.approx(np.std(distances) / np.mean(distances), rel=1e-3)
+        means = np.stack([span[images.y_test == k].mean(axis=0) for k in range(10)])
+        of_means = [np.linalg.norm(a - b) for i, a in enumerate(means) for b in means[:i]]
+        assert found["means_distance_cv"] == pytest.approx(np.std(of_means) / np.mean(of_means), rel=1e-3)
+        correlation = np.corrcoef(of_means, distances)[0, 1]
+        assert found["distances_correlation"] == pytest.approx(correlation, abs=1e-3)
         collapse = keras_ls.neural_collapse(rows, images.y_test, templates)
         for name in clusters.COLLAPSE:
             assert found[name] == pytest.approx(getattr(collapse, name), rel=1e-3)
         for names, nearness in zip(results["classes"], found["first_two_over_others"], strict=True):
             a, b, c = (rows[images.y_test == int(name)].mean(axis=0) for name in names)
+            others = np.linalg.norm(a - c) + np.linalg.norm(b - c)
+            assert nearness == pytest.approx(2 * np.linalg.norm(a - b) / others, rel=1e-3)
+        for names, nearness in zip(results["classes"], found["first_two_over_others_in_span"], strict=True):
+            a, b, c = (means[int(name)] for name in names)
             others = np.linalg.norm(a - c) + np.linalg.norm(b - c)
             assert nearness == pytest.approx(2 * np.linalg.norm(a - b) / others, rel=1e-3)
 
@@ -182,7 +191,8 @@ class TestRun:
         for part in (
             result["trials"][0]["statistics"][name] for result in (first, again) for name in ("training", "held-out")
         ):
-            del part["first_two_over_others"]  # which is of the classes that are shown
+            for name in ("first_two_over_others", "first_two_over_others_in_span"):  # of the classes that are shown
+                del part[name]
         assert again["trials"] == first["trials"]
         assert again["classes"] == [["7", "8", "9"]]
 
@@ -388,3 +398,6 @@ class TestTable:
 def test_three_classes_that_are_one_point_have_no_distances():
     assert np.isnan(clusters.first_two_over_others([np.zeros(3)] * 3))
     assert clusters.first_two_over_others([np.zeros(2), np.array([0.0, 1.0]), np.array([3.0, 0.0])]) < 0.5
+    assert np.isnan(clusters.in_span(np.ones((2, 3)), np.full((2, 4), np.inf))).all()
+    assert clusters.in_span(np.ones((2, 3)), np.ones((2, 4))).shape == (2, 0)  # logits that see nothing
+    assert clusters.pair_distances(clusters.in_span(np.ones((2, 3)), np.ones((2, 4)))).tolist() == [0.0]
