@@ -58,7 +58,7 @@ class Distiller(AroundModel):
     Args:
         teacher: a built model, functional, Sequential or subclassed, or None for logits from the targets.
         student: a model with the teacher's number of outputs; its input dtype and dtype policy may differ.
-        temperature: T > 0. Not used by squared logits, except for `temperature_squared`.
+        temperature: T > 0 in float32, too, as must T² be with `temperature_squared`. Squared logits use nothing but T².
         beta: β in [0, 1], the share of the teacher.
         student_temperature: T_s > 0; None means T, or 1 if β = 1, as in the paper. Not used by squared logits.
         matching: "cross_entropy" or "squared_logits".
@@ -109,17 +109,20 @@ class Distiller(AroundModel):
         warn_of_own_training(student, "Distiller")
         # Inputs reach the student uncast, and its loss is scaled as its own dtype policy requires.
         super().__init__(autocast=False, **{"dtype": student.dtype_policy, **kwargs})
-        self.temperature = check_positive("temperature", temperature)
+        self.temperature = check_positive("temperature", temperature, of_float32=True)
         self.beta = check_proportion("beta", beta)
         self.student_temperature = (
-            None if student_temperature is None else check_positive("student_temperature", student_temperature)
+            None
+            if student_temperature is None
+            else check_positive("student_temperature", student_temperature, of_float32=True)
         )
         self.matching = check_choice("matching", matching, MATCHINGS)
         self.temperature_squared = check_flag("temperature_squared", temperature_squared)
         self.teacher_from_logits = check_optional_flag("teacher_from_logits", teacher_from_logits)
         self.student_from_logits = check_optional_flag("student_from_logits", student_from_logits)
         own = self.student_temperature or (1.0 if self.beta == 1.0 else self.temperature)
-        scale = self.temperature**2 if self.temperature_squared else 1.0
+        squared = self.temperature**2 if self.temperature_squared else 1.0
+        scale = check_positive("temperature**2", squared, of_float32=True)
         self._matching_loss = MatchingLoss(self.matching, self.temperature, own, scale)
         self._frozen = Frozen(teacher)
         self.student = student

@@ -44,7 +44,9 @@ def _check_weights(given, wanted):
 
 def _spread(weights, wanted):
     """Weights that broadcast to losses of a shape, in that shape: Keras multiplies them by a mask in place."""
-    if len(weights.shape) > len(wanted):
+    if len(weights.shape) > len(wanted) == 1:
+        wanted = (*wanted, 1)  # as Keras then shapes the losses
+    elif len(weights.shape) > len(wanted):
         weights = ops.squeeze(weights, -1)
     if np.broadcast_shapes(tuple(weights.shape), wanted) != wanted:
         return weights  # Keras adds a 1 at the end

@@ -1091,6 +1091,9 @@ def test_a_saved_distiller_goes_on_where_it_was(kind, rng, tmp_path):
     ("options", "message"),
     [
         ({"temperature": 0}, "`temperature` must be a finite number above 0"),
+        ({"temperature": 1e-39}, "`temperature` must be a finite number above 0, also in float32"),
+        ({"student_temperature": 1e39}, "`student_temperature` must be a finite number above 0, also in float32"),
+        ({"temperature": 1e20, "temperature_squared": True}, r"`temperature\*\*2` must be a finite number above 0"),
         ({"temperature": float("nan")}, "`temperature`"),
         ({"student_temperature": -1}, "`student_temperature`"),
         ({"beta": 1.1}, r"`beta` must be in \[0, 1\]"),

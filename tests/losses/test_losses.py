@@ -1032,6 +1032,21 @@ def test_weights_that_broadcast_count_as_there_under_a_mask(rng, shape, reductio
         assert float(loss(targets, masked, weights)) == expected
 
 
+def test_losses_that_are_not_reduced_have_the_shape_of_keras_under_a_mask(rng):
+    y_true, y_pred = rng.integers(0, 3, 9), rng.normal(size=(9, 3)).astype("float32")
+    weights, counts = rng.uniform(0.5, 2, (9, 1)).astype("float32"), np.arange(9) % 3 > 0
+    found = []
+    for loss in (
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none"),
+        keras_ls.SmoothedSparseCategoricalCrossentropy(0.0, from_logits=True, reduction="none"),
+    ):
+        masked = ops.convert_to_tensor(y_pred)
+        set_mask(masked, ops.convert_to_tensor(counts))
+        found.append(numpy(loss(y_true, masked, ops.convert_to_tensor(weights))))
+    assert found[1].shape == (9, 1)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
 def test_weights_of_examples_with_one_position_count_under_a_mask(rng):
     y_true, y_pred = np.array([[0], [2], [-1], [1]]), rng.normal(size=(4, 1, 3)).astype("float32")
     loss = keras_ls.SmoothedSparseCategoricalCrossentropy(0.1, from_logits=True, ignore_class=-1)
