@@ -1,7 +1,7 @@
 """What temperature and beam width do to the recognisers of a run: the paper's Figure 4 for speech.
 
 WER, CER, ECE and NLL against the temperature that logits are divided by, and WER and CER against the width of the
-beam, for every model of the run, on its test split.
+beam, for every model of the run, on its test split (or its development split, with --split dev).
 """
 
 import dataclasses

@@ -61,6 +61,8 @@ def plan(options: Chosen) -> Plan:
     if recipe.augment and options.augment_noise:
         raise ValueError("--augment-noise is for images that are not cropped and flipped; add --no-augment.")
     noise = None if recipe.augment else options.augment_noise or AUGMENT_NOISE
+    if noise is not None and recipe.batch_size < 2:
+        raise ValueError("--batch-size must be at least 2 where noise is drawn for each batch. Received: 1.")
     counts = [int(np.sum(images.y_train == k)) for k in classes]
     if 0 in counts:
         raise ValueError(f"--classes must have training images. Received: {counts} of the two.")

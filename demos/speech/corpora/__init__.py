@@ -13,7 +13,8 @@ FILES = {"librispeech": librispeech, "speech_commands": speech_commands, "manife
 # Corpora that are made with any number of utterances.
 MADE = ("synthetic", "fsdd")
 NAMES = (*MADE, *FILES)
-DATA_DIR, CACHE_DIR = f"${DATA_VARIABLE}, else it is downloaded", f"${CACHE_VARIABLE}, else ~/.cache/keras_ls"
+DATA_DIR = f"${DATA_VARIABLE}, else it is downloaded"
+CACHE_DIR = f"features in ${CACHE_VARIABLE}, else in ~/.cache/keras_ls"
 NORMALISATION = "normalise each mel channel by the utterance's own mean and s.d., or the training data's"
 
 

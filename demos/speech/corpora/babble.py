@@ -1,6 +1,5 @@
 """Any corpus with other people's talk in the background."""
 
-import contextlib
 import functools
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from demos.speech.corpora.base import Corpus
 from demos.speech.sound import noise
+from demos.speech.sound.headers import Unreadable
 
 VOICES = 4
 POOL = 48  # recordings that the voices come from
@@ -41,8 +41,10 @@ class WithBabble(Corpus):
         train = self._corpus.splits["train"]
         found = {}
         for row in noise.generator("babble").permutation(len(train))[:POOL]:
-            with contextlib.suppress(ValueError):
+            try:
                 found[train[row]] = self._corpus.waveform(train[row])
+            except ValueError as error:
+                self.incomplete |= isinstance(error, Unreadable)
         return found
 
     def waveform(self, utterance: Any) -> np.ndarray:

@@ -35,6 +35,8 @@ class Corpus:
     # Split to one line for each utterance that was left out as bad
     skipped: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     times: tuple[int, ...] = ()  # when each file was last written, in nanoseconds; new times make features anew
+    # Whether waveforms were made without recordings that this machine cannot read now, and may be able to read later
+    incomplete: bool = dataclasses.field(default=False, init=False)
 
     def __post_init__(self):
         """Checks that there is something to learn, choose and test on."""

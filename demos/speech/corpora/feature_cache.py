@@ -220,7 +220,7 @@ def _make_part(job: tuple[Corpus, list[Any], pathlib.Path, int, bool]) -> None:
                 again |= isinstance(error, Unreadable)
                 made.append(np.empty((0, features.NUM_MELS), "float16"))
     whole = np.concatenate(made)
-    index = {"num_frames": [len(frames) for frames in made], "bad": bad, "again": again}
+    index = {"num_frames": [len(frames) for frames in made], "bad": bad, "again": again or corpus.incomplete}
     index["crc32"] = zlib.crc32(whole.data)
     records.write(_path(folder, number, "npy"), lambda file: np.save(file, whole))
     records.write_json(_path(folder, number, "json"), index)

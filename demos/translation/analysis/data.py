@@ -86,7 +86,7 @@ def load(options: Chosen, known: Subwords | None = None, fingerprint: str | None
     for name, pairs in corpus.splits.items():
         most = options.max_tokens if name == "train" else MOST_MEASURED
         splits[name], long = _short_enough(name, Sentences(pairs, tokens), most)
-        left_out = [f"{pairs.places[i]} has more than {most} tokens." for i in long]
+        left_out = [f"{pairs.places[i]} has more than {most} tokens with the end token." for i in long]
         if left_out and name != "train" and not options.skip_bad:
             raise ValueError(f"{left_out[0]} --skip-bad leaves such lines out.")
         skipped[name] = [*pairs.skipped, *left_out]

@@ -286,6 +286,7 @@ class TestRefused:
             (["--augment", "--augment-noise", "0.1"], "--augment-noise is for images that are not cropped"),
             (["--measure-every", "0"], "--measure-every"),
             (["--batch-size", "901"], r"The batch size must be at most .* \(900\)"),
+            (["--batch-size", "1"], "--batch-size must be at least 2 where noise is drawn for each batch"),
             (["--dataset", "folder"], "--data-dir"),
         ],
     )

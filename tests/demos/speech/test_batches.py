@@ -14,6 +14,7 @@ from demos.kit.errors import MissingExtra
 from demos.sequence import buckets
 from demos.sequence.tokenizers import END, START
 from demos.speech.corpora import batches, feature_cache
+from demos.speech.corpora.babble import WithBabble
 from demos.speech.sound import features
 from demos.speech.sound.headers import Unreadable
 
@@ -102,6 +103,21 @@ class TestFeatureCache:
             feature_cache.open_features(corpus, "test", tmp_path, skip_bad=True)
         corpus.waveform = waveform
         assert len(feature_cache.open_features(corpus, "test", tmp_path, skip_bad=True)) == 5
+
+    def test_babble_without_what_could_not_be_read_then_is_made_anew(self, tmp_path, parts_of_4):
+        plain = Noises()
+        waveform = plain.waveform
+        plain.waveform = lambda each: unreadable(each) if each.key == "train-0" else waveform(each)
+        without = feature_cache.open_features(WithBabble(plain, 0, 0), "test", tmp_path)[0].copy()
+        plain.waveform = waveform
+        opened = feature_cache.open_features(WithBabble(plain, 0, 0), "test", tmp_path)
+        fresh = feature_cache.open_features(WithBabble(plain, 0, 0), "test", tmp_path / "fresh")
+        for i in range(5):
+            np.testing.assert_array_equal(opened[i], fresh[i])
+        assert np.any(opened[0] != without)
+        plain.made.clear()
+        feature_cache.open_features(WithBabble(plain, 0, 0), "test", tmp_path)
+        assert not plain.made
 
     def test_nothing_but_bad_utterances(self, tmp_path):
         corpus = Noises(fails=[f"dev-{i}" for i in range(3)])

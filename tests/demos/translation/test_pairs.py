@@ -143,7 +143,7 @@ def test_long_pairs_are_left_out_and_unknown_characters_are_read(tmp_path):
     where = write(tmp_path, train=["one cat\teine Katze"] * 5 + ["a " * 60 + "\tb"], test=["日本\teine Katze"])
     found = data.load(options(*where, "--max-tokens", "30"))
     assert len(found.splits["train"].references) == 5
-    assert found.skipped["train"] == [f"{tmp_path / 'train.tsv'} line 6 has more than 30 tokens."]
+    assert found.skipped["train"] == [f"{tmp_path / 'train.tsv'} line 6 has more than 30 tokens with the end token."]
     assert 2 in found.splits["test"].source_ids[0]
     with pytest.raises(ValueError, match=r"--max-tokens leaves no pair of the train split: the shortest has"):
         data.load(options(*where, "--max-tokens", "1"))
@@ -154,7 +154,7 @@ def test_sentences_too_long_to_measure_are_refused_or_left_out(tmp_path, monkeyp
     where = write(tmp_path, dev=["one cat\teine Katze", "a " * 60 + "\tb"], test=["one cat\teine Katze"])
     assert len(data.load(options(*where)).splits["dev"].references) == 2
     monkeypatch.setattr(data, "MOST_MEASURED", 50)
-    problem = f"{tmp_path / 'dev.tsv'} line 2 has more than 50 tokens."
+    problem = f"{tmp_path / 'dev.tsv'} line 2 has more than 50 tokens with the end token."
     with pytest.raises(ValueError, match=f"^{re.escape(problem)} --skip-bad leaves such lines out.$"):
         data.load(options(*where))
     found = data.load(options(*where, "--skip-bad"))
