@@ -91,7 +91,7 @@ class Setting:
     shown: str = ""  # the page and the heading there that show the commands with what they printed
     # Of all networks' weights in a trial, for the estimate of its time; where networks are unlike by how names begin
     updates: int | Mapping[str, int] = 0
-    once_trained: float | None = None  # the same where another experiment has trained its networks in the directory
+    once_trained: float | None = None  # the same where other trials have trained its networks in the same directory
     picks: bool = False  # whether commands with --from take a trial's arguments, too, which pick networks
     short: str = "--seeds 0 --label-smoothing 0 --steps {steps}"  # what makes a short run of the first command
 

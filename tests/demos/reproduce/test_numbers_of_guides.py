@@ -237,6 +237,7 @@ def test_the_guide_says_how_near_trainings_come_to_their_least_loss():
     rows = {name: cells for name, *cells in (row.strip("| ").split(" | ") for row in table.splitlines()[2:])}
     for name, trained, projected in (
         ("CIFAR-10, 10,000 images", "calibration_cifar10", "projection_cifar10"),
+        ("the same, four times as many steps", "projection_cifar10_long", "projection_cifar10_long"),
         ("CIFAR-100, 10,000 images", "calibration_cifar100", "projection_cifar100"),
         ("CIFAR-100, 1,000 images", "projection_cifar100_few", "projection_cifar100_few"),
     ):
@@ -254,6 +255,34 @@ def test_the_guide_says_how_near_trainings_come_to_their_least_loss():
         assert float(least) < float(loss)
         assert shown == [f"{statistics.mean(ratios[alpha]):.3f}" for alpha in (0.0, 0.1)]
     assert not rows
+
+
+def test_the_guide_says_how_far_apart_similar_classes_end():
+    networks = {
+        alpha: networks_of("projection_cifar10_long", "demos.image.projection", label_smoothing=alpha)
+        for alpha in (0.0, 0.1)
+    }
+    hard, smooth = (
+        {
+            name: mean(networks[alpha], f"statistics.training.{path}")
+            for name, path in {
+                "seen": "first_two_over_others_in_span.1",
+                "whole": "first_two_over_others.1",
+                "correlation": "distances_correlation",
+            }.items()
+        }
+        for alpha in (0.0, 0.1)
+    )
+    trained = networks_of("projection_cifar10_long", "demos.image.calibration", label_smoothing=0.1)
+    text = " ".join(section_of("docs/projection.md: CIFAR-10: four times as many steps").split())
+    for said in (
+        f"with hard targets {hard['seen']:.2f} times as far apart as they are from trucks,",
+        f"come to {smooth['seen']:.2f} times.",
+        f"({hard['whole']:.2f} times, then {smooth['whole']:.2f})",
+        f"is {smooth['correlation']:.2f}, with hard targets {hard['correlation']:.2f}.)".replace("-", "−"),
+        f"their temperature is {mean(trained, 'temperature'):.2f}",
+    ):
+        assert said in text
 
 
 def test_the_guide_counts_the_rankings_of_the_kept_diagnoses():
