@@ -19,8 +19,8 @@ MISSED = (
 )
 WHY = {
     "cpu": {
-        "table2": "Smoothing loses accuracy in each seed, and more than after 3,000 steps (calibration_cifar10): to fit "
-        "memorised images longer costs accuracy with smoothing, and not with hard targets.",
+        "table2": "Smoothing loses accuracy in each seed, and more than after 3,000 steps (calibration_cifar10): "
+        "fitting memorised images longer costs accuracy with smoothing, and not with hard targets.",
         "table3": MISSED,
         "fig2": MISSED,
         "fig1": "Where smoothed targets are met, the logits of all wrong classes are equal. Then class means as the "
