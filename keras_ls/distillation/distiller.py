@@ -58,7 +58,7 @@ class Distiller(AroundModel):
     Args:
         teacher: a built model, functional, Sequential or subclassed, or None for logits from the targets.
         student: a model with the teacher's number of outputs; its input dtype and dtype policy may differ.
-        temperature: T > 0 in float32, too, as must T² be with `temperature_squared`. Squared logits use nothing but T².
+        temperature: T > 0, in float32, too; so must T² be with `temperature_squared`. Squared logits use only T².
         beta: β in [0, 1], the share of the teacher.
         student_temperature: T_s > 0; None means T, or 1 if β = 1, as in the paper. Not used by squared logits.
         matching: "cross_entropy" or "squared_logits".
